@@ -1,0 +1,1 @@
+"""What both models share: programs are verbs, library modules are nouns."""

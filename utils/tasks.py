@@ -1,0 +1,60 @@
+"""The table of tasks and features: names, files, widths, units. It exists once; scripts ask it."""
+
+from dataclasses import dataclass
+
+FRAME_RATE = 30.0  # frames per second of the canonical Ego4D videos
+STRIDE = 16  # frames between feature rows
+ROWS_PER_SECOND = FRAME_RATE / STRIDE  # 1.875
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Task:
+    """Where a benchmark's files lie under the data root, and how VSLNet sees its clips."""
+
+    dataset: str  # prepared data set: data/dataset/<dataset>/{train,val,test}.json
+    naq_dataset: str  # the same joined with narrations
+    annotations: dict[str, str]  # split -> annotation file with (or without) ground truth
+    naq_annotations: str  # the annotation file that create_naq_dataset writes
+    units: int  # VSLNet's max_pos_len
+
+
+TASKS = {
+    "nlq": Task(
+        dataset="nlq_official_v1",
+        naq_dataset="nlq_aug_naq_official_v1",
+        annotations={
+            "train": "nlq_train.json",
+            "val": "nlq_val.json",
+            "test": "nlq_test_unannotated.json",
+        },
+        naq_annotations="nlq_aug_naq_train.json",
+        units=128,
+    ),
+    "nlq_v2": Task(
+        dataset="nlq_official_v2",
+        naq_dataset="nlq_aug_naq_official_v2",
+        annotations={
+            "train": "nlq_train_v2.json",
+            "val": "nlq_val_v2.json",
+            "test": "nlq_test_unannotated_v2.json",
+        },
+        naq_annotations="nlq_aug_naq_train_v2.json",
+        units=128,
+    ),
+    "tacos": Task(
+        dataset="tacos_official_v1",
+        naq_dataset="tacos_aug_naq_official_v1",
+        annotations={
+            "train": "tacos_train.json",
+            "val": "tacos_val.json",
+            "test": "tacos_test.json",
+        },
+        naq_annotations="tacos_aug_naq_train.json",
+        units=512,
+    ),
+}
+
+# Widths of the features of the published experiments; any other folder under features/ works too.
+FEATURES = {"slowfast": 2304, "egovlp": 256, "internvideo": 2304, "clip": 512}
