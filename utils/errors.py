@@ -1,4 +1,4 @@
-"""How a program ends: what a user did wrong is one clear line and exit code 2, never a traceback."""
+"""How a program ends: a user's mistake is one clear line and exit code 2, never a traceback."""
 
 import os
 import sys
