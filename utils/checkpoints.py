@@ -1,0 +1,96 @@
+"""Checkpoints: safe loading, atomic saving, and clear words when one does not fit.
+
+Nothing in a file is ever executed: tensors and plain containers are read, and beyond them only
+the classes a caller lists.
+"""
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from utils.errors import UserError
+from utils.files import atomic_write
+
+
+def load_safely(path: str | Path, allow: tuple = (), mmap: bool = False) -> Any:
+    """Read a file written by `torch.save` onto the CPU, without running code from it.
+
+    `allow` lists the classes accepted besides tensors and plain containers. Raises `UserError`
+    for a missing, torn or foreign file, and names the type that was refused in a hostile one.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        with torch.serialization.safe_globals(list(allow)):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap or None)
+    except pickle.UnpicklingError as error:
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        if refused:
+            raise UserError(
+                f"{path}: refused, it holds a {refused.group(1)} and only tensors and plain "
+                "containers are read; save it again as plain tensors"
+            ) from None
+        raise UserError(f"{path}: not a file of tensors, or damaged; fetch it again") from None
+    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise UserError(f"{path}: damaged or cut off ({reason}); fetch it again") from None
+
+
+def save_atomically(value: Any, path: str | Path) -> None:
+    """`torch.save` into a file that appears whole or not at all."""
+    with atomic_write(path) as file:
+        torch.save(value, file)
+
+
+def step_of(path: Path) -> int:
+    """The step number that ends a checkpoint's name (`vslnet_1200.t7` -> 1200), or -1."""
+    number = re.search(r"_(\d+)$", path.stem)
+    return int(number.group(1)) if number else -1
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """The checkpoint meant by a file, a run folder or its `model` folder: the last one there."""
+    path = Path(path)
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise UserError(f"{path}: no such checkpoint file or run folder")
+    found = [*path.glob("*.t7"), *path.glob("model/*.t7")]
+    if not found:
+        found = list(path.rglob("*.t7"))
+    folders = {file.parent for file in found}
+    if not found:
+        raise UserError(f"{path}: no checkpoint (*.t7) in this folder; has a run been trained?")
+    if len(folders) > 1:
+        names = ", ".join(sorted(map(str, folders)))
+        raise UserError(f"{path}: holds checkpoints of several runs, name one: {names}")
+    return max(found, key=step_of)
+
+
+def fit_state(model: nn.Module, state: dict[str, torch.Tensor], source: str | Path) -> None:
+    """Load weights into `model`; a `UserError` says which keys or shapes do not fit."""
+    if not isinstance(state, dict) or not all(torch.is_tensor(v) for v in state.values()):
+        raise UserError(f"{source}: not a state dict (parameter name -> tensor)")
+    own = model.state_dict()
+    faults = [f"{key} missing" for key in own if key not in state]
+    faults += [f"{key} unknown" for key in state if key not in own]
+    faults += [
+        f"{key} is {tuple(state[key].shape)}, this model has {tuple(value.shape)}"
+        for key, value in own.items()
+        if key in state and state[key].shape != value.shape
+    ]
+    if faults:
+        more = f" and {len(faults) - 4} more" if len(faults) > 4 else ""
+        raise UserError(
+            f"{source}: does not fit this model: {'; '.join(faults[:4])}{more}; "
+            "check the feature, the number of units and the options it was trained with"
+        )
+    bad = [key for key, value in state.items() if not torch.isfinite(value).all()]
+    if bad:
+        raise UserError(f"{source}: {bad[0]} holds NaN or infinite values; use another checkpoint")
+    model.load_state_dict(state)

@@ -1,0 +1,73 @@
+"""Processes: the same program on one CPU, one GPU, or many of either under torchrun.
+
+Launched plainly a program is one process. Under `torchrun` (or `torch.distributed.launch --use_env`)
+each process finds its rank in the environment; GPUs talk over nccl, CPUs over gloo.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among its peers: `rank` of `size`, computing on `device`."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def main(self) -> bool:
+        """The one that prints and writes."""
+        return self.rank == 0
+
+    def shard(self, rows: np.ndarray) -> np.ndarray:
+        """This process's equal share of a batch; rows that do not divide evenly are left out."""
+        share = len(rows) // self.size
+        return rows[self.rank * share : (self.rank + 1) * share]
+
+    def gather(self, value: Any) -> list:
+        """The values of all processes, in rank order, on each of them."""
+        if self.size == 1:
+            return [value]
+        values: list = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def barrier(self) -> None:
+        """Wait until every process is here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is up in at least one process; all processes get the same answer."""
+        if self.size == 1:
+            return flag
+        raised = torch.tensor(float(flag), device=self.device)
+        dist.all_reduce(raised, op=dist.ReduceOp.MAX)
+        return bool(raised.item())
+
+    def close(self) -> None:
+        """Leave the group; the program may end."""
+        if self.size > 1:
+            dist.destroy_process_group()
+
+
+def start_processes() -> Processes:
+    """Join the peers that the launcher's environment names, or stand alone."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    rank = int(os.environ.get("RANK", "0"))
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if torch.cuda.is_available():
+        device = torch.device("cuda", local_rank)
+        torch.cuda.set_device(device)
+    else:
+        device = torch.device("cpu")
+    if size > 1:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return Processes(rank, size, device)

@@ -1,0 +1,140 @@
+"""A run is a folder: options, scores, checkpoints, predictions, and the state to continue from.
+
+It may be killed at any moment: every file appears whole or not at all, and starting the same
+command again goes on from the last saved state.
+"""
+
+import dataclasses
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from utils.checkpoints import load_safely, save_atomically
+from utils.distributed import Processes
+from utils.errors import UserError
+from utils.files import atomic_write, read_json, write_json
+
+KEPT_CHECKPOINTS = 3
+
+
+class Run:
+    """One training run and its folder; only the main process writes.
+
+    `options` is the dataclass a run was started with; those named in `free` may differ when it is
+    continued (where to log, how often to save, ...), any other change is refused by name.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        options: Any,
+        options_file: str,
+        processes: Processes,
+        free: Iterable[str] = (),
+        log_dir: Path | None = None,
+    ):
+        self.folder = folder
+        self.processes = processes
+        self.history: list[dict] = []
+        self.kept: list[Path] = []
+        self._options = dataclasses.asdict(options)
+        self._options_file = folder / options_file
+        self._free = set(free)
+        self._log_dir = log_dir
+        self._writer = None
+        self._saved_at = time.monotonic()
+
+    @property
+    def state_file(self) -> Path:
+        """What is needed to continue; `state.pt` is complete or absent."""
+        return self.folder / "state.pt"
+
+    def start(self, restart: bool = False) -> dict | None:
+        """Make the folder ready; returns the state to continue from, or None for a new run."""
+        state = None
+        if restart:
+            self.processes.barrier()
+            if self.processes.main:
+                self._clear()
+            self.processes.barrier()
+        elif self.state_file.is_file():
+            state = load_safely(self.state_file)
+            self._refuse_changes(state["options"])
+            self.history = state["history"]
+            self.kept = [self.folder / name for name in state["kept"]]
+        if self.processes.main:
+            write_json(self._options_file, self._options, indent=True)
+            if self._log_dir is not None:
+                from torch.utils.tensorboard import SummaryWriter  # slow to import
+
+                self._writer = SummaryWriter(str(self._log_dir))
+        return state
+
+    def _clear(self) -> None:
+        for pattern in ("*.t7", "*_preds.json", "state.pt", "eval_results.txt", "metrics.jsonl"):
+            for file in self.folder.glob(pattern):
+                file.unlink()
+
+    def _refuse_changes(self, before: dict) -> None:
+        changed = [
+            f"--{name} was {before[name]}, is now {value}"
+            for name, value in self._options.items()
+            if name not in self._free and name in before and before[name] != value
+        ]
+        if changed:
+            raise UserError(
+                f"{self.folder}: holds a run with other options ({'; '.join(changed)}); "
+                "give the same ones to continue it, --restart to begin anew, or another folder"
+            )
+
+    def state_due(self, every_minutes: float) -> bool:
+        """Whether it is time to save, by the main process's clock."""
+        return self.processes.main and time.monotonic() - self._saved_at > every_minutes * 60
+
+    def save_state(self, state: dict) -> None:
+        """Write what is needed to continue (main process)."""
+        if self.processes.main:
+            kept = [file.name for file in self.kept]
+            extra = {"options": self._options, "history": self.history, "kept": kept}
+            save_atomically(state | extra, self.state_file)
+            self._saved_at = time.monotonic()
+
+    def keep_checkpoint(self, name: str, content: dict) -> None:
+        """Write a checkpoint and drop all but the last few (main process)."""
+        if self.processes.main:
+            file = self.folder / name
+            save_atomically(content, file)
+            self.kept = [kept for kept in self.kept if kept != file] + [file]
+            for old in self.kept[:-KEPT_CHECKPOINTS]:
+                old.unlink(missing_ok=True)
+            self.kept = self.kept[-KEPT_CHECKPOINTS:]
+
+    def record(self, scores: dict, table: str) -> None:
+        """Add one evaluation to `metrics.jsonl` and its table to `eval_results.txt`."""
+        if self.processes.main:
+            import orjson
+
+            self.history.append(scores)
+            with atomic_write(self.folder / "metrics.jsonl") as file:
+                file.writelines(orjson.dumps(line) + b"\n" for line in self.history)
+            with (self.folder / "eval_results.txt").open("a", encoding="utf-8") as file:
+                file.write(table + "\n")
+
+    def log(self, step: int, scalars: dict[str, float | torch.Tensor]) -> None:
+        """Scalars for TensorBoard, if it was asked for."""
+        if self._writer is not None:
+            for name, value in scalars.items():
+                self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flush what is still on its way."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def read_options(file: Path) -> dict:
+    """The options a run was started with; empty if the folder does not say."""
+    return read_json(file) if file.is_file() else {}
