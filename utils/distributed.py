@@ -1,6 +1,6 @@
 """Processes: the same program on one CPU, one GPU, or many of either under torchrun.
 
-Launched plainly a program is one process. Under `torchrun` (or `torch.distributed.launch --use_env`)
+Launched plainly a program is one process. Under `torchrun` or `torch.distributed.launch --use_env`
 each process finds its rank in the environment; GPUs talk over nccl, CPUs over gloo.
 """
 

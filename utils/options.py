@@ -21,7 +21,8 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         super().__init__(prog, max_help_position=34, width=width)
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        if action.default in (None, False, [], argparse.SUPPRESS) or not action.option_strings:
+        unsaid = action.default is None or action.default is False or action.default == []
+        if unsaid or action.default is argparse.SUPPRESS or not action.option_strings:
             return action.help or ""
         return f"{action.help or ''} (default: %(default)s)"
 
@@ -59,16 +60,18 @@ def parse_options(
     cls: type[Options], description: str, arguments: list[str] | None = None
 ) -> Options:
     """Build `cls` from the command line; its `__post_init__` refuses illegal combinations."""
-    parser = ArgumentParser(description=description)
+    required = [f for f in dataclasses.fields(cls) if _is_required(f)]
+    usage = "%(prog)s" + "".join(f" --{field.name} NAME" for field in required) + " [options]"
+    parser = ArgumentParser(description=description, usage=usage)
     for field in dataclasses.fields(cls):
         kind, metadata = field.type, field.metadata
         settings: dict[str, Any] = {"help": metadata["help"].replace("%", "%%")}
-        if field.default is not dataclasses.MISSING:
-            settings["default"] = field.default
-        elif field.default_factory is not dataclasses.MISSING:
-            settings["default"] = field.default_factory()
-        else:
+        if _is_required(field):
             settings["required"] = True
+        elif field.default is not dataclasses.MISSING:
+            settings["default"] = field.default
+        else:
+            settings["default"] = field.default_factory()
         if kind is bool:
             settings["action"] = "store_true"
         else:
@@ -83,6 +86,11 @@ def parse_options(
                 settings["nargs"] = "+"
         parser.add_argument(f"--{field.name}", **settings)
     return cls(**vars(parser.parse_args(arguments)))
+
+
+def _is_required(field: dataclasses.Field) -> bool:
+    missing = dataclasses.MISSING
+    return field.default is missing and field.default_factory is missing
 
 
 def _value_type(kind: Any, many: bool) -> type:
