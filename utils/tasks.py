@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from utils.errors import UserError
+
 FRAME_RATE = 30.0  # frames per second of the canonical Ego4D videos
 STRIDE = 16  # frames between feature rows
 ROWS_PER_SECOND = FRAME_RATE / STRIDE  # 1.875
@@ -58,3 +60,19 @@ TASKS = {
 
 # Widths of the features of the published experiments; any other folder under features/ works too.
 FEATURES = {"slowfast": 2304, "egovlp": 256, "internvideo": 2304, "clip": 512}
+
+
+def shell_variables(name: str) -> str:
+    """A task's row of the table as shell assignments, for the entry points."""
+    if name not in TASKS:
+        raise UserError(f"unknown task '{name}'; known tasks: {', '.join(TASKS)}")
+    task = TASKS[name]
+    return "\n".join(
+        [
+            f"DATASET={task.dataset}",
+            f"NAQ_DATASET={task.naq_dataset}",
+            f"UNITS={task.units}",
+            f"VAL_ANNOTATIONS={task.annotations['val']}",
+            f"TEST_ANNOTATIONS={task.annotations['test']}",
+        ]
+    )
