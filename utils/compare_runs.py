@@ -1,0 +1,75 @@
+"""Print training runs side by side: their best evaluation, and mean and spread over seeds.
+
+    python utils/compare_runs.py "NLQ only=runs/scratch" "NaQ + fine-tuning=runs/tuned"
+
+A run is a folder (or a folder above it) with a metrics.jsonl. A label given several times stands
+for several seeds of one experiment: the mean, then each seed, is shown.
+"""
+
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a file: make the checkout importable wherever it lies
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+import orjson
+from terminaltables import AsciiTable
+
+from utils.errors import UserError, run_program
+from utils.options import ArgumentParser
+
+# Column heading -> name in metrics.jsonl.
+COLUMNS = {
+    "R@1 IoU=0.3": "R@1 IoU=0.3",
+    "R@1 IoU=0.5": "R@1 IoU=0.5",
+    "R@5 IoU=0.3": "R@5 IoU=0.3",
+    "R@5 IoU=0.5": "R@5 IoU=0.5",
+    "mIoU": "mIoU",
+}
+
+
+def best_evaluation(run: Path) -> dict:
+    """The evaluation with the highest R@1 IoU=0.3, the latest of equals: its checkpoint was kept."""
+    files = [run] if run.is_file() else sorted(run.rglob("metrics.jsonl"))
+    if len(files) != 1:
+        raise UserError(f"{run}: {len(files)} files metrics.jsonl under it; name one run folder")
+    lines = [orjson.loads(line) for line in files[0].read_bytes().splitlines()]
+    if not lines:
+        raise UserError(f"{files[0]}: no evaluation in it yet")
+    return max(reversed(lines), key=lambda line: line["R@1 IoU=0.3"])
+
+
+def comparison(runs: list[tuple[str, dict]]) -> str:
+    """A table of labelled evaluations; those with the same label are averaged."""
+    rows = [["", *COLUMNS, "step", "queries evaluated"]]
+    for label in dict.fromkeys(label for label, _ in runs):
+        group = [scores for other, scores in runs if other == label]
+        values = np.array([[scores[name] for name in COLUMNS.values()] for scores in group])
+        if len(group) > 1:
+            mean, spread = values.mean(0), values.std(0, ddof=1)
+            cells = [f"{m:.2f} ± {s:.2f}" for m, s in zip(mean, spread, strict=True)]
+            rows.append([f"{label} (mean of {len(group)})", *cells, "", ""])
+        for number, (scores, line) in enumerate(zip(group, values, strict=True), 1):
+            name = f"  seed {number}" if len(group) > 1 else label
+            evaluated = f"{scores['evaluated']} of {scores['listed']}"
+            rows.append([name, *(f"{value:.2f}" for value in line), scores["step"], evaluated])
+    return AsciiTable(rows).table
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read the runs named on the command line and print the table."""
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="+", metavar="LABEL=FOLDER", help="runs to compare")
+    options = parser.parse_args(arguments)
+    runs = []
+    for text in options.runs:
+        label, separator, folder = text.rpartition("=")
+        if not separator:
+            raise UserError(f"'{text}' is not LABEL=FOLDER")
+        runs.append((label, best_evaluation(Path(folder))))
+    print(comparison(runs))
+
+
+if __name__ == "__main__":
+    run_program(main)
