@@ -1,0 +1,209 @@
+"""Narrations to NaQ: turn EgoClip narrations into training queries and join them with NLQ or TACoS.
+
+Reads egoclip.csv, {vq,nlq,moments}_train.json and {nlq,tacos}_train.json (for v2: ..._v2.json)
+under the data root; writes {nlq,tacos}_aug_naq_train.json (..._v2.json) there.
+"""
+
+import math
+import random
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+if not __package__:  # run as a file: make the checkout importable wherever it lies
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+import orjson
+import polars as pl
+from tqdm import tqdm
+
+from utils.annotations import iter_clips, read_annotations
+from utils.errors import UserError, run_program, warn
+from utils.files import atomic_write
+from utils.narrations import Narrations, read_narrations
+from utils.options import ArgumentParser
+from utils.tasks import FRAME_RATE
+
+CLIP_SOURCES = ("vq", "nlq", "moments")
+V1_SHARE, V1_SEED = 0.95, 300  # the published v1 data set holds 95 % of the videos
+SAME_BOUND = 1e-3  # seconds by which two mentions of a clip's bound may differ
+
+Clips = dict[str, dict[str, tuple[float, float]]]  # video uid -> clip uid -> start, end (s)
+
+
+@dataclass
+class Stats:
+    """What a set of annotations holds."""
+
+    queries: int = 0
+    videos: set[str] = field(default_factory=set)
+    clips: set[tuple[str, str]] = field(default_factory=set)
+
+    def add(self, video_uid: str, clip_uid: str, annotations: list[dict]) -> None:
+        """Count the annotations of a clip."""
+        self.videos.add(video_uid)
+        self.clips.add((video_uid, clip_uid))
+        self.queries += sum(len(each.get("language_queries") or ()) for each in annotations)
+
+    def show(self, name: str) -> None:
+        """Print the three counts."""
+        print(f"========> {name} stats")
+        print(f"# queries {self.queries}")
+        print(f"# videos {len(self.videos)}")
+        print(f"# clips {len(self.clips)}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read clips and narrations, write their union with the annotated queries, print counts."""
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--type", choices=("nlq", "tacos"), required=True, help="joined with this")
+    parser.add_argument(
+        "--em_version", choices=("v1", "v2"), required=True, help="version of the annotations"
+    )
+    parser.add_argument("--data_root", default="data", metavar="DIR", help="where the files lie")
+    options = parser.parse_args(arguments)
+    root = Path(options.data_root)
+    ending = "_v2.json" if options.em_version == "v2" else ".json"
+
+    clips = read_clips([root / f"{source}_train{ending}" for source in CLIP_SOURCES])
+    print(f"# Unique videos: {len(clips)}")
+    print(f"# Unique clips: {sum(map(len, clips.values()))}", flush=True)
+    if options.em_version == "v1":
+        clips = v1_share(clips)
+    annotated_path = root / f"{options.type}_train{ending}"
+    annotated = read_annotations(annotated_path)
+    narrations = read_narrations(root / "egoclip.csv", sorted(clips))
+    print(f"{narrations.skipped} malformed rows skipped in egoclip.csv", file=sys.stderr)
+
+    output = root / f"{options.type}_aug_naq_train{ending}"
+    counts = write_union(output, annotated, clips, narrations)
+    name = options.type.upper()
+    for title, stats in zip((name, "NaQ", f"{name}+NaQ"), counts, strict=True):
+        stats.show(title)
+    if not counts[1].queries:
+        warn("no narration lies inside a clip: do egoclip.csv and the clips belong together?")
+    print(f"wrote {output}", file=sys.stderr)
+
+
+def read_clips(paths: Sequence[Path]) -> Clips:
+    """The union of the clips of annotation files.
+
+    Raises:
+        UserError: a file is missing or malformed, or two mentions of a clip differ in bounds.
+    """
+    clips: Clips = {}
+    for path in paths:
+        for video, clip in iter_clips(read_annotations(path)):
+            known = clips.setdefault(video["video_uid"], {})
+            _check_same(clip["clip_uid"], known.setdefault(clip["clip_uid"], _bounds(clip)), clip)
+    return clips
+
+
+def v1_share(clips: Clips) -> Clips:
+    """The videos of the published v1 data set: sorted, shuffled with its seed, the first 95 %."""
+    videos = sorted(clips)
+    random.Random(V1_SEED).shuffle(videos)
+    return {video: clips[video] for video in videos[: int(V1_SHARE * len(videos))]}
+
+
+def write_union(
+    path: Path, annotated: dict, clips: Clips, narrations: Narrations
+) -> tuple[Stats, Stats, Stats]:
+    """Write annotated and NaQ queries as one annotation file, videos and clips sorted by uid.
+
+    A video is written as soon as it is made, so memory holds the new queries of one video only.
+
+    Returns: what there is in the annotated queries, in NaQ, and in what was written.
+    """
+    ours, naq, union = Stats(), Stats(), Stats()
+    merged = _clips_by_uid(annotated)
+    for video, clip in iter_clips(annotated):
+        ours.add(video["video_uid"], clip["clip_uid"], clip.get("annotations") or [])
+    with atomic_write(path) as file:
+        separator = b'{"videos": ['
+        videos = sorted(merged.keys() | clips.keys())
+        for uid in tqdm(videos, desc=f"writing {path.name}", unit="video"):
+            own = merged.pop(uid, {})
+            for clip, annotation in _naq_annotations(uid, clips.get(uid, {}), narrations):
+                naq.add(uid, clip["clip_uid"], [annotation])
+                known = own.setdefault(clip["clip_uid"], clip)
+                _check_same(clip["clip_uid"], _bounds(clip), known)
+                known["annotations"].append(annotation)
+            for clip_uid, clip in own.items():
+                union.add(uid, clip_uid, clip["annotations"])
+            if own:
+                video = {"video_uid": uid, "clips": [own[key] for key in sorted(own)]}
+                file.write(separator + orjson.dumps(video | {"split": "train"}))
+                separator = b", "
+        file.write(b"]}" if union.clips else b'{"videos": []}')
+        if union.queries != ours.queries + naq.queries:
+            raise RuntimeError(f"wrote {union.queries} queries of {ours.queries} + {naq.queries}")
+    return ours, naq, union
+
+
+def _clips_by_uid(annotated: dict) -> dict[str, dict[str, dict]]:
+    """video uid -> clip uid -> clip; a clip listed twice becomes one with both's annotations."""
+    merged: dict[str, dict[str, dict]] = {}
+    for video, clip in iter_clips(annotated):
+        known = merged.setdefault(video["video_uid"], {})
+        one = known.setdefault(clip["clip_uid"], clip | {"annotations": []})
+        _check_same(clip["clip_uid"], _bounds(clip), one)
+        one["annotations"].extend(clip.get("annotations") or [])
+    return merged
+
+
+def _naq_annotations(
+    video_uid: str, clips: dict[str, tuple[float, float]], narrations: Narrations
+) -> Iterator[tuple[dict, dict]]:
+    """Each clip of a video that has narrations (a new, empty entry), and their annotation."""
+    for clip_uid, (start, end) in clips.items():
+        rows = narrations.inside(video_uid, start, end)
+        if not len(rows):
+            continue
+        starts, ends = narrations.starts[rows], narrations.ends[rows]
+        queries = pl.DataFrame(
+            {
+                "clip_start_sec": starts - start,
+                "clip_end_sec": ends - start,
+                "video_start_sec": starts,
+                "video_end_sec": ends,
+                "video_start_frame": np.floor(starts * FRAME_RATE).astype(np.int64),
+                "video_end_frame": np.ceil(ends * FRAME_RATE).astype(np.int64),
+                "query": narrations.texts[rows],
+            }
+        )
+        clip = {
+            "clip_uid": clip_uid,
+            "video_start_sec": start,
+            "video_end_sec": end,
+            "video_start_frame": math.floor(start * FRAME_RATE),
+            "video_end_frame": math.ceil(end * FRAME_RATE),
+            "annotations": [],
+        }
+        yield (
+            clip,
+            {
+                "language_queries": queries.to_dicts(),
+                "annotation_uid": f"{video_uid}_{clip_uid}",
+            },
+        )
+
+
+def _bounds(clip: dict) -> tuple[float, float]:
+    return clip["video_start_sec"], clip["video_end_sec"]
+
+
+def _check_same(clip_uid: str, bounds: tuple[float, float], clip: dict) -> None:
+    """Refuse a clip whose bounds aren't `bounds`."""
+    differences = (abs(a - b) for a, b in zip(bounds, _bounds(clip), strict=True))
+    if max(differences) > SAME_BOUND:
+        raise UserError(
+            f"clip {clip_uid} has two different bounds, {bounds} and {_bounds(clip)} s: "
+            "the annotation files are not of one version; fetch them again"
+        )
+
+
+if __name__ == "__main__":
+    run_program(main)
