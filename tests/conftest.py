@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulated import make_data_root
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -17,3 +19,11 @@ def root() -> Path:
 def golden() -> Path:
     """Reference numbers computed with the published implementation."""
     return ROOT / "tests" / "golden"
+
+
+@pytest.fixture(scope="session")
+def simulated(tmp_path_factory, worker_id) -> Path:
+    """The data root of the tiny simulated world, shared by all test processes; do not change it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent
+    return make_data_root(shared / "simulated")

@@ -1,0 +1,134 @@
+"""VSLNet's own layers: how video and query meet.
+
+Shapes: B batch, V video units, Q query tokens, D hidden. Source: Zhang et al., ACL 2020, 3.3.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from utils.dropout import Dropout
+from utils.span_encoder import MASKED, Conv1D, WeightedPool, mask_logits
+
+
+class VideoAffine(nn.Module):
+    """Features to hidden width: (B, V, F) -> (B, V, D)."""
+
+    def __init__(self, inputs: int, dim: int, drop_rate: float):
+        super().__init__()
+        self.dropout = Dropout(drop_rate)
+        self.linear = Conv1D(inputs, dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(self.dropout(x))
+
+
+class ContextQueryAttention(nn.Module):
+    """What each video unit finds in the query: (B, V, D), (B, Q, D) -> (B, V, D)."""
+
+    def __init__(self, dim: int, drop_rate: float):
+        super().__init__()
+        for name, shape in (("w4C", (dim, 1)), ("w4Q", (dim, 1)), ("w4mlu", (1, 1, dim))):
+            setattr(self, name, nn.Parameter(nn.init.xavier_uniform_(torch.empty(shape))))
+        self.dropout = Dropout(drop_rate)
+        self.cqa_linear = Conv1D(4 * dim, dim)
+
+    def forward(
+        self,
+        video: torch.Tensor,
+        query: torch.Tensor,
+        video_mask: torch.Tensor,
+        query_mask: torch.Tensor,
+    ) -> torch.Tensor:
+        dropped, asked = self.dropout(video), self.dropout(query)
+        similarity = (
+            dropped @ self.w4C
+            + (asked @ self.w4Q).transpose(1, 2)
+            + (dropped * self.w4mlu) @ asked.transpose(1, 2)
+        ).float()  # (B, V, Q)
+        over_query = similarity.masked_fill(query_mask[:, None] == 0, MASKED).softmax(2)
+        over_video = similarity.masked_fill(video_mask[..., None] == 0, MASKED).softmax(1)
+        over_query, over_video = over_query.to(query.dtype), over_video.to(query.dtype)
+        to_query = over_query @ query
+        to_video = over_query @ (over_video.transpose(1, 2) @ video)
+        return self.cqa_linear(torch.cat((video, to_query, video * to_query, video * to_video), -1))
+
+
+class ContextQueryConcat(nn.Module):
+    """Append the pooled query to every unit: (B, V, D), (B, Q, D) -> (B, V, D)."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.weighted_pool = WeightedPool(dim)
+        self.conv1d = Conv1D(2 * dim, dim)
+
+    def forward(
+        self, video: torch.Tensor, query: torch.Tensor, query_mask: torch.Tensor
+    ) -> torch.Tensor:
+        pooled = self.weighted_pool(query, query_mask)
+        return self.conv1d(torch.cat((video, pooled[:, None].expand_as(video)), -1))
+
+
+class HighlightLayer(nn.Module):
+    """How likely each unit is near the answer, as a logit: (B, V, D), (B, V) -> (B, V)."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.conv1d = Conv1D(dim, 1)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return mask_logits(self.conv1d(x).squeeze(-1), mask)
+
+
+class WordEmbedding(nn.Module):
+    """GloVe vectors, fixed, with a trained vector for unknown words: (B, Q) -> (B, Q, W)."""
+
+    def __init__(self, vectors: torch.Tensor):
+        super().__init__()
+        width = vectors.shape[1]
+        self.pad_vec = nn.Parameter(torch.zeros(1, width), requires_grad=False)
+        self.unk_vec = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, width)))
+        self.glove_vec = nn.Parameter(vectors.clone(), requires_grad=False)
+
+    def forward(self, words: torch.Tensor) -> torch.Tensor:
+        return F.embedding(words, torch.cat((self.pad_vec, self.unk_vec, self.glove_vec)))
+
+
+class CharacterEmbedding(nn.Module):
+    """Convolutions over a word's characters, max-pooled: (B, Q, C) -> (B, Q, 100)."""
+
+    KERNELS, CHANNELS = (1, 2, 3, 4), (10, 20, 30, 40)
+
+    def __init__(self, characters: int, dim: int, drop_rate: float):
+        super().__init__()
+        self.char_emb = nn.Embedding(characters, dim, padding_idx=0)
+        self.char_convs = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(dim, channels, (1, kernel)), nn.ReLU())
+            for kernel, channels in zip(self.KERNELS, self.CHANNELS, strict=True)
+        )
+        self.dropout = Dropout(drop_rate)
+
+    def forward(self, characters: torch.Tensor) -> torch.Tensor:
+        # A word shorter than the widest kernel is padded up to it.
+        short = max(self.KERNELS) - characters.shape[2]
+        if short > 0:
+            characters = F.pad(characters, (0, short))
+        x = self.dropout(self.char_emb(characters)).permute(0, 3, 1, 2)  # (B, dim, Q, C)
+        return torch.cat([conv(x).amax(3) for conv in self.char_convs], 1).transpose(1, 2)
+
+
+class WordsAndCharacters(nn.Module):
+    """Word numbers and character numbers to hidden width: -> (B, Q, D)."""
+
+    def __init__(
+        self, vectors: torch.Tensor, characters: int, char_dim: int, dim: int, drop_rate: float
+    ):
+        super().__init__()
+        self.word_emb = WordEmbedding(vectors)
+        self.char_emb = CharacterEmbedding(characters, char_dim, drop_rate)
+        self.linear = Conv1D(vectors.shape[1] + sum(CharacterEmbedding.CHANNELS), dim)
+        self.dropout = Dropout(drop_rate)
+
+    def forward(self, words: torch.Tensor, characters: torch.Tensor) -> torch.Tensor:
+        x = torch.cat((self.dropout(self.word_emb(words)), self.char_emb(characters)), -1)
+        return self.linear(x)

@@ -1,0 +1,171 @@
+"""VSLNet: a clip and a query in, a score per unit for where the answer starts and ends out.
+
+    video (B, V, F) -> encode_video -> (B, V, D) -+
+                                                  +-> fuse -> Predictions
+    text  (B, Q, T) -> encode_query -> (B, Q, D) -+
+
+Shapes: B batch, V video units, F feature dim, Q query tokens, T token dim, D hidden. Masks are 1 at
+what is there and 0 at padding. The encoded video does not depend on the query: at inference a clip
+is encoded once for all its queries. Source: Zhang et al., ACL 2020; state-dict keys as published.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from utils.span_encoder import FeatureEncoder, SpanPredictor, initialise
+from VSLNet.layers import (
+    ContextQueryAttention,
+    ContextQueryConcat,
+    HighlightLayer,
+    VideoAffine,
+    WordsAndCharacters,
+)
+
+NO_DECAY = ("bias", "layer_norm", "LayerNorm")
+
+
+class Predictions(NamedTuple):
+    """Float32; padding has logits of -1e30."""
+
+    highlight_logits: torch.Tensor  # (B, V)
+    start_logits: torch.Tensor  # (B, V)
+    end_logits: torch.Tensor  # (B, V)
+
+    @property
+    def highlight_scores(self) -> torch.Tensor:
+        """(B, V) probability that a unit is near the answer."""
+        return self.highlight_logits.sigmoid()
+
+
+class Losses(NamedTuple):
+    """Scalars; `total` is minimised."""
+
+    total: torch.Tensor
+    span: torch.Tensor
+    highlight: torch.Tensor
+
+
+class VSLNet(nn.Module):
+    """The whole model; each verb can be called alone.
+
+    `text_dim` is the width of the token features; without it (predictor `rnn`) words and
+    characters are embedded here, and `words` gives the number of words and characters.
+    """
+
+    def __init__(
+        self,
+        video_dim: int,
+        text_dim: int | None,
+        dim: int = 128,
+        num_heads: int = 8,
+        max_pos_len: int = 128,
+        drop_rate: float = 0.2,
+        predictor: str = "bert",
+        num_extra_attn_blocks: int = 0,
+        word_vectors: torch.Tensor | None = None,
+        characters: int = 0,
+        char_dim: int = 50,
+    ):
+        super().__init__()
+        if text_dim is None:
+            self.embedding_net = WordsAndCharacters(
+                word_vectors, characters, char_dim, dim, drop_rate
+            )
+        else:
+            self.query_affine = nn.Linear(text_dim, dim)
+        self.video_affine = VideoAffine(video_dim, dim, drop_rate)
+        self.feature_encoder = FeatureEncoder(
+            dim, num_heads, max_pos_len, drop_rate, num_extra_attn_blocks
+        )
+        self.cq_attention = ContextQueryAttention(dim, drop_rate)
+        self.cq_concat = ContextQueryConcat(dim)
+        self.highlight_layer = HighlightLayer(dim)
+        self.predictor = SpanPredictor(predictor, dim, num_heads, max_pos_len, drop_rate)
+        initialise(self)
+
+    def forward(
+        self,
+        video: torch.Tensor,  # (B, V, F)
+        video_mask: torch.Tensor,  # (B, V)
+        text: torch.Tensor,  # (B, Q, T) token features, or (B, Q) word numbers
+        text_mask: torch.Tensor,  # (B, Q)
+        characters: torch.Tensor | None = None,  # (B, Q, C) character numbers
+    ) -> Predictions:
+        """All of it, one clip per query."""
+        return self.fuse(
+            self.encode_video(video, video_mask),
+            video_mask,
+            self.encode_query(text, text_mask, characters),
+            text_mask,
+        )
+
+    def encode_video(self, video: torch.Tensor, video_mask: torch.Tensor) -> torch.Tensor:
+        """(B, V, F), (B, V) -> (B, V, D)."""
+        return self.feature_encoder(self.video_affine(video), video_mask)
+
+    def encode_query(
+        self, text: torch.Tensor, text_mask: torch.Tensor, characters: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """(B, Q, T), (B, Q) -> (B, Q, D)."""
+        if characters is None:
+            embedded = self.query_affine(text)
+        else:
+            embedded = self.embedding_net(text, characters)
+        return self.feature_encoder(embedded, text_mask)
+
+    def fuse(
+        self,
+        video: torch.Tensor,  # (B, V, D) encoded
+        video_mask: torch.Tensor,
+        query: torch.Tensor,  # (B, Q, D) encoded
+        query_mask: torch.Tensor,
+    ) -> Predictions:
+        """Scores of each unit given the query."""
+        features = self.cq_attention(video, query, video_mask, query_mask)
+        features = self.cq_concat(features, query, query_mask)
+        highlight = self.highlight_layer(features, video_mask)
+        features = features * highlight.sigmoid().to(features.dtype)[..., None]
+        start, end = self.predictor(features, video_mask)
+        return Predictions(highlight, start, end)
+
+
+def losses(
+    predictions: Predictions,
+    start: torch.Tensor,  # (B,) units
+    end: torch.Tensor,  # (B,)
+    highlight: torch.Tensor,  # (B, V) 0 or 1
+    video_mask: torch.Tensor,  # (B, V)
+    highlight_lambda: float = 5.0,
+    units_total: float | None = None,
+) -> Losses:
+    """Cross-entropy of start and end, and weighted binary cross-entropy of the highlight.
+
+    Highlighted units weigh 2. The highlight loss is a mean over `units_total` units, those of the
+    batch if not given: processes that share a batch pass their share of all its units.
+    """
+    span = F.cross_entropy(predictions.start_logits, start)
+    span = span + F.cross_entropy(predictions.end_logits, end)
+    total = video_mask.sum() if units_total is None else units_total
+    per_unit = F.binary_cross_entropy_with_logits(
+        # Padding counts nothing; a moderate logit there keeps 0 * loss from being 0 * infinity.
+        predictions.highlight_logits.masked_fill(video_mask == 0, 0.0),
+        highlight,
+        weight=(1 + highlight) * video_mask,
+        reduction="sum",
+    )
+    lit = per_unit / total
+    return Losses(span + highlight_lambda * lit, span, lit)
+
+
+def parameter_groups(model: nn.Module, weight_decay: float = 0.01) -> list[dict]:
+    """Parameters for the optimizer; biases and layer norms are not decayed."""
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    exempt = [p for name, p in named if any(word in name for word in NO_DECAY)]
+    decayed = [p for name, p in named if not any(word in name for word in NO_DECAY)]
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": exempt, "weight_decay": 0.0},
+    ]

@@ -1,0 +1,227 @@
+"""VSLNet against the published implementation's numbers, and what must hold for any input."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from utils.span_encoder import MASKED, AttentionBlock
+from VSLNet.model import VSLNet, losses, parameter_groups
+
+STAGES = ("video_affine", "encoded_video", "encoded_query", "cq_attention", "cq_concat")
+
+
+class Golden:
+    """Inputs, weights and expected numbers of one reference file."""
+
+    def __init__(self, file):
+        content = dict(np.load(file))
+        self.numbers = {
+            key: torch.from_numpy(value) for key, value in content.items() if "/" not in key
+        }
+        self.weights = self._under(content, "weight/")
+        self.gradients = self._under(content, "grad/")
+        rnn = "word_ids" in content
+        self.model = VSLNet(
+            video_dim=24,
+            text_dim=None if rnn else 768,
+            dim=16,
+            num_heads=4,
+            max_pos_len=32,
+            predictor="rnn" if rnn else "bert",
+            word_vectors=self.numbers.get("word_vectors"),
+            characters=9,
+            char_dim=8,
+        )
+        self.model.load_state_dict(self.weights)
+        self.model.eval()
+        self.text = self.numbers["word_ids" if rnn else "text_features"]
+        self.characters = self.numbers.get("char_ids")
+
+    @staticmethod
+    def _under(content, prefix):
+        return {
+            key.removeprefix(prefix): torch.from_numpy(value)
+            for key, value in content.items()
+            if key.startswith(prefix)
+        }
+
+    def predict(self):
+        n = self.numbers
+        return self.model(
+            n["video_features"], n["video_mask"], self.text, n["query_mask"], self.characters
+        )
+
+
+@pytest.fixture(params=["transformer", "rnn"])
+def reference(request, golden):
+    return Golden(golden / f"vslnet_{request.param}.npz")
+
+
+def test_outputs_of_every_stage(reference):
+    n, model = reference.numbers, reference.model
+    affine = model.video_affine(n["video_features"])
+    video = model.encode_video(n["video_features"], n["video_mask"])
+    query = model.encode_query(reference.text, n["query_mask"], reference.characters)
+    attended = model.cq_attention(video, query, n["video_mask"], n["query_mask"])
+    joined = model.cq_concat(attended, query, n["query_mask"])
+    for stage, value in zip(STAGES, (affine, video, query, attended, joined), strict=True):
+        torch.testing.assert_close(value, n[stage], rtol=0, atol=1e-4, msg=stage)
+    out = reference.predict()
+    for name in ("highlight_scores", "start_logits", "end_logits"):
+        torch.testing.assert_close(getattr(out, name), n[name], rtol=0, atol=1e-4)
+
+
+def test_losses_and_gradients(reference):
+    n = reference.numbers
+    out = losses(
+        reference.predict(),
+        n["start_labels"],
+        n["end_labels"],
+        n["highlight_labels"].float(),
+        n["video_mask"],
+    )
+    for mine, name in ((out.total, "total"), (out.span, "span"), (out.highlight, "highlight")):
+        torch.testing.assert_close(mine, n[f"{name}_loss"], rtol=1e-4, atol=0)
+    out.total.backward()
+    own = dict(reference.model.named_parameters())
+    assert {name for name, p in own.items() if p.requires_grad} == set(reference.gradients)
+    for name, expected in reference.gradients.items():
+        worst = (own[name].grad - expected).abs().max()
+        # Some gradients (a key's bias under a softmax) are 0 but for rounding.
+        assert worst <= 1e-4 * expected.abs().max() + 1e-7, name
+
+
+def schema_shapes(golden, difference):
+    schema = json.loads((golden / "schema_vslnet.json").read_text())
+    shapes = schema["state_dict"] | schema["differences"][difference]
+    return {k: v for k, v in shapes.items() if not k.startswith("embedding_net.embedder.")}
+
+
+@pytest.mark.parametrize(("width", "units"), [(256, 128), (2304, 128), (256, 512), (2304, 512)])
+def test_published_keys_and_shapes(golden, width, units):
+    with torch.device("meta"):
+        model = VSLNet(video_dim=width, text_dim=768, max_pos_len=units)
+    shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
+    assert shapes == schema_shapes(golden, f"dim{width}_units{units}")
+
+
+def test_weight_decay_groups(golden):
+    schema = json.loads((golden / "schema_vslnet.json").read_text())
+    model = VSLNet(video_dim=256, text_dim=768)
+    names = {id(p): name for name, p in model.named_parameters()}
+    decayed, exempt = parameter_groups(model)
+    assert decayed["weight_decay"] == 0.01 and exempt["weight_decay"] == 0
+    assert {names[id(p)] for p in decayed["params"]} == set(schema["weight_decay_0.01"])
+    assert {names[id(p)] for p in exempt["params"]} == set(schema["no_weight_decay"])
+
+
+def small(**changes):
+    torch.manual_seed(0)
+    model = VSLNet(**{"video_dim": 6, "text_dim": 5, "dim": 8, "num_heads": 2, **changes})
+    return model.eval()
+
+
+def inputs(batch=3, units=10, tokens=4):
+    generator = torch.Generator().manual_seed(1)
+    video = torch.randn(batch, units, 6, generator=generator)
+    text = torch.randn(batch, tokens, 5, generator=generator)
+    video_mask, text_mask = torch.ones(batch, units), torch.ones(batch, tokens)
+    video_mask[1, 7:] = 0
+    text_mask[2, 2:] = 0
+    return video, video_mask, text, text_mask
+
+
+@pytest.mark.parametrize("extra", [0, 2])
+def test_padding_is_masked(extra):
+    model = small(num_extra_attn_blocks=extra)
+    video, video_mask, text, text_mask = inputs()
+    out = model(video, video_mask, text, text_mask)
+    for logits in out:
+        assert (logits[video_mask == 0] == MASKED).all()
+        assert torch.isfinite(logits).all()
+    assert (out.highlight_scores[video_mask == 0] == 0).all()
+
+
+def test_attention_ignores_padding():
+    torch.manual_seed(0)
+    block = AttentionBlock(8, 2, 0.0)
+    x, mask = torch.randn(2, 6, 8), torch.tensor([[1.0] * 6, [1.0] * 4 + [0.0] * 2])
+    changed = x.clone()
+    changed[1, 4:] = 99.0
+    torch.testing.assert_close(block(x, mask)[1, :4], block(changed, mask)[1, :4])
+
+
+def test_order_of_a_batch_has_no_influence():
+    model = small()
+    batch = inputs()
+    order = torch.tensor([2, 0, 1])
+    out = model(*batch)
+    shuffled = model(*(x[order] for x in batch))
+    for mine, theirs in zip(out, shuffled, strict=True):
+        torch.testing.assert_close(mine[order], theirs)
+
+
+def test_one_encoded_clip_serves_all_its_queries():
+    model = small()
+    video, video_mask, text, text_mask = inputs()
+    first = [0, 0, 0]
+    together = model(video[first], video_mask[first], text, text_mask)
+    encoded = model.encode_video(video[:1], video_mask[:1])
+    shared = model.fuse(
+        encoded.expand(3, -1, -1),
+        video_mask[:1].expand(3, -1),
+        model.encode_query(text, text_mask),
+        text_mask,
+    )
+    for mine, theirs in zip(shared, together, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_parts_of_a_batch_lose_as_much_as_the_whole():
+    model = small()
+    batch = inputs(4)
+    start, end = torch.tensor([0, 2, 5, 9]), torch.tensor([1, 2, 8, 9])
+    highlight = torch.zeros(4, 10)
+    highlight[:, 2:5] = 1
+    out = model(*batch)
+    whole = losses(out, start, end, highlight, batch[1]).total
+    units = float(batch[1].sum()) / 2
+    halves = [
+        losses(
+            type(out)(*(x[part] for x in out)),
+            start[part],
+            end[part],
+            highlight[part],
+            batch[1][part],
+            units_total=units,
+        ).total
+        for part in (slice(0, 2), slice(2, 4))
+    ]
+    torch.testing.assert_close((halves[0] + halves[1]) / 2, whole)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_mixed_precision_is_finite_and_close(dtype):
+    model = small()
+    batch = inputs()
+    exact = model(*batch)
+    with torch.autocast("cpu", dtype):
+        mixed = model(*batch)
+        total = losses(
+            mixed, torch.tensor([0, 1, 2]), torch.tensor([1, 2, 3]), batch[1] * 0, batch[1]
+        ).total
+    total.backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+    inside = batch[1] > 0
+    torch.testing.assert_close(
+        mixed.start_logits[inside], exact.start_logits[inside], rtol=0.1, atol=0.1
+    )
+
+
+def test_same_seed_same_weights():
+    first, again = small().state_dict(), small().state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    biases = [value for name, value in first.items() if name.endswith("conv1d.bias")]
+    assert all((bias == 0).all() for bias in biases)
