@@ -1,70 +1,85 @@
-"""Windows in seconds and in units: labels, jitter, highlights, and back to seconds.
+"""Windows: from seconds to units and back, narration jitter, highlight ranges.
 
-A clip of `duration` seconds is seen as `units` equal units; a window in units is a pair `(i, j)` of
-its first and last unit, both included. Everything works on whole columns, R rows at once.
+A window is `[start, end]` in seconds of its clip, or the first and the last unit it covers, both
+included. Unit i of n spans `[i/n, (i+1)/n] * duration`. Shapes: R rows (queries).
 """
 
 import numpy as np
 
-BLOCK = 1 << 16  # rows scored at once
+EMPTY_SECONDS = 1 / 30  # windows up to one frame long count as empty
 
 
 def unit_windows(seconds: np.ndarray, duration: np.ndarray, units: np.ndarray) -> np.ndarray:
-    """The pair of units whose interval overlaps each window best, as published.
+    """Units that fit windows best, by the published rule.
 
-    `seconds` (R, 2), `duration` (R,), `units` (R,) -> (R, 2) int64. Best is the highest IoU of
-    `[i / n * duration, (j + 1) / n * duration]` with the window; ties go to the smallest `i`, then
-    the smallest `j`; a window that overlaps nothing (an empty one, say) gives (0, 0).
+    Of all pairs i <= j the one whose interval has the highest IoU with the window; of equals the
+    smallest i, then the smallest j; (0, 0) where nothing overlaps. No more than a unit away from
+    the best boundary can be as good, so nine pairs a row are scored instead of units**2.
 
-    With the one end fixed the IoU rises towards the window's other end from both sides, so only the
-    units around each end can be best: a few pairs are scored instead of all `n * n`.
+    Args:
+        seconds: (R, 2) windows.
+        duration: (R,) seconds of their clips.
+        units: (R,) units of their clips.
+
+    Returns:
+        (R, 2) int64 first and last unit.
     """
-    windows = np.empty((len(seconds), 2), np.int64)
-    for at in range(0, len(seconds), BLOCK):
-        rows = slice(at, at + BLOCK)
-        windows[rows] = _best_pairs(seconds[rows], duration[rows], units[rows])
-    return windows
-
-
-def _best_pairs(seconds: np.ndarray, duration: np.ndarray, units: np.ndarray) -> np.ndarray:
-    around = np.arange(-2, 3)
-    n, length = units[:, None], duration[:, None]
-    near = np.floor(seconds / length * n).astype(np.int64)  # (R, 2) the unit each end lies in
-    first = np.clip(near[:, :1] + around, 0, n - 1)[:, :, None]  # (R, 5, 1)
-    last = np.clip(near[:, 1:] + around, 0, n - 1)[:, None, :]  # (R, 1, 5)
-    # The same arithmetic as the published rule, so that rounding breaks ties alike.
-    begin = first / n[..., None] * length[..., None]
-    finish = (last + 1) / n[..., None] * length[..., None]
-    start, end = seconds[:, :1, None], seconds[:, 1:, None]
-    overlap = np.minimum(finish, end) - np.maximum(begin, start)
-    union = np.maximum(finish, end) - np.minimum(begin, start)
-    meet = (first <= last) & (overlap > 0)
-    iou = np.where(meet, overlap / np.where(meet, union, 1.0), 0.0)
-    best = iou.reshape(len(iou), -1).argmax(1)  # in order of i, then j
-    row = np.arange(len(iou))
-    pairs = np.stack((first[row, best // 5, 0], last[row, 0, best % 5]), 1)
-    pairs[iou.reshape(len(iou), -1)[row, best] == 0] = 0
-    return pairs
+    return _best_pairs(seconds, duration, units)[0]
 
 
 def exact_unit_windows(exact: np.ndarray, duration: np.ndarray, units: np.ndarray) -> np.ndarray:
-    """Labels from exact times clipped to the clip: (R, 2), (R,), (R,) -> (R, 2) int64.
+    """Like `unit_windows` after clipping to the clip, but every window gets units near it.
 
-    A window that is empty, or lies outside the clip, gets the unit nearest to its middle.
+    A window that is empty, or lies outside its clip, gets the unit nearest to its middle.
     """
-    inside = np.clip(exact, 0, duration[:, None])
-    windows = unit_windows(inside, duration, units)
-    empty = inside[:, 1] <= inside[:, 0]
-    middle = exact.mean(1)[empty]
-    nearest = np.floor(middle / duration[empty] * units[empty])
-    windows[empty] = np.clip(nearest, 0, units[empty] - 1).astype(np.int64)[:, None]
-    return windows
+    clipped = np.clip(exact, 0.0, duration[:, None])
+    windows, found = _best_pairs(clipped, duration, units)
+    middle = np.floor(np.mean(exact, axis=1) / duration * units)
+    nearest = np.clip(middle, 0, units - 1).astype(np.int64)
+    return np.where(found[:, None], windows, nearest[:, None])
+
+
+def _best_pairs(
+    seconds: np.ndarray, duration: np.ndarray, units: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(R, 2) units by the published rule, and (R,) whether they overlap the window at all."""
+    start, end = seconds.T
+    last = units - 1
+    near_start = np.rint(start / duration * units)
+    near_end = np.rint(end / duration * units)
+    best = np.zeros((2, len(seconds)))
+    best_iou = np.zeros(len(seconds))
+    # In the order of i, then j: of equal pairs the first one stays. Intervals and IoU are computed
+    # as published to the last bit, which may decide between pairs that are equal but for rounding.
+    for i in (np.clip(near_start + step, 0, last) for step in (-1, 0, 1)):
+        left = i / units * duration
+        before, within = np.minimum(left, start), np.maximum(left, start)
+        for j in (np.clip(near_end + step, i, last) for step in (-2, -1, 0)):
+            right = (j + 1) / units * duration
+            overlap = np.minimum(right, end) - within
+            iou = overlap / (np.maximum(right, end) - before)
+            better = iou > best_iou
+            np.copyto(best_iou, iou, where=better)
+            np.copyto(best, (i, j), where=better)
+    return best.T.astype(np.int64), best_iou > 0
 
 
 def window_seconds(windows: np.ndarray, duration: np.ndarray, units: np.ndarray) -> np.ndarray:
-    """Start of the first and end of the last unit: (..., 2), (...,), (...,) -> (..., 2) seconds."""
-    edges = windows + np.array([0, 1])
-    return edges * np.asarray(duration)[..., None] / np.asarray(units)[..., None]
+    """Seconds of windows in units: unit i starts at i*duration/units, unit j ends at (j+1)*....
+
+    Computed in float32 as published, so that predictions are the same numbers.
+
+    Args:
+        windows: (..., 2) first and last unit.
+        duration, units: (...) or broadcast to it.
+
+    Returns:
+        (..., 2) float64 seconds.
+    """
+    edges = (windows + np.array([0, 1])).astype(np.float32)
+    length = np.asarray(duration, dtype=np.float32)[..., None]
+    count = np.asarray(units, dtype=np.float32)[..., None]
+    return (edges * length / count).astype(np.float64)
 
 
 def jitter_windows(
@@ -75,28 +90,38 @@ def jitter_windows(
     translate: bool,
     draws: np.ndarray,
 ) -> np.ndarray:
-    """Temporal random jittering of narration windows (NaQ, section 3.3); others stay as they are.
+    """Narrations' windows, each stretched by 1 to `factor` and, if `translate`, moved.
 
-    `windows` (R, 2), `units` (R,), `is_narration` (R,) bool, `draws` (R, 2) uniform in [0, 1):
-    a window is scaled by `1 + (factor - 1) * draws[:, 0]` about its centre and, if `translate`,
-    moved so that the scaled window still covers where it came from. Returns (R, 2) int64.
+    The new window contains the old one and stays within the clip.
+
+    Args:
+        windows: (R, 2) first and last unit.
+        units: (R,) units of the clips.
+        is_narration: (R,) the other queries' windows stay as they are.
+        draws: (R, 2) uniform in [0, 1): the stretch and the move.
+
+    Returns:
+        (R, 2) int64 windows.
     """
-    start, end = windows[:, 0], windows[:, 1]
-    centre, width = (start + end) / 2, end - start + 1
-    scaled = (1 + (factor - 1) * draws[:, 0]) * width
-    room = (scaled - width) / 2
-    moved = (2 * draws[:, 1] - 1) * room if translate else 0.0
-    first = np.maximum(np.rint(centre + moved - scaled / 2), 0)
-    last = np.minimum(np.rint(centre + moved + scaled / 2), units - 1)
-    jittered = np.stack((first, last), 1).astype(np.int64)
+    start, end = windows.T
+    stretch, move = draws.T
+    centre = (start + end) / 2
+    width = end - start + 1
+    wide = (1 + (factor - 1) * stretch) * width
+    if translate:
+        room = (wide - width) / 2
+        centre = centre + (-room + 2 * room * move)
+    first = np.maximum(np.rint(centre - wide / 2), 0)
+    last = np.minimum(np.rint(centre + wide / 2), units - 1)
+    jittered = np.stack([first, last], axis=1).astype(np.int64)
     return np.where(is_narration[:, None], jittered, windows)
 
 
 def highlight_windows(windows: np.ndarray, units: np.ndarray, extend: float = 0.1) -> np.ndarray:
-    """First and last highlighted unit: the window extended by a share of its length on each side.
+    """Highlighted units: windows (R, 2) longer by `round(extend * length)` on each side.
 
-    (R, 2), (R,) -> (R, 2); the extension is rounded half to even, as published.
+    Kept within the clip's `units` (R,); halves are rounded to even.
     """
-    start, end = windows[:, 0], windows[:, 1]
-    reach = np.rint(extend * (end - start + 1)).astype(np.int64)
-    return np.stack((np.maximum(0, start - reach), np.minimum(units - 1, end + reach)), 1)
+    start, end = windows.T
+    more = np.rint(extend * (end - start + 1)).astype(np.int64)
+    return np.stack([np.maximum(start - more, 0), np.minimum(end + more, units - 1)], axis=1)

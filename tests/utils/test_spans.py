@@ -1,10 +1,10 @@
-"""Spans: the published numbers, and the closed form against scoring every pair."""
+"""Windows in units against the published rule (all pairs scored) and the reference numbers."""
 
 import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from utils.spans import (
@@ -16,150 +16,180 @@ from utils.spans import (
 )
 
 
-@pytest.fixture(scope="module")
-def numbers(golden):
-    return json.loads((golden / "spans.json").read_text())
+def columns(golden, name):
+    """A table of spans.json as float columns."""
+    return np.array(json.loads((golden / "spans.json").read_text())[name]["rows"]).T
 
 
-def columns(table):
-    return {
-        name: np.array(values)
-        for name, values in zip(table["columns"], zip(*table["rows"], strict=True), strict=True)
-    }
+def one_by_one(start, end, duration, units):
+    """The published rule as it is told: score all pairs, keep the first of the best."""
+    left = np.arange(units) / units * duration
+    right = (np.arange(units) + 1) / units * duration
+    overlap = np.minimum(right, end) - np.maximum(left[:, None], start)
+    union = np.maximum(right, end) - np.minimum(left[:, None], start)
+    iou = np.triu(np.maximum(overlap, 0) / np.where(union > 0, union, 1))
+    return np.unravel_index(np.argmax(iou), iou.shape)
 
 
-def all_pairs(start, end, duration, units):
-    """The rule itself: score every pair i <= j."""
-    begin = np.arange(units) / units * duration
-    finish = np.arange(1, units + 1) / units * duration
-    overlap = np.minimum(finish[None], end) - np.maximum(begin[:, None], start)
-    union = np.maximum(finish[None], end) - np.minimum(begin[:, None], start)
-    ordered = np.arange(units)[:, None] <= np.arange(units)
-    iou = np.where(ordered & (overlap > 0), overlap / np.where(union > 0, union, 1), 0.0)
-    return divmod(int(iou.argmax()), units)
+def unit_window(start, end, duration, units):
+    seconds = np.array([[start, end]])
+    return tuple(unit_windows(seconds, np.array([duration]), np.array([units]))[0])
 
 
-def test_labels_are_the_published_ones(numbers):
-    c = columns(numbers["time_to_unit"])
-    mine = unit_windows(
-        np.stack((c["start_sec"], c["end_sec"]), 1), c["duration_sec"], c["units"].astype(int)
-    )
-    assert (mine[:, 0] == c["start_unit"]).all()
-    assert (mine[:, 1] == c["end_unit"]).all()
+def exact_window(start, end, duration, units):
+    seconds = np.array([[start, end]])
+    return tuple(exact_unit_windows(seconds, np.array([duration]), np.array([units]))[0])
 
 
-def test_seconds_are_the_published_ones(numbers):
-    c = columns(numbers["unit_to_time"])
-    mine = window_seconds(
-        np.stack((c["start_unit"], c["end_unit"]), 1), c["duration_sec"], c["units"]
-    )
-    np.testing.assert_allclose(mine[:, 0], c["start_sec"], atol=1e-4)
-    np.testing.assert_allclose(mine[:, 1], c["end_sec"], atol=1e-4)
+@st.composite
+def cases(draw):
+    """(start, end, duration, units): boundaries on and beside units, empty and outside windows."""
+    units = draw(st.integers(1, 24))
+    duration = draw(st.one_of(st.integers(1, 900).map(lambda n: n / 1.875), st.floats(0.5, 4000)))
+    unit = st.integers(-2, units + 3).map(lambda k: k / units * duration)
+    step = st.integers(-3, 2000).map(lambda k: k / 1.875)
+    half = st.integers(-2, 2 * units + 3).map(lambda k: k / 2 / units * duration)
+    time = st.one_of(unit, half, step, st.floats(-2.0, duration * 1.1))
+    start = draw(time)
+    length = st.one_of(st.just(0.0), st.floats(0, duration), st.floats(0, duration / units))
+    end = draw(st.one_of(time, length.map(lambda n: start + n)))
+    return start, end, duration, units
 
 
-def test_highlights_are_the_published_ones(numbers):
-    c = columns(numbers["highlight"])
-    mine = highlight_windows(np.stack((c["start_unit"], c["end_unit"]), 1), c["length"])
-    assert (mine[:, 0] == c["first_highlighted"]).all()
-    assert (mine[:, 1] == c["last_highlighted"]).all()
+def test_golden_windows_in_units(golden):
+    start, end, units, duration, *expected = columns(golden, "time_to_unit")
+    found = unit_windows(np.stack([start, end], 1), duration, units.astype(int))
+    assert found.dtype == np.int64
+    assert np.array_equal(found.T, expected)
 
 
-def test_jitter_is_the_published_one(golden):
-    c = columns(json.loads((golden / "jitter.json").read_text()))
-    windows = np.stack((c["start_unit"], c["end_unit"]), 1)
-    narration = np.char.startswith(c["query"], "#")
-    draws = np.stack((c["u1"], c["u2"]), 1)
-    for factor in (2.5, 5.0):
-        for translate in (True, False):
-            rows = (c["factor"] == factor) & (c["translate"] == translate)
-            assert rows.any()
-            mine = jitter_windows(
-                windows[rows], c["units"][rows], narration[rows], factor, translate, draws[rows]
-            )
-            assert (mine[:, 0] == c["new_start"][rows]).all()
-            assert (mine[:, 1] == c["new_end"][rows]).all()
+@given(cases())
+def test_nine_pairs_are_as_good_as_all(case):
+    assert unit_window(*case) == one_by_one(*case)
 
 
-# Times on the grid of the published preparation, of a second, or anywhere; also outside the clip.
-times = st.one_of(
-    st.integers(0, 900).map(lambda k: k / 1.875),
-    st.integers(0, 500).map(float),
-    st.floats(-1, 500, allow_nan=False),
+def test_nine_pairs_are_as_good_as_all_on_many_windows_at_once():
+    draw = np.random.default_rng(5)
+    rows = 4000
+    units = draw.integers(1, 40, rows)
+    duration = draw.integers(1, 900, rows) / 1.875
+    start = np.floor(draw.random(rows) * duration * 1.875) / 1.875
+    end = np.minimum(start + draw.integers(0, 12, rows) / 1.875, duration)
+    found = unit_windows(np.stack([start, end], 1), duration, units)
+    each = zip(start, end, duration, units, strict=True)
+    assert np.array_equal(found, [one_by_one(*case) for case in each])
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        ((20.0, 20.0, 100.0, 10), (0, 0)),  # empty
+        ((20.0, 10.0, 100.0, 10), (0, 0)),  # ends before it starts
+        ((120.0, 130.0, 100.0, 10), (0, 0)),  # outside
+        ((20.0, 40.0, 100.0, 10), (2, 3)),
+        ((95.0, 300.0, 100.0, 10), (9, 9)),  # past the clip
+        ((-5.0, 12.0, 100.0, 10), (0, 0)),  # 10 of 17 seconds are better than 12 of 25
+        ((7.0, 15.0, 48.0, 4), (0, 0)),  # 5/15 and 8/24: of equals the shorter
+        ((3.0, 4.0, 100.0, 1), (0, 0)),
+    ],
 )
+def test_published_rule(case, expected):
+    assert unit_window(*case) == expected
 
 
-@settings(max_examples=400, deadline=None)
-@given(times, times, st.one_of(st.integers(1, 900).map(lambda k: k / 1.875)), st.integers(1, 130))
-def test_closed_form_equals_scoring_every_pair(one, other, duration, units):
-    start, end = min(one, other), max(one, other)
-    mine = unit_windows(np.array([[start, end]]), np.array([duration]), np.array([units]))
-    assert tuple(mine[0]) == all_pairs(start, end, duration, units)
-
-
-def test_closed_form_equals_scoring_every_pair_at_600_units():
-    draw = np.random.default_rng(0)
-    frames = draw.integers(600, 1700, 60)
-    start = draw.integers(0, frames)
-    seconds = np.stack((start, np.minimum(frames, start + draw.integers(0, 60, 60))), 1) / 1.875
-    mine = unit_windows(seconds, frames / 1.875, np.full(60, 600))
-    for row, (window, length) in enumerate(zip(seconds, frames / 1.875, strict=True)):
-        assert tuple(mine[row]) == all_pairs(*window, length, 600)
-
-
-@settings(max_examples=200, deadline=None)
-@given(times, times, st.integers(1, 900), st.integers(1, 600))
-def test_exact_labels_lie_on_the_window(one, other, frames, units):
-    duration = frames / 1.875
-    start, end = min(one, other), max(one, other)
-    (window,) = exact_unit_windows(
-        np.array([[start, end]]), np.array([duration]), np.array([units])
-    )
-    assert 0 <= window[0] <= window[1] < units
-    left, right = window_seconds(window, duration, units)
-    middle = min(max((start + end) / 2, 0), duration)
-    if max(start, 0) >= min(end, duration):
-        assert left - 1e-6 <= middle <= right + 1e-6
-    else:
-        assert left < min(end, duration) and right > max(start, 0)
-
-
-def test_a_window_inside_one_bin_is_not_labelled_as_the_clips_start():
-    duration, units = np.array([480.0]), np.array([128])
-    truncated, exact = np.array([[200.0, 200.0]]), np.array([[200.1, 200.5]])
-    assert unit_windows(truncated, duration, units).tolist() == [[0, 0]]
-    assert exact_unit_windows(exact, duration, units).tolist() == [[53, 53]]
-
-
-@given(st.integers(1, 600).flatmap(lambda n: st.tuples(
-    st.just(n), st.integers(0, n - 1), st.integers(0, n - 1))), st.floats(1, 900))  # fmt: skip
-def test_units_to_seconds_and_back(place, duration):
-    units, one, other = place
-    window = np.array([[min(one, other), max(one, other)]])
-    seconds = window_seconds(window, np.array([duration]), np.array([units]))
-    again = unit_windows(seconds, np.array([duration]), np.array([units]))
-    assert again.tolist() == window.tolist()
-
-
-@given(
-    st.integers(1, 600).flatmap(
-        lambda n: st.tuples(st.just(n), st.integers(0, n - 1), st.integers(0, n - 1))
-    ),
-    st.floats(1, 5),
-    st.booleans(),
-    st.floats(0, 0.999),
-    st.floats(0, 0.999),
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        ((20.1, 20.1, 100.0, 10), (2, 2)),  # empty: the unit it lies in
+        ((120.0, 130.0, 100.0, 10), (9, 9)),  # outside: the nearest unit
+        ((-4.0, -3.0, 100.0, 10), (0, 0)),
+        ((-4e-7, 35.0, 100.0, 10), (0, 3)),
+        ((95.0, 300.0, 100.0, 10), (9, 9)),
+        ((71.0, 71.3, 100.0, 10), (7, 7)),  # shorter than a unit
+        ((62.0, 58.0, 100.0, 10), (6, 6)),  # ends before it starts
+        ((50.0, 50.0, 100.0, 1), (0, 0)),
+    ],
 )
-def test_jittered_windows_stay_in_the_clip(place, factor, translate, u1, u2):
-    units, one, other = place
-    window = np.array([[min(one, other), max(one, other)]])
-    arguments = (factor, translate, np.array([[u1, u2]]))
-    moved = jitter_windows(window, np.array([units]), np.array([True]), *arguments)
-    assert 0 <= moved[0, 0] <= moved[0, 1] < units
-    same = jitter_windows(window, np.array([units]), np.array([False]), *arguments)
-    assert same.tolist() == window.tolist()
+def test_exact_windows_are_never_far_away(case, expected):
+    assert exact_window(*case) == expected
 
 
-def test_no_rows():
-    nothing = np.empty((0, 2))
-    assert unit_windows(nothing, np.empty(0), np.empty(0, int)).shape == (0, 2)
-    assert exact_unit_windows(nothing, np.empty(0), np.empty(0, int)).shape == (0, 2)
+@given(cases())
+def test_exact_windows_touch_the_window_or_are_the_nearest_unit(case):
+    start, end, duration, units = case
+    first, last = exact_window(*case)
+    assert 0 <= first <= last < units
+    start, end = np.clip([start, end], 0, duration)
+    if end > start + 1e-9 * duration:
+        assert (first, last) == unit_window(start, end, duration, units)
+        left, right = first / units * duration, (last + 1) / units * duration
+        assert left < end and right > start
+    elif end == start and 0 < end < duration:
+        middle = np.mean(case[:2]) / duration * units
+        assert first == last and abs(first + 0.5 - np.clip(middle, 0, units)) <= 0.5 + 1e-6
+
+
+def test_exact_windows_in_hour_long_clips_with_no_queries_at_all():
+    assert exact_unit_windows(np.zeros((0, 2)), np.zeros(0), np.zeros(0, int)).shape == (0, 2)
+
+
+def test_golden_seconds(golden):
+    first, last, units, duration, *expected = columns(golden, "unit_to_time")
+    found = window_seconds(np.stack([first, last], 1).astype(int), duration, units)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found.T, expected, rtol=0, atol=1e-9)
+
+
+@given(st.data(), st.integers(1, 600), st.floats(1, 4000))
+def test_units_survive_the_way_to_seconds_and_back(data, units, duration):
+    first = data.draw(st.integers(0, units - 1))
+    last = data.draw(st.integers(first, units - 1))
+    seconds = window_seconds(np.array([[first, last]]), np.array([duration]), np.array([units]))
+    assert seconds[0, 0] < seconds[0, 1]
+    assert unit_window(*seconds[0], duration, units) == (first, last)
+    assert exact_window(*seconds[0], duration, units) == (first, last)
+
+
+def test_seconds_of_many_windows_a_query():
+    windows = np.array([[[0, 1], [2, 2]], [[0, 0], [3, 3]]])
+    found = window_seconds(windows, np.array([8.0, 40.0])[:, None], np.array([4, 4])[:, None])
+    assert found.tolist() == [[[0, 4], [4, 6]], [[0, 10], [30, 40]]]
+
+
+def test_golden_jitter(golden):
+    for query, *numbers in json.loads((golden / "jitter.json").read_text())["rows"]:
+        start, end, units, factor, translate, stretch, move, *expected = numbers
+        found = jitter_windows(
+            np.array([[start, end]]),
+            np.array([units]),
+            np.array([query.startswith("#")]),
+            factor,
+            translate,
+            np.array([[stretch, move]]),
+        )
+        assert found.tolist() == [expected]
+
+
+@given(st.data(), st.integers(1, 600), st.sampled_from([1.0, 2.5, 5.0]), st.booleans())
+def test_jitter_widens_within_the_clip_and_spares_other_queries(data, units, factor, translate):
+    first = data.draw(st.integers(0, units - 1))
+    last = data.draw(st.integers(first, units - 1))
+    draw = st.floats(0, 1, exclude_max=True)
+    windows = np.array([[first, last]] * 2)
+    draws = np.array([[data.draw(draw), data.draw(draw)]] * 2)
+    lengths, narrations = np.array([units] * 2), np.array([True, False])
+    found = jitter_windows(windows, lengths, narrations, factor, translate, draws)
+    assert 0 <= found[0, 0] <= first and last <= found[0, 1] < units
+    assert found[0, 1] - found[0, 0] <= factor * (last - first + 1) + 1
+    assert found[1].tolist() == [first, last]
+
+
+def test_golden_highlight(golden):
+    start, end, units, *expected = columns(golden, "highlight").astype(int)
+    found = highlight_windows(np.stack([start, end], 1), units)
+    assert np.array_equal(found.T, expected)
+
+
+def test_highlight_without_extension():
+    windows = np.array([[3, 9], [0, 0]])
+    assert np.array_equal(highlight_windows(windows, np.array([10, 1]), extend=0.0), windows)
