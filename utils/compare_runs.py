@@ -30,7 +30,7 @@ COLUMNS = {
 
 
 def best_evaluation(run: Path) -> dict:
-    """The evaluation with the highest R@1 IoU=0.3, the latest of equals, as checkpoints are kept."""
+    """The evaluation with the highest R@1 IoU=0.3, of equals the latest, as checkpoints are."""
     files = [run] if run.is_file() else sorted(run.rglob("metrics.jsonl"))
     if len(files) != 1:
         raise UserError(f"{run}: {len(files)} files metrics.jsonl under it; name one run folder")
