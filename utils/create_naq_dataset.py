@@ -16,7 +16,6 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
 
 import numpy as np
 import orjson
-import polars as pl
 from tqdm import tqdm
 
 from utils.annotations import iter_clips, read_annotations
@@ -72,8 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"# Unique clips: {sum(map(len, clips.values()))}", flush=True)
     if options.em_version == "v1":
         clips = v1_share(clips)
-    annotated_path = root / f"{options.type}_train{ending}"
-    annotated = read_annotations(annotated_path)
+    annotated = read_annotations(root / f"{options.type}_train{ending}")
     narrations = read_narrations(root / "egoclip.csv", sorted(clips))
     print(f"{narrations.skipped} malformed rows skipped in egoclip.csv", file=sys.stderr)
 
@@ -97,7 +95,8 @@ def read_clips(paths: Sequence[Path]) -> Clips:
     for path in paths:
         for video, clip in iter_clips(read_annotations(path)):
             known = clips.setdefault(video["video_uid"], {})
-            _check_same(clip["clip_uid"], known.setdefault(clip["clip_uid"], _bounds(clip)), clip)
+            first = known.setdefault(clip["clip_uid"], _bounds(clip))
+            _check_same(first, clip, path)
     return clips
 
 
@@ -118,7 +117,7 @@ def write_union(
     Returns: what there is in the annotated queries, in NaQ, and in what was written.
     """
     ours, naq, union = Stats(), Stats(), Stats()
-    merged = _clips_by_uid(annotated)
+    merged = _clips_by_uid(annotated, path)
     for video, clip in iter_clips(annotated):
         ours.add(video["video_uid"], clip["clip_uid"], clip.get("annotations") or [])
     with atomic_write(path) as file:
@@ -129,7 +128,7 @@ def write_union(
             for clip, annotation in _naq_annotations(uid, clips.get(uid, {}), narrations):
                 naq.add(uid, clip["clip_uid"], [annotation])
                 known = own.setdefault(clip["clip_uid"], clip)
-                _check_same(clip["clip_uid"], _bounds(clip), known)
+                _check_same(_bounds(clip), known, path)
                 known["annotations"].append(annotation)
             for clip_uid, clip in own.items():
                 union.add(uid, clip_uid, clip["annotations"])
@@ -143,13 +142,13 @@ def write_union(
     return ours, naq, union
 
 
-def _clips_by_uid(annotated: dict) -> dict[str, dict[str, dict]]:
+def _clips_by_uid(annotated: dict, path: Path) -> dict[str, dict[str, dict]]:
     """video uid -> clip uid -> clip; a clip listed twice becomes one with both's annotations."""
     merged: dict[str, dict[str, dict]] = {}
     for video, clip in iter_clips(annotated):
         known = merged.setdefault(video["video_uid"], {})
         one = known.setdefault(clip["clip_uid"], clip | {"annotations": []})
-        _check_same(clip["clip_uid"], _bounds(clip), one)
+        _check_same(_bounds(clip), one, path)
         one["annotations"].extend(clip.get("annotations") or [])
     return merged
 
@@ -163,17 +162,29 @@ def _naq_annotations(
         if not len(rows):
             continue
         starts, ends = narrations.starts[rows], narrations.ends[rows]
-        queries = pl.DataFrame(
-            {
-                "clip_start_sec": starts - start,
-                "clip_end_sec": ends - start,
-                "video_start_sec": starts,
-                "video_end_sec": ends,
-                "video_start_frame": np.floor(starts * FRAME_RATE).astype(np.int64),
-                "video_end_frame": np.ceil(ends * FRAME_RATE).astype(np.int64),
-                "query": narrations.texts[rows],
-            }
+        columns = (
+            starts - start,
+            ends - start,
+            starts,
+            ends,
+            np.floor(starts * FRAME_RATE).astype(np.int64),
+            np.ceil(ends * FRAME_RATE).astype(np.int64),
         )
+        texts = narrations.texts.gather(rows).to_list()
+        queries = [
+            {
+                "clip_start_sec": clip_start,
+                "clip_end_sec": clip_end,
+                "video_start_sec": video_start,
+                "video_end_sec": video_end,
+                "video_start_frame": first,
+                "video_end_frame": last,
+                "query": text,
+            }
+            for clip_start, clip_end, video_start, video_end, first, last, text in zip(
+                *(column.tolist() for column in columns), texts, strict=True
+            )
+        ]
         clip = {
             "clip_uid": clip_uid,
             "video_start_sec": start,
@@ -182,26 +193,21 @@ def _naq_annotations(
             "video_end_frame": math.ceil(end * FRAME_RATE),
             "annotations": [],
         }
-        yield (
-            clip,
-            {
-                "language_queries": queries.to_dicts(),
-                "annotation_uid": f"{video_uid}_{clip_uid}",
-            },
-        )
+        uid = f"{video_uid}_{clip_uid}"
+        yield clip, {"language_queries": queries, "annotation_uid": uid}
 
 
 def _bounds(clip: dict) -> tuple[float, float]:
     return clip["video_start_sec"], clip["video_end_sec"]
 
 
-def _check_same(clip_uid: str, bounds: tuple[float, float], clip: dict) -> None:
-    """Refuse a clip whose bounds aren't `bounds`."""
+def _check_same(bounds: tuple[float, float], clip: dict, path: Path) -> None:
+    """Refuse a clip whose bounds aren't `bounds`, met while reading or making the file `path`."""
     differences = (abs(a - b) for a, b in zip(bounds, _bounds(clip), strict=True))
     if max(differences) > SAME_BOUND:
         raise UserError(
-            f"clip {clip_uid} has two different bounds, {bounds} and {_bounds(clip)} s: "
-            "the annotation files are not of one version; fetch them again"
+            f"{path}: clip {clip['clip_uid']} has two different bounds, {bounds} and "
+            f"{_bounds(clip)} s: the annotation files are not of one version; fetch them again"
         )
 
 

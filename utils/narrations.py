@@ -3,10 +3,14 @@
 In: `egoclip.csv`, tab-separated, 3.85 M rows. Out: the rows of the videos asked for, as columns.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import polars as pl
@@ -15,7 +19,10 @@ from tqdm import tqdm
 from utils.errors import UserError
 
 COLUMNS = ("video_uid", "clip_start", "clip_end", "clip_text")
-BLOCK = 1 << 22  # bytes read at a time: bounds the memory, whatever the size of the file
+BLOCK = 1 << 24  # bytes read at a time: bounds the memory, whatever the size of the file
+WORKERS = 2  # polars has threads of its own; a second block at work fills their pauses
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -72,14 +79,15 @@ def read_narrations(path: str | Path, video_uids: Sequence[str]) -> Narrations:
     Raises:
         UserError: the file or one of its columns is missing, or no row can be read.
     """
-    videos = pl.Enum(list(video_uids))
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; fetch the EgoClip narrations, or see --data_root")
+    parse = partial(_parse, columns=_header(path), videos=pl.Enum(list(video_uids)))
     parts, rows, skipped = [], 0, 0
-    for lines, columns in _blocks(Path(path)):
-        table = _parse(lines, columns)
-        rows += len(table)
-        skipped += len(table) - int(table["good"].sum())
-        table = table.with_columns(video=table["video"].cast(videos, strict=False).to_physical())
-        parts.append(table.filter(table["good"] & table["video"].is_not_null()).drop("good"))
+    for table, row_count, malformed in _in_parallel(parse, _blocks(path)):
+        parts.append(table)
+        rows += row_count
+        skipped += malformed
     if rows == skipped:
         raise UserError(f"{path}: none of its {rows} rows can be read; is it tab-separated?")
     table = pl.concat(parts, rechunk=True)
@@ -93,57 +101,76 @@ def read_narrations(path: str | Path, video_uids: Sequence[str]) -> Narrations:
     )
 
 
-def _blocks(path: Path) -> Iterator[tuple[pl.Series, list[str]]]:
-    """The file's lines, some 30,000 at a time, with the names of its columns."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; fetch the EgoClip narrations, or see --data_root")
+def _header(path: Path) -> list[str]:
+    with path.open("rb") as file:
+        columns = file.readline().decode("utf-8-sig", "replace").rstrip("\r\n").split("\t")
+    if missing := [name for name in COLUMNS if name not in columns]:
+        raise UserError(f"{path}: column {', '.join(missing)} is missing from its header")
+    return columns
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    """The file after its header, in blocks of whole lines."""
+    size = path.stat().st_size
     with (
         path.open("rb") as file,
-        tqdm(
-            total=path.stat().st_size, unit="B", unit_scale=True, desc=f"reading {path.name}"
-        ) as progress,
+        tqdm(total=size, unit="B", unit_scale=True, desc=f"reading {path.name}") as progress,
     ):
-        header = file.readline()
-        columns = header.decode("utf-8-sig", "replace").rstrip("\r\n").split("\t")
-        if missing := [name for name in COLUMNS if name not in columns]:
-            raise UserError(f"{path}: column {', '.join(missing)} is missing from its header")
-        progress.update(len(header))
+        progress.update(len(file.readline()))
         while block := file.read(BLOCK):
             block += file.readline()
-            yield _lines(block), columns
+            yield block
             progress.update(len(block))
 
 
-def _lines(block: bytes) -> pl.Series:
-    """The lines of a block that aren't empty."""
-    text = pl.Series([block.decode("utf-8", "replace")])
-    lines = text.str.split("\n").explode().str.strip_chars_end("\r")
-    return lines.filter(lines != "")
+def _parse(block: bytes, columns: list[str], videos: pl.Enum) -> tuple[pl.DataFrame, int, int]:
+    """Well-formed rows of the videos: video (its number), start, end, text.
 
+    Also returns how many rows there are, and how many of them are malformed.
+    """
+    lines = pl.read_csv(
+        block.replace(b"\r\n", b"\n").replace(b"\0", b" "),
+        separator="\0",  # which is nowhere: a table of one column
+        has_header=False,
+        schema={"line": pl.String},
+        quote_char=None,
+        encoding="utf8-lossy",
+    )["line"]
+    lines = lines.filter(lines != "")
 
-def _parse(lines: pl.Series, columns: list[str]) -> pl.DataFrame:
-    """Columns video, start, end, text, and good: whether the row is well formed."""
-    fields = lines.str.split("\t")
+    def field(name: str) -> pl.Expr:
+        return pl.col("fields").list.get(columns.index(name), null_on_oob=True)
 
-    def field(name: str) -> pl.Series:
-        return fields.list.get(columns.index(name), null_on_oob=True)
-
-    def seconds(name: str) -> pl.Series:
+    def seconds(name: str) -> pl.Expr:
         return field(name).str.strip_chars().cast(pl.Float64, strict=False)
 
-    table = pl.DataFrame(
-        {
-            "video": field("video_uid"),
-            "start": seconds("clip_start"),
-            "end": seconds("clip_end"),
-            "text": field("clip_text"),
-        }
+    table = lines.str.split("\t").alias("fields").to_frame()
+    table = table.select(
+        complete=pl.col("fields").list.len() == len(columns),
+        video=field("video_uid").cast(videos, strict=False).to_physical(),
+        start=seconds("clip_start"),
+        end=seconds("clip_end"),
+        text=field("clip_text"),
     )
-    good = (
-        (fields.list.len() == len(columns))
-        & table["start"].is_finite()
-        & table["end"].is_finite()
-        & (table["start"] <= table["end"])
-        & (table["text"].str.strip_chars() != "")
+    well_formed = (
+        pl.col("complete")
+        & pl.col("start").is_finite()
+        & pl.col("end").is_finite()
+        & (pl.col("start") <= pl.col("end"))
+        & (pl.col("text").str.strip_chars() != "")
     )
-    return table.with_columns(good=good.fill_null(False))
+    good = table.select(well_formed.fill_null(False)).to_series()
+    kept = table.filter(good & table["video"].is_not_null()).drop("complete")
+    return kept, len(table), len(table) - int(good.sum())
+
+
+def _in_parallel(work: Callable[[bytes], Result], blocks: Iterable[bytes]) -> Iterator[Result]:
+    """`work(block)` of each block, in order, with only a few blocks in memory."""
+    with ThreadPoolExecutor(WORKERS) as pool:
+        waiting: deque[Future[Result]] = deque()
+        for block in blocks:
+            waiting.append(pool.submit(work, block))
+            if len(waiting) > WORKERS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

@@ -1,0 +1,275 @@
+"""Narrations to NaQ: the published data set, malformed rows, and the search for narrations."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from utils.create_naq_dataset import main, read_clips, v1_share
+from utils.errors import UserError
+from utils.narrations import index_narrations, read_narrations
+
+COLUMNS = (
+    "video_uid",
+    "video_dur",
+    "narration_source",
+    "narration_ind",
+    "narration_time",
+    "clip_start",
+    "clip_end",
+    "clip_text",
+    "tag_verb",
+    "tag_noun",
+)
+
+
+@pytest.fixture
+def data_root(golden, tmp_path) -> Path:
+    """The golden inputs in a folder of their own."""
+    folder = tmp_path / "data"
+    shutil.copytree(golden / "naq", folder, ignore=shutil.ignore_patterns("expected*"))
+    return folder
+
+
+def narration_file(folder: Path, *rows: tuple[str, object, object, str], header=COLUMNS) -> Path:
+    """An egoclip.csv of (video uid, start, end, text) rows."""
+    lines = ["\t".join(header)]
+    for video, start, end, text in rows:
+        lines.append(f"{video}\t9.0\tpass_1\t0\t1.0\t{start}\t{end}\t{text}\t[1]\t[2]")
+    path = folder / "egoclip.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(("version", "ending"), [("v1", ""), ("v2", "_v2")])
+def test_golden_data_set_and_statistics(golden, data_root, capsys, version, ending):
+    main(["--type", "nlq", "--em_version", version, "--data_root", str(data_root)])
+    written = (data_root / f"nlq_aug_naq_train{ending}.json").read_bytes()
+    expected = golden / "naq" / f"expected_nlq_aug_naq_train{ending}.json"
+    assert json.loads(written) == json.loads(expected.read_text())
+    printed = capsys.readouterr()
+    assert printed.out == (golden / "naq" / f"expected_stats{ending}.txt").read_text()
+    assert "2 malformed rows skipped" in printed.err
+
+    main(["--type", "nlq", "--em_version", version, "--data_root", str(data_root)])
+    assert (data_root / f"nlq_aug_naq_train{ending}.json").read_bytes() == written
+
+
+def test_v2_is_joined_with_v2_queries(data_root):
+    path = data_root / "nlq_train_v2.json"
+    path.write_text(path.read_text().replace("How many cups did I wash", "Only in v2"))
+    main(["--type", "nlq", "--em_version", "v2", "--data_root", str(data_root)])
+    assert b"Only in v2" in (data_root / "nlq_aug_naq_train_v2.json").read_bytes()
+
+
+def test_tacos_is_joined_with_the_same_narrations(data_root, capsys):
+    query = {"query": "He took out a pan", "clip_start_sec": 1.0, "clip_end_sec": 2.0}
+    clip = {
+        "clip_uid": "s1.avi",
+        "video_start_sec": 0.0,
+        "video_end_sec": 9.0,
+        "annotations": [{"annotation_uid": "t", "language_queries": [query]}],
+    }
+    video = {"video_uid": "s1.avi", "clips": [clip]}
+    (data_root / "tacos_train.json").write_text(json.dumps({"videos": [video]}))
+    main(["--type", "tacos", "--em_version", "v1", "--data_root", str(data_root)])
+    union = json.loads((data_root / "tacos_aug_naq_train.json").read_text())["videos"]
+    assert union[0] == {"video_uid": "s1.avi", "clips": [clip], "split": "train"}
+    assert len(union) == 1 + 26
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "========> TACOS stats",
+        "# queries 1",
+        "# videos 1",
+        "# clips 1",
+        "========> NaQ stats",
+        "# queries 399",
+        "# videos 26",
+        "# clips 51",
+        "========> TACOS+NaQ stats",
+        "# queries 400",
+        "# videos 27",
+        "# clips 52",
+    ]
+
+
+def test_malformed_rows_are_skipped_and_counted(tmp_path):
+    good = [
+        ("v1", "1.5", "2.5", '#C C says "hello'),
+        ("v1", "3", " 4.25 ", '"quoted" text, with comma'),
+        ("v2", "0.0", "0.0", "#C C größer  "),
+    ]
+    bad = [
+        ("v1", "", "2.0", "no start"),
+        ("v1", "1.0", "soon", "a word for a time"),
+        ("v1", "nan", "2.0", "not a number"),
+        ("v1", "1.0", "inf", "not finite"),
+        ("v1", "3.0", "2.0", "ends before it starts"),
+        ("v1", "1.0", "2.0", ""),
+        ("v1", "1.0", "2.0", "  "),
+        ("v1", "1.0", "2.0", "one\tfield too many"),
+        ("other", "1.0", "x", "bad, in a video nobody asked for"),
+    ]
+    path = narration_file(tmp_path, *good[:2], *bad, ("other", "1.0", "2.0", "fine"), good[2])
+    with path.open("ab") as file:
+        file.write(b"v1\t1.0\n\n\r\n\xff\xfe\n")  # two short rows, two blank lines
+    narrations = read_narrations(path, ["v1", "v2"])
+    assert narrations.skipped == len(bad) + 2
+    assert narrations.texts.to_list() == [text for *_, text in good]
+    assert narrations.starts.tolist() == [1.5, 3.0, 0.0]
+    assert narrations.ends.tolist() == [2.5, 4.25, 0.0]
+
+
+def test_windows_line_ends_and_other_column_orders(tmp_path):
+    path = tmp_path / "egoclip.csv"
+    path.write_bytes(
+        b"\xef\xbb\xbfclip_text\tclip_end\tvideo_uid\tclip_start\r\n"
+        b"#C C one\t2.0\tv\t1.0\r\n#C C two\t4.0\tv\t3.0"
+    )
+    narrations = read_narrations(path, ["v"])
+    assert narrations.texts.to_list() == ["#C C one", "#C C two"]
+    assert narrations.inside("v", 2.5, 4.0).tolist() == [1]
+    assert narrations.skipped == 0
+
+
+def test_files_longer_than_a_block(tmp_path, monkeypatch):
+    rows = [(f"v{i % 7}", i, i + 1, f"#C C does {i}") for i in range(500)]
+    path = narration_file(tmp_path, *rows)
+    whole = read_narrations(path, ["v1", "v3"])
+    monkeypatch.setattr("utils.narrations.BLOCK", 100)
+    parts = read_narrations(path, ["v1", "v3"])
+    assert parts.texts.to_list() == whole.texts.to_list()
+    assert whole.texts.to_list() == [text for uid, _, _, text in rows if uid in ("v1", "v3")]
+
+
+TIMES = st.integers(0, 12).map(float)
+
+
+@given(
+    narrations=st.lists(st.tuples(st.integers(0, 3), TIMES, TIMES), max_size=30),
+    clip=st.tuples(TIMES, TIMES),
+)
+def test_search_equals_brute_force(narrations, clip):
+    videos = np.array([video for video, _, _ in narrations], dtype=np.uint32)
+    starts = np.array([min(a, b) for _, a, b in narrations])
+    ends = np.array([max(a, b) for _, a, b in narrations])
+    texts = pl.Series([str(i) for i in range(len(narrations))], dtype=pl.String)
+    index = index_narrations(["a", "b", "c", "d"], videos, starts, ends, texts)
+    low, high = min(clip), max(clip)
+    for number, uid in enumerate("abcd"):
+        expected = [
+            row
+            for row in range(len(narrations))
+            if videos[row] == number and starts[row] >= low and ends[row] <= high
+        ]
+        assert index.inside(uid, low, high).tolist() == expected
+    assert index.inside("unknown", low, high).tolist() == []
+
+
+def test_v1_keeps_the_same_videos_whatever_their_order():
+    clips = {f"video-{i:03}": {} for i in range(101)}
+    share = v1_share(clips)
+    assert len(share) == 95
+    assert set(share) == set(v1_share(dict(reversed(clips.items()))))
+
+
+def test_clips_that_disagree_on_bounds(data_root):
+    path = data_root / "moments_train.json"
+    content = json.loads(path.read_text())
+    clip = content["videos"][1]["clips"][0]
+    clip["video_end_sec"] += 5
+    path.write_text(json.dumps(content))
+    paths = [data_root / f"{name}_train.json" for name in ("vq", "moments")]
+    with pytest.raises(
+        UserError, match=rf"moments.*: clip {clip['clip_uid']} has two different bounds"
+    ):
+        read_clips(paths)
+    assert len(read_clips(paths[1:])) == 30
+
+
+def test_a_clip_listed_twice_is_one(data_root, capsys):
+    """Also: NLQ's annotations come first, and other keys of its clips stay."""
+    path = data_root / "nlq_train.json"
+    content = json.loads(path.read_text())
+    video = next(v for v in content["videos"] if len(v["clips"]) > 1)
+    again = {**video["clips"][0], "annotations": [{"annotation_uid": "more"}], "extra": 1}
+    content["videos"].append({"video_uid": video["video_uid"], "clips": [again]})
+    video["clips"][0]["kept"] = True
+    path.write_text(json.dumps(content))
+    main(["--type", "nlq", "--em_version", "v1", "--data_root", str(data_root)])
+    assert "# clips 60" in capsys.readouterr().out
+    union = json.loads((data_root / "nlq_aug_naq_train.json").read_text())
+    merged = next(v for v in union["videos"] if v["video_uid"] == video["video_uid"])
+    clip = next(c for c in merged["clips"] if c["clip_uid"] == again["clip_uid"])
+    uids = [each["annotation_uid"] for each in clip["annotations"]]
+    assert clip["kept"] is True
+    assert uids[-1] == f"{video['video_uid']}_{again['clip_uid']}"
+    assert uids[-2] == "more"
+
+
+def test_narrations_of_other_videos_only(data_root, capsys):
+    narration_file(data_root, ("elsewhere", 1, 2, "#C C walks"))
+    main(["--type", "nlq", "--em_version", "v1", "--data_root", str(data_root)])
+    printed = capsys.readouterr()
+    assert "# queries 0" in printed.out
+    assert "no narration lies inside a clip" in printed.err
+
+
+def test_no_videos_at_all(data_root, capsys):
+    for name in ("vq", "nlq", "moments"):
+        (data_root / f"{name}_train.json").write_text('{"videos": []}')
+    main(["--type", "nlq", "--em_version", "v1", "--data_root", str(data_root)])
+    assert json.loads((data_root / "nlq_aug_naq_train.json").read_text()) == {"videos": []}
+    assert "# Unique videos: 0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["vq_train.json", "nlq_train.json", "egoclip.csv"])
+def test_missing_files_are_named(data_root, name):
+    (data_root / name).unlink()
+    with pytest.raises(UserError, match=rf"{name}: no such file"):
+        main(["--type", "nlq", "--em_version", "v1", "--data_root", str(data_root)])
+    assert not list(data_root.glob("*aug*"))
+
+
+def test_wrong_narration_files(tmp_path):
+    path = narration_file(tmp_path, header=("video_uid", "clip_text"))
+    with pytest.raises(UserError, match="column clip_start, clip_end is missing"):
+        read_narrations(path, ["v"])
+    path = narration_file(tmp_path)
+    with pytest.raises(UserError, match="none of its 0 rows can be read"):
+        read_narrations(path, ["v"])
+    path.write_text(path.read_text() + "a,b,c\n")
+    with pytest.raises(UserError, match="none of its 1 rows can be read"):
+        read_narrations(path, ["v"])
+
+
+def test_as_a_user_runs_it(root, data_root, golden):
+    expected = (golden / "naq" / "expected_stats.txt").read_text()
+    program = root / "utils" / "create_naq_dataset.py"
+    choices = ["--type", "nlq", "--em_version", "v1"]
+
+    # From elsewhere: data/ under the working directory.
+    run = shell([program, *choices], data_root.parent)
+    assert (run.returncode, run.stdout) == (0, expected)
+    # From the checkout, by its relative path.
+    run = shell(["utils/create_naq_dataset.py", *choices, "--data_root", data_root], root)
+    assert (run.returncode, run.stdout) == (0, expected)
+
+    run = shell([program, *choices, "--data_root", "nowhere"], data_root.parent)
+    assert run.returncode == 2
+    assert run.stderr == f"error: {Path('nowhere') / 'vq_train.json'}: no such file\n"
+    run = shell([program, "--type", "ego", "--em_version", "v1"], data_root.parent)
+    assert run.returncode == 2
+    assert len(run.stderr.splitlines()) == 1
+
+
+def shell(command: list, folder: Path) -> subprocess.CompletedProcess:
+    """Run a Python program in a folder."""
+    words = [sys.executable, *map(str, command)]
+    return subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
