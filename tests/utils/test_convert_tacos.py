@@ -1,0 +1,117 @@
+"""Public TACoS annotations to the NLQ schema."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from utils.annotations import iter_queries, read_annotations
+from utils.convert_tacos import main
+from utils.errors import UserError
+from utils.prepare_ego4d_dataset import main as prepare
+from utils.records import read_records
+
+
+def public_video(**changes) -> dict:
+    """A public entry of 10 s at 29.4 frames a second, with one of each odd window."""
+    video = {
+        "fps": 29.4,
+        "num_frames": 294,
+        "timestamps": [[29, 147], [200, 100], [50, 50], [250, 301]],
+        "sentences": ["He took out a pan", "She cuts.", "They stop", "He leaves"],
+    }
+    return {**video, **changes}
+
+
+@pytest.fixture
+def public(tmp_path) -> Path:
+    folder = tmp_path / "tacos"
+    folder.mkdir()
+    for number, split in enumerate(("train", "val", "test")):
+        content = {f"s{number}-d{i}.avi": public_video() for i in range(3 - number)}
+        (folder / f"{split}.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_windows_in_seconds(public, tmp_path, capsys):
+    main(["--input_dir", str(public), "--data_root", str(tmp_path)])
+    annotations = read_annotations(tmp_path / "tacos_train.json")
+    queries = [each for each in iter_queries(annotations) if each.clip_uid == "s0-d1.avi"]
+    times = [(q.query["clip_start_sec"], q.query["clip_end_sec"]) for q in queries]
+    frames = [(29, 147), (100, 200), (50, 50), (250, 301)]
+    assert times == [(first / 29.4, last / 29.4) for first, last in frames]
+    assert [q.query_idx for q in queries] == [0, 1, 2, 3]
+    assert queries[0].query["query"] == "He took out a pan"
+    clip = annotations["videos"][1]["clips"][0]
+    assert (clip["video_start_sec"], clip["video_end_sec"]) == (0.0, 294 / 29.4)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split(None, 3) == [
+        *("train", "12", "3"),
+        "3 reversed, 3 of zero length, 3 past the end",
+    ]
+
+
+def test_from_public_files_to_columns(public, tmp_path):
+    main(["--input_dir", str(public), "--data_root", str(tmp_path)])
+    inputs = [
+        word
+        for split in ("train", "val", "test")
+        for word in (f"--input_{split}_split", str(tmp_path / f"tacos_{split}.json"))
+    ]
+    prepare([*inputs, "--output_save_path", str(tmp_path / "dataset")])
+    records = read_records(tmp_path / "dataset" / "test.json")
+    assert records.clip_uids == ["s2-d0.avi"]
+    assert records.sentences[:2] == ["he took out a pan?", "she cuts.?"]
+    assert records.num_frames.tolist() == [int(10 * 1.875)]
+    assert records.exact[0].tolist() == [29 / 29.4, 147 / 29.4]
+    assert records.seconds[:, 1].max() <= 18 / 1.875
+    assert not records.is_narration.any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"fps": 0}, "fps must be a number above 0"),
+        ({"num_frames": None}, "num_frames must be a number above 0"),
+        ({"sentences": ["one"]}, "timestamps and sentences differ in number"),
+        ({"sentences": "one"}, "sentences must be a list"),
+        ({"sentences": [1, 2, 3, 4]}, "sentences[0] must be a text"),
+        ({"timestamps": [[1, 2], [1], [1, 2], [1, 2]]}, "timestamps[1] must be two frame numbers"),
+        ({"timestamps": [[1, "2"]] * 4}, "timestamps[0] must be two frame numbers"),
+    ],
+)
+def test_faults_are_named(public, tmp_path, changes, fault):
+    path = public / "val.json"
+    path.write_text(json.dumps({"s9.avi": public_video(**changes)}))
+    with pytest.raises(UserError) as error:
+        main(["--input_dir", str(public), "--data_root", str(tmp_path)])
+    assert str(error.value) == f"{path}: s9.avi: {fault}"
+
+
+def test_wrong_files(public, tmp_path):
+    path = public / "train.json"
+    path.write_text(json.dumps({"../x": public_video()}))
+    with pytest.raises(UserError, match="can't name a file"):
+        main(["--input_dir", str(public), "--data_root", str(tmp_path)])
+    path.write_text("[]")
+    with pytest.raises(UserError, match="must be an object of videos"):
+        main(["--input_dir", str(public), "--data_root", str(tmp_path)])
+    path.unlink()
+    with pytest.raises(UserError, match=r"train.json: no such file"):
+        main(["--input_dir", str(public), "--data_root", str(tmp_path)])
+
+
+def test_as_a_user_runs_it(root, public, tmp_path):
+    program = root / "utils" / "convert_tacos.py"
+    words = [sys.executable, str(program), "--input_dir", "tacos"]
+    run = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    names = {path.name for path in (tmp_path / "data").iterdir()}
+    assert names == {"tacos_train.json", "tacos_val.json", "tacos_test.json"}
+
+    words = [sys.executable, "utils/convert_tacos.py", "--input_dir", str(tmp_path / "none")]
+    run = subprocess.run(words, cwd=root, capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert run.stderr == f"error: {tmp_path / 'none' / 'train.json'}: no such file\n"

@@ -1,0 +1,142 @@
+"""Annotation files to prepared data sets."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from utils.errors import UserError
+from utils.prepare_ego4d_dataset import clean_sentence, main, prepare_split
+
+
+def arguments(output: Path, train: Path, val: Path, test: Path) -> list[str]:
+    return [
+        *("--input_train_split", str(train)),
+        *("--input_val_split", str(val)),
+        *("--input_test_split", str(test)),
+        *("--output_save_path", str(output)),
+    ]
+
+
+def golden_arguments(folder: Path, output: Path) -> list[str]:
+    names = ("expected_nlq_aug_naq_train", "nlq_val", "nlq_test_unannotated")
+    return arguments(output, *(folder / f"{name}.json" for name in names))
+
+
+def annotation_file(folder: Path, queries: list[dict], **clip) -> Path:
+    clip = {
+        "clip_uid": "c",
+        "video_start_sec": 0.0,
+        "video_end_sec": 10.0,
+        "annotations": [{"annotation_uid": "a", "language_queries": queries}],
+        **clip,
+    }
+    path = folder / "split.json"
+    path.write_text(json.dumps({"videos": [{"video_uid": "v", "clips": [clip]}]}))
+    return path
+
+
+def test_golden_splits(golden, tmp_path, capsys):
+    main(golden_arguments(golden / "naq", tmp_path / "out"))
+    for split in ("train", "val", "test"):
+        written = json.loads((tmp_path / "out" / f"{split}.json").read_text())
+        expected = json.loads((golden / "naq" / f"expected_prepared_{split}.json").read_text())
+        assert written == expected
+        assert list(written) == list(expected)
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["split", "queries", "clips"],
+        ["train", "642", "60"],
+        ["val", "60", "12"],
+        ["test", "61", "12"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("Where is it?", "where is it?"),
+        ("  Where is it?? ", "where is it?"),
+        ("where is it ?", "where is it ?"),
+        ("#C C picks the Knife", "#c c picks the knife?"),
+        ("?", "?"),
+    ],
+)
+def test_sentences(text, cleaned):
+    assert clean_sentence(text) == cleaned
+
+
+def test_both_ends_are_truncated(tmp_path):
+    queries = [
+        {"query": "a", "clip_start_sec": 1.0, "clip_end_sec": 1.5},
+        {"query": "b", "clip_start_sec": -4e-7, "clip_end_sec": 12},
+    ]
+    clip = prepare_split(annotation_file(tmp_path, queries, video_start_sec=0.5))["c"]
+    assert clip["timestamps"] == [[1, 2], [0, 22]]
+    assert clip["exact_times"] == [[1.0, 1.5], [-4e-7, 12.0]]
+    assert clip["num_frames"] == 17
+    assert clip["fps"] == 1.875
+
+
+def test_times_may_lack_in_the_test_split_only(tmp_path):
+    path = annotation_file(tmp_path, [{"query": "where?"}, {}, {"query": "who?"}])
+    clip = prepare_split(path, has_times=False)["c"]
+    assert clip["timestamps"] == [[0, 0], [0, 0]]
+    assert clip["exact_times"] == [[0.0, 0.0], [0.0, 0.0]]
+    assert clip["query_idx"] == [0, 2]
+    with pytest.raises(UserError, match="query 0 of annotation a in clip c has no clip_start_sec"):
+        prepare_split(path)
+
+
+def test_clips_without_queries_are_left_out(tmp_path):
+    assert prepare_split(annotation_file(tmp_path, [{"query": None}, {"query": ""}])) == {}
+    assert prepare_split(annotation_file(tmp_path, [], annotations=[])) == {}
+
+
+def test_reversed_windows_are_kept_and_told(tmp_path, capsys):
+    query = {"query": "a", "clip_start_sec": 3.0, "clip_end_sec": 2.0}
+    clip = prepare_split(annotation_file(tmp_path, [query]))["c"]
+    assert clip["exact_times"] == [[3.0, 2.0]]
+    assert "1 windows end before they start" in capsys.readouterr().err
+
+
+def test_clips_of_no_use(tmp_path):
+    query = {"query": "a", "clip_start_sec": 0.0, "clip_end_sec": 0.2}
+    path = annotation_file(tmp_path, [query], video_end_sec=0.5)
+    with pytest.raises(UserError, match="clip c is shorter than one feature row"):
+        prepare_split(path)
+    content = json.loads(path.read_text())
+    clip = content["videos"][0]["clips"][0]
+    content["videos"][0]["clips"].append({**clip, "video_end_sec": 20.0})
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="clip c is listed with two durations"):
+        prepare_split(path)
+
+
+def test_missing_split_is_named_before_anything_is_written(golden, tmp_path):
+    naq = golden / "naq"
+    missing = tmp_path / "nlq_test.json"
+    with pytest.raises(UserError, match=rf"--input_test_split {missing}: no such file"):
+        main(arguments(tmp_path / "out", naq / "nlq_train.json", naq / "nlq_val.json", missing))
+    assert not (tmp_path / "out").exists()
+
+
+def test_as_a_user_runs_it(root, golden, tmp_path):
+    program = "utils/prepare_ego4d_dataset.py"
+    inputs = golden_arguments(golden / "naq", tmp_path / "absolute")
+    words = [sys.executable, program, *inputs]
+    run = subprocess.run(words, cwd=root, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+
+    relative = golden_arguments(golden / "naq", Path("data/dataset/nlq"))
+    words = [sys.executable, str(root / program), *relative]
+    run = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    for split in ("train", "val", "test"):
+        one = tmp_path / "absolute" / f"{split}.json"
+        assert one.read_bytes() == (tmp_path / "data/dataset/nlq" / f"{split}.json").read_bytes()
+
+    run = subprocess.run(words[:4], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert run.stderr.startswith("error: the following arguments are required: --input_val_split")
