@@ -1,0 +1,159 @@
+"""Augmentation of a batch: which rows of which clips make up each sample, and its window there.
+
+Nothing here reads features: a sample is a part of its own clip, perhaps laid into a cut of another
+clip, given by four numbers. Every draw is a function of (seed, epoch, row) alone, whatever batch
+the row is in and whoever computes it.
+
+Shapes: B batch; clips, rows and seconds are aligned (B,) or (B, 2) columns.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ReLER.model import SCALES
+from utils.tasks import ROWS_PER_SECOND
+
+KEPT_SHARE = (0.4, 0.8)  # of a clip's rows, by the sliding window
+SPLICE_CHANCE = 0.5
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+class Draws(NamedTuple):
+    """Uniform numbers in [0, 1) that a sample needs, each (B,) or (B, 2)."""
+
+    share: np.ndarray
+    length: np.ndarray
+    first: np.ndarray
+    splice: np.ndarray
+    other: np.ndarray
+    cut: np.ndarray
+    jitter: np.ndarray  # (B, 2)
+    salient: np.ndarray  # (B, 2)
+    unsalient: np.ndarray  # (B, 2)
+
+
+class Cuts(NamedTuple):
+    """What a sample is made of: `length` rows of a clip from `first` on.
+
+    If spliced, row `cut` of the other clip comes after them; else `other` is -1 and `cut` 0.
+    """
+
+    clip: np.ndarray  # (B,) clip number
+    first: np.ndarray  # (B,) first row kept
+    length: np.ndarray  # (B,) rows kept
+    other: np.ndarray  # (B,) clip number the part is laid into, or -1
+    cut: np.ndarray  # (B,) rows of the other clip that come before the part
+    rows: np.ndarray  # (B,) rows of the sample in all
+
+
+def uniform(key: tuple[int, ...], numbers: np.ndarray, columns: int) -> np.ndarray:
+    """Hashes of key, number and column: (B,) whole numbers -> (B, columns) float64 in [0, 1)."""
+    state = np.zeros(1, np.uint64)
+    for word in key:
+        state = _mix(state + np.uint64(word) + _GOLDEN)
+    counter = numbers.astype(np.uint64)[:, None] * np.uint64(columns)
+    counter = counter + np.arange(columns, dtype=np.uint64)
+    bits = _mix(_mix(counter * _GOLDEN + state) ^ state)
+    return (bits >> np.uint64(11)) * 2.0**-53
+
+
+def _mix(bits: np.ndarray) -> np.ndarray:
+    """The finaliser of SplitMix64: every bit of the input sways every bit of the output."""
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return bits ^ (bits >> np.uint64(31))
+
+
+def draw(seed: int, epoch: int, rows: np.ndarray) -> Draws:
+    """The draws of an epoch for queries by row number."""
+    columns = uniform((seed, epoch), rows, 12)
+    return Draws(*columns[:, :6].T, columns[:, 6:8], columns[:, 8:10], columns[:, 10:])
+
+
+def draw_parts(seed: int, step: int) -> int:
+    """Into how many parts the clips of a step's batch are cut."""
+    chance = uniform((seed, step), np.zeros(1), 1)[0, 0]
+    return SCALES[int(chance * len(SCALES))]
+
+
+def whole_clips(clip: np.ndarray, rows: np.ndarray) -> Cuts:
+    """Samples that are their clips, unchanged."""
+    nothing = np.zeros_like(rows)
+    return Cuts(clip, nothing, rows, nothing - 1, nothing, rows)
+
+
+def cut_windows(
+    clip: np.ndarray,
+    seconds: np.ndarray,
+    clip_rows: np.ndarray,
+    candidates: np.ndarray,
+    draws: Draws,
+) -> tuple[Cuts, np.ndarray]:
+    """Variable-length sliding windows, spliced into other clips with a chance of one in two.
+
+    Args:
+        clip: (B,) clip numbers.
+        seconds: (B, 2) windows of the answers in their clips.
+        clip_rows: (C,) feature rows of all clips.
+        candidates: sorted clip numbers to splice into; a clip is never spliced into itself.
+
+    Returns:
+        The cuts, and the (B, 2) seconds of the answers in what they make up.
+    """
+    rows = clip_rows[clip]
+    seconds = np.clip(seconds, 0, (rows / ROWS_PER_SECOND)[:, None])
+    low = np.minimum(np.floor(seconds[:, 0] * ROWS_PER_SECOND).astype(np.int64), rows - 1)
+    high = np.minimum(np.ceil(seconds[:, 1] * ROWS_PER_SECOND).astype(np.int64), rows)
+    high = np.maximum(high, low + 1)
+
+    least, most = KEPT_SHARE
+    length = np.maximum(((least + (most - least) * draws.share) * rows).astype(np.int64), 1)
+    too_long = high - low > length
+    length = np.where(too_long, _between(high - low, rows, draws.length), length)
+    first = _between(np.maximum(high - length, 0), np.minimum(low, rows - length), draws.first)
+
+    # The other clip is drawn among the candidates but for the clip itself.
+    place = np.searchsorted(candidates, clip)
+    among = len(candidates) - np.isin(clip, candidates)
+    spliced = (draws.splice < SPLICE_CHANCE) & (among > 0)
+    number = (draws.other * among).astype(np.int64)
+    number += np.isin(clip, candidates) & (number >= place)
+    other = np.where(spliced, candidates[np.where(spliced, number, 0)], -1)
+    other_rows = np.where(spliced, clip_rows[other], 0)
+    cut = _between(np.zeros_like(rows), other_rows, draws.cut)
+    cuts = Cuts(clip, first, length, other, cut, length + other_rows)
+    return cuts, seconds + ((cut - first) / ROWS_PER_SECOND)[:, None]
+
+
+def label_units(seconds: np.ndarray, rows: np.ndarray, units: np.ndarray) -> np.ndarray:
+    """(B, 2) first and last unit of windows in samples of so many rows pooled to so many units."""
+    share = np.minimum(seconds / (rows / ROWS_PER_SECOND)[:, None], 1)
+    place = np.maximum(share, 0) * (units - 1)[:, None]
+    return np.stack((np.floor(place[:, 0]), np.ceil(place[:, 1])), 1).astype(np.int64)
+
+
+def draw_inside(windows: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """(B, 2) two units of each window, different ones if it has two."""
+    return windows[:, :1] + _pairs(windows[:, 1] - windows[:, 0] + 1, draws)
+
+
+def draw_outside(windows: np.ndarray, units: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """(B, 2) two units outside each window, different if there are two; (0, 0) if there is none."""
+    span = windows[:, 1] - windows[:, 0] + 1
+    places = _pairs(units - span, draws)
+    places = np.where(places >= windows[:, :1], places + span[:, None], places)
+    return np.where((units > span)[:, None], places, 0)
+
+
+def _pairs(count: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """(B, 2) two of `count` numbers from 0, without putting the first back."""
+    first = (draws[:, 0] * count).astype(np.int64)
+    step = 1 + (draws[:, 1] * (count - 1)).astype(np.int64)
+    return np.stack((first, (first + step) % np.maximum(count, 1)), 1)
+
+
+def _between(low: np.ndarray, high: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Whole numbers from `low` to `high`, both included."""
+    return low + (draws * (high - low + 1)).astype(np.int64)

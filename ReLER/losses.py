@@ -1,0 +1,130 @@
+"""ReLER's losses, all float32 whatever the model computed in.
+
+Span, saliency and contrastive losses are means over the queries of a batch, so that equal shards of
+a batch give, averaged over the processes, what one process would give for the whole. The highlight
+and part losses divide by counts of valid units and parts; `Targets` brings these counts, for the
+whole batch divided by the number of processes, for the same reason. No loss compares a query with
+other queries' clips: the contrastive one finds its negatives in the query's own clip.
+
+Shapes: B batch, V video units, Q query tokens, N parts, C contrastive dim, K units drawn.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from ReLER.model import Outputs
+
+POSITIVE_WEIGHT = 2.0  # of highlighted units and of parts that hold an end of the window
+EXCLUDED = -1e30
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """Weights and constants, named as in the published release, with its scripts' values."""
+
+    lw_start_end: float = 1.0
+    lw_highlight: float = 20.0
+    lw_saliency: float = 1.0
+    lw_npm: float = 1.0
+    video_frame_contrastive_loss_coef: float = 1.0
+    saliency_margin: float = 0.2
+    temperature: float = 0.07
+
+
+class Targets(NamedTuple):
+    """What a batch should have given, and what its losses divide by."""
+
+    start: torch.Tensor  # (B,) first unit of the window
+    end: torch.Tensor  # (B,) last unit
+    highlight: torch.Tensor  # (B, V) 1 within the window extended at both ends
+    salient: torch.Tensor  # (B, K) units drawn from inside the window
+    unsalient: torch.Tensor  # (B, K) units drawn from outside
+    units_total: float  # valid units of the whole batch / number of processes
+    parts_total: float  # parts with valid units, likewise
+
+
+def losses(
+    outputs: Outputs, targets: Targets, video_mask: torch.Tensor, options: LossOptions
+) -> dict[str, torch.Tensor]:
+    """Each loss by name, unweighted, and their weighted sum as `total`."""
+    parts = {
+        "start_end": start_end_loss(outputs, targets),
+        "highlight": highlight_loss(outputs, targets, video_mask),
+        "saliency": saliency_loss(outputs, targets, options.saliency_margin),
+        "NPM": part_loss(outputs, targets),
+        "contrastive": contrastive_loss(outputs, targets, video_mask, options.temperature),
+    }
+    weights = {
+        "start_end": options.lw_start_end,
+        "highlight": options.lw_highlight,
+        "saliency": options.lw_saliency,
+        "NPM": options.lw_npm,
+        "contrastive": options.video_frame_contrastive_loss_coef,
+    }
+    return {**parts, "total": sum(weights[name] * loss for name, loss in parts.items())}
+
+
+def start_end_loss(outputs: Outputs, targets: Targets) -> torch.Tensor:
+    """Cross-entropy of the window's first and of its last unit, a mean over the batch."""
+    start = F.cross_entropy(outputs.start_logits.float(), targets.start)
+    end = F.cross_entropy(outputs.end_logits.float(), targets.end)
+    return start + end
+
+
+def highlight_loss(outputs: Outputs, targets: Targets, video_mask: torch.Tensor) -> torch.Tensor:
+    """Binary cross-entropy per unit, positives counting double, over the valid units."""
+    return _balanced_loss(
+        outputs.highlight_logits, targets.highlight, video_mask, targets.units_total
+    )
+
+
+def part_loss(outputs: Outputs, targets: Targets) -> torch.Tensor:
+    """The same per part; positive is a part that holds the window's first or last unit."""
+    mask = outputs.part_mask
+    labels = part_labels(targets.start, targets.end, outputs.start_logits.shape[1], mask.shape[1])
+    return _balanced_loss(outputs.part_logits, labels, mask, targets.parts_total)
+
+
+def part_labels(start: torch.Tensor, end: torch.Tensor, units: int, parts: int) -> torch.Tensor:
+    """(B, N): 1 for the parts with the first and the last unit, of `parts` equal parts of units."""
+    part = torch.arange(parts, device=start.device)
+    size = -(-units // parts)
+    ends = torch.stack((start, end), 1) // size  # (B, 2)
+    return (ends[..., None] == part).any(1).float()
+
+
+def saliency_loss(outputs: Outputs, targets: Targets, margin: float) -> torch.Tensor:
+    """Hinge: each unit drawn inside the window should beat its partner outside by the margin."""
+    scores = outputs.saliency_scores.float()
+    inside, outside = scores.gather(1, targets.salient), scores.gather(1, targets.unsalient)
+    return 2 * (margin + outside - inside).clamp(min=0).mean()
+
+
+def contrastive_loss(
+    outputs: Outputs, targets: Targets, video_mask: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """Each unit of the window against all units outside it, by likeness to the query.
+
+    A mean over the window, then over the batch. A window that fills its clip costs nothing.
+    """
+    video, text = outputs.projected_video.float(), outputs.projected_text.float()
+    mask = outputs.text_mask.float()[..., None]
+    query = (text * mask).sum(1) / mask.sum(1)  # (B, C)
+    likeness = (video * query[:, None]).sum(2) / temperature  # (B, V); stays float32 in autocast
+    unit = torch.arange(video.shape[1], device=video.device)
+    inside = (unit >= targets.start[:, None]) & (unit <= targets.end[:, None])  # (B, V)
+    outside = ~inside & video_mask.bool()
+    against = likeness.masked_fill(~outside, EXCLUDED).logsumexp(1, keepdim=True)  # (B, 1)
+    costs = F.softplus(against - likeness) * inside
+    return (costs.sum(1) / inside.sum(1)).mean()
+
+
+def _balanced_loss(
+    logits: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor, total: float
+) -> torch.Tensor:
+    weight = torch.where(labels > 0, POSITIVE_WEIGHT, 1.0) * mask
+    costs = F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="none")
+    return (costs * weight).sum() / total

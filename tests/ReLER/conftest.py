@@ -1,0 +1,44 @@
+"""The published model's numbers, and our model with its weights."""
+
+import numpy as np
+import pytest
+import torch
+
+from ReLER.model import ModelOptions, ReLER
+
+
+@pytest.fixture(scope="session")
+def reference(golden) -> dict[str, torch.Tensor]:
+    """Inputs, outputs, losses, gradients and weights of the published model."""
+    with np.load(golden / "reler.npz") as file:
+        return {name: torch.from_numpy(file[name]) for name in file.files}
+
+
+@pytest.fixture
+def published_model(reference) -> ReLER:
+    """In evaluation mode, as the numbers were computed."""
+    model = ReLER(
+        ModelOptions(
+            v_feat_dim=26,
+            t_feat_dim=48,
+            hidden_dim=32,
+            max_v_l=48,
+            v_intermediate_size=64,
+            intermediate_size=64,
+            contrastive_hdim=16,
+        )
+    )
+    weights = {
+        name.removeprefix("weight/"): value
+        for name, value in reference.items()
+        if name.startswith("weight/")
+    }
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def inputs(reference) -> tuple[torch.Tensor, ...]:
+    """Video, its mask, text and its mask."""
+    names = ("video_features", "video_mask", "text_features", "text_mask")
+    return tuple(reference[name] for name in names)

@@ -1,0 +1,204 @@
+"""Augmentation: lengths, positions and labels follow their distributions; draws have one source."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ReLER import augment
+from ReLER.augment import (
+    cut_windows,
+    draw,
+    draw_inside,
+    draw_outside,
+    draw_parts,
+    label_units,
+    uniform,
+    whole_clips,
+)
+from ReLER.model import SCALES
+from utils.tasks import ROWS_PER_SECOND
+
+R = 40_000
+
+
+def uniformity(values: np.ndarray, bins: int = 20) -> float:
+    """Largest deviation of a bin's share of values from [0, 1), in standard deviations."""
+    counts = np.histogram(values, bins, (0, 1))[0]
+    expected = len(values) / bins
+    return np.abs(counts - expected).max() / np.sqrt(expected)
+
+
+def test_draws_are_uniform_and_independent():
+    table = uniform((2018, 3), np.arange(R), 12)
+    assert table.min() >= 0
+    assert table.max() < 1
+    assert max(uniformity(column) for column in table.T) < 4.5
+    # Between columns, between neighbouring rows, between epochs and between seeds.
+    later, elsewhere = uniform((2018, 4), np.arange(R), 12), uniform((2019, 3), np.arange(R), 12)
+    everything = np.concatenate((table[:-1], table[1:], later[1:], elsewhere[1:]), 1)
+    correlation = np.corrcoef(everything.T) - np.eye(48)
+    assert np.abs(correlation).max() < 5 / np.sqrt(R)
+
+
+@given(st.lists(st.integers(0, 2**40), min_size=1, max_size=20), st.integers(0, 2**63))
+def test_a_row_draws_the_same_in_any_batch(rows, seed):
+    rows = np.array(rows)
+    alone = np.concatenate([uniform((seed, 1), row[None], 5) for row in rows])
+    assert np.array_equal(uniform((seed, 1), rows, 5), alone)
+
+
+def test_keys_do_not_collide():
+    rows = np.arange(5)
+    tables = [uniform(key, rows, 3).tobytes() for key in ((0, 1), (1, 0), (1, 1), (0, 0), (0, 2))]
+    assert len(set(tables)) == 5
+
+
+def test_every_scale_is_drawn_as_often():
+    parts = [draw_parts(2018, step) for step in range(5000)]
+    counts = np.array([parts.count(scale) for scale in SCALES])
+    assert counts.sum() == 5000
+    assert np.abs(counts - 1000).max() < 4.5 * np.sqrt(1000)
+
+
+@pytest.fixture(scope="module")
+def many():
+    """Short windows in clips of 900 rows, cut and spliced into one another."""
+    generator = np.random.default_rng(0)
+    clip = generator.integers(0, 5, R)
+    clip_rows = np.array([900, 900, 450, 900, 1200])
+    start = generator.random(R) * (clip_rows[clip] / ROWS_PER_SECOND - 10)
+    seconds = np.stack((start, start + generator.random(R) * 10), 1)
+    cuts, shifted = cut_windows(clip, seconds, clip_rows, np.arange(5), draw(1, 0, np.arange(R)))
+    return clip, clip_rows, seconds, cuts, shifted
+
+
+def test_lengths_are_two_to_four_fifths(many):
+    clip, clip_rows, _, cuts, _ = many
+    share = (cuts.length + 0.5) / clip_rows[clip]
+    assert share.min() > 0.4
+    assert share.max() < 0.802
+    assert uniformity((share - 0.4) / 0.4 * 0.9999) < 6
+
+
+def test_positions_are_uniform_among_those_that_hold_the_window(many):
+    clip, clip_rows, seconds, cuts, _ = many
+    low = np.floor(seconds[:, 0] * ROWS_PER_SECOND)
+    high = np.ceil(seconds[:, 1] * ROWS_PER_SECOND)
+    earliest = np.maximum(high - cuts.length, 0)
+    latest = np.minimum(low, clip_rows[clip] - cuts.length)
+    choice = latest - earliest + 1
+    assert (cuts.first >= earliest).all()
+    assert (cuts.first <= latest).all()
+    wide = choice > 100
+    jitter = np.random.default_rng(1).random(R)  # within a row, which are whole numbers
+    assert uniformity(((cuts.first - earliest + jitter) / choice)[wide]) < 4.5
+
+
+def test_half_are_spliced_anywhere_into_any_other_clip(many):
+    clip, clip_rows, _, cuts, _ = many
+    spliced = cuts.other >= 0
+    assert abs(spliced.mean() - 0.5) < 4.5 * 0.5 / np.sqrt(R)
+    assert (cuts.other != clip).all()
+    for own in range(5):
+        counts = np.bincount(cuts.other[spliced & (clip == own)], minlength=5)
+        expected = counts.sum() / 4
+        assert counts[own] == 0
+        assert np.abs(np.delete(counts, own) - expected).max() < 4.5 * np.sqrt(expected)
+    other_rows = clip_rows[cuts.other[spliced]]
+    jitter = np.random.default_rng(1).random(spliced.sum())
+    assert uniformity((cuts.cut[spliced] + jitter) / (other_rows + 1)) < 4.5
+    assert (cuts.rows[spliced] == cuts.length[spliced] + other_rows).all()
+    assert (cuts.cut[~spliced] == 0).all()
+    assert (cuts.rows[~spliced] == cuts.length[~spliced]).all()
+
+
+def test_the_window_moves_with_its_rows(many):
+    _, _, seconds, cuts, shifted = many
+    moved = (cuts.cut - cuts.first) / ROWS_PER_SECOND
+    assert np.allclose(shifted - seconds, moved[:, None])
+
+
+@settings(max_examples=300)
+@given(
+    rows=st.integers(1, 2000),
+    times=st.tuples(st.floats(-1, 1200), st.floats(0, 400)),
+    others=st.lists(st.integers(1, 2000), max_size=3),
+    row=st.integers(0, 10**6),
+    units=st.integers(1, 600),
+)
+def test_the_answer_lies_inside_the_kept_window(rows, times, others, row, units):
+    clip_rows = np.array([rows, *others])
+    seconds = np.array([[times[0], times[0] + times[1]]])
+    cuts, shifted = cut_windows(
+        np.zeros(1, int), seconds, clip_rows, np.arange(len(clip_rows)), draw(7, 0, np.array([row]))
+    )
+    assert 0 <= cuts.first[0] <= cuts.first[0] + cuts.length[0] <= rows
+    assert cuts.length[0] >= 1
+    if not others:
+        assert cuts.other[0] == -1
+    # The part of the sample that is the clip's own, in seconds.
+    begin = cuts.cut[0] / ROWS_PER_SECOND
+    end = (cuts.cut[0] + cuts.length[0]) / ROWS_PER_SECOND
+    assert begin - 1e-9 <= shifted[0, 0] <= shifted[0, 1] <= end + 1e-9
+    inside = np.clip(seconds, 0, rows / ROWS_PER_SECOND)
+    assert np.isclose(np.diff(shifted), np.diff(inside))
+
+    units = np.minimum(cuts.rows, units)
+    first, last = label_units(shifted, cuts.rows, units)[0]
+    assert 0 <= first <= last <= units[0] - 1
+
+
+def test_a_window_longer_than_the_part_gets_a_random_longer_part():
+    rows, clip = np.array([1000]), np.zeros(R, int)
+    seconds = np.tile([50.0, 500.0], (R, 1))  # rows 93 to 938: 845 of 1000
+    cuts, _ = cut_windows(clip, seconds, rows, np.arange(1), draw(0, 0, np.arange(R)))
+    assert cuts.length.min() == 845
+    assert cuts.length.max() == 1000
+    jitter = np.random.default_rng(1).random(R)
+    assert uniformity((cuts.length - 845 + jitter) / 156) < 4.5
+
+
+def test_labels_round_outwards():
+    rows, units = np.array([1200, 1200, 300]), np.array([600, 600, 300])
+    seconds = np.array([[64.0, 64.0], [63.9, 64.2], [160.0, 170.0]])
+    place = 64 / 640 * 599
+    expected = [[59, 60], [np.floor(63.9 / 640 * 599), np.ceil(64.2 / 640 * 599)], [299, 299]]
+    assert place == pytest.approx(59.9)
+    assert label_units(seconds, rows, units).tolist() == expected
+
+
+def test_units_drawn_for_saliency():
+    windows = np.tile([[10, 13]], (R, 1))
+    draws = uniform((5, 5), np.arange(R), 4)
+    inside = draw_inside(windows, draws[:, :2])
+    outside = draw_outside(windows, np.full(R, 20), draws[:, 2:])
+    assert (inside[:, 0] != inside[:, 1]).all()
+    assert (outside[:, 0] != outside[:, 1]).all()
+    for column in inside.T:
+        assert np.abs(np.bincount(column)[10:14] - R / 4).max() < 4.5 * np.sqrt(R / 4)
+    for column in outside.T:
+        counts = np.bincount(column, minlength=20)
+        assert counts[10:14].sum() == 0
+        assert np.abs(np.delete(counts, slice(10, 14)) - R / 16).max() < 4.5 * np.sqrt(R / 16)
+
+
+def test_units_drawn_where_there_is_little_choice():
+    windows, units = np.array([[20, 20], [0, 28], [0, 3]]), np.array([37, 29, 5])
+    draws = uniform((5, 6), np.arange(3), 4)
+    assert draw_inside(windows, draws[:, :2])[0].tolist() == [20, 20]
+    outside = draw_outside(windows, units, draws[:, 2:])
+    assert outside[1].tolist() == [0, 0]  # nothing outside
+    assert outside[2].tolist() == [4, 4]  # one unit outside
+
+
+def test_whole_clips_are_not_changed():
+    cuts = whole_clips(np.array([3, 1]), np.array([900, 20]))
+    assert cuts.first.tolist() == cuts.cut.tolist() == [0, 0]
+    assert cuts.length.tolist() == cuts.rows.tolist() == [900, 20]
+    assert (cuts.other < 0).all()
+
+
+def test_chances_are_the_published_ones():
+    assert augment.KEPT_SHARE == (0.4, 0.8)
+    assert augment.SPLICE_CHANCE == 0.5

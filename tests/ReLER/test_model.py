@@ -1,0 +1,241 @@
+"""ReLER's model against the published one's numbers, and where that one fails."""
+
+import json
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ReLER.layers import sine_positions
+from ReLER.model import SCALES, ModelOptions, ReLER
+from utils.errors import UserError
+
+SMALL = dict(  # noqa: C408
+    v_feat_dim=6,
+    t_feat_dim=5,
+    hidden_dim=16,
+    max_v_l=40,
+    v_intermediate_size=32,
+    intermediate_size=32,
+    dim_feedforward=32,
+    contrastive_hdim=8,
+)
+
+
+def small_inputs(lengths, tokens=4, seed=0):
+    """Random video and text for the SMALL model, clips of the given numbers of units."""
+    generator = torch.Generator().manual_seed(seed)
+    mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).float()
+    video = torch.randn(*mask.shape, 6, generator=generator) * mask[..., None]
+    text = torch.randn(len(lengths), tokens, 5, generator=generator)
+    text_mask = torch.ones(len(lengths), tokens)
+    text_mask[0, 1:] = 0
+    return video, mask, text, text_mask
+
+
+@pytest.mark.parametrize("parts", SCALES)
+def test_outputs_equal_the_published_ones(published_model, inputs, reference, parts):
+    outputs = published_model(*inputs, parts)
+    found = {
+        "start_logits": outputs.start_logits,
+        "end_logits": outputs.end_logits,
+        "highlight_scores": outputs.highlight_scores,
+        "saliency_scores": outputs.saliency_scores,
+        "NPM_scores": outputs.part_scores,
+        "scale_mask": outputs.part_mask,
+        "proj_txt_mem": outputs.projected_text,
+        "proj_vid_mem": outputs.projected_video,
+    }
+    for name, value in found.items():
+        expected = reference[f"N{parts}/{name}"]
+        torch.testing.assert_close(value, expected, atol=1e-4, rtol=1e-5, msg=name)
+
+
+def test_merged_predictions_equal_the_published_ones(published_model, inputs, reference):
+    spans, scores = published_model.predict_scales(*inputs)
+    assert torch.equal(spans[..., 0], reference["merged_top5_start"])
+    assert torch.equal(spans[..., 1], reference["merged_top5_end"])
+    torch.testing.assert_close(scores, reference["merged_top5_score"], atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("width", [256, 2304])
+def test_state_dict_has_the_published_keys_and_shapes(golden, width):
+    schema = json.loads((golden / "schema_reler.json").read_text())
+    expected = schema["state_dict"] | schema["differences"][f"feature{width}+clip512+tef2"]
+    with torch.device("meta"):
+        state = ReLER(ModelOptions.of({"v_feat_dim": width + 514})).state_dict()
+    assert {name: list(value.shape) for name, value in state.items()} == expected
+
+
+def test_default_options_are_the_released_ones(golden):
+    schema = json.loads((golden / "schema_reler.json").read_text())
+    released = schema["option_defaults_of_released_scripts"]
+    options = ModelOptions.of(released)
+    assert options == ModelOptions(v_feat_dim=released["v_feat_dim"])
+    known = vars(options).keys()
+    assert {"enc_layers", "cross_first", "pre_norm", "use_txt_pos", "n_input_proj"} <= known
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=3), st.integers(2, 6))
+def test_every_scale_works_at_every_length(lengths, parts):
+    torch.manual_seed(0)
+    model = ReLER(ModelOptions(**SMALL))
+    video, mask, text, text_mask = small_inputs(lengths)
+    outputs = model(video, mask, text, text_mask, parts)
+    assert outputs.part_logits.shape == outputs.part_mask.shape == (len(lengths), parts)
+    size = -(-max(lengths) // parts)
+    filled = torch.tensor([[part * size < n for part in range(parts)] for n in lengths])
+    assert (outputs.part_mask >= filled.float()).all()
+    if max(lengths) % parts == 0:
+        assert torch.equal(outputs.part_mask, filled.float())
+    valid = mask.bool()
+    assert (outputs.start_logits[~valid] < -1e29).all()
+    assert (outputs.highlight_scores[~valid] == 0).all()
+    sum(
+        x[valid].sum() for x in (outputs.start_logits, outputs.end_logits, outputs.highlight_logits)
+    ).backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert all(torch.isfinite(x).all() for x in (*gradients, outputs.part_logits))
+
+    spans, scores = model.eval().predict_scales(video, mask, text, text_mask)
+    assert torch.isfinite(scores).all()
+    assert (spans >= 0).all()
+    assert (spans[:, 0, 0] <= spans[:, 0, 1]).all()
+    assert (spans[:, 0, 1] < torch.tensor(lengths)).all()
+
+
+def test_parts_do_not_see_each_other_before_they_are_joined():
+    torch.manual_seed(0)
+    model = ReLER(ModelOptions(**SMALL)).eval()
+    video, mask, text, text_mask = small_inputs([40, 40])
+    changed = video.clone()
+    changed[:, 20:] = video[:, :20].flip(1)
+    before, after = (
+        model.encode(model.embed_video(v), mask, model.embed_text(text), text_mask, 4)[0]
+        for v in (video, changed)
+    )
+    assert torch.allclose(before[:, :20], after[:, :20], atol=1e-6)
+    assert (before[:, 20:] - after[:, 20:]).abs().amax((1, 2)).min() > 1e-3
+
+
+def test_a_batch_equals_its_clips_alone():
+    torch.manual_seed(0)
+    model = ReLER(ModelOptions(**SMALL)).eval()
+    batch = small_inputs([40, 40, 40])
+    together = model(*batch, 3)
+    for i in range(3):
+        alone = model(*(x[i : i + 1] for x in batch), 3)
+        torch.testing.assert_close(alone.start_logits[0], together.start_logits[i])
+
+
+def test_positions_run_over_the_valid_units():
+    mask = torch.tensor([[1.0, 1, 1, 1], [1, 1, 0, 0], [0, 0, 0, 0]])
+    positions = sine_positions(mask, 6)
+    turn = torch.tensor([0.25, 0.5, 0.75, 1]) * 2 * torch.pi
+    torch.testing.assert_close(positions[0, :, 0], turn.sin(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(positions[0, :, 1], turn.cos(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(positions[1, :2], positions[0, [1, 3]], atol=1e-5, rtol=0)
+    assert torch.isfinite(positions).all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"enc_layers": 2},
+        {"enc_layers": 2, "pre_norm": True},
+        {"enc_layers": 1, "cross_first": False},
+        {"pre_norm": True},
+        {"use_txt_pos": True, "max_q_l": 3},
+        {"position_embedding": "learned"},
+        {"n_input_proj": 1},
+        {"n_input_proj": 3},
+        {"NPM_score_norm": 1},
+        {"cross_text_use_ori": True},
+        {"conditioned_span_pred_predictor": "rnn"},
+        {"conditioned_span_pred_predictor": "justfc"},
+        {"num_cross_encoder_layers": 1},
+    ],
+    ids=lambda change: ",".join(f"{k}={v}" for k, v in change.items()),
+)
+def test_every_option_has_an_effect_and_trains(change):
+    """Other outputs than by default with the same weights, where the weights still fit."""
+    torch.manual_seed(0)
+    plain = ReLER(ModelOptions(**SMALL)).eval()
+    model = ReLER(ModelOptions(**SMALL, **change)).eval()
+    shared = {
+        name: value
+        for name, value in plain.state_dict().items()
+        if name in model.state_dict() and model.state_dict()[name].shape == value.shape
+    }
+    model.load_state_dict(shared, strict=False)
+    batch = small_inputs([40, 7])
+    outputs = model(*batch, 3)
+    assert torch.isfinite(outputs.start_logits).all()
+    assert not torch.allclose(outputs.start_logits, plain(*batch, 3).start_logits)
+
+    model.train()
+    outputs = model(*batch, 3)
+    sum(x.square().sum() for x in outputs if x.requires_grad and x.max() > -1e29).backward()
+    start = outputs.start_logits[batch[1] > 0].sum() + outputs.end_logits[batch[1] > 0].sum()
+    assert torch.isfinite(start)
+    assert model.predict_scales(*batch)[0].shape == (2, 5, 2)
+
+
+@pytest.mark.parametrize("change", [{}, {"enc_layers": 1}, {"cross_text_use_ori": True}])
+def test_every_trained_parameter_gets_a_gradient(change):
+    """Otherwise distributed training would wait for it in vain."""
+    torch.manual_seed(0)
+    model = ReLER(ModelOptions(**SMALL, **change))
+    outputs = model(*small_inputs([40, 7]), 2)
+    valid = outputs.start_logits > -1e29
+    (
+        outputs.start_logits[valid].sum()
+        + outputs.end_logits[valid].sum()
+        + outputs.highlight_logits[valid].sum()
+        + outputs.saliency_scores.sum()
+        + outputs.part_logits.sum()
+        + outputs.projected_video.sum()
+        + outputs.projected_text.sum()
+    ).backward()
+    missing = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert missing == []
+
+
+def test_what_nothing_reads_is_kept_but_not_trained():
+    model = ReLER(ModelOptions(**SMALL))
+    idle = {name for name, p in model.named_parameters() if not p.requires_grad}
+    layer = "cross_self_encoder.cross_encoder.layers.2."
+    assert idle
+    assert all(name.startswith(layer) for name in idle)
+    assert f"{layer}t_output.dense.weight" in idle
+    with_self = ReLER(ModelOptions(**SMALL, enc_layers=1))
+    assert all(p.requires_grad for p in with_self.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_mixed_precision_stays_near_float32(published_model, inputs, dtype):
+    expected = published_model(*inputs, 5)
+    with torch.autocast("cpu", dtype):
+        outputs = published_model(*inputs, 5)
+    valid = inputs[1] > 0
+    assert outputs.start_logits.dtype == torch.float32
+    assert (outputs.start_logits - expected.start_logits)[valid].abs().max() < 0.1
+    assert (outputs.part_scores - expected.part_scores).abs().max() < 0.02
+    assert torch.isfinite(published_model.predict_scales(*inputs)[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("opt", "word"),
+    [
+        ({"v_feat_dim": 6, "hidden_dim": 30}, "multiple"),
+        ({"v_feat_dim": 6, "position_embedding": "none"}, "position_embedding"),
+        ({"v_feat_dim": 6, "conditioned_span_pred_predictor": "gru"}, "gru"),
+        ({"v_feat_dim": 6, "hidden_size": 128}, "hidden_size"),
+        ({"v_feat_dim": 6, "hidden_act": "relu"}, "hidden_act"),
+    ],
+)
+def test_options_that_make_no_model_are_refused(opt, word):
+    with pytest.raises(UserError, match=word):
+        ModelOptions.of(opt)
