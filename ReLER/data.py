@@ -1,0 +1,349 @@
+"""ReLER's data: a split as aligned columns; a batch is `columns[rows]`, read once and pooled once.
+
+files -> Records (columns) -> Samples (which rows, which window) -> mapped stores -> Batch (tensors)
+
+A sample's units are weighted sums of feature rows, whether its clip is whole, cut or spliced, so a
+batch of them is one weighted embedding bag over the mapped rows: only rows of the drawn windows
+are read, and there is no loop over samples.
+
+Shapes: R queries, C clips, B batch, V video units, F feature dim, M feature rows in a batch.
+"""
+
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ReLER.augment import (
+    Cuts,
+    Draws,
+    cut_windows,
+    draw,
+    draw_inside,
+    draw_outside,
+    label_units,
+    whole_clips,
+)
+from ReLER.losses import Targets
+from ReLER.model import SCALES, real_parts
+from utils.distributed import Processes
+from utils.errors import UserError, warn
+from utils.features import FeatureStore
+from utils.records import Records
+from utils.spans import exact_unit_windows, highlight_windows, jitter_windows, unit_windows
+
+NORM_EPS = 1e-5
+UNEVEN = 0.05  # features of a clip whose lengths differ by more are worth a warning
+NAMED = 3  # clips named in a message
+ROWS_AT_ONCE = 4096
+
+
+class Tokens(Protocol):
+    """Token features of a split's sentences."""
+
+    def gather(
+        self, sentences: np.ndarray, device: torch.device | str
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features (B, Q, T) of the sentences by number, and their mask (B, Q)."""
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How samples are made, named as in the published release, with its scripts' values."""
+
+    max_v_l: int = 600  # units
+    max_q_l: int = 32  # tokens of a query that are read
+    ctx_mode: str = "video_tef"  # features, temporal endpoints, or both
+    no_norm_vfeat: bool = False  # features as they are, not scaled to length 1
+    label_times: str = "exact"
+    extend: float = 0.1  # highlight the window extended by this share on each side
+    nar_exp_factor: float = 1.0  # scale narration windows by up to this
+    nar_translate: bool = True  # and move them
+
+    def __post_init__(self) -> None:
+        known = {"ctx_mode": ("video_tef", "video", "tef"), "label_times": ("exact", "published")}
+        for name, values in known.items():
+            if getattr(self, name) not in values:
+                raise UserError(f"{name} is '{getattr(self, name)}', known are {', '.join(values)}")
+
+
+class Key(NamedTuple):
+    """Where all randomness of a sample comes from, together with its row number."""
+
+    seed: int
+    epoch: int
+
+
+class Batch(NamedTuple):
+    """Tensors of one step: what the model reads, and what it should say."""
+
+    video: torch.Tensor  # (B, V, F)
+    video_mask: torch.Tensor  # (B, V)
+    text: torch.Tensor  # (B, Q, T)
+    text_mask: torch.Tensor  # (B, Q)
+    targets: Targets
+
+
+class Samples(NamedTuple):
+    """Columns of a batch before anything is read."""
+
+    cuts: Cuts
+    units: np.ndarray  # (B,)
+    windows: np.ndarray  # (B, 2) first and last unit of the answer
+    draws: Draws
+
+    def take(self, chosen: np.ndarray) -> "Samples":
+        """Some of the samples."""
+        cuts = Cuts(*(column[chosen] for column in self.cuts))
+        draws = Draws(*(column[chosen] for column in self.draws))
+        return Samples(cuts, self.units[chosen], self.windows[chosen], draws)
+
+
+def trained_rows(records: Records, label_times: str, threshold: float = 0.0) -> np.ndarray:
+    """(R,) which queries train: those whose window is longer than `threshold` seconds."""
+    if label_times == "exact":
+        start, end = np.clip(records.exact, 0, records.duration[:, None]).T
+    else:
+        start, end = records.seconds.T
+    return end - start > threshold
+
+
+def keep_complete(
+    records: Records, features: Mapping[str, FeatureStore], tolerant: bool = False
+) -> Records:
+    """The queries whose clips have all features; the others are an error, or left out.
+
+    Raises:
+        UserError: a clip lacks a feature and `tolerant` is off, or no clip is left.
+    """
+    used = np.unique(records.clip)
+    lacking = [
+        (clip, name) for name, store in features.items() for clip in used[store.lengths[used] == 0]
+    ]
+    if not lacking:
+        return records
+    kept = records.select(~np.isin(records.clip, [clip for clip, _ in lacking]))
+    said = (
+        f"{len({clip for clip, _ in lacking})} clips with {len(records) - len(kept)} of "
+        f"{len(records)} queries lack features: "
+        + _named(f"{records.clip_uids[clip]} ({name})" for clip, name in lacking)
+    )
+    if not tolerant or not len(kept):
+        raise UserError(f"{said}; add the files, or leave these clips out of the annotations")
+    warn(f"{said}; they are left out")
+    return kept
+
+
+def _named(things: Iterable[str]) -> str:
+    first = list(islice(things, NAMED + 1))
+    return ", ".join(first[:NAMED]) + (", ..." if len(first) > NAMED else "")
+
+
+class ClipData:
+    """One split with its features side by side and its text, ready to be cut into batches."""
+
+    def __init__(
+        self,
+        records: Records,
+        features: Mapping[str, FeatureStore],
+        tokens: Tokens,
+        options: DataOptions,
+    ):
+        """All clips of the records must have all features: see `keep_complete`.
+
+        Args:
+            features: the chosen feature and CLIP by name, in the order the model has them; stores
+                of all clips of `records.clip_uids`.
+
+        Warns about clips whose features differ in length by more than 5 %.
+        """
+        self.records = records
+        self.options = options
+        self.tokens = tokens
+        self._tables = [_Table(store, not options.no_norm_vfeat) for store in features.values()]
+        lengths = np.stack([store.lengths for store in features.values()])  # (features, C)
+        self.clip_rows = lengths.max(0)  # (C,) the shorter feature is padded with zeros
+        self.clips = np.unique(records.clip)
+        if not lengths[:, self.clips].all():
+            raise ValueError("clips without features: keep_complete was not asked")
+        uneven = self.clips[(lengths.min(0) < (1 - UNEVEN) * self.clip_rows)[self.clips]]
+        if len(uneven):
+            names = _named(
+                f"{records.clip_uids[clip]} ({' and '.join(map(str, lengths[:, clip]))} rows)"
+                for clip in uneven
+            )
+            kinds = " and ".join(features)
+            warn(f"{kinds} differ in length for {len(uneven)} clips: {names}; padded with zeros")
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def width(self) -> int:
+        """F of a batch."""
+        width = 0 if self.options.ctx_mode == "tef" else sum(t.width for t in self._tables)
+        return width + 2 * (self.options.ctx_mode != "video")
+
+    def batch(
+        self,
+        rows: np.ndarray,
+        parts: int = SCALES[0],
+        key: Key | None = None,
+        processes: Processes | None = None,
+    ) -> Batch:
+        """The tensors of this process's share of `rows`.
+
+        Clips are padded to the longest of all `rows`, and totals are of all of them, so that it
+        does not matter how many processes share a batch.
+
+        Args:
+            rows: (B,) row numbers of the whole batch.
+            parts: into how many the model will cut the clips; the loss counts them.
+            key: turns augmentation on, and fixes it.
+        """
+        size, device = (processes.size, processes.device) if processes else (1, "cpu")
+        rows = rows[: len(rows) // size * size]
+        samples = self._samples(rows, key)
+        padded = int(samples.units.max())
+        units_total = float(samples.units.sum()) / size
+        parts_total = float(real_parts(samples.units, padded, parts).sum()) / size
+        if processes:
+            mine = processes.shard(np.arange(len(rows)))
+            rows, samples = rows[mine], samples.take(mine)
+
+        place = np.arange(padded)
+        first, last = highlight_windows(samples.windows, samples.units, self.options.extend).T
+        start, end = torch.from_numpy(samples.windows).to(device).unbind(1)
+        salient = draw_inside(samples.windows, samples.draws.salient)
+        unsalient = draw_outside(samples.windows, samples.units, samples.draws.unsalient)
+        highlight = (place >= first[:, None]) & (place <= last[:, None])
+        text, text_mask = self.tokens.gather(self.records.sentence[rows], device)
+        return Batch(
+            self._video(samples, padded).to(device),
+            torch.from_numpy(place < samples.units[:, None]).to(device, torch.float32),
+            text[:, : self.options.max_q_l],
+            text_mask[:, : self.options.max_q_l],
+            Targets(
+                start,
+                end,
+                torch.from_numpy(highlight).to(device, torch.float32),
+                torch.from_numpy(salient).to(device),
+                torch.from_numpy(unsalient).to(device),
+                units_total,
+                parts_total,
+            ),
+        )
+
+    def _samples(self, rows: np.ndarray, key: Key | None) -> Samples:
+        records, options = self.records, self.options
+        clip = records.clip[rows]
+        exact = options.label_times == "exact"
+        seconds = records.exact[rows] if exact else records.seconds[rows]
+        if key is None:
+            cuts = whole_clips(clip, self.clip_rows[clip])
+            units = np.minimum(cuts.rows, options.max_v_l)
+            label = exact_unit_windows if exact else unit_windows
+            windows = label(seconds, records.duration[rows], units)
+            return Samples(cuts, units, windows, draw(0, 0, rows))
+        draws = draw(key.seed, key.epoch, rows)
+        cuts, seconds = cut_windows(clip, seconds, self.clip_rows, self.clips, draws)
+        units = np.minimum(cuts.rows, options.max_v_l)
+        windows = jitter_windows(
+            label_units(seconds, cuts.rows, units),
+            units,
+            records.is_narration[rows],
+            options.nar_exp_factor,
+            options.nar_translate,
+            draws.jitter,
+        )
+        return Samples(cuts, units, windows, draws)
+
+    def _video(self, samples: Samples, padded: int) -> torch.Tensor:
+        """(B, V, F) features of the samples, zero at padding."""
+        columns = []
+        if self.options.ctx_mode != "tef":
+            bags = Bags.of(samples.cuts, samples.units, padded)
+            columns = [table.pool(bags) for table in self._tables]
+        if self.options.ctx_mode != "video":
+            columns.append(temporal_endpoints(samples.units, padded))
+        return torch.cat(columns, 2)
+
+
+def temporal_endpoints(units: np.ndarray, padded: int) -> torch.Tensor:
+    """(B, V, 2) begin and end of each unit as a share of its sample, zero at padding."""
+    place = np.arange(padded)
+    ends = np.stack((place, place + 1), 1) / units[:, None, None]
+    ends = ends * (place < units[:, None])[..., None]
+    return torch.from_numpy(ends.astype(np.float32))
+
+
+class Bags(NamedTuple):
+    """Which feature rows each unit of a batch is the mean of."""
+
+    clip: np.ndarray  # (M,) clip number
+    row: np.ndarray  # (M,) row in the clip
+    share: np.ndarray  # (M,) weight in the unit's mean
+    offsets: np.ndarray  # (B * V,) where a unit's rows begin; padding has none
+    shape: tuple[int, int]  # B, V
+
+    @classmethod
+    def of(cls, cuts: Cuts, units: np.ndarray, padded: int) -> "Bags":
+        """Samples of `cuts.rows` rows pooled to `units` units, padded to V units."""
+        edges = np.arange(padded + 1) / units[:, None] * cuts.rows[:, None]
+        edges = np.minimum(np.rint(edges).astype(np.int64), cuts.rows[:, None] - 1)
+        counts = np.maximum(np.diff(edges), 1)
+        counts[np.arange(padded) >= units[:, None]] = 0
+        per_unit = counts.ravel()
+        offsets = np.cumsum(per_unit) - per_unit
+        place = np.arange(per_unit.sum()) - np.repeat(offsets - edges[:, :-1].ravel(), per_unit)
+
+        # From a place in the sample to a row of one of its two clips.
+        sample = np.repeat(np.arange(len(units)), counts.sum(1))
+        ahead = place - cuts.cut[sample]
+        own = (ahead >= 0) & (ahead < cuts.length[sample])
+        row = np.where(ahead < 0, place, place - cuts.length[sample])
+        row = np.where(own, cuts.first[sample] + ahead, row)
+        clip = np.where(own, cuts.clip[sample], cuts.other[sample])
+        share = np.repeat(1 / np.maximum(per_unit, 1), per_unit)
+        return cls(clip, row, share, offsets, (len(units), padded))
+
+
+class _Table:
+    """One feature's rows, mapped, with the scale that brings each of them to length 1."""
+
+    def __init__(self, store: FeatureStore, scaled: bool):
+        self.store = store
+        self.width = store.width
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # the mapping is read-only, and only read
+            self._rows = torch.from_numpy(store.joined)
+        # Scales are found when a row is first drawn: NaN until then.
+        self._scale = np.full(len(store.joined), np.nan if scaled else 1.0, np.float32)
+
+    def pool(self, bags: Bags) -> torch.Tensor:
+        """(B, V, F) float32 mean of each unit's rows; rows the feature lacks count as zero."""
+        there = bags.row < self.store.lengths[bags.clip]
+        index = np.where(there, self.store.offsets[bags.clip] + bags.row, 0)
+        weight = torch.from_numpy(bags.share * self._scales(index) * there)
+        pooled = F.embedding_bag(
+            torch.from_numpy(index),
+            self._rows,
+            torch.from_numpy(bags.offsets),
+            mode="sum",
+            per_sample_weights=weight.to(self._rows.dtype),
+        )
+        return pooled.float().unflatten(0, bags.shape)
+
+    def _scales(self, index: np.ndarray) -> np.ndarray:
+        unknown = np.unique(index[np.isnan(self._scale[index])])
+        for at in range(0, len(unknown), ROWS_AT_ONCE):
+            some = unknown[at : at + ROWS_AT_ONCE]
+            rows = self.store.joined[some].astype(np.float32)
+            lengths = np.sqrt(np.einsum("mf,mf->m", rows, rows))
+            self._scale[some] = 1 / (lengths + NORM_EPS)
+        return self._scale[index]
