@@ -132,5 +132,6 @@ def _percent(share: float) -> str:
 
 def _centred(lines: list[list[str]], title: str | None) -> str:
     table = AsciiTable(lines, title)
-    table.justify_columns = dict.fromkeys(range(len(lines[0])), "center")
+    # All but the last column, as published.
+    table.justify_columns = dict.fromkeys(range(len(lines[0]) - 1), "center")
     return table.table
