@@ -1,0 +1,196 @@
+"""A small Ego4D that anyone may have: a simulated data root, complete and in the published formats.
+
+Writes annotations (nlq, vq, moments; v1 and v2), egoclip.csv and features under the data root, what
+the test split's answers are, and simulation.json saying how it was made. With --annotations it
+makes features only, for real annotation files: a dry run of real data before the download.
+"""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+if not __package__:  # run as a file: make the checkout importable wherever it lies
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from utils.described import DescribedScenery, read_described
+from utils.errors import UserError, run_program
+from utils.files import atomic_write, write_json
+from utils.options import ArgumentParser
+from utils.phrasing import ask, narrate
+from utils.scenery import Scenery, row_count
+from utils.simulated_files import clip_file, nlq_file, write_narrations
+from utils.tasks import FEATURES, FRAME_RATE, SPLITS, STRIDE, TASKS
+from utils.world import Sizes, simulate_world
+
+PRESETS = {
+    "tiny": Sizes(
+        nlq_clips=(6, 4, 4), other_clips=4, bare_videos=1, queries=5.0,
+        clip_seconds=(50.0, 75.0), margin=12.0, narrations=9.0,
+    ),
+    "small": Sizes(
+        nlq_clips=(30, 50, 20), other_clips=120, bare_videos=10, queries=10.0,
+        clip_seconds=(120.0, 150.0), margin=20.0, narrations=11.0,
+    ),
+    "full": Sizes(
+        nlq_clips=(998, 328, 333), other_clips=702, bare_videos=6008, queries=11.6,
+        clip_seconds=(480.0, 480.0), margin=1200.0, narrations=20.0,
+    ),
+}  # fmt: skip
+TEST_ANSWERS = "simulated_test_ground_truth"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Simulate what the options ask for and print what there is."""
+    options = parse(arguments)
+    root = Path(options.data_root)
+    began = time.monotonic()
+    summary = describe(options, root) if options.annotations else invent(options, root)
+    size = sum(file.stat().st_size for file in root.rglob("*") if file.is_file())
+    summary |= {"seconds": round(time.monotonic() - began, 1), "MB": round(size / 1e6, 1)}
+    print("".join(f"{name:<12} {value:>12,}\n" for name, value in summary.items()), end="")
+
+
+def parse(arguments: list[str] | None) -> object:
+    """The command line."""
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data_root", default="data", metavar="DIR", help="folder to write")
+    parser.add_argument("--preset", choices=tuple(PRESETS), default="small", help="sizes")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="seed of the world")
+    parser.add_argument(
+        "--features", nargs="+", default=["egovlp", "clip"], metavar="NAME",
+        help=f"features to make ({', '.join(FEATURES)}), or none",
+    )  # fmt: skip
+    parser.add_argument(
+        "--annotations", nargs="+", default=[], metavar="FILE",
+        help="make features for these annotation files instead of a world",
+    )  # fmt: skip
+    parser.add_argument("--overwrite", action="store_true", help="replace a real data root's files")
+    sizes = parser.add_argument_group("sizes (default: those of the preset)")
+    for name, kind, explanation in (
+        ("nlq_clips", int, "clips with questions in train, val, test"),
+        ("other_clips", int, "further train clips, narrated only"),
+        ("bare_videos", int, "narrated videos without clips"),
+        ("queries", float, "mean number of questions a clip"),
+        ("clip_seconds", float, "shortest and longest clip"),
+        ("margin", float, "mean seconds of a video outside of clips"),
+        ("narrations", float, "narrations a minute, up to about 20"),
+    ):
+        count = {"nlq_clips": 3, "clip_seconds": 2}.get(name)
+        sizes.add_argument(f"--{name}", type=kind, nargs=count, metavar="N", help=explanation)
+    return parser.parse_args(arguments)
+
+
+def invent(options: object, root: Path) -> dict[str, float]:
+    """Write a whole data root; returns what it holds."""
+    real = root / TASKS["nlq"].annotations["train"]
+    if real.exists() and not (root / "simulation.json").exists() and not options.overwrite:
+        raise UserError(
+            f"{real} exists and is not simulated: give another --data_root, or --overwrite"
+        )
+    widths = feature_widths(options.features)
+    sizes = chosen_sizes(options)
+    made_by = {"preset": options.preset, "seed": options.seed, **dataclasses.asdict(sizes)}
+    # Written first: from now on the folder may be overwritten by another simulation.
+    write_json(root / "simulation.json", {**made_by, "features": widths}, indent=True)
+
+    world = simulate_world(sizes, options.seed)
+    questions = ask(world, sizes.queries, options.seed)
+    for version, ending in (("v1", ""), ("v2", "_v2")):
+        for split in SPLITS:
+            answered = nlq_file(world, questions, split, version, options.seed, times=True)
+            name = f"nlq_{split}"
+            if split == "test":
+                write_json(root / f"{TEST_ANSWERS}{ending}.json", answered)
+                answered = nlq_file(world, questions, split, version, options.seed, times=False)
+                name = "nlq_test_unannotated"
+            write_json(root / f"{name}{ending}.json", answered)
+            for benchmark in ("vq", "moments"):
+                content = clip_file(world, benchmark, split, version)
+                write_json(root / f"{benchmark}_{split}{ending}.json", content)
+    narrations = narrate(world, sizes.narrations, options.seed)
+    write_narrations(root / "egoclip.csv", world, narrations, options.seed)
+
+    rows = [row_count(length) for length in world.clips.duration]
+    for name, width in widths.items():
+        scenery = Scenery(world, name, width, options.seed)
+        write_features(
+            root, name, width, dict(zip(world.clips.uids, rows, strict=True)), scenery.rows
+        )
+    return {
+        "videos": len(world.videos.uids),
+        "clips": len(world.clips.uids),
+        "queries v1": int((~questions.late).sum()),
+        "queries v2": len(questions.late),
+        "narrations": len(narrations),
+        "rows": sum(rows),
+    }
+
+
+def describe(options: object, root: Path) -> dict[str, float]:
+    """Write features for annotation files; returns what they hold."""
+    described = read_described(options.annotations)
+    widths = feature_widths(options.features)
+    for name, width in widths.items():
+        scenery = DescribedScenery(described, name, width, options.seed)
+        write_features(root, name, width, described.rows, scenery.rows)
+    return {
+        "clips": len(described.rows),
+        "queries": described.queries,
+        "rows": sum(described.rows.values()),
+    }
+
+
+def feature_widths(names: list[str]) -> dict[str, int]:
+    """Width of each feature asked for."""
+    if names == ["none"]:
+        return {}
+    if unknown := [name for name in names if name not in FEATURES]:
+        raise UserError(f"--features {unknown[0]}: must be of {', '.join(FEATURES)}, or none")
+    return {name: FEATURES[name] for name in names}
+
+
+def chosen_sizes(options: object) -> Sizes:
+    """The preset's sizes, or those given."""
+    given = {
+        field.name: getattr(options, field.name)
+        for field in dataclasses.fields(Sizes)
+        if getattr(options, field.name) is not None
+    }
+    for name, value in given.items():
+        values = value if isinstance(value, list) else [value]
+        if min(values) < 0 or name == "clip_seconds" and not 10 <= value[0] <= value[1]:
+            said = " ".join(map(str, values))
+            raise UserError(f"--{name} {said}: must be 0 or more, clips at least 10 s, in order")
+        given[name] = tuple(values) if isinstance(value, list) else value
+    return dataclasses.replace(PRESETS[options.preset], **given)
+
+
+def write_features(
+    root: Path, name: str, width: int, rows: dict[str, int], make: Callable[[int], np.ndarray]
+) -> None:
+    """Write `<clip_uid>.pt` of each clip, in the order of `rows`, and what goes with them."""
+    folder = root / "features" / name
+    for number, uid in enumerate(tqdm(rows, desc=f"simulating {name} features", unit="clip")):
+        with atomic_write(folder / f"{uid}.pt") as file:
+            torch.save(torch.from_numpy(make(number)), file)
+    write_json(folder / "feature_shapes.json", rows)
+    card = {
+        "frame_rate": FRAME_RATE,
+        "stride": STRIDE,
+        "window": STRIDE,
+        "width": width,
+        "model": "simulated",
+        "normalisation": "none",
+        "source": "utils/simulate_dataset.py",
+    }
+    write_json(folder / "feature_card.json", card, indent=True)
+
+
+if __name__ == "__main__":
+    run_program(main)
