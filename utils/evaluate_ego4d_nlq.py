@@ -1,8 +1,16 @@
-"""Score a challenge file against annotations: recall at IoU thresholds, mean IoU, breakdowns."""
+"""Score a challenge file against ground truth: R@k IoU=t, mIoU, and how many queries counted.
 
+    python utils/evaluate_ego4d_nlq.py --ground_truth_json data/nlq_val.json \\
+        --model_prediction_json vslnet_700_val_result.json --thresholds 0.3 0.5 --topK 1 3 5
+"""
+
+import argparse
+import string
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 if not __package__:  # run as a file: make the checkout importable wherever it lies
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -10,149 +18,172 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
 import numpy as np
 
 from utils.annotations import Query, iter_queries, read_annotations
-from utils.errors import UserError, run_program
-from utils.metrics import (
-    RANKING_THRESHOLDS,
-    THRESHOLDS,
-    TOP_K,
-    evaluate,
-    evaluate_groups,
-    group_table,
-    is_about_objects,
-    plain_object,
-    score_table,
-)
+from utils.errors import UserError, run_program, warn
+from utils.metrics import breakdown, breakdown_table, evaluate, score_table
 from utils.options import ArgumentParser
 from utils.predictions import Prediction, read_predictions
+from utils.spans import EMPTY_SECONDS
 
-EMPTY_SECONDS = 1 / 30  # windows up to one frame long count as empty
-
-
-def read_truth(path: str | Path) -> list[Query]:
-    """The queries of an annotation file that have times; a `UserError` if none has."""
-    queries = list(iter_queries(read_annotations(path)))
-    timed = [query for query in queries if query.query.get("clip_start_sec") is not None]
-    if not timed:
-        raise UserError(f"{path}: its {len(queries)} queries hold no times to score against")
-    return timed
+WINDOWS = 5  # what the challenge asks for, for each query
+SHOTS = ("low-shot", "mid-shot", "high-shot")
 
 
-def align(queries: list[Query], predictions: list[Prediction]) -> tuple[np.ndarray, np.ndarray]:
-    """Right windows (R, 2), and predicted ones (R, P, 2) that are NaN where there is none."""
-    truth = np.array([[q.query["clip_start_sec"], q.query["clip_end_sec"]] for q in queries])
-    most = max((len(p.times) for p in predictions), default=1)
-    windows = np.full((len(queries), most, 2), np.nan)
-    place = {(q.clip_uid, q.annotation_uid, q.query_idx): row for row, q in enumerate(queries)}
-    for prediction in predictions:
-        row = place.get(prediction[:3])
-        if row is not None:
-            windows[row, : len(prediction.times)] = prediction.times
-    return truth.astype(np.float64), windows
+def true_windows(queries: list[Query]) -> np.ndarray:
+    """(R, 2) seconds, NaN for a query without times."""
+    times = [(q.query.get("clip_start_sec"), q.query.get("clip_end_sec")) for q in queries]
+    return np.array(times, dtype=np.float64).reshape(-1, 2)  # None becomes NaN
 
 
-def template_groups(queries: list[Query]) -> dict[str, np.ndarray]:
-    """Row numbers of the queries of each template."""
-    templates = np.array([query.query.get("template") or "" for query in queries])
-    return {name: np.flatnonzero(templates == name) for name in sorted(set(templates) - {""})}
+def predicted_windows(
+    queries: list[Query], predictions: list[Prediction], count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The first `count` windows of each query, (R, count, 2), NaN where there are fewer.
 
-
-def query_object(query: Query) -> str | None:
-    """The object a query is about, if its template is about objects or places."""
-    if not is_about_objects(query.query.get("template")):
-        return None
-    return plain_object(query.query.get("slot_x"))
-
-
-def frequency_sets(training: list[Query]) -> dict[str, set[str]]:
-    """Objects by how often training queries are about them: low, mid and high shot.
-
-    An object asked about up to 10 times is low-shot, up to 50 times mid-shot, beyond high-shot.
+    Also (R,) whether a prediction answers the query.
     """
-    counts = Counter(filter(None, map(query_object, training)))
-    bounds = {
-        "low-shot (1-10)": (1, 10),
-        "mid-shot (11-50)": (11, 50),
-        "high-shot (51-)": (51, np.inf),
-    }
-    return {
-        name: {thing for thing, count in counts.items() if low <= count <= high}
-        for name, (low, high) in bounds.items()
-    }
+    by_query = {prediction[:3]: prediction.windows for prediction in predictions}
+    found = [by_query.get(query[1:4]) for query in queries]
+    none = [[np.nan, np.nan]] * count
+    windows = np.array([(own[:count] + none)[:count] if own else none for own in found])
+    return windows.reshape(-1, count, 2), np.array([own is not None for own in found], dtype=bool)
 
 
-def object_groups(queries: list[Query], sets: dict[str, set[str]]) -> dict[str, np.ndarray]:
-    """Row numbers of the queries about the objects of each set; others are left out."""
-    objects = [query_object(query) for query in queries]
-    return {
-        name: np.array([row for row, thing in enumerate(objects) if thing in things], int)
-        for name, things in sets.items()
-    }
+def query_object(query: dict) -> str | None:
+    """The object a query is about, in plain letters; None if its template asks of no object."""
+    template, slot = query.get("template"), query.get("slot_x")
+    if not isinstance(template, str) or not template.startswith(("Objects", "Place")):
+        return None
+    if not isinstance(slot, str):
+        return None
+    return slot.strip().lower().translate(str.maketrans("", "", string.punctuation)) or None
+
+
+def object_sets(objects: Iterable[str | None]) -> dict[str, set[str]]:
+    """Objects in three sets by how often training queries ask about them.
+
+    The bounds are the smallest that put at least one third, then two thirds, of the objects below
+    them; objects asked about equally often stay together. A set's name tells its bounds.
+    """
+    times = Counter(name for name in objects if name is not None)
+    counts = np.sort(np.array(list(times.values()), dtype=np.int64))
+    sets = {}
+    below = 0
+    for number, shots in enumerate(SHOTS, 1):
+        above = counts[counts > below]
+        if not len(above):
+            break
+        most = max(above[0], counts[-(-number * len(counts) // len(SHOTS)) - 1])
+        names = {name for name, count in times.items() if below < count <= most}
+        bounds = f"{most}" if above[0] == most else f"{above[0]}-{most}"
+        sets[f"{shots}: objects of {bounds} training queries"] = names
+        below = most
+    return sets
+
+
+class Protocol(NamedTuple):
+    """Evaluated queries and how they are scored, in the order `breakdown` takes them."""
+
+    truth: np.ndarray  # (R, 2)
+    windows: np.ndarray  # (R, K, 2)
+    thresholds: list[float]
+    topK: list[int]
+
+
+def print_breakdown(title: str, groups: Iterable[str], names: list, protocol: Protocol) -> None:
+    """A table with a line for each group that queries belong to; `names` has one a query."""
+    groups = list(groups)
+    number = {name: index for index, name in enumerate(groups)}
+    of_query = np.array([number.get(name, -1) for name in names])
+    scores = breakdown(protocol.truth, protocol.windows, of_query, *protocol[2:])
+    if scores:
+        print(f"\n{breakdown_table({groups[i]: own for i, own in scores.items()}, title)}")
+    print(f"{title}: {np.count_nonzero(of_query < 0)} of {len(of_query)} queries are in no group")
+
+
+def print_breakdowns(queries: list[dict], training: str | None, protocol: Protocol) -> None:
+    """By template, and by how often annotations `training` ask about the query's object."""
+    templates = [str(query.get("template") or "") for query in queries]
+    print_breakdown("template", sorted(set(templates) - {""}), templates, protocol)
+    if training is None:
+        print("object frequency: give --train_annotations FILE to count objects in")
+        return
+    seen = iter_queries(read_annotations(training))
+    sets = object_sets(query_object(query.query) for query in seen)
+    set_of = {name: title for title, names in sets.items() for name in names}
+    objects = [set_of.get(query_object(query)) for query in queries]
+    print_breakdown("object frequency", sets, objects, protocol)
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The options of the command line."""
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--ground_truth_json", required=True, metavar="FILE", help="annotations")
+    parser.add_argument(
+        "--model_prediction_json", required=True, metavar="FILE", help="challenge file to score"
+    )
+    parser.add_argument(
+        "--thresholds", type=float, nargs="+", default=[0.3, 0.5], metavar="T",
+        help="IoU that a window must exceed",
+    )  # fmt: skip
+    parser.add_argument(
+        "--topK", type=int, nargs="+", default=[1, 3, 5], metavar="K", help="windows that may hit"
+    )
+    parser.add_argument(
+        "--skip_empty_windows", action="store_true",
+        help="drop ground truth of at most 1/30 s, as published figures do",
+    )  # fmt: skip
+    parser.add_argument(
+        "--breakdown", action="store_true", help="also score each template and object frequency"
+    )
+    parser.add_argument(
+        "--train_annotations", metavar="FILE", help="annotations to count objects in (--breakdown)"
+    )
+    options = parser.parse_args(arguments)
+    if not all(0 <= threshold < 1 for threshold in options.thresholds):
+        parser.error("--thresholds must be 0 or more and below 1")
+    if min(options.topK) < 1:
+        parser.error("--topK must be 1 or more")
+    if options.train_annotations and not options.breakdown:
+        parser.error("--train_annotations needs --breakdown")
+    return options
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Read, score and print."""
-    parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--ground_truth_json", required=True, metavar="FILE", help="annotations")
-    parser.add_argument(
-        "--model_prediction_json", required=True, metavar="FILE", help="challenge file"
-    )
-    parser.add_argument(
-        "--thresholds", nargs="+", type=float, default=list(THRESHOLDS), metavar="T", help="IoUs"
-    )
-    parser.add_argument(
-        "--topK", nargs="+", type=int, default=list(TOP_K), metavar="K", help="first K windows"
-    )
-    parser.add_argument(
-        "--skip_empty_windows",
-        action="store_true",
-        help="leave out windows of at most 1/30 s, as the published figures do",
-    )
-    parser.add_argument("--breakdown", action="store_true", help="also a table per query template")
-    parser.add_argument(
-        "--train_annotations",
-        metavar="FILE",
-        help="also a table per object frequency in these training annotations",
-    )
-    options = parser.parse_args(arguments)
-    if min(options.topK) < 1:
-        raise UserError(f"--topK must be at least 1, is {min(options.topK)}")
-
-    queries = read_truth(options.ground_truth_json)
-    predictions = read_predictions(options.model_prediction_json)
-    truth, windows = align(queries, predictions)
-    listed = len(queries)
-    empty = truth[:, 1] - truth[:, 0] <= EMPTY_SECONDS
-    answered = ~np.isnan(windows[:, 0, 0])
-    strangers = len(predictions) - int(answered.sum())
-    if not answered.any():
+    """Read both files, score, print."""
+    options = parse(arguments)
+    queries = list(iter_queries(read_annotations(options.ground_truth_json)))
+    truth = true_windows(queries)
+    timed = ~np.isnan(truth).any(axis=1)
+    if not timed.any():
         raise UserError(
-            f"{options.model_prediction_json}: none of its {len(predictions)} predictions answers "
-            f"a query of {options.ground_truth_json}; were they made for another split or version?"
+            f"{options.ground_truth_json}: its {len(queries)} queries have no times, so "
+            "predictions can't be scored; give annotations with ground truth"
         )
-    wanted = answered & ~empty if options.skip_empty_windows else answered
-    kept = np.flatnonzero(wanted)
-    queries = [queries[row] for row in kept]
-    truth, windows = truth[kept], windows[kept]
-
-    scores = evaluate(truth, windows, options.thresholds, options.topK, listed)
+    predictions = read_predictions(options.model_prediction_json)
+    if few := sum(len(prediction.windows) < WINDOWS for prediction in predictions):
+        warn(f"{few} of {len(predictions)} predictions have fewer than {WINDOWS} windows")
+    windows, answered = predicted_windows(queries, predictions, max(options.topK))
+    empty = truth[:, 1] - truth[:, 0] <= EMPTY_SECONDS
+    rows = np.flatnonzero(timed & answered & ~(empty & options.skip_empty_windows))
+    if not len(rows):
+        raise UserError(
+            f"{options.model_prediction_json}: none of its {len(predictions)} predictions is for "
+            f"a query to evaluate of {options.ground_truth_json}: of another split or version?"
+        )
+    protocol = Protocol(truth[rows], windows[rows], options.thresholds, options.topK)
+    scores = evaluate(*protocol, listed=len(queries))
+    strangers = {prediction[:3] for prediction in predictions} - {query[1:4] for query in queries}
     print(score_table(scores))
+    print(scores.summary())
     print(
-        f"{scores.said()}: {listed - int(answered.sum())} without a prediction, {int(empty.sum())} "
-        f"with an empty window ({'left out' if options.skip_empty_windows else 'kept'}); "
-        f"{strangers} predictions without a query"
+        f"queries without prediction: {np.count_nonzero(~answered)}; "
+        f"without times: {np.count_nonzero(~timed)}; "
+        f"with a window of at most 1/30 s: {np.count_nonzero(empty)} "
+        f"({'left out' if options.skip_empty_windows else 'kept'}); "
+        f"predictions without query: {len(strangers)}"
     )
-    if set(RANKING_THRESHOLDS) <= set(options.thresholds) and 1 in options.topK:
-        print(f"mean R@1 over IoU 0.3 and 0.5: {100 * scores.mean_recall_1:.2f}")
-    breakdowns = {}
     if options.breakdown:
-        breakdowns["template"] = template_groups(queries)
-    if options.train_annotations is not None:
-        training = list(iter_queries(read_annotations(options.train_annotations)))
-        breakdowns["object frequency"] = object_groups(queries, frequency_sets(training))
-    for heading, groups in breakdowns.items():
-        found = evaluate_groups(truth, windows, groups, options.thresholds, options.topK)
-        if found:
-            print("\n" + group_table(found, heading))
+        print_breakdowns([queries[row].query for row in rows], options.train_annotations, protocol)
 
 
 if __name__ == "__main__":

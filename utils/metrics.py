@@ -112,7 +112,10 @@ def score_table(scores: Scores, title: str | None = None, mean_R1: bool = False)
     heads, cells = [*heads, "mIoU"], [*cells, _percent(scores.mIoU)]
     if mean_R1:
         heads, cells = ["meanR1", *heads], [_percent(scores.mean_R1), *cells]
-    return _centred([heads, cells], title)
+    table = AsciiTable([heads, cells], title)
+    # All columns but the last, as published.
+    table.justify_columns = dict.fromkeys(range(len(heads) - 1), "center")
+    return table.table
 
 
 def breakdown_table(groups: dict[str, Scores], title: str) -> str:
@@ -123,15 +126,10 @@ def breakdown_table(groups: dict[str, Scores], title: str) -> str:
     for name, scores in groups.items():
         cells = [_percent(value) for value in scores.recall.T.ravel()]
         lines.append([name, str(scores.evaluated), *cells, _percent(scores.mIoU)])
-    return _centred(lines, title)
+    table = AsciiTable(lines, title)
+    table.justify_columns = dict.fromkeys(range(1, len(lines[0])), "right")
+    return table.table
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.2f}"
-
-
-def _centred(lines: list[list[str]], title: str | None) -> str:
-    table = AsciiTable(lines, title)
-    # All but the last column, as published.
-    table.justify_columns = dict.fromkeys(range(len(lines[0]) - 1), "center")
-    return table.table

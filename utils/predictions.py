@@ -1,73 +1,127 @@
-"""Predictions: the best spans of two softmaxes, temporal NMS, and the challenge file."""
+"""Predictions: the best spans of a model's scores, temporal NMS, and the challenge file.
 
+Shapes: B queries of a batch, V video units, K candidate windows, k kept ones, R rows (queries).
+"""
+
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from utils.errors import UserError
+from utils.errors import UserError, warn
 from utils.files import read_json, write_json
-from utils.metrics import window_iou
+from utils.metrics import iou
 from utils.records import Records
 
-VERSION, CHALLENGE = "1.0", "ego4d_nlq_challenge"
-PAIRS_AT_ONCE = 1 << 24
+VERSION = "1.0"
+CHALLENGE = "ego4d_nlq_challenge"
+PADDING = -1e29  # logits below it are padding's, which the models set to -1e30
 
 
+@torch.no_grad()
 def best_spans(
     start_logits: torch.Tensor, end_logits: torch.Tensor, k: int = 5
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The k likeliest spans: (B, V) logits, padding at -1e30 -> (B, k, 2) units, (B, k) scores.
+    """The k pairs i <= j with the highest P(start = i) * P(end = j).
 
-    A span's score is the product of the two softmaxes at its first and last unit. Where a clip has
-    fewer than k spans the best one fills up.
+    A row of the (V, V) table of products can hold one of the k best only if its maximum is one of
+    the k highest maxima: those k rows are formed, not the table.
+
+    Args:
+        start_logits, end_logits: (B, V), padding -1e30.
+
+    Returns:
+        (B, k, 2) int64 first and last unit, and (B, k) float32 scores, best first; of equal scores
+        the smallest i comes first, then the smallest j. In a clip with fewer than k pairs the best
+        one is repeated with score 0.
     """
-    batch, units = start_logits.shape
-    spans = torch.empty(batch, k, 2, dtype=torch.int64, device=start_logits.device)
-    scores = torch.empty(batch, k, device=start_logits.device)
-    chunk = max(1, PAIRS_AT_ONCE // units**2)
-    for at in range(0, batch, chunk):
-        rows = slice(at, at + chunk)
-        start = start_logits[rows].float().softmax(1)
-        end = end_logits[rows].float().softmax(1)
-        joint = torch.triu(start[:, :, None] * end[:, None]).flatten(1)
-        best, place = joint.topk(min(k, units**2), dim=1)
-        if best.shape[1] < k:
-            missing = k - best.shape[1]
-            best = torch.cat((best, best.new_zeros(len(best), missing)), 1)
-            place = torch.cat((place, place[:, :1].expand(-1, missing)), 1)
-        place = torch.where(best > 0, place, place[:, :1])
-        spans[rows] = torch.stack((place // units, place % units), 2)
-        scores[rows] = best
-    return spans, scores
+    start_logits, end_logits = start_logits.float(), end_logits.float()
+    padding = start_logits < PADDING  # (B, V)
+    start, end = start_logits.softmax(dim=1), end_logits.softmax(dim=1)
+    units = start.shape[1]
+    best_end = end.flip(1).cummax(dim=1).values.flip(1)  # over all j >= i
+    _, rows = _first_best((start * best_end).masked_fill(padding, -1), min(k, units))
+    products = start.gather(1, rows)[..., None] * end[:, None]  # (B, k, V)
+    columns = torch.arange(units, device=rows.device)
+    no_span = (columns < rows[..., None]) | padding.gather(1, rows)[..., None] | padding[:, None]
+    places = rows[..., None] * units + columns  # in the (V, V) table
+    scores, places = _first_best(
+        products.masked_fill(no_span, -1).flatten(1), min(k, units**2), places.flatten(1)
+    )
+    scores = torch.nn.functional.pad(scores, (0, k - scores.shape[1]), value=-1)
+    places = torch.nn.functional.pad(places, (0, k - places.shape[1]))
+    places = torch.where(scores < 0, places[:, :1], places)
+    return torch.stack([places // units, places % units], dim=2), scores.clamp(min=0)
+
+
+def _first_best(
+    values: torch.Tensor, count: int, places: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The highest values (B, count) and their places; of equal values the smallest place first.
+
+    `torch.topk` picks any of equal values. The bits of floats from 0 up are in the order of the
+    floats, so a whole number of a value's bits, then its place, has no equals.
+    """
+    if places is None:
+        places = torch.arange(values.shape[1], device=values.device).expand_as(values)
+    low = (1 << 32) - 1
+    bits = values.view(torch.int32).to(torch.int64)  # negative for values below 0
+    keys = ((bits << 32) | (low - places)).topk(count, dim=1).values
+    return (keys >> 32).to(torch.int32).view(torch.float32), low - (keys & low)
 
 
 def suppress(
     windows: np.ndarray, scores: np.ndarray, threshold: float, k: int = 5
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Temporal NMS: (B, K, 2) windows in seconds, (B, K) scores -> the k best that differ.
+    """Temporal non-maximum suppression: the k best windows that overlap little.
 
-    A window is passed over if its IoU with a better one that was kept is above the threshold.
-    Where fewer than k remain the best of those passed over fill up.
+    The best window is kept and those with an IoU above `threshold` with it are set aside, then the
+    best of the rest, and so on. Where fewer than k are left, the best of those set aside follow.
+
+    Args:
+        windows: (B, K, 2) seconds, K >= k.
+        scores: (B, K).
+
+    Returns:
+        (B, k, 2) windows and (B, k) scores.
     """
     order = np.argsort(-scores, axis=1, kind="stable")
-    windows = np.take_along_axis(windows, order[..., None], 1)
-    scores = np.take_along_axis(scores, order, 1)
-    count = windows.shape[1]
-    passed_over = np.zeros(scores.shape, bool)
-    for place in range(count - 1):
-        keeps = ~passed_over[:, place]
-        overlaps = window_iou(windows[:, place + 1 :], windows[:, place : place + 1])
-        passed_over[:, place + 1 :] |= keeps[:, None] & (overlaps > threshold)
-    # Kept ones first, then those passed over, both by score.
-    chosen = np.argsort(passed_over, axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(windows, chosen[..., None], 1), np.take_along_axis(scores, chosen, 1)
+    windows = np.take_along_axis(windows, order[..., None], axis=1)
+    free = np.ones(scores.shape, dtype=bool)
+    unused = free.copy()
+    kept = np.empty((len(scores), k), dtype=np.int64)
+    queries = np.arange(len(scores))
+    for number in range(k):
+        # The first of the best-ranked group that is left: free windows, then those set aside.
+        best = np.argmax(free * 2 + unused, axis=1)
+        kept[:, number] = best
+        unused[queries, best] = False
+        free &= unused & (iou(windows, windows[queries, best][:, None]) <= threshold)
+    scores = np.take_along_axis(scores, np.take_along_axis(order, kept, axis=1), axis=1)
+    return np.take_along_axis(windows, kept[..., None], axis=1), scores
+
+
+class Prediction(NamedTuple):
+    """What a challenge file says of one query."""
+
+    clip_uid: str
+    annotation_uid: str
+    query_idx: int
+    windows: list[list[float]]  # [start, end] in seconds, best first
 
 
 def write_predictions(path: str | Path, records: Records, windows: np.ndarray) -> None:
-    """Write the challenge file: `windows` (R, 5, 2) in seconds, one row per query of `records`."""
-    columns = (records.clip.tolist(), records.annotation.tolist(), records.query_idx.tolist())
+    """Write a challenge file, atomically.
+
+    Args:
+        records: the queries.
+        windows: (R, k, 2) seconds, best first.
+    """
+    keys = zip(
+        records.clip.tolist(), records.annotation.tolist(), records.query_idx.tolist(), strict=True
+    )
     results = [
         {
             "clip_uid": records.clip_uids[clip],
@@ -75,62 +129,62 @@ def write_predictions(path: str | Path, records: Records, windows: np.ndarray) -
             "query_idx": query_idx,
             "predicted_times": times,
         }
-        for clip, annotation, query_idx, times in zip(*columns, windows.tolist(), strict=True)
+        for (clip, annotation, query_idx), times in zip(keys, windows.tolist(), strict=True)
     ]
     write_json(path, {"version": VERSION, "challenge": CHALLENGE, "results": results})
 
 
-class Prediction(NamedTuple):
-    """The windows predicted for one query."""
-
-    clip_uid: str
-    annotation_uid: str
-    query_idx: int
-    times: np.ndarray  # (P, 2) seconds, best first
-
-
 def read_predictions(path: str | Path) -> list[Prediction]:
-    """Read a challenge file; a `UserError` names the first fault and counts the others."""
+    """Read a challenge file and check it; any number of windows a query is accepted.
+
+    Another `version` or `challenge` is only warned of.
+
+    Raises:
+        UserError: names the file, the JSON path of the first fault, and how many more there are.
+    """
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("results"), list):
-        raise UserError(f"{path}: not a challenge file, it has no list 'results'")
-    found, faults = [], []
+        raise UserError(f"{path}: not a challenge file: it has no list 'results'")
+    for key, value in (("version", VERSION), ("challenge", CHALLENGE)):
+        if content.get(key) != value:
+            warn(f"{path}: {key} is {content.get(key)!r}, not {value!r}")
+    faults = []
+    seen: dict[tuple, int] = {}
+    predictions = []
     for number, result in enumerate(content["results"]):
-        fault = _result_fault(result)
-        if fault:
+        fault = _fault(result)
+        if fault is None:
+            key = (result["clip_uid"], result["annotation_uid"], result["query_idx"])
+            earlier = seen.setdefault(key, number)
+            if earlier != number:
+                fault = f": the same query as results[{earlier}]"
+            predictions.append(Prediction(*key, result["predicted_times"]))
+        if fault is not None:
             faults.append(f"results[{number}]{fault}")
-            continue
-        times = np.array(result["predicted_times"], dtype=np.float64)
-        found.append(
-            Prediction(result["clip_uid"], result["annotation_uid"], result["query_idx"], times)
-        )
-    keys = {prediction[:3] for prediction in found}
-    if len(keys) < len(found):
-        seen: set = set()
-        twice = next(p for p in found if p[:3] in seen or seen.add(p[:3]))
-        faults.append(f"query {twice.query_idx} of {twice.annotation_uid} is answered twice")
     if faults:
-        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise UserError(f"{path}: {faults[0]}{more}; not a valid challenge file")
-    return found
+        more = f" (and {len(faults) - 1} more faults)" if len(faults) > 1 else ""
+        raise UserError(f"{path}: {faults[0]}{more}")
+    return predictions
 
 
-def _result_fault(result: Any) -> str | None:
+def _fault(result: Any) -> str | None:
+    """What is wrong with an entry of `results`, after its JSON path, or None."""
     if not isinstance(result, dict):
-        return " is not an object"
-    for key, kind in (("clip_uid", str), ("annotation_uid", str), ("query_idx", int)):
-        if not isinstance(result.get(key), kind) or isinstance(result[key], bool):
-            return f".{key} is missing or not {'text' if kind is str else 'a whole number'}"
-    times = result.get("predicted_times")
-    if not isinstance(times, list) or not times:
-        return ".predicted_times is missing or empty"
-    for place, window in enumerate(times):
+        return ": must be an object"
+    for key in ("clip_uid", "annotation_uid"):
+        if not isinstance(result.get(key), str):
+            return f".{key}: must be a text"
+    query_idx = result.get("query_idx")
+    if type(query_idx) is not int or query_idx < 0:
+        return ".query_idx: must be a whole number, 0 or more"
+    windows = result.get("predicted_times")
+    if not isinstance(windows, list):
+        return ".predicted_times: must be a list of [start, end]"
+    for place, window in enumerate(windows):
         if not isinstance(window, list) or len(window) != 2 or not all(map(_is_time, window)):
-            return f".predicted_times[{place}] is not a pair of times in seconds"
+            return f".predicted_times[{place}]: must be [start, end] in seconds"
     return None
 
 
 def _is_time(value: Any) -> bool:
-    return (
-        isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
-    )
+    return type(value) in (int, float) and math.isfinite(value)

@@ -1,49 +1,155 @@
-"""The evaluation program as a user runs it."""
+"""The evaluation program: the published table, honest counts, clear refusals."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
-from tests.simulated import refuse, succeed
-
-PROGRAM = "utils/evaluate_ego4d_nlq.py"
+from utils.errors import UserError
+from utils.evaluate_ego4d_nlq import main, object_sets, query_object
 
 
 @pytest.fixture
-def files(golden):
-    folder = golden / "evaluation"
-    return (
-        "--ground_truth_json", folder / "gt.json",
-        "--model_prediction_json", folder / "preds.json",
-    )  # fmt: skip
+def files(golden, tmp_path):
+    """Ground truth and predictions that tests may change, and the options naming them."""
+
+    class Files:
+        truth = json.loads((golden / "evaluation" / "gt.json").read_text())
+        predictions = json.loads((golden / "evaluation" / "preds.json").read_text())
+
+        def options(self):
+            paths = []
+            for name in ("truth", "predictions"):
+                paths.append(tmp_path / f"{name}.json")
+                paths[-1].write_text(json.dumps(getattr(self, name)))
+            truth, predictions = map(str, paths)
+            return ["--ground_truth_json", truth, "--model_prediction_json", predictions]
+
+        def queries(self):
+            return [
+                query
+                for video in self.truth["videos"]
+                for clip in video["clips"]
+                for annotation in clip["annotations"]
+                for query in annotation["language_queries"]
+            ]
+
+    return Files()
 
 
-def test_prints_the_published_table_and_the_count(files, golden, tmp_path):
-    said = succeed(
-        PROGRAM, *files, "--thresholds", "0.3", "0.5", "0.01", "--topK", "1", "3", "5",
-        folder=tmp_path,
-    )  # fmt: skip
-    expected = json.loads((golden / "evaluation" / "expected.json").read_text())["table"]
-    body = expected.splitlines()[1:]
-    assert said.splitlines()[1 : 1 + len(body)] == body
-    assert "38 of 40 queries evaluated: 2 without a prediction" in said
-    assert "mean R@1 over IoU 0.3 and 0.5: 26.32" in said
+def test_prints_the_published_table(files, golden, capsys):
+    expected = json.loads((golden / "evaluation" / "expected.json").read_text())
+    thresholds = [str(threshold) for threshold in expected["thresholds"]]
+    main([*files.options(), "--thresholds", *thresholds, "--topK", "1", "3", "5"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:6] == expected["table"].splitlines()[1:6]
+    assert "mean R@1 over IoU 0.3 and 0.5: 26.32; 38 of 40 queries evaluated" in lines
+    assert (
+        "queries without prediction: 2; without times: 0; with a window of at most 1/30 s: 1 "
+        "(kept); predictions without query: 0"
+    ) in lines
 
 
-def test_breakdowns_and_published_protocol(files, golden):
-    said = succeed(
-        PROGRAM, *files, "--skip_empty_windows", "--breakdown",
-        "--train_annotations", golden / "evaluation" / "gt.json",
-    )  # fmt: skip
-    assert "Place: Where did I put X?" in said and "low-shot (1-10)" in said
-    assert "with an empty window (left out)" in said
+def test_runs_as_a_file_from_anywhere(files, root, tmp_path):
+    program = [sys.executable, str(root / "utils" / "evaluate_ego4d_nlq.py")]
+    done = subprocess.run(
+        [*program, *files.options()], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "|  31.58   |  21.05   |" in done.stdout
+    done = subprocess.run([*program, "--topK", "0", *files.options()], capture_output=True)
+    assert done.returncode == 2 and done.stderr.startswith(b"error: --topK must be 1 or more")
 
 
-def test_wrong_use(files, tmp_path, golden):
-    assert "no such file" in refuse(PROGRAM, *files[:2], "--model_prediction_json", "nowhere.json")
-    untimed = golden / "naq" / "nlq_test_unannotated.json"
-    assert "no times" in refuse(PROGRAM, "--ground_truth_json", untimed, *files[2:])
-    other = golden / "naq" / "nlq_val.json"
-    assert "another split" in refuse(PROGRAM, "--ground_truth_json", other, *files[2:])
-    assert "topK" in refuse(PROGRAM, *files, "--topK", "0")
-    assert "--thresholds" in refuse(PROGRAM, *files, "--thresholds", "high")
+def test_counts_all_that_is_not_evaluated(files, capsys):
+    first, second = files.queries()[:2]
+    del first["clip_start_sec"], first["clip_end_sec"]
+    second["query"] = None  # keeps its index, is no query any more
+    files.predictions["results"][5]["predicted_times"] = [[0, 1]]
+    main([*files.options(), "--skip_empty_windows"])
+    printed = capsys.readouterr()
+    assert "35 of 39 queries evaluated" in printed.out
+    assert (
+        "queries without prediction: 2; without times: 1; with a window of at most 1/30 s: 1 "
+        "(left out); predictions without query: 1"
+    ) in printed.out
+    assert "1 of 38 predictions have fewer than 5 windows" in printed.err
+
+
+def test_breakdowns(files, golden, capsys):
+    training = str(golden / "evaluation" / "gt.json")
+    main([*files.options(), "--breakdown", "--train_annotations", training])
+    out = capsys.readouterr().out
+    assert "| Place: Where did I put X?                              |       8 |   25.00 |" in out
+    assert "template: 7 of 38 queries are in no group" in out
+    assert "| high-shot: objects of 8 training queries  |       8 |" in out
+    assert "object frequency: 18 of 38 queries are in no group" in out
+
+
+def test_breakdown_of_annotations_with_only_the_keys_that_matter(files, capsys):
+    for query in files.queries():
+        del query["template"], query["slot_x"]
+    main([*files.options(), "--breakdown"])
+    out = capsys.readouterr().out
+    assert "template: 38 of 38 queries are in no group" in out
+    assert "give --train_annotations" in out
+
+
+def test_ground_truth_without_times_is_refused(files):
+    for query in files.queries():
+        del query["clip_start_sec"], query["clip_end_sec"]
+    with pytest.raises(UserError, match=r"truth\.json: its 40 queries have no times, so predict"):
+        main(files.options())
+
+
+def test_predictions_of_another_split_are_refused(files):
+    for result in files.predictions["results"]:
+        result["clip_uid"] += "?"
+    with pytest.raises(UserError, match=r"none of its 38 predictions .* another split or version"):
+        main(files.options())
+
+
+def test_two_predictions_for_a_query_are_refused(files):
+    files.predictions["results"].append(files.predictions["results"][0])
+    with pytest.raises(UserError, match=r"results\[38\]: the same query as results\[0\]"):
+        main(files.options())
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--thresholds", "1.2"], ["--topK", "0"], ["--train_annotations", "x.json"]]
+)
+def test_senseless_options_are_refused(files, wrong, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([*files.options(), *wrong])
+    assert caught.value.code == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_objects_of_queries():
+    def object_of(template, slot):
+        return query_object({"template": template, "slot_x": slot})
+
+    assert object_of("Objects: How many X's?", " Lawn Mower! ") == "lawn mower"
+    assert object_of("Place: Where did I put X?", "cup") == "cup"
+    assert object_of("People: Who did I talk to?", "cup") is None
+    assert object_of(None, "cup") is None
+    assert object_of("Objects: What X did I Y?", None) is None
+    assert object_of("Objects: What X did I Y?", "?") is None
+    assert query_object({}) is None
+
+
+def test_object_sets_are_thirds_that_keep_equal_frequencies_together():
+    counts = {"a": 1, "b": 1, "c": 2, "d": 3, "e": 5, "f": 9}
+    found = object_sets([None, *(name for name, count in counts.items() for _ in range(count))])
+    assert list(found.values()) == [{"a", "b"}, {"c", "d"}, {"e", "f"}]
+    assert list(found) == [
+        "low-shot: objects of 1 training queries",
+        "mid-shot: objects of 2-3 training queries",
+        "high-shot: objects of 5-9 training queries",
+    ]
+    # Most objects are asked about once: they are one set, the others share the rest.
+    found = object_sets([*"abcdefgh", *"ii", *"jjj", *"kkkkk"])
+    assert list(map(len, found.values())) == [8, 1, 2]
+    assert list(object_sets(["a"]).values()) == [{"a"}]
+    assert object_sets([]) == {}

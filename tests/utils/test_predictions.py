@@ -1,117 +1,206 @@
-"""Predictions: best spans against the whole outer product, NMS, and the challenge file."""
+"""Best spans, temporal NMS and challenge files."""
 
 import json
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from utils.errors import UserError
-from utils.metrics import window_iou
+from utils.metrics import iou
 from utils.predictions import best_spans, read_predictions, suppress, write_predictions
 from utils.records import read_records
 
+LOGITS = st.one_of(st.sampled_from([0.0, 1.0, 2.0]), st.floats(-20, 20, width=32))
 
-@pytest.mark.parametrize("name", ["transformer", "rnn"])
-def test_best_spans_are_the_published_ones(golden, name):
-    numbers = np.load(golden / f"vslnet_{name}.npz")
-    spans, scores = best_spans(
-        torch.from_numpy(numbers["start_logits"]), torch.from_numpy(numbers["end_logits"])
-    )
-    assert (spans[..., 0].numpy() == numbers["top5_start"]).all()
-    assert (spans[..., 1].numpy() == numbers["top5_end"]).all()
+
+def all_pairs(start_logits, end_logits, k):
+    """The same from the whole outer product: (score, i, j), best first, then smallest i and j."""
+    start, end = start_logits.softmax(0), end_logits.softmax(0)
+    products = (start[:, None] * end).tolist()
+    units = int((start_logits > -1e29).sum())
+    pairs = [(-products[i][j], i, j) for i in range(units) for j in range(i, units)]
+    return [(-score, i, j) for score, i, j in sorted(pairs)[:k]]
+
+
+@pytest.mark.parametrize("predictor", ["transformer", "rnn"])
+def test_golden_spans(golden, predictor):
+    numbers = np.load(golden / f"vslnet_{predictor}.npz")
+    logits = (torch.from_numpy(numbers[f"{name}_logits"]) for name in ("start", "end"))
+    spans, scores = best_spans(*logits)
+    assert spans.dtype == torch.int64 and scores.dtype == torch.float32
+    assert np.array_equal(spans[..., 0], numbers["top5_start"])
+    assert np.array_equal(spans[..., 1], numbers["top5_end"])
     assert (scores.diff(dim=1) <= 0).all()
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(3, 40), st.integers(0, 10**6))
-def test_best_spans_equal_sorting_all_pairs(units, seed):
-    generator = torch.Generator().manual_seed(seed)
-    start, end = torch.randn(2, 2, units, generator=generator) * 3
-    spans, scores = best_spans(start, end)
-    for row in range(2):
-        p, q = start[row].softmax(0), end[row].softmax(0)
-        pairs = sorted((p[i] * q[j]).item() for i in range(units) for j in range(i, units))
-        np.testing.assert_allclose(scores[row], pairs[::-1][:5], rtol=1e-5)
-        assert (spans[row, :, 0] <= spans[row, :, 1]).all()
-        assert len({tuple(span) for span in spans[row].tolist()}) == 5
+def test_golden_spans_of_several_scales(golden):
+    numbers = np.load(golden / "reler.npz")
+    for parts in range(2, 7):
+        name = f"N{parts}/"
+        logits = [torch.from_numpy(numbers[f"{name}{end}_logits"]) for end in ("start", "end")]
+        plain = torch.triu(logits[0].softmax(1)[..., None] * logits[1].softmax(1)[:, None])
+        values, places = plain.flatten(1).topk(5)
+        spans, scores = best_spans(*logits)
+        assert torch.equal(spans[..., 0] * plain.shape[1] + spans[..., 1], places)
+        assert torch.equal(scores, values)
 
 
-def test_clips_with_fewer_spans_than_asked_for():
-    logits = torch.tensor([[0.5], [0.1]])
-    spans, _ = best_spans(logits, logits)
-    assert (spans == 0).all() and spans.shape == (2, 5, 2)
-    padded = torch.tensor([[0.3, 0.9, -1e30, -1e30]])
-    spans, _ = best_spans(padded, padded)
-    assert spans.max() == 1
+@given(st.data(), st.integers(1, 12), st.integers(0, 3), st.sampled_from([1, 5, 20]))
+def test_best_spans_equal_the_outer_product(data, units, padding, k):
+    start, end = (
+        torch.tensor(
+            data.draw(st.lists(LOGITS, min_size=units, max_size=units)) + [-1e30] * padding
+        )
+        for _ in range(2)
+    )
+    expected = all_pairs(start, end, k)
+    spans, scores = best_spans(start[None], end[None], k)
+    found = [
+        (score, *span) for score, span in zip(scores[0].tolist(), spans[0].tolist(), strict=True)
+    ]
+    assert len(found) == k
+    assert found[: len(expected)] == expected
+    best = expected[0][1:]
+    assert found[len(expected) :] == [(0.0, *best)] * (k - len(expected))
 
 
-several = st.lists(
-    st.tuples(st.floats(0, 50), st.floats(0.1, 20), st.floats(0.01, 1)), min_size=6, max_size=12
-)
+def test_best_spans_of_a_batch_equal_those_of_its_rows():
+    draw = torch.Generator().manual_seed(4)
+    logits = torch.randn(2, 40, 90, generator=draw) * 4
+    lengths = torch.randint(1, 91, (40, 1), generator=draw)
+    logits = logits.masked_fill(torch.arange(90) >= lengths, -1e30)
+    spans, scores = best_spans(*logits, k=5)
+    for row in range(40):
+        alone, own = best_spans(logits[0, row : row + 1], logits[1, row : row + 1], k=5)
+        assert torch.equal(alone[0], spans[row])
+        torch.testing.assert_close(own[0], scores[row])
+    assert (spans < lengths[..., None]).all()
+    assert (spans[..., 0] <= spans[..., 1]).all()
 
 
-@settings(max_examples=100, deadline=None)
-@given(several, st.floats(0.1, 0.9))
-def test_nms_keeps_the_best_and_separates_what_it_keeps(candidates, threshold):
-    windows = np.array([[(start, start + length) for start, length, _ in candidates]])
-    scores = np.array([[score for _, _, score in candidates]])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_best_spans_of_other_types(dtype):
+    logits = torch.tensor([[0.0, 3.0, 1.0, -1e30], [2.0, 0.0, 0.0, 1.0]])
+    spans, scores = best_spans(logits.to(dtype), logits.to(dtype), k=2)
+    assert spans.tolist() == [[[1, 1], [1, 2]], [[0, 0], [0, 3]]]
+    assert scores.dtype == torch.float32
+
+
+def slow_suppress(windows, scores, threshold, k):
+    """One query at a time, as temporal NMS is told."""
+    order = sorted(range(len(scores)), key=lambda c: -scores[c])
+    kept, aside = [], []
+    for candidate in order:
+        close = any(iou(windows[candidate], windows[other]) > threshold for other in kept)
+        (aside if close else kept).append(candidate)
+    return (kept + aside)[:k]
+
+
+@given(st.data(), st.integers(5, 9), st.floats(0, 1))
+def test_suppress(data, candidates, threshold):
+    edge = st.integers(0, 12).map(float)
+    window = st.tuples(edge, edge).map(sorted)
+    several = st.lists(window, min_size=candidates, max_size=candidates)
+    score = st.integers(0, 20).map(float)
+    windows = np.array(data.draw(st.lists(several, min_size=2, max_size=2)))
+    scores = np.array([[data.draw(score) for _ in range(candidates)] for _ in range(2)])
     kept, kept_scores = suppress(windows, scores, threshold)
-    assert kept.shape == (1, 5, 2)
-    assert kept_scores[0, 0] == scores.max()
-    # The same, one window at a time.
-    chosen, rest = [], []
-    for row in np.argsort(-scores[0], kind="stable"):
-        window = windows[0, row]
-        near = any(window_iou(window, windows[0, other]) > threshold for other in chosen)
-        (rest if near else chosen).append(row)
-    assert (kept[0] == windows[0, (chosen + rest)[:5]]).all()
+    assert kept.shape == (2, 5, 2) and kept_scores.shape == (2, 5)
+    for query in range(2):
+        expected = slow_suppress(windows[query], scores[query], threshold, 5)
+        assert np.array_equal(kept[query], windows[query][expected])
+        assert np.array_equal(kept_scores[query], scores[query][expected])
+    assert (kept_scores[:, 0] == scores.max(axis=1)).all()
 
 
-def test_nms_that_suppresses_nothing_sorts():
-    windows = np.array([[[k, k + 1.0] for k in range(6)]])
-    scores = np.array([[0.1, 0.6, 0.2, 0.5, 0.3, 0.4]])
-    kept, _ = suppress(windows, scores, 0.5)
-    assert kept[0, :, 0].tolist() == [1, 3, 5, 4, 2]
+def test_suppress_keeps_the_scores_order_where_nothing_overlaps():
+    windows = np.array([[[n, n + 1.0] for n in (4, 2, 8, 6, 0, 10)]])
+    scores = np.array([[0.1, 0.9, 0.5, 0.4, 0.3, 0.2]])
+    kept, kept_scores = suppress(windows, scores, 0.5)
+    assert kept[0, :, 0].tolist() == [2, 8, 6, 0, 10]
+    assert kept_scores.tolist() == [[0.9, 0.5, 0.4, 0.3, 0.2]]
 
 
-def test_challenge_file_round_trip(golden, tmp_path):
-    prepared = golden / "naq" / "expected_prepared_val.json"
-    records = read_records(prepared)
-    windows = np.random.default_rng(0).random((len(records), 5, 2)).cumsum(-1)
-    write_predictions(tmp_path / "p.json", records, windows)
-    content = json.loads((tmp_path / "p.json").read_text())
+def test_suppress_puts_windows_set_aside_last():
+    windows = np.array([[[0.0, 10.0], [0.0, 9.0], [1.0, 10.0], [50.0, 60.0]]])
+    kept, _ = suppress(windows, np.array([[4.0, 3.0, 2.0, 1.0]]), 0.5, k=3)
+    assert kept.tolist() == [[[0, 10], [50, 60], [0, 9]]]
+
+
+def test_a_file_that_was_written_is_read_back(golden, tmp_path):
+    records = read_records(golden / "naq" / "expected_prepared_val.json")
+    windows = np.random.default_rng(0).random((len(records), 5, 2)).cumsum(axis=2) * 100
+    path = tmp_path / "run" / "preds.json"
+    write_predictions(path, records, windows)
+    content = json.loads(path.read_text())
     assert content["version"] == "1.0" and content["challenge"] == "ego4d_nlq_challenge"
-    found = read_predictions(tmp_path / "p.json")
-    assert len(found) == len(records)
-    np.testing.assert_array_equal(np.stack([p.times for p in found]), windows)
-    first = json.loads(prepared.read_text())
-    uid = next(iter(first))
-    assert found[0].clip_uid == uid
-    assert found[0].annotation_uid == first[uid]["annotation_uids"][0]
+    found = read_predictions(path)
+    assert np.array_equal([prediction.windows for prediction in found], windows)
+    for row, prediction in enumerate(found):
+        assert prediction.clip_uid == records.clip_uids[records.clip[row]]
+        assert prediction.annotation_uid == records.annotation_uids[records.annotation[row]]
+        assert prediction.query_idx == records.query_idx[row]
+    assert not list(path.parent.glob(".*"))
 
 
-GOOD = {"clip_uid": "c", "annotation_uid": "a", "query_idx": 0, "predicted_times": [[0, 1]]}
+def prediction(**changes):
+    return {
+        "clip_uid": "c",
+        "annotation_uid": "a",
+        "query_idx": 0,
+        "predicted_times": [[0, 1.5]] * 5,
+    } | changes
+
+
+def read(tmp_path, results, **top):
+    path = tmp_path / "preds.json"
+    head = {"version": "1.0", "challenge": "ego4d_nlq_challenge"}
+    path.write_text(json.dumps({**head, **top, "results": results}))
+    return read_predictions(path)
 
 
 @pytest.mark.parametrize(
-    ("results", "words"),
+    ("change", "fault"),
     [
-        (None, "no list 'results'"),
-        ([1], r"results\[0\] is not an object"),
-        ([GOOD, {**GOOD, "clip_uid": 3}], r"results\[1\].clip_uid is missing or not text"),
-        ([{**GOOD, "query_idx": True}], "query_idx is missing or not a whole number"),
-        ([{**GOOD, "predicted_times": []}], "predicted_times is missing or empty"),
-        ([{**GOOD, "predicted_times": [[0]]}], r"predicted_times\[0\] is not a pair"),
-        ([{**GOOD, "predicted_times": [[0, 1], [0, None]]}], r"predicted_times\[1\] is not"),
-        ([{**GOOD, "predicted_times": [["0", 1]]}] * 3, r"\(and 2 more\)"),
-        ([GOOD, GOOD], "query 0 of a is answered twice"),
+        ({"clip_uid": 3}, r"results\[1\]\.clip_uid: must be a text"),
+        ({"annotation_uid": None}, r"results\[1\]\.annotation_uid: must be a text"),
+        ({"query_idx": "1"}, r"results\[1\]\.query_idx: must be a whole number"),
+        ({"query_idx": True}, r"results\[1\]\.query_idx: must be a whole number"),
+        ({"query_idx": -1}, r"results\[1\]\.query_idx: must be a whole number"),
+        ({"predicted_times": None}, r"results\[1\]\.predicted_times: must be a list"),
+        (
+            {"predicted_times": [[1, 2], [3]]},
+            r"results\[1\]\.predicted_times\[1\]: must be \[start",
+        ),
+        ({"predicted_times": [[1, None]]}, r"results\[1\]\.predicted_times\[0\]: must be \[start"),
+        ({"predicted_times": [["1", 2]]}, r"results\[1\]\.predicted_times\[0\]: must be \[start"),
+        ({"query_idx": 7}, r"results\[1\]: the same query as results\[0\]"),
     ],
 )
-def test_faults_are_named_with_their_place(tmp_path, results, words):
-    file = tmp_path / "p.json"
-    file.write_text(json.dumps({"results": results}))
-    with pytest.raises(UserError, match=words):
-        read_predictions(file)
+def test_faults_are_named_with_their_place(tmp_path, change, fault):
+    with pytest.raises(UserError, match=fault) as caught:
+        read(tmp_path, [prediction(query_idx=7), prediction(**change), prediction(query_idx=2)])
+    assert "preds.json" in str(caught.value) and "more faults" not in str(caught.value)
+
+
+def test_other_faults_are_counted(tmp_path):
+    with pytest.raises(UserError, match=r"results\[0\]: must be an object \(and 2 more faults\)"):
+        read(tmp_path, [None, {}, prediction(), prediction()])
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"results": 3}'])
+def test_files_of_another_kind_are_refused(tmp_path, content):
+    (tmp_path / "other.json").write_text(content)
+    with pytest.raises(UserError, match="not a challenge file"):
+        read_predictions(tmp_path / "other.json")
+
+
+def test_what_is_tolerated(tmp_path, capsys):
+    results = [prediction(predicted_times=times) for times in ([], [[1, 2]], [[1, 2]] * 9)]
+    results = [{**result, "query_idx": number} for number, result in enumerate(results)]
+    found = read(tmp_path, results, version="0.9", challenge=None)
+    assert [len(one.windows) for one in found] == [0, 1, 9]
+    assert capsys.readouterr().err.count("warning:") == 2
