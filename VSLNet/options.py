@@ -1,10 +1,14 @@
 """VSLNet's options. Names are those of the published release, so that scripts keep working."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
 from utils.errors import UserError
+from utils.files import read_json
 from utils.options import option
+
+OPTIONS_FILE = "configs.json"  # in the run folder
 
 
 @dataclass
@@ -114,6 +118,17 @@ class Options:
     def cache(self) -> Path:
         """Where derived stores are kept."""
         return Path(self.cache_dir) if self.cache_dir else Path(self.data_root) / "cache"
+
+
+ARCHITECTURE = ("dim", "num_heads", "num_extra_attn_blocks", "word_dim", "char_dim")
+
+
+def adopt_architecture(options: Options) -> Options:
+    """The options with the model's shape as the run folder says it was trained."""
+    file = options.run_folder / OPTIONS_FILE
+    trained = read_json(file) if file.is_file() else {}
+    shape = {name: trained[name] for name in ARCHITECTURE if name in trained}
+    return dataclasses.replace(options, **shape)
 
 
 # Options that may differ between the parts of a run that was stopped and continued.

@@ -15,7 +15,7 @@ import torch
 from utils.checkpoints import load_safely, save_atomically
 from utils.distributed import Processes
 from utils.errors import UserError
-from utils.files import atomic_write, read_json, write_json
+from utils.files import atomic_write, write_json
 
 KEPT_CHECKPOINTS = 3
 
@@ -133,8 +133,3 @@ class Run:
         """Flush what is still on its way."""
         if self._writer is not None:
             self._writer.close()
-
-
-def read_options(file: Path) -> dict:
-    """The options a run was started with; empty if the folder does not say."""
-    return read_json(file) if file.is_file() else {}

@@ -101,14 +101,14 @@ def fit(recipe: Recipe, schedule: Schedule, run: Run, processes: Processes, rest
     total = steps * schedule.epochs
     dtype = torch.float16 if schedule.amp == "fp16" else torch.bfloat16
     scaler = torch.amp.GradScaler(device.type, enabled=schedule.amp == "fp16")
-    step, best = 0, -1.0
+    step, best, best_table = 0, -1.0, ""
 
     state = run.start(restart)
     if state is not None:
         recipe.model.load_state_dict(state["model"])
         recipe.optimizer.load_state_dict(state["optimizer"])
         scaler.load_state_dict(state["scaler"])
-        step, best = state["step"], state["best"]
+        step, best, best_table = state["step"], state["best"], state["best_table"]
         if processes.main:
             print(f"continuing {run.folder} at step {step} of {total}")
 
@@ -120,6 +120,7 @@ def fit(recipe: Recipe, schedule: Schedule, run: Run, processes: Processes, rest
                 "scaler": scaler.state_dict(),
                 "step": step,
                 "best": best,
+                "best_table": best_table,
             }
         )
 
@@ -153,7 +154,7 @@ def fit(recipe: Recipe, schedule: Schedule, run: Run, processes: Processes, rest
             if step % schedule.log_every == 0:
                 scalars = {f"train/{name}": value.item() for name, value in losses.items()}
                 _refuse_nonfinite(scalars, step)
-                bar.set_postfix(loss=f"{scalars['train/total']:.3f}", best=f"{100 * best:.2f}")
+                bar.set_postfix(loss=f"{scalars['train/total']:.3f}", best=f"{best:.2f}")
                 run.log(
                     step, {**scalars, "train/norm": norm, "train/lr": recipe.learning_rate(step)}
                 )
@@ -162,12 +163,14 @@ def fit(recipe: Recipe, schedule: Schedule, run: Run, processes: Processes, rest
                 run.record({"epoch": epoch, "step": step, **evaluation.scores}, evaluation.table)
                 run.log(step, {f"val/{k}": v for k, v in evaluation.scores.items()})
                 if evaluation.selection >= best:
-                    best = evaluation.selection
+                    best, best_table = evaluation.selection, evaluation.table
                     run.keep_checkpoint(*recipe.checkpoint(epoch, step))
                 save()
             elif run.state_due(schedule.save_every_minutes):
                 save()
     bar.close()
+    if processes.main:
+        print(f"best of {len(run.history)} evaluations, checkpoint {run.kept[-1]}:\n{best_table}")
 
 
 def _refuse_nonfinite(scalars: dict[str, float], step: int) -> None:

@@ -1,4 +1,4 @@
-"""The right answers to a split's queries, from an annotation file or from the split itself."""
+"""Scoring a model's windows on a split: the right answers, and the figures."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -6,22 +6,24 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.annotations import iter_queries, read_annotations
+from utils.metrics import Scores, evaluate, score_table
 from utils.records import Records
 
 
 class GroundTruth(NamedTuple):
-    """Windows of a split's queries."""
+    """The right windows of a split's queries."""
 
     seconds: np.ndarray  # (R, 2), NaN where the annotation file has no such query
     listed: int  # queries there are to answer, evaluated or not
 
 
-def split_ground_truth(
+def ground_truth(
     records: Records, listed: int, annotations: str | Path | None
 ) -> GroundTruth | None:
     """The windows to score `records` against; None if there are no times to score with.
 
-    `annotations` is an NLQ-schema file; without it the exact times of the prepared split serve.
+    `annotations` is an NLQ-schema file; without it the exact times of the prepared split serve,
+    `listed` queries before any were left out.
     """
     if annotations is None:
         known = records.exact[:, 1] > 0
@@ -35,12 +37,21 @@ def split_ground_truth(
             times[query.clip_uid, query.annotation_uid, query.query_idx] = (start, end)
     if not times:
         return None
-    nowhere = (np.nan, np.nan)
     keys = zip(
-        [records.clip_uids[i] for i in records.clip],
-        [records.annotation_uids[i] for i in records.annotation],
+        [records.clip_uids[number] for number in records.clip],
+        [records.annotation_uids[number] for number in records.annotation],
         records.query_idx.tolist(),
         strict=True,
     )
-    seconds = np.array([times.get(key, nowhere) for key in keys], dtype=np.float64)
+    seconds = np.array([times.get(key, (np.nan, np.nan)) for key in keys], dtype=np.float64)
     return GroundTruth(seconds.reshape(-1, 2), there)
+
+
+def score(truth: GroundTruth, windows: np.ndarray) -> Scores:
+    """Figures of windows (R, P, 2) in seconds."""
+    return evaluate(truth.seconds, windows, listed=truth.listed)
+
+
+def report(scores: Scores, title: str) -> str:
+    """The published table, and how many queries it is of."""
+    return f"{score_table(scores, title)}\n{scores.summary()}"

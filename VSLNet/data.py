@@ -1,0 +1,157 @@
+"""VSLNet's data: a split as aligned columns; a batch is `columns[rows]`, with no loop over samples.
+
+files -> Records (columns) -> pooled features and token features (mapped stores) -> Batch (tensors)
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from utils.distributed import Processes
+from utils.errors import UserError, warn
+from utils.features import PooledFeatures, pooled_features
+from utils.records import Records, read_records, subsample
+from utils.spans import exact_unit_windows, highlight_windows, jitter_windows, unit_windows
+from VSLNet.options import Options
+from VSLNet.text import EncoderText, Gather, Text, WordText
+
+EMPTY_SECONDS = 1 / 30  # windows up to one frame long count as empty
+
+
+class Batch(NamedTuple):
+    """Tensors of one process's share of a step."""
+
+    video: torch.Tensor  # (B, V, F)
+    video_mask: torch.Tensor  # (B, V)
+    text: Text
+    start: torch.Tensor  # (B,) first unit of the window
+    end: torch.Tensor  # (B,) last unit
+    highlight: torch.Tensor  # (B, V) 1 within the extended window
+    units_total: float  # valid units of the whole batch, divided by the number of processes
+
+
+@dataclass
+class Split:
+    """One split with features and text, ready to be cut into batches."""
+
+    name: str
+    records: Records
+    features: PooledFeatures
+    text: Gather
+    windows: np.ndarray  # (R, 2) labels in units
+    listed: int  # queries in the file, before any were left out
+
+    @property
+    def units(self) -> np.ndarray:
+        """(R,) units of each query's clip."""
+        return self.features.lengths[self.records.clip]
+
+    def batch(
+        self, rows: np.ndarray, draws: np.ndarray, options: Options, processes: Processes
+    ) -> Batch:
+        """This process's share of the training batch `rows`; `draws` (R, 2) feed the jitter."""
+        mine = processes.shard(rows)
+        units = self.units[mine]
+        windows = jitter_windows(
+            self.windows[mine],
+            units,
+            self.records.is_narration[mine],
+            options.nar_exp_factor,
+            options.nar_translate,
+            draws[mine],
+        )
+        device = processes.device
+        video, video_mask = self.features.gather(self.records.clip[mine], device)
+        lit = highlight_windows(windows, units, options.extend)
+        place = np.arange(video.shape[1])
+        highlight = (place >= lit[:, :1]) & (place <= lit[:, 1:])
+        start, end = torch.from_numpy(windows).to(device).unbind(1)
+        return Batch(
+            video,
+            video_mask,
+            self.text(self.records.sentence[mine], device),
+            start,
+            end,
+            torch.from_numpy(highlight).to(device).float(),
+            float(self.units[rows[: len(mine) * processes.size]].sum()) / processes.size,
+        )
+
+
+def read_split(options: Options, name: str) -> tuple[Records, int]:
+    """The columns of a split that are wanted, and how many queries the file lists."""
+    file = Path(options.data_root) / "dataset" / options.task / f"{name}.json"
+    if not file.is_file():
+        folder = file.parent.parent
+        there = sorted(path.name for path in folder.glob("*") if path.is_dir())
+        raise UserError(
+            f"{file}: no such file; make it with utils/prepare_ego4d_dataset.py "
+            f"(data sets in {folder}: {', '.join(there) or 'none'})"
+        )
+    records = read_records(file)
+    listed = len(records)
+    if options.mode == "train" and name == "train":
+        records = subsample(
+            records, options.scaling_subsample_clips, options.zeroshot_subsample_clips
+        )
+    if name in options.remove_empty_queries_from:
+        records = records.select(np.diff(records.exact)[:, 0] > EMPTY_SECONDS)
+    if not len(records):
+        raise UserError(f"{file}: no queries left in this split, nothing to do")
+    return records, listed
+
+
+def label_windows(records: Records, units: np.ndarray, label_times: str) -> np.ndarray:
+    """(R, 2) first and last unit of each window, from exact or from truncated times."""
+    if label_times == "exact":
+        return exact_unit_windows(records.exact, records.duration, units)
+    return unit_windows(records.seconds, records.duration, units)
+
+
+def open_split(
+    options: Options,
+    name: str,
+    text: EncoderText | WordText,
+    device: torch.device,
+    tolerant: bool,
+) -> Split:
+    """Read a split with its stores; clips without features are left out if `tolerant`."""
+    records, listed = read_split(options, name)
+    features = pooled_features(
+        Path(options.data_root),
+        options.fv,
+        records.clip_uids,
+        options.max_pos_len,
+        options.cache,
+        options.video_feature_dim,
+        records.num_frames / records.fps,
+    )
+    if options.video_agnostic:
+        features = features.randomised(options.seed)
+    there = features.lengths[records.clip] > 0
+    if not there.all():
+        records = _leave_out(records, there, f"{name}: {{}} no {options.fv} features", tolerant)
+    return Split(
+        name,
+        records,
+        features,
+        text.open(records.sentences, device, train=options.mode == "train" and name == "train"),
+        label_windows(records, features.lengths[records.clip], options.label_times),
+        listed,
+    )
+
+
+def _leave_out(records: Records, there: np.ndarray, words: str, tolerant: bool) -> Records:
+    lost = np.unique(records.clip[~there])
+    names = ", ".join(records.clip_uids[clip] for clip in lost[:3]) + (
+        ", ..." if lost[3:].size else ""
+    )
+    said = words.format(f"{len(lost)} clips with {np.count_nonzero(~there)} queries have")
+    if not tolerant:
+        raise UserError(f"{said} ({names}); add them, or predict the rest with --allow_missing")
+    warn(f"{said} ({names}); they are left out")
+    if not there.any():
+        raise UserError(f"{said} ({names}); nothing is left")
+    return records.select(there)

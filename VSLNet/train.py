@@ -1,0 +1,131 @@
+"""VSLNet's training: what is particular to it; the loop itself is utils/training.py.
+
+On a laptop:    VSLNet/scripts/train_scratch_nlq.sh cpu nlq egovlp runs/scratch 0.001
+On four GPUs:   VSLNet/scripts/train_naq.sh 0,1,2,3 nlq egovlp runs/naq 2.5
+On two nodes:   torchrun --nnodes 2 --nproc_per_node 4 ... VSLNet/main.py --task ... (on each)
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from utils.checkpoints import find_checkpoint
+from utils.distributed import Processes, start_processes
+from utils.errors import UserError
+from utils.files import write_json
+from utils.predictions import write_predictions
+from utils.runs import Run
+from utils.scoring import ground_truth, report, score
+from utils.training import EpochPlan, Evaluation, Schedule, fit
+from VSLNet.data import open_split
+from VSLNet.infer import predict
+from VSLNet.model import VSLNet, losses, parameter_groups
+from VSLNet.options import FREE_OPTIONS, OPTIONS_FILE, Options
+from VSLNet.text import TEXT_FILE, open_text
+from VSLNet.weights import build_model, checkpoint_state, load_weights
+
+
+def linear_schedule(step: int, steps: int, peak: float, warmup: float) -> float:
+    """Learning rate that rises linearly over `warmup * steps`, then falls linearly to 0."""
+    rising = warmup * steps
+    if step < rising:
+        return peak * step / max(1.0, rising)
+    return peak * (steps - step) / max(1.0, steps - rising)
+
+
+class Recipe:
+    """Model, optimizer, losses and evaluation of one training (see `utils.training.Recipe`)."""
+
+    def __init__(self, options: Options, processes: Processes, schedule: Schedule):
+        self.options = options
+        self.processes = processes
+        self.text = open_text(options)
+        self.train = open_split(options, "train", self.text, processes.device, tolerant=True)
+        self.val = open_split(options, "val", self.text, processes.device, tolerant=True)
+        self.truth = ground_truth(self.val.records, self.val.listed, options.eval_gt_json)
+        if self.truth is None:
+            raise UserError(
+                f"{options.eval_gt_json or 'val.json'}: holds no times, and training needs a split "
+                "with times to choose checkpoints by; give --eval_gt_json"
+            )
+        self.rows = len(self.train.records)
+        self.steps = schedule.epochs * schedule.steps_per_epoch(self.rows, processes.size)
+        self.model: VSLNet = build_model(options, self.train.features.width, self.text)
+        if options.init_from is not None:
+            load_weights(self.model, find_checkpoint(options.init_from))
+        self.model.to(processes.device)
+        self.optimizer = torch.optim.AdamW(
+            parameter_groups(self.model), lr=options.init_lr, eps=1e-6, fused=True
+        )
+
+    def learning_rate(self, step: int) -> float:
+        """Linear warm-up, then linear decay to 0 over all steps."""
+        options = self.options
+        return linear_schedule(step, self.steps, options.init_lr, options.warmup_proportion)
+
+    def losses(
+        self, network: nn.Module, rows: np.ndarray, plan: EpochPlan, step: int
+    ) -> dict[str, torch.Tensor]:
+        """Span and highlight losses of this process's share of the rows."""
+        batch = self.train.batch(rows, plan.draws, self.options, self.processes)
+        out = network(batch.video, batch.video_mask, *batch.text)
+        return losses(
+            out,
+            batch.start,
+            batch.end,
+            batch.highlight,
+            batch.video_mask,
+            self.options.highlight_lambda,
+            batch.units_total,
+        )._asdict()
+
+    def evaluate(self, epoch: int, step: int) -> Evaluation:
+        """Predict and score the validation split; its predictions are kept beside the scores."""
+        windows = predict(self.model, self.val, self.options, self.processes)
+        if self.processes.main:
+            name = f"{self.options.model_name}_{epoch}_{step}_preds.json"
+            write_predictions(self.options.run_folder / name, self.val.records, windows)
+        scores = score(self.truth, windows)
+        figures = scores.percentages()
+        table = report(scores, f"Epoch {epoch}, Step {step}")
+        return Evaluation(figures["R@1 IoU=0.3"], figures, table)
+
+    def checkpoint(self, epoch: int, step: int) -> tuple[str, dict]:
+        """A plain state dict in the published layout."""
+        name = f"{self.options.model_name}_{step}.t7"
+        return name, checkpoint_state(self.model, self.text, self.options.save_text_encoder)
+
+
+def train(options: Options) -> None:
+    """Train, or continue training, the run that the options name."""
+    processes = start_processes()
+    schedule = Schedule(
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        clip_norm=options.clip_norm,
+        seed=options.seed,
+        evaluations=2,
+        eval_period=options.eval_period,
+        amp=options.amp,
+        compile=options.compile,
+        log_every=options.tb_log_freq,
+        save_every_minutes=options.save_every_minutes,
+    )
+    recipe = Recipe(options, processes, schedule)
+    log_dir = None
+    if options.log_to_tensorboard is not None:
+        log_dir = Path(options.tb_log_dir) / options.log_to_tensorboard
+    run = Run(options.run_folder, options, OPTIONS_FILE, processes, FREE_OPTIONS, log_dir)
+    if processes.main:
+        write_json(options.run_folder / TEXT_FILE, recipe.text.describe(), indent=True)
+        parameters = sum(p.numel() for p in recipe.model.parameters() if p.requires_grad)
+        print(
+            f"training on {recipe.rows} of {recipe.train.listed} queries, validating on "
+            f"{len(recipe.val.records)} of {recipe.val.listed}; {parameters:,} parameters; "
+            f"run folder {options.run_folder}"
+        )
+    fit(recipe, schedule, run, processes, options.restart)
+    run.close()
+    processes.close()

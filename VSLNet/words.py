@@ -1,0 +1,128 @@
+"""Words and characters for the predictor `rnn`: a vocabulary, and GloVe vectors for it.
+
+Words are lower-cased and cut by NLTK; those without a GloVe vector share one trained vector.
+Characters count if they were seen often enough. Number 0 is padding, 1 is unknown.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from nltk.tokenize import word_tokenize
+from tqdm import tqdm
+
+from utils.errors import UserError
+from utils.text import pad_tokens
+
+PADDING, UNKNOWN = 0, 1
+FIRST = 2  # number of the first known word or character
+MIN_CHARACTER_COUNT = 5
+
+
+def tokenize(sentence: str) -> list[str]:
+    """The words of one sentence; needs none of NLTK's downloads."""
+    return word_tokenize(sentence.lower(), preserve_line=True)
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The words and characters that have numbers, in order, from 2 on."""
+
+    words: list[str]
+    characters: list[str]
+
+    @property
+    def character_count(self) -> int:
+        """Size of the character embedding."""
+        return FIRST + len(self.characters)
+
+    def encode(self, sentences: list[str]) -> "EncodedSentences":
+        """Numbers of the words and characters of each sentence."""
+        word_numbers = {word: FIRST + place for place, word in enumerate(self.words)}
+        letter_numbers = {letter: FIRST + place for place, letter in enumerate(self.characters)}
+        cut = [tokenize(sentence) or [""] for sentence in sentences]
+        distinct = sorted({word for words in cut for word in words})
+        place = {word: row for row, word in enumerate(distinct)}
+        spelled, _ = pad_tokens(
+            [[letter_numbers.get(letter, UNKNOWN) for letter in word] or [PADDING]
+             for word in distinct]
+        )  # fmt: skip
+        rows, mask = pad_tokens([[place[word] for word in words] for words in cut])
+        known = np.array([word_numbers.get(word, UNKNOWN) for word in distinct])
+        return EncodedSentences(rows, mask, known, spelled)
+
+
+@dataclass(frozen=True)
+class EncodedSentences:
+    """S sentences of words of W distinct kinds."""
+
+    kinds: np.ndarray  # (S, Q) which distinct word
+    mask: np.ndarray  # (S, Q)
+    numbers: np.ndarray  # (W,) word numbers
+    spelled: np.ndarray  # (W, C) character numbers
+
+    def batch(
+        self, sentences: np.ndarray, device: torch.device | str = "cpu"
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Word numbers (B, Q), character numbers (B, Q, C) and mask (B, Q), zeros at padding."""
+        mask = self.mask[sentences]
+        mask = mask[:, : mask.sum(1).max()]
+        kinds = self.kinds[sentences, : mask.shape[1]]
+        words = np.where(mask, self.numbers[kinds], PADDING)
+        letters = np.where(mask[..., None], self.spelled[kinds], PADDING)
+        return (
+            torch.from_numpy(words).to(device),
+            torch.from_numpy(letters).to(device),
+            torch.from_numpy(mask).to(device).float(),
+        )
+
+
+def build_vocabulary(
+    sentences: list[str], glove: Path, word_dim: int
+) -> tuple[Vocabulary, np.ndarray]:
+    """The vocabulary of the sentences, and the GloVe vectors (words, word_dim) of its words."""
+    cut = [tokenize(sentence) for sentence in sentences]
+    wanted = {word for words in cut for word in words}
+    vectors = read_glove(glove, wanted, word_dim)
+    letters = Counter(letter for words in cut for word in words for letter in word)
+    often = sorted(letter for letter, count in letters.items() if count >= MIN_CHARACTER_COUNT)
+    words = sorted(vectors)
+    return Vocabulary(words, often), np.stack([vectors[word] for word in words])
+
+
+def read_glove(file: Path, wanted: set[str], width: int) -> dict[str, np.ndarray]:
+    """The vectors (width,) float32 of the wanted words, read line by line.
+
+    Raises `UserError` for a missing file, and for a line that is not a word and `width` numbers.
+    """
+    if not file.is_file():
+        raise UserError(
+            f"{file}: no such file; predictor rnn needs the word vectors glove.840B.300d.txt, "
+            "fetch them from the GloVe project, or use --predictor bert"
+        )
+    found: dict[str, np.ndarray] = {}
+    with (
+        file.open("rb") as lines,
+        tqdm(total=file.stat().st_size, desc="reading GloVe", unit="B", unit_scale=True,
+             leave=False) as bar,
+    ):  # fmt: skip
+        for number, line in enumerate(lines, 1):
+            bar.update(len(line))
+            # Some "words" hold spaces: the numbers are counted from the right.
+            parts = line.decode("utf-8", "replace").rstrip().rsplit(" ", width)
+            if len(parts) != width + 1:
+                raise UserError(f"{file}: line {number} is not a word and {width} numbers")
+            if parts[0] in wanted:
+                try:
+                    vector = np.array(parts[1:], dtype=np.float32)
+                except ValueError:
+                    raise UserError(
+                        f"{file}: line {number} is not a word and {width} numbers; is --word_dim "
+                        "the width of these vectors?"
+                    ) from None
+                found.setdefault(parts[0], vector)
+    if not found:
+        raise UserError(f"{file}: has vectors for none of the {len(wanted)} words of the queries")
+    return found
