@@ -4,6 +4,7 @@ Reads egoclip.csv, {vq,nlq,moments}_train.json and {nlq,tacos}_train.json (for v
 under the data root; writes {nlq,tacos}_aug_naq_train.json (..._v2.json) there.
 """
 
+import gc
 import math
 import random
 import sys
@@ -212,4 +213,5 @@ def _check_same(bounds: tuple[float, float], clip: dict, path: Path) -> None:
 
 
 if __name__ == "__main__":
+    gc.disable()  # a million small objects, none in a cycle: looking for cycles only costs time
     run_program(main)

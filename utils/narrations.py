@@ -3,26 +3,18 @@
 In: `egoclip.csv`, tab-separated, 3.85 M rows. Out: the rows of the videos asked for, as columns.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import polars as pl
-from tqdm import tqdm
 
 from utils.errors import UserError
 
 COLUMNS = ("video_uid", "clip_start", "clip_end", "clip_text")
-BLOCK = 1 << 24  # bytes read at a time: bounds the memory, whatever the size of the file
-WORKERS = 2  # polars has threads of its own; a second block at work fills their pauses
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -82,22 +74,22 @@ def read_narrations(path: str | Path, video_uids: Sequence[str]) -> Narrations:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file; fetch the EgoClip narrations, or see --data_root")
-    parse = partial(_parse, columns=_header(path), videos=pl.Enum(list(video_uids)))
-    parts, rows, skipped = [], 0, 0
-    for table, row_count, malformed in _in_parallel(parse, _blocks(path)):
-        parts.append(table)
-        rows += row_count
-        skipped += malformed
-    if rows == skipped:
-        raise UserError(f"{path}: none of its {rows} rows can be read; is it tab-separated?")
-    table = pl.concat(parts, rechunk=True)
+    rows = _rows(path, _header(path), pl.Enum(list(video_uids)))
+    print(f"reading {path} ({path.stat().st_size / 1e6:.0f} MB)", file=sys.stderr, flush=True)
+    # One pass in pieces, in the order of the file; only the rows wanted stay in memory.
+    wanted = rows.filter(pl.col("good") & pl.col("video").is_not_null())
+    counts = rows.select(pl.len(), pl.col("good").sum().alias("good"))
+    table, counts = pl.collect_all([wanted, counts], engine="streaming")
+    total, good = counts.row(0)
+    if not good:
+        raise UserError(f"{path}: none of its {total} rows can be read; fetch it again")
     return index_narrations(
         video_uids,
         table["video"].to_numpy(),
         table["start"].to_numpy(),
         table["end"].to_numpy(),
         table["text"],
-        skipped,
+        skipped=total - good,
     )
 
 
@@ -109,34 +101,21 @@ def _header(path: Path) -> list[str]:
     return columns
 
 
-def _blocks(path: Path) -> Iterator[bytes]:
-    """The file after its header, in blocks of whole lines."""
-    size = path.stat().st_size
-    with (
-        path.open("rb") as file,
-        tqdm(total=size, unit="B", unit_scale=True, desc=f"reading {path.name}") as progress,
-    ):
-        progress.update(len(file.readline()))
-        while block := file.read(BLOCK):
-            block += file.readline()
-            yield block
-            progress.update(len(block))
+def _rows(path: Path, columns: list[str], videos: pl.Enum) -> pl.LazyFrame:
+    """All rows but blank ones: video (its number, if it is one of `videos`), start, end, text.
 
-
-def _parse(block: bytes, columns: list[str], videos: pl.Enum) -> tuple[pl.DataFrame, int, int]:
-    """Well-formed rows of the videos: video (its number), start, end, text.
-
-    Also returns how many rows there are, and how many of them are malformed.
+    The column `good` says whether the row is well formed.
     """
-    lines = pl.read_csv(
-        block.replace(b"\r\n", b"\n").replace(b"\0", b" "),
-        separator="\0",  # which is nowhere: a table of one column
+    lines = pl.scan_csv(
+        path,
+        skip_rows=1,
         has_header=False,
         schema={"line": pl.String},
+        separator="\0",  # which no text holds: a table of one column, so that fields can be counted
+        truncate_ragged_lines=True,
         quote_char=None,
         encoding="utf8-lossy",
-    )["line"]
-    lines = lines.filter(lines != "")
+    ).filter(pl.col("line") != "")
 
     def field(name: str) -> pl.Expr:
         return pl.col("fields").list.get(columns.index(name), null_on_oob=True)
@@ -144,33 +123,18 @@ def _parse(block: bytes, columns: list[str], videos: pl.Enum) -> tuple[pl.DataFr
     def seconds(name: str) -> pl.Expr:
         return field(name).str.strip_chars().cast(pl.Float64, strict=False)
 
-    table = lines.str.split("\t").alias("fields").to_frame()
-    table = table.select(
+    fields = lines.select(fields=pl.col("line").str.split("\t")).select(
         complete=pl.col("fields").list.len() == len(columns),
         video=field("video_uid").cast(videos, strict=False).to_physical(),
         start=seconds("clip_start"),
         end=seconds("clip_end"),
         text=field("clip_text"),
     )
-    well_formed = (
+    good = (
         pl.col("complete")
         & pl.col("start").is_finite()
         & pl.col("end").is_finite()
         & (pl.col("start") <= pl.col("end"))
         & (pl.col("text").str.strip_chars() != "")
     )
-    good = table.select(well_formed.fill_null(False)).to_series()
-    kept = table.filter(good & table["video"].is_not_null()).drop("complete")
-    return kept, len(table), len(table) - int(good.sum())
-
-
-def _in_parallel(work: Callable[[bytes], Result], blocks: Iterable[bytes]) -> Iterator[Result]:
-    """`work(block)` of each block, in order, with only a few blocks in memory."""
-    with ThreadPoolExecutor(WORKERS) as pool:
-        waiting: deque[Future[Result]] = deque()
-        for block in blocks:
-            waiting.append(pool.submit(work, block))
-            if len(waiting) > WORKERS:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    return fields.select("video", "start", "end", "text", good=good.fill_null(False))

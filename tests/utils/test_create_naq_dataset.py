@@ -138,14 +138,12 @@ def test_windows_line_ends_and_other_column_orders(tmp_path):
     assert narrations.skipped == 0
 
 
-def test_files_longer_than_a_block(tmp_path, monkeypatch):
-    rows = [(f"v{i % 7}", i, i + 1, f"#C C does {i}") for i in range(500)]
-    path = narration_file(tmp_path, *rows)
-    whole = read_narrations(path, ["v1", "v3"])
-    monkeypatch.setattr("utils.narrations.BLOCK", 100)
-    parts = read_narrations(path, ["v1", "v3"])
-    assert parts.texts.to_list() == whole.texts.to_list()
-    assert whole.texts.to_list() == [text for uid, _, _, text in rows if uid in ("v1", "v3")]
+def test_long_files_keep_their_order(tmp_path):
+    rows = [(f"v{i % 7}", i, i + 1, f"#C C does {i}") for i in range(200_000)]
+    narrations = read_narrations(narration_file(tmp_path, *rows), ["v3", "v1"])
+    expected = [text for video, _, _, text in rows if video in ("v1", "v3")]
+    assert narrations.texts.to_list() == expected
+    assert narrations.inside("v1", 100, 120).tolist() == [30, 32]
 
 
 TIMES = st.integers(0, 12).map(float)
