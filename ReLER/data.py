@@ -169,6 +169,7 @@ class ClipData:
         lengths = np.stack([store.lengths for store in features.values()])  # (features, C)
         self.clip_rows = lengths.max(0)  # (C,) the shorter feature is padded with zeros
         self.clips = np.unique(records.clip)
+        self._longest = min(int(self.clip_rows[self.clips].max()), options.max_v_l)
         if not lengths[:, self.clips].all():
             raise ValueError("clips without features: keep_complete was not asked")
         uneven = self.clips[(lengths.min(0) < (1 - UNEVEN) * self.clip_rows)[self.clips]]
@@ -198,8 +199,9 @@ class ClipData:
     ) -> Batch:
         """The tensors of this process's share of `rows`.
 
-        Clips are padded to the longest of all `rows`, and totals are of all of them, so that it
-        does not matter how many processes share a batch.
+        Nothing depends on how many processes share a batch: totals are of all `rows`, and clips are
+        padded to the longest of them, or without augmentation to the longest of the split, so that
+        predictions do not depend on the batch either.
 
         Args:
             rows: (B,) row numbers of the whole batch.
@@ -209,7 +211,7 @@ class ClipData:
         size, device = (processes.size, processes.device) if processes else (1, "cpu")
         rows = rows[: len(rows) // size * size]
         samples = self._samples(rows, key)
-        padded = int(samples.units.max())
+        padded = int(samples.units.max()) if key else self._longest
         units_total = float(samples.units.sum()) / size
         parts_total = float(real_parts(samples.units, padded, parts).sum()) / size
         if processes:

@@ -187,9 +187,9 @@ class ReLER(nn.Module):
         num_parts: int,
     ) -> Outputs:
         """Everything the losses and the prediction need, with the clips cut into `num_parts`."""
-        return self.fuse(
-            self.embed_video(video), video_mask, self.embed_text(text), text_mask, num_parts
-        )
+        video, text = self.embed_video(video), self.embed_text(text)
+        encoded, part_logits, part_mask = self.encode(video, video_mask, text, text_mask, num_parts)
+        return self.predict(encoded, video_mask, text, text_mask, part_logits, part_mask)
 
     def embed_video(self, video: torch.Tensor) -> torch.Tensor:
         """(B, V, F) -> (B, V, D); the same for every number of parts."""
@@ -198,18 +198,6 @@ class ReLER(nn.Module):
     def embed_text(self, text: torch.Tensor) -> torch.Tensor:
         """(B, Q, T) -> (B, Q, D); the same for every number of parts."""
         return self.input_txt_proj(text)
-
-    def fuse(
-        self,
-        video: torch.Tensor,  # (B, V, D)
-        video_mask: torch.Tensor,
-        text: torch.Tensor,  # (B, Q, D)
-        text_mask: torch.Tensor,
-        num_parts: int,
-    ) -> Outputs:
-        """From embedded video and text to the outputs."""
-        encoded, part_logits, part_mask = self.encode(video, video_mask, text, text_mask, num_parts)
-        return self.predict(encoded, video_mask, text, text_mask, part_logits, part_mask)
 
     def encode(
         self,
@@ -284,11 +272,11 @@ class ReLER(nn.Module):
 
         Each scale offers its `top` best pairs; of equal scores the earlier scale's comes first.
         """
-        video, embedded = self.embed_video(video), self.embed_text(text)
+        video, text = self.embed_video(video), self.embed_text(text)
         offers = []
         for parts in scales:
-            outputs = self.fuse(video, video_mask, embedded, text_mask, parts)
-            offers.append(best_spans(outputs.start_logits, outputs.end_logits, top))
+            encoded, _, _ = self.encode(video, video_mask, text, text_mask, parts)
+            offers.append(best_spans(*self.predictor(encoded, video_mask), top))
         spans = torch.cat([spans for spans, _ in offers], 1)
         scores, order = torch.cat([scores for _, scores in offers], 1).sort(
             dim=1, descending=True, stable=True

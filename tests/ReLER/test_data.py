@@ -119,6 +119,8 @@ def test_evaluation_batches_are_whole_clips(data, records, stores):
     for row in rows:
         assert torch.nonzero(batch.targets.highlight[row])[[0, -1], 0].tolist() == lit[row].tolist()
     assert batch.targets.units_total == units.sum()
+    short = np.flatnonzero(records.clip == 2)[:1]
+    assert data.batch(short).video.shape == (1, 40, 11)  # as long as in any other batch
 
 
 def test_published_label_times(records, stores):

@@ -1,0 +1,266 @@
+"""A training step of ReLER beside a plain one: the same model written down layer by layer.
+
+The plain version loops over the parts and over the samples of the contrastive loss, computes
+attention as a softmax of a product, draws one random number per dropped element, runs width-1
+convolutions as convolutions and computes what nothing reads. Both have the same weights, and
+without dropout must have the same losses.
+
+    python benchmarks/reler_step.py                       # batch 16, 600 units, 256 + 512 dims
+    python benchmarks/reler_step.py --batch 4 --steps 3
+"""
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ReLER.layers import sine_positions
+from ReLER.losses import LossOptions, Targets, losses
+from ReLER.model import SCALES, ModelOptions, ReLER, real_parts
+from utils.errors import UserError, run_program
+from utils.options import ArgumentParser
+
+TEXT_WIDTH, TOKENS = 512, 12
+AGREEMENT = 1e-4  # relative difference of the losses without dropout
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Check that both versions agree, then time them in float32 and bfloat16."""
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, default=16, help="queries a step")
+    parser.add_argument("--units", type=int, default=600, help="units a clip")
+    parser.add_argument("--width", type=int, default=256, help="width of the feature beside CLIP")
+    parser.add_argument("--steps", type=int, default=5, help="timed steps of each kind")
+    options = parser.parse_args(arguments)
+
+    torch.manual_seed(0)
+    model = ReLER(ModelOptions(v_feat_dim=options.width + 514, max_v_l=options.units))
+    batch = random_batch(options.batch, options.units, options.width + 514)
+    check(model, batch)
+    print(
+        f"batch {options.batch}, {options.units} units, {options.width}+512 dims, "
+        f"{torch.get_num_threads()} threads, torch {torch.__version__}; medians of "
+        f"{options.steps} steps over the scales in turn"
+    )
+    for name, dtype in (("float32", None), ("bfloat16", torch.bfloat16)):
+        plain, ours = alternate([plain_loss, our_loss], model, batch, options.steps, dtype)
+        print(f"{name:9} plain {plain:6.2f} s   ours {ours:6.2f} s   ratio {plain / ours:.2f}x")
+
+
+def alternate(
+    versions: list[Callable], model: ReLER, batch: "Batch", steps: int, dtype: torch.dtype | None
+) -> list[float]:
+    """Median seconds of a step of each version, taken in turn so that both meet the same noise."""
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, weight_decay=1e-4)
+    times: list[list[float]] = [[] for _ in versions]
+    for step in range(-1, steps):  # the first one warms up
+        for version, seconds in zip(versions, times, strict=True):
+            begin = time.perf_counter()
+            with torch.autocast("cpu", dtype, enabled=dtype is not None):
+                total = version(model, batch, SCALES[step % len(SCALES)])
+            total.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+            optimizer.step()
+            optimizer.zero_grad()
+            if step >= 0:
+                seconds.append(time.perf_counter() - begin)
+    return [float(np.median(seconds)) for seconds in times]
+
+
+class Batch(NamedTuple):
+    """A made-up batch."""
+
+    video: torch.Tensor
+    video_mask: torch.Tensor
+    text: torch.Tensor
+    text_mask: torch.Tensor
+    targets: Targets
+
+
+def random_batch(size: int, units: int, width: int) -> Batch:
+    """Clips of all units or fewer, queries of up to TOKENS tokens."""
+    draw = np.random.default_rng(0)
+    lengths = torch.from_numpy(draw.integers(units // 2, units, size, endpoint=True))
+    lengths[0] = units
+    tokens = torch.from_numpy(draw.integers(TOKENS // 2, TOKENS, size, endpoint=True))
+    video_mask = (torch.arange(units) < lengths[:, None]).float()
+    text_mask = (torch.arange(TOKENS) < tokens[:, None]).float()
+    start = (lengths * 0.4).long()
+    end = start + 10
+    unit = torch.arange(units)
+    targets = Targets(
+        start,
+        end,
+        ((unit >= start[:, None] - 1) & (unit <= end[:, None] + 1)).float(),
+        torch.stack((start, end), 1),
+        torch.stack((start - 5, end + 5), 1),
+        float(lengths.sum()),
+        0.0,  # depends on the scale
+    )
+    video = torch.randn(size, units, width) * video_mask[..., None]
+    return Batch(video, video_mask, torch.randn(size, TOKENS, TEXT_WIDTH), text_mask, targets)
+
+
+def our_loss(model: ReLER, batch: Batch, parts: int) -> torch.Tensor:
+    """What a training step minimises."""
+    outputs = model(*batch[:4], parts)
+    lengths = batch.video_mask.sum(1)
+    total = float(real_parts(lengths, batch.video.shape[1], parts).sum())
+    targets = batch.targets._replace(parts_total=total)
+    return losses(outputs, targets, batch.video_mask, LossOptions())["total"]
+
+
+def check(model: ReLER, batch: Batch) -> None:
+    """Without dropout both versions must find the same loss."""
+    model.eval()
+    with torch.no_grad():
+        for parts in SCALES:
+            ours, plain = (loss(model, batch, parts).item() for loss in (our_loss, plain_loss))
+            if not math.isclose(ours, plain, rel_tol=AGREEMENT):
+                raise UserError(f"{parts} parts: our loss is {ours}, the plain version's {plain}")
+
+
+# The plain version, on the same weights.
+
+
+def plain_loss(model: ReLER, batch: Batch, parts: int) -> torch.Tensor:
+    """All losses, sample by sample where that is the first thing to come to mind."""
+    video_mask, text_mask, targets = batch.video_mask, batch.text_mask, batch.targets
+    size = math.ceil(batch.video.shape[1] / parts)
+    video = plain_projection(model.input_vid_proj, batch.video)
+    text = plain_projection(model.input_txt_proj, batch.text)
+    pieces, scores, real = [], [], []
+    for piece, mask in zip(video.split(size, 1), video_mask.split(size, 1), strict=True):
+        states, words = piece + sine_positions(mask, piece.shape[-1]), text
+        states, words = (
+            F.dropout(states, 0.1, model.training),
+            F.dropout(words, 0.1, model.training),
+        )
+        for layer in model.cross_self_encoder.cross_encoder.layers:
+            states, words = plain_cross_layer(layer, states, words, mask, text_mask)
+        pool = states @ model.NPM_proj.weighted_pool.weight + (1 - mask[..., None]) * -1e30
+        pooled = (pool.float().softmax(1) * states).sum(1)
+        scores.append(model.NPM_proj.linear(pooled)[:, 0].float().sigmoid())
+        pieces.append(states * scores[-1][:, None, None])
+        real.append(mask.amax(1))
+    encoded, scores, real = torch.cat(pieces, 1), torch.stack(scores, 1), torch.stack(real, 1)
+
+    start, end = plain_predictor(model.predictor, encoded, video_mask)
+    highlight = model.highlight_proj(encoded)[..., 0].float()
+    highlight = (highlight + (1 - video_mask) * -1e30).sigmoid()
+    saliency = model.saliency_proj(encoded)[..., 0].float()
+    seen = F.normalize(model.contrastive_align_projection_vid(encoded).float(), dim=-1)
+    said = F.normalize(model.contrastive_align_projection_txt(text).float(), dim=-1)
+
+    labels = torch.zeros_like(scores)
+    span, hinge, contrast = 0.0, 0.0, 0.0
+    count = len(start)
+    for i in range(count):
+        first, last = int(targets.start[i]), int(targets.end[i])
+        labels[i, first // size] = labels[i, last // size] = 1
+        span = span + F.cross_entropy(start[i], targets.start[i])
+        span = span + F.cross_entropy(end[i], targets.end[i])
+        for inside, outside in zip(targets.salient[i], targets.unsalient[i], strict=True):
+            hinge = hinge + (0.2 + saliency[i, outside] - saliency[i, inside]).clamp(min=0)
+        query = said[i, : int(text_mask[i].sum())].mean(0)
+        likeness = seen[i, : int(video_mask[i].sum())] @ query / 0.07
+        others = torch.cat((likeness[:first], likeness[last + 1 :])).float()
+        cost = 0.0
+        for unit in range(first, last + 1):
+            cost = (
+                cost - F.log_softmax(torch.cat((likeness[unit : unit + 1].float(), others)), 0)[0]
+            )
+        contrast = contrast + cost / (last - first + 1)
+    weight = torch.where(targets.highlight > 0, 2.0, 1.0) * video_mask
+    lit = F.binary_cross_entropy(highlight, targets.highlight, reduction="none")
+    npm = F.binary_cross_entropy(scores, labels, reduction="none")
+    npm = (npm * torch.where(labels > 0, 2.0, 1.0) * real).sum() / real.sum()
+    return (span + hinge + contrast) / count + 20 * (lit * weight).sum() / video_mask.sum() + npm
+
+
+def plain_projection(layers: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
+    for place, layer in enumerate(layers):
+        x = layer.net[1](F.dropout(layer.LayerNorm(x), 0.5, layer.training))
+        x = x if place == len(layers) - 1 else F.relu(x)
+    return x
+
+
+def plain_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor, drop: float
+) -> torch.Tensor:
+    """8 heads, (B, V, D) each; `bias` (B, keys)."""
+    query, key, value = (x.view(*x.shape[:2], 8, -1).transpose(1, 2) for x in (query, key, value))
+    scores = query @ key.transpose(2, 3) / math.sqrt(query.shape[-1]) + bias[:, None, None]
+    shares = F.dropout(scores.softmax(3), drop).to(value.dtype)
+    return (shares @ value).transpose(1, 2).flatten(2)
+
+
+def plain_cross_layer(
+    layer: nn.Module,
+    video: torch.Tensor,
+    text: torch.Tensor,
+    mask: torch.Tensor,
+    words: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    att, out, drop = layer.biattention, layer.biOutput, 0.1 if layer.training else 0.0
+    heard = plain_attention(
+        att.query1(video), att.key2(text), att.value2(text), (1 - words) * -10000.0, drop
+    )
+    seen = plain_attention(
+        att.query2(text), att.key1(video), att.value1(video), (1 - mask) * -10000.0, drop
+    )
+    video = out.LayerNorm1(F.dropout(out.dense1(heard), drop) + video)
+    text = out.LayerNorm2(F.dropout(out.dense2(seen), drop) + text)
+    inner = F.gelu(layer.v_intermediate.dense(video))
+    video = layer.v_output.LayerNorm(F.dropout(layer.v_output.dense(inner), drop) + video)
+    inner = F.gelu(layer.t_intermediate.dense(text))
+    text = layer.t_output.LayerNorm(F.dropout(layer.t_output.dense(inner), drop) + text)
+    return video, text
+
+
+def plain_predictor(
+    predictor: nn.Module, x: torch.Tensor, mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    start = plain_encoder(predictor.encoder, x, mask)
+    end = plain_encoder(predictor.encoder, start, mask)
+    logits = []
+    for norm, block, states in (
+        (predictor.start_layer_norm, predictor.start_block, start),
+        (predictor.end_layer_norm, predictor.end_block, end),
+    ):
+        both = torch.cat((norm(states), x), 2).transpose(1, 2)
+        scores = block[2].conv1d(F.relu(block[0].conv1d(both)))[:, 0].float()
+        logits.append(scores + (1 - mask) * -1e30)
+    return logits[0], logits[1]
+
+
+def plain_encoder(encoder: nn.Module, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    drop = 0.2 if encoder.training else 0.0
+    places = torch.arange(x.shape[1]).expand(x.shape[:2])
+    x = x + encoder.pos_embedding.position_embeddings(places)
+    block = encoder.conv_block
+    for convolutions, norm in zip(block.depthwise_separable_conv, block.layer_norms, strict=True):
+        y = F.relu(convolutions[1](convolutions[0](norm(x).transpose(1, 2))))
+        x = x + F.dropout(y, drop).transpose(1, 2)
+    block = encoder.attention_block
+    y = F.dropout(block.layer_norm1(x), drop).transpose(1, 2)
+    query, key, value = (
+        layer.conv1d(y).transpose(1, 2) for layer in (block.query, block.key, block.value)
+    )
+    x = x + plain_attention(query, key, value, (1 - mask) * -1e30, drop)
+    y = F.dropout(block.layer_norm2(x), drop).transpose(1, 2)
+    return x + F.dropout(block.out_layer.conv1d(y).transpose(1, 2), drop)
+
+
+if __name__ == "__main__":
+    run_program(main)
