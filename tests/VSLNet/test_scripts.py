@@ -115,7 +115,13 @@ def test_two_processes(simulated, tmp_path):
     one = json.loads(result.read_text())
     succeed(f"{SCRIPTS}/infer.sh", "cpu", "nlq", "test", "egovlp", tmp_path,
             "--data_root", simulated)  # fmt: skip
-    assert json.loads(result.read_text()) == pytest.approx(one)
+    for alone, shared in zip(
+        json.loads(result.read_text())["results"], one["results"], strict=True
+    ):
+        assert alone["query_idx"] == shared["query_idx"]
+        assert alone["predicted_times"] == [
+            pytest.approx(window) for window in shared["predicted_times"]
+        ]
 
 
 def test_one_batch_epochs_few_shot_and_mixed_precision(simulated, tmp_path):
@@ -132,11 +138,10 @@ def test_one_batch_epochs_few_shot_and_mixed_precision(simulated, tmp_path):
     assert list((tmp_path / "checkpoints" / name / "model").glob("vslnet_1.t7"))
 
 
-@pytest.mark.slow
-def test_live_text_and_compiled_model(simulated, tmp_path):
+def test_live_text(simulated, tmp_path):
     succeed(
         f"{SCRIPTS}/train_scratch_nlq.sh", "cpu", "nlq", "egovlp", tmp_path, "0.001",
-        "--data_root", simulated, *TINY, "--text_features", "live", "--compile",
+        "--data_root", simulated, *TINY, "--text_features", "live",
     )  # fmt: skip
     assert list(run_folder(tmp_path).glob("vslnet_*.t7"))
 

@@ -1,0 +1,87 @@
+"""Words, characters and GloVe vectors of the predictor `rnn`."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tests.simulated import refuse, succeed
+from utils.errors import UserError
+from VSLNet.words import Vocabulary, build_vocabulary, read_glove, tokenize
+
+
+@pytest.fixture
+def glove(tmp_path):
+    file = tmp_path / "glove.txt"
+    file.write_text("where 1 2 3\nthe 4 5 6\ncup 7 8 9\n. . . 1 1 1\nspoon 0 0 0\n")
+    return file
+
+
+def test_tokens():
+    assert tokenize("Where is the Cup?") == ["where", "is", "the", "cup", "?"]
+
+
+def test_vocabulary_holds_known_words_and_frequent_characters(glove):
+    sentences = ["where is the cup?"] * 5 + ["where is the fox?"]
+    vocabulary, vectors = build_vocabulary(sentences, glove, 3)
+    assert vocabulary.words == ["cup", "the", "where"]
+    assert vectors.tolist() == [[7, 8, 9], [4, 5, 6], [1, 2, 3]]
+    assert "x" not in vocabulary.characters and "w" in vocabulary.characters
+
+
+def test_batches_are_padded_and_number_the_unknown(glove):
+    vocabulary = Vocabulary(["cup", "the"], ["c", "u"])
+    words, characters, mask = vocabulary.encode(["the cup", "fox"]).batch(np.array([1, 0]))
+    assert words.tolist() == [[1, 0], [3, 2]]
+    assert mask.tolist() == [[1, 0], [1, 1]]
+    assert characters[1, 1].tolist() == [2, 3, 1]
+    assert characters[0, 1].tolist() == [0, 0, 0]
+
+
+def test_an_empty_sentence_has_one_unknown_word():
+    words, _, mask = Vocabulary(["cup"], []).encode([""]).batch(np.array([0]))
+    assert words.tolist() == [[1]] and mask.tolist() == [[1]]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("where 1 2\n", "line 1 is not a word and 3 numbers"),
+        ("the 1 2 3\ncup 1 2 x\n", "line 2 is not a word and 3 numbers"),
+        ("spoon 1 2 3\n", "has vectors for none of the 2 words"),
+    ],
+)
+def test_bad_vectors(tmp_path, content, words):
+    (tmp_path / "g.txt").write_text(content)
+    with pytest.raises(UserError, match=words):
+        read_glove(tmp_path / "g.txt", {"where", "cup"}, 3)
+
+
+def test_missing_vectors(tmp_path):
+    with pytest.raises(UserError, match="needs the word vectors"):
+        read_glove(tmp_path / "g.txt", {"where"}, 3)
+
+
+def test_trained_and_used_by_the_program(simulated, tmp_path):
+    data = tmp_path / "data"
+    (data / "features").mkdir(parents=True)
+    for name in ("dataset", "nlq_val.json", "nlq_test_unannotated.json"):
+        (data / name).symlink_to(simulated / name)
+    (data / "features" / "egovlp").symlink_to(simulated / "features" / "egovlp")
+    common = (
+        "VSLNet/main.py", "--task", "nlq_official_v1", "--fv", "egovlp", "--predictor", "rnn",
+        "--data_root", data, "--model_dir", tmp_path / "runs", "--word_dim", "4",
+    )  # fmt: skip
+    train = (*common, "--dim", "16", "--num_heads", "2", "--epochs", "1")
+    assert "needs the word vectors" in refuse(*train)
+    (data / "features" / "glove.840B.4d.txt").write_text("the 1 2 3 4\nwhere 0 0 1 0\n")
+    succeed(*train)
+    (model,) = (tmp_path / "runs").glob("vslnet_nlq_official_v1_egovlp_128_rnn/model")
+    state = torch.load(next(model.glob("*.t7")), weights_only=True)
+    assert state["embedding_net.word_emb.glove_vec"].tolist() == [[1, 2, 3, 4], [0, 0, 1, 0]]
+    (data / "features" / "glove.840B.4d.txt").unlink()  # inference has all it needs
+    said = succeed(*common, "--mode", "val", "--eval_gt_json", data / "nlq_val.json")
+    assert "Rank@1" in said
+    (result,) = model.glob("*_val_result.json")
+    assert len(json.loads(result.read_text())["results"]) > 0
