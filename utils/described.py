@@ -16,11 +16,12 @@ from utils.errors import UserError
 from utils.scenery import Backdrop, Strength, coverage, directions, row_count
 
 # Words that say nothing about what is seen.
-SILENT = frozenset(
-    "a an and are at by c did do does for from had has have he her his how i in into is it its my "
-    "of off on or out she that the their them then they this to up was were what when where which "
-    "while who with".split()
-)
+_SILENT = """
+    a an and are at by c did do does for from had has have he her his how i in into is it its my of
+    off on or out she that the their them then they this to up was were what when where which while
+    who with
+"""
+SILENT = frozenset(_SILENT.split())
 ENDINGS = re.compile(r"(ing|ed|es|s)$")  # so that "cuts", "cutting" and "cut" are near enough
 
 
@@ -75,6 +76,7 @@ class DescribedScenery:
 
     def __init__(self, described: Described, name: str, width: int, seed: int):
         self.described, self.width = described, width
+        self._rows = list(described.rows.values())
         self._backdrop = Backdrop(name, width, seed, Strength())
         vocabulary = sorted({w for clip in described.words for each in clip for w in each})
         self._number = {word: number for number, word in enumerate(vocabulary)}
@@ -84,8 +86,7 @@ class DescribedScenery:
 
     def rows(self, clip: int) -> np.ndarray:
         """(R, F) float32 features of a clip, by its number."""
-        uid = list(self.described.rows)[clip]
-        rows = self.described.rows[uid]
+        rows = self._rows[clip]
         sentences = self.described.words[clip]
         said = np.zeros((len(sentences), self.width), dtype=np.float32)
         for row, words in zip(said, sentences, strict=True):

@@ -104,8 +104,8 @@ _OBJECTS = {
         vacuum device; lamp device; toy part; candle part; mirror part; charger device;
         umbrella tool; wallet container; clock device; vase container; jacket cloth; scarf cloth;
         magazine paper; guitar device; suitcase container; perfume container""",
-    "office": """laptop device; pen tool; paper paper; notebook paper; keyboard device; mouse device;
-        folder paper; stapler tool; envelope paper; calculator device; printer device;
+    "office": """laptop device; pen tool; paper paper; notebook paper; keyboard device;
+        mouse device; folder paper; stapler tool; envelope paper; calculator device; printer device;
         marker tool; headphones device; mug container; monitor device; cable rope;
         card paper; glasses tool; calendar paper; eraser tool; camera device; newspaper paper;
         stamp tool; map paper; ticket paper; microphone device""",
@@ -117,7 +117,7 @@ _OBJECTS = {
 }
 
 _PLACES = {
-    "kitchen": "table on; counter on; sink in; fridge in; drawer in; cupboard in; stove on; oven in",
+    "kitchen": "table on; counter on; sink in; fridge in; drawer in; cupboard in; oven in",
     "workshop": "workbench on; floor on; shelf on; crate in; wall on; stool on; cart on",
     "garden": "ground on; shed in; path on; lawn on; porch on; greenhouse in; bin in",
     "home": "bed on; sofa on; wardrobe in; chair on; washing machine in; closet in; carpet on",

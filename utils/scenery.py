@@ -13,15 +13,18 @@ import numpy as np
 
 from utils.lexicon import OBJECTS, PERSONS, PLACES, SCENARIOS, VERBS
 from utils.tasks import ROWS_PER_SECOND
-from utils.world import NOTHING, World
+from utils.world import World
 
 DRIFT_SECONDS = 20.0  # between the anchors of the drift
+# Standard deviation of the entries of a direction: those of a whole row then have one above 1, as
+# those of the published features do. Much smaller ones drown in a model's position embeddings.
+ENTRY = np.float32(0.5)
 LIES_ABOUT = 12.0  # seconds before and after its use that an object is in view
 
 
 @dataclass(frozen=True)
 class Strength:
-    """Lengths of the parts of a row, relative to the direction of a concept."""
+    """Of the parts of a row, relative to the direction of a concept."""
 
     verb: float = 1.0
     object: float = 1.2
@@ -34,9 +37,9 @@ class Strength:
 
 
 def directions(name: str, seed: int, count: int, width: int) -> np.ndarray:
-    """(count, F) random directions of about unit length, by name and seed."""
+    """(count, F) random directions with entries of about `ENTRY`, by name and seed."""
     rng = np.random.default_rng((seed, 4, crc32(name.encode())))
-    return rng.standard_normal((count, width), dtype=np.float32) / np.float32(np.sqrt(width))
+    return ENTRY * rng.standard_normal((count, width), dtype=np.float32)
 
 
 class Scenery:
@@ -109,11 +112,10 @@ class Backdrop:
         place = np.arange(rows) / ROWS_PER_SECOND / DRIFT_SECONDS
         before = place.astype(np.int64)
         share = (place - before).astype(np.float32)[:, None]
-        unit = np.float32(1 / np.sqrt(self.width))
         noise = rng.standard_normal((rows, self.width), dtype=np.float32)
-        scene = np.float32(self.strength.scene) * (home + unit * scene.astype(np.float32))
+        scene = np.float32(self.strength.scene) * (home + ENTRY * scene.astype(np.float32))
         drift = (1 - share) * drift[before] + share * drift[before + 1]
-        return scene + unit * (self.strength.drift * drift + self.strength.noise * noise)
+        return scene + ENTRY * (self.strength.drift * drift + self.strength.noise * noise)
 
 
 def row_count(duration: float) -> int:

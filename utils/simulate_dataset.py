@@ -5,6 +5,7 @@ the test split's answers are, and simulation.json saying how it was made. With -
 makes features only, for real annotation files: a dry run of real data before the download.
 """
 
+import argparse
 import dataclasses
 import sys
 import time
@@ -22,9 +23,9 @@ from utils.described import DescribedScenery, read_described
 from utils.errors import UserError, run_program
 from utils.files import atomic_write, write_json
 from utils.options import ArgumentParser
-from utils.phrasing import ask, narrate
 from utils.scenery import Scenery, row_count
 from utils.simulated_files import clip_file, nlq_file, write_narrations
+from utils.simulated_queries import ask, narrate
 from utils.tasks import FEATURES, FRAME_RATE, SPLITS, STRIDE, TASKS
 from utils.world import Sizes, simulate_world
 
@@ -56,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
     print("".join(f"{name:<12} {value:>12,}\n" for name, value in summary.items()), end="")
 
 
-def parse(arguments: list[str] | None) -> object:
+def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_root", default="data", metavar="DIR", help="folder to write")
@@ -86,7 +87,7 @@ def parse(arguments: list[str] | None) -> object:
     return parser.parse_args(arguments)
 
 
-def invent(options: object, root: Path) -> dict[str, float]:
+def invent(options: argparse.Namespace, root: Path) -> dict[str, float]:
     """Write a whole data root; returns what it holds."""
     real = root / TASKS["nlq"].annotations["train"]
     if real.exists() and not (root / "simulation.json").exists() and not options.overwrite:
@@ -132,7 +133,7 @@ def invent(options: object, root: Path) -> dict[str, float]:
     }
 
 
-def describe(options: object, root: Path) -> dict[str, float]:
+def describe(options: argparse.Namespace, root: Path) -> dict[str, float]:
     """Write features for annotation files; returns what they hold."""
     described = read_described(options.annotations)
     widths = feature_widths(options.features)
@@ -155,7 +156,7 @@ def feature_widths(names: list[str]) -> dict[str, int]:
     return {name: FEATURES[name] for name in names}
 
 
-def chosen_sizes(options: object) -> Sizes:
+def chosen_sizes(options: argparse.Namespace) -> Sizes:
     """The preset's sizes, or those given."""
     given = {
         field.name: getattr(options, field.name)
@@ -164,7 +165,7 @@ def chosen_sizes(options: object) -> Sizes:
     }
     for name, value in given.items():
         values = value if isinstance(value, list) else [value]
-        if min(values) < 0 or name == "clip_seconds" and not 10 <= value[0] <= value[1]:
+        if min(values) < 0 or (name == "clip_seconds" and not 10 <= value[0] <= value[1]):
             said = " ".join(map(str, values))
             raise UserError(f"--{name} {said}: must be 0 or more, clips at least 10 s, in order")
         given[name] = tuple(values) if isinstance(value, list) else value

@@ -4,6 +4,7 @@ Annotation files in the Ego4D schema, and narrations as egoclip.csv.
 """
 
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from utils.files import atomic_write
-from utils.phrasing import Questions, phrase
+from utils.simulated_queries import Questions, phrase
 from utils.tasks import FRAME_RATE, SPLITS
 from utils.world import World
 
@@ -64,7 +65,7 @@ def nlq_file(
 
 
 def clip_file(world: World, benchmark: str, split: str, version: str) -> Annotations:
-    """A file of the `vq` or `moments` benchmark: its clips; their annotations are of other kinds."""
+    """A file of the `vq` or `moments` benchmark: clips, with annotations of other kinds."""
     number = SPLITS.index(split)
     column = ("vq", "moments").index(benchmark)
     listed = world.clips.annotated[:, column] & (world.videos.split[world.clips.video] == number)
@@ -175,7 +176,7 @@ def write_narrations(path: Path, world: World, narrations: pl.DataFrame, seed: i
     bounds = [0, *places.tolist(), len(table)]
     with atomic_write(path) as file:
         file.write(header.encode() + b"\n")
-        for part, (first, last) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+        for part, (first, last) in enumerate(pairwise(bounds)):
             rows = table[first:last]
             rows.write_csv(file, separator="\t", include_header=False, quote_style="never")
             if part < len(broken):
