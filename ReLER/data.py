@@ -10,9 +10,9 @@ Shapes: R queries, C clips, B batch, V video units, F feature dim, M feature row
 """
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -31,15 +31,18 @@ from ReLER.augment import (
 )
 from ReLER.losses import Targets
 from ReLER.model import SCALES, real_parts
+from ReLER.options import Options
 from utils.distributed import Processes
 from utils.errors import UserError, warn
-from utils.features import FeatureStore
+from utils.features import FeatureStore, open_features
 from utils.records import Records
 from utils.spans import exact_unit_windows, highlight_windows, jitter_windows, unit_windows
+from utils.splits import keep_complete, keep_some, named, read_split
+from utils.text import TextEncoder
+from utils.tokens import open_tokens
 
 NORM_EPS = 1e-5
 UNEVEN = 0.05  # features of a clip whose lengths differ by more are worth a warning
-NAMED = 3  # clips named in a message
 ROWS_AT_ONCE = 4096
 
 
@@ -113,37 +116,6 @@ def trained_rows(records: Records, label_times: str, threshold: float = 0.0) -> 
     return end - start > threshold
 
 
-def keep_complete(
-    records: Records, features: Mapping[str, FeatureStore], tolerant: bool = False
-) -> Records:
-    """The queries whose clips have all features; the others are an error, or left out.
-
-    Raises:
-        UserError: a clip lacks a feature and `tolerant` is off, or no clip is left.
-    """
-    used = np.unique(records.clip)
-    lacking = [
-        (clip, name) for name, store in features.items() for clip in used[store.lengths[used] == 0]
-    ]
-    if not lacking:
-        return records
-    kept = records.select(~np.isin(records.clip, [clip for clip, _ in lacking]))
-    said = (
-        f"{len({clip for clip, _ in lacking})} clips with {len(records) - len(kept)} of "
-        f"{len(records)} queries lack features: "
-        + _named(f"{records.clip_uids[clip]} ({name})" for clip, name in lacking)
-    )
-    if not tolerant or not len(kept):
-        raise UserError(f"{said}; add the files, or leave these clips out of the annotations")
-    warn(f"{said}; they are left out")
-    return kept
-
-
-def _named(things: Iterable[str]) -> str:
-    first = list(islice(things, NAMED + 1))
-    return ", ".join(first[:NAMED]) + (", ..." if len(first) > NAMED else "")
-
-
 class ClipData:
     """One split with its features side by side and its text, ready to be cut into batches."""
 
@@ -174,7 +146,7 @@ class ClipData:
             raise ValueError("clips without features: keep_complete was not asked")
         uneven = self.clips[(lengths.min(0) < (1 - UNEVEN) * self.clip_rows)[self.clips]]
         if len(uneven):
-            names = _named(
+            names = named(
                 f"{records.clip_uids[clip]} ({' and '.join(map(str, lengths[:, clip]))} rows)"
                 for clip in uneven
             )
@@ -255,14 +227,16 @@ class ClipData:
         draws = draw(key.seed, key.epoch, rows)
         cuts, seconds = cut_windows(clip, seconds, self.clip_rows, self.clips, draws)
         units = np.minimum(cuts.rows, options.max_v_l)
-        windows = jitter_windows(
-            label_units(seconds, cuts.rows, units),
-            units,
-            records.is_narration[rows],
-            options.nar_exp_factor,
-            options.nar_translate,
-            draws.jitter,
-        )
+        windows = label_units(seconds, cuts.rows, units)
+        if options.nar_exp_factor > 1:
+            windows = jitter_windows(
+                windows,
+                units,
+                records.is_narration[rows],
+                options.nar_exp_factor,
+                options.nar_translate,
+                draws.jitter,
+            )
         return Samples(cuts, units, windows, draws)
 
     def _video(self, samples: Samples, padded: int) -> torch.Tensor:
@@ -349,3 +323,35 @@ class _Table:
             lengths = np.sqrt(np.einsum("mf,mf->m", rows, rows))
             self._scale[some] = 1 / (lengths + NORM_EPS)
         return self._scale[index]
+
+
+def open_split(
+    options: Options, name: str, encoder: TextEncoder, device: torch.device, tolerant: bool
+) -> tuple[ClipData, int]:
+    """A split with its stores, and how many queries its file lists.
+
+    Clips that lack a feature are left out if `tolerant`, else they are an error.
+    """
+    training = options.mode == "train" == name
+    subsets = (options.scaling_subsample_clips, options.zeroshot_subsample_clips)
+    records, listed = read_split(
+        options.data_root, options.task, name, *(subsets if training else (None, None))
+    )
+    if training:
+        long = trained_rows(records, options.label_times, options.vslnet_thres_in_train)
+        records = keep_some(records, long, name)
+    features = {
+        kind: open_features(
+            Path(options.data_root),
+            kind,
+            records.clip_uids,
+            options.cache,
+            durations=records.num_frames / records.fps,
+        )
+        for kind in (options.fv, "clip")
+    }
+    lengths = {kind: store.lengths for kind, store in features.items()}
+    records = keep_complete(records, lengths, name, tolerant)
+    live = options.text_features == "live"
+    tokens = open_tokens(encoder, records.sentences, options.cache, device, live, training)
+    return ClipData(records, features, tokens, options.part(DataOptions)), listed

@@ -11,14 +11,18 @@ import numpy as np
 import torch
 
 from utils.distributed import Processes
-from utils.errors import UserError, warn
 from utils.features import PooledFeatures, pooled_features
-from utils.records import Records, read_records, subsample
-from utils.spans import exact_unit_windows, highlight_windows, jitter_windows, unit_windows
+from utils.records import Records
+from utils.spans import (
+    EMPTY_SECONDS,
+    exact_unit_windows,
+    highlight_windows,
+    jitter_windows,
+    unit_windows,
+)
+from utils.splits import keep_complete, keep_some, read_split
 from VSLNet.options import Options
 from VSLNet.text import EncoderText, Gather, Text, WordText
-
-EMPTY_SECONDS = 1 / 30  # windows up to one frame long count as empty
 
 
 class Batch(NamedTuple):
@@ -55,14 +59,16 @@ class Split:
         """This process's share of the training batch `rows`; `draws` (R, 2) feed the jitter."""
         mine = processes.shard(rows)
         units = self.units[mine]
-        windows = jitter_windows(
-            self.windows[mine],
-            units,
-            self.records.is_narration[mine],
-            options.nar_exp_factor,
-            options.nar_translate,
-            draws[mine],
-        )
+        windows = self.windows[mine]
+        if options.nar_exp_factor > 1:
+            windows = jitter_windows(
+                windows,
+                units,
+                self.records.is_narration[mine],
+                options.nar_exp_factor,
+                options.nar_translate,
+                draws[mine],
+            )
         device = processes.device
         video, video_mask = self.features.gather(self.records.clip[mine], device)
         lit = highlight_windows(windows, units, options.extend)
@@ -80,29 +86,6 @@ class Split:
         )
 
 
-def read_split(options: Options, name: str) -> tuple[Records, int]:
-    """The columns of a split that are wanted, and how many queries the file lists."""
-    file = Path(options.data_root) / "dataset" / options.task / f"{name}.json"
-    if not file.is_file():
-        folder = file.parent.parent
-        there = sorted(path.name for path in folder.glob("*") if path.is_dir())
-        raise UserError(
-            f"{file}: no such file; make it with utils/prepare_ego4d_dataset.py "
-            f"(data sets in {folder}: {', '.join(there) or 'none'})"
-        )
-    records = read_records(file)
-    listed = len(records)
-    if options.mode == "train" and name == "train":
-        records = subsample(
-            records, options.scaling_subsample_clips, options.zeroshot_subsample_clips
-        )
-    if name in options.remove_empty_queries_from:
-        records = records.select(np.diff(records.exact)[:, 0] > EMPTY_SECONDS)
-    if not len(records):
-        raise UserError(f"{file}: no queries left in this split, nothing to do")
-    return records, listed
-
-
 def label_windows(records: Records, units: np.ndarray, label_times: str) -> np.ndarray:
     """(R, 2) first and last unit of each window, from exact or from truncated times."""
     if label_times == "exact":
@@ -118,7 +101,14 @@ def open_split(
     tolerant: bool,
 ) -> Split:
     """Read a split with its stores; clips without features are left out if `tolerant`."""
-    records, listed = read_split(options, name)
+    training = options.mode == "train" == name
+    subsets = (options.scaling_subsample_clips, options.zeroshot_subsample_clips)
+    records, listed = read_split(
+        options.data_root, options.task, name, *(subsets if training else (None, None))
+    )
+    if name in options.remove_empty_queries_from:
+        length = records.exact[:, 1] - records.exact[:, 0]
+        records = keep_some(records, length > EMPTY_SECONDS, name)
     features = pooled_features(
         Path(options.data_root),
         options.fv,
@@ -130,28 +120,12 @@ def open_split(
     )
     if options.video_agnostic:
         features = features.randomised(options.seed)
-    there = features.lengths[records.clip] > 0
-    if not there.all():
-        records = _leave_out(records, there, f"{name}: {{}} no {options.fv} features", tolerant)
+    records = keep_complete(records, {options.fv: features.lengths}, name, tolerant)
     return Split(
         name,
         records,
         features,
-        text.open(records.sentences, device, train=options.mode == "train" and name == "train"),
+        text.open(records.sentences, device, training),
         label_windows(records, features.lengths[records.clip], options.label_times),
         listed,
     )
-
-
-def _leave_out(records: Records, there: np.ndarray, words: str, tolerant: bool) -> Records:
-    lost = np.unique(records.clip[~there])
-    names = ", ".join(records.clip_uids[clip] for clip in lost[:3]) + (
-        ", ..." if lost[3:].size else ""
-    )
-    said = words.format(f"{len(lost)} clips with {np.count_nonzero(~there)} queries have")
-    if not tolerant:
-        raise UserError(f"{said} ({names}); add them, or predict the rest with --allow_missing")
-    warn(f"{said} ({names}); they are left out")
-    if not there.any():
-        raise UserError(f"{said} ({names}); nothing is left")
-    return records.select(there)

@@ -7,11 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from utils.errors import UserError
 from utils.files import read_json
 from utils.records import read_records
-from utils.text import load_encoder
-from utils.tokens import LiveTokens, encode_sentences
+from utils.text import TextEncoder, describe_encoder, load_encoder, load_trained_encoder
+from utils.tokens import open_tokens
 from VSLNet.options import Options
 from VSLNet.words import Vocabulary, build_vocabulary
 
@@ -36,23 +35,19 @@ class EncoderText:
     characters = 0
     vectors = None
 
-    def __init__(self, options: Options, name: str):
-        self.encoder = load_encoder(name, options.text_agnostic, options.seed)
-        self.width = self.encoder.width
+    def __init__(self, options: Options, encoder: TextEncoder):
+        self.encoder = encoder
+        self.width = encoder.width
         self._live = options.text_features == "live"
         self._cache = options.cache
 
     def describe(self) -> dict:
         """The encoder that checkpoints leave out: name, width and hash."""
-        encoder = self.encoder
-        return {"encoder": encoder.name, "width": self.width, "hash": encoder.fingerprint}
+        return describe_encoder(self.encoder)
 
     def open(self, sentences: list[str], device: torch.device, train: bool) -> Gather:
         """A function from sentence numbers to `Text`."""
-        if self._live:
-            tokens = LiveTokens(self.encoder, sentences, train)
-        else:
-            tokens = encode_sentences(self.encoder, sentences, self._cache, device)
+        tokens = open_tokens(self.encoder, sentences, self._cache, device, self._live, train)
 
         def gather(rows: np.ndarray, device: torch.device) -> Text:
             features, mask = tokens.gather(rows, device)
@@ -88,23 +83,21 @@ class WordText:
 
 def open_text(options: Options) -> EncoderText | WordText:
     """The text side of a new run, or of the run whose checkpoint is to be used."""
-    trained = options.run_folder / TEXT_FILE
-    known = options.mode != "train" and trained.is_file()
-    described = read_json(trained) if known else {}
+    file = options.run_folder / TEXT_FILE
+    trained = options.mode != "train" and file.is_file()
     if options.predictor == "rnn":
-        if described:
+        if trained:
             # The vectors themselves come with the checkpoint.
+            described = read_json(file)
             vocabulary = Vocabulary(described["words"], described["characters"])
             return WordText(vocabulary, np.zeros((len(vocabulary.words), options.word_dim), "f4"))
         return WordText(*_vocabulary_of_splits(options))
-    text = EncoderText(options, options.text_encoder or described.get("encoder") or DEFAULT_ENCODER)
-    if described and described["hash"] != text.encoder.fingerprint:
-        raise UserError(
-            f"{trained}: the run was trained with the text encoder {described['encoder']} "
-            f"(width {described['width']}), {text.encoder.name} is another (width {text.width}); "
-            "give the same with --text_encoder"
-        )
-    return text
+    name, random = options.text_encoder, options.text_agnostic
+    if trained:
+        encoder = load_trained_encoder(file, name, DEFAULT_ENCODER, random, options.seed)
+    else:
+        encoder = load_encoder(name or DEFAULT_ENCODER, random, options.seed)
+    return EncoderText(options, encoder)
 
 
 def _vocabulary_of_splits(options: Options) -> tuple[Vocabulary, np.ndarray]:

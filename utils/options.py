@@ -45,12 +45,13 @@ def option(
     *,
     choices: tuple | None = None,
     many: bool = False,
+    alias: str | None = None,
 ) -> Any:
     """A dataclass field that is also a command-line option; without a default it is required.
 
-    `many` options take one or more values; booleans are flags.
+    `many` options take one or more values; booleans are flags; an `alias` is a second name.
     """
-    metadata = {"help": explanation, "choices": choices, "many": many}
+    metadata = {"help": explanation, "choices": choices, "many": many, "alias": alias}
     if many and default is not dataclasses.MISSING:
         return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -72,7 +73,9 @@ def parse_options(
             settings["default"] = field.default
         else:
             settings["default"] = field.default_factory()
-        if kind is bool:
+        if kind is bool and field.default is True:
+            settings["action"] = argparse.BooleanOptionalAction
+        elif kind is bool:
             settings["action"] = "store_true"
         else:
             settings["type"] = _value_type(kind, metadata["many"])
@@ -84,7 +87,8 @@ def parse_options(
             settings["choices"] = metadata["choices"]
             if metadata["many"]:
                 settings["nargs"] = "+"
-        parser.add_argument(f"--{field.name}", **settings)
+        names = [field.name] + ([metadata["alias"]] if metadata["alias"] else [])
+        parser.add_argument(*(f"--{name}" for name in names), dest=field.name, **settings)
     return cls(**vars(parser.parse_args(arguments)))
 
 

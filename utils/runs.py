@@ -35,6 +35,7 @@ class Run:
         processes: Processes,
         free: Iterable[str] = (),
         log_dir: Path | None = None,
+        log_file: str | None = None,
     ):
         self.folder = folder
         self.processes = processes
@@ -44,6 +45,7 @@ class Run:
         self._options_file = folder / options_file
         self._free = set(free)
         self._log_dir = log_dir
+        self._log_file = folder / log_file if log_file else None
         self._writer = None
         self._saved_at = time.monotonic()
 
@@ -74,7 +76,7 @@ class Run:
         return state
 
     def _clear(self) -> None:
-        for pattern in ("*.t7", "*_preds.json", "state.pt", "eval_results.txt", "metrics.jsonl"):
+        for pattern in ("*.t7", "*_preds.json", "state.pt", "*.txt", "metrics.jsonl"):
             for file in self.folder.glob(pattern):
                 file.unlink()
 
@@ -124,10 +126,14 @@ class Run:
                 file.write(table + "\n")
 
     def log(self, step: int, scalars: dict[str, float | torch.Tensor]) -> None:
-        """Scalars for TensorBoard, if it was asked for."""
+        """Scalars for TensorBoard and for the text log, where they were asked for (main process)."""
         if self._writer is not None:
             for name, value in scalars.items():
                 self._writer.add_scalar(name, value, step)
+        if self._log_file is not None and self.processes.main:
+            figures = " ".join(f"{name} {float(value):.6g}" for name, value in scalars.items())
+            with self._log_file.open("a", encoding="utf-8") as file:
+                file.write(f"step {step} {figures}\n")
 
     def close(self) -> None:
         """Flush what is still on its way."""

@@ -32,6 +32,29 @@ def load_encoder(name_or_folder: str, random_weights: bool = False, seed: int = 
     return TextEncoder(name_or_folder, find_encoder(name_or_folder), random_weights, seed)
 
 
+def describe_encoder(encoder: "TextEncoder") -> dict:
+    """What a run folder says of the frozen encoder that its checkpoints leave out."""
+    return {"encoder": encoder.name, "width": encoder.width, "hash": encoder.fingerprint}
+
+
+def load_trained_encoder(
+    file: Path, name: str | None, default: str, random_weights: bool = False, seed: int = 0
+) -> "TextEncoder":
+    """The encoder a run was trained with, as its `file` describes it, or the one named.
+
+    Raises `UserError` if the one named is another than the run's.
+    """
+    described = read_json(file) if file.is_file() else {}
+    encoder = load_encoder(name or described.get("encoder") or default, random_weights, seed)
+    if described and described["hash"] != encoder.fingerprint:
+        raise UserError(
+            f"{file}: the run was trained with the text encoder {described['encoder']} "
+            f"(width {described['width']}), {encoder.name} is another (width {encoder.width}); "
+            "give the same with --text_encoder"
+        )
+    return encoder
+
+
 def find_encoder(name_or_folder: str) -> Path:
     """The folder with an encoder's config, tokenizer and weights."""
     if name_or_folder in EMBEDDED:

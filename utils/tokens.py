@@ -26,6 +26,20 @@ def ragged_places(offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np
     return first[:, None] + np.where(mask, np.arange(mask.shape[1]), 0), mask
 
 
+def open_tokens(
+    encoder: TextEncoder,
+    sentences: list[str],
+    cache: Path,
+    device: torch.device | str,
+    live: bool,
+    train: bool,
+) -> "TokenStore | LiveTokens":
+    """Token features of the sentences, stored or encoded in the loop."""
+    if live:
+        return LiveTokens(encoder, sentences, train)
+    return encode_sentences(encoder, sentences, cache, device)
+
+
 @dataclass(frozen=True)
 class TokenStore:
     """Token features of S sentences, joined, in half precision."""

@@ -94,14 +94,24 @@ class Schedule:
         return done == 0 or done % max(1, steps // self.evaluations) == 0
 
 
-def fit(recipe: Recipe, schedule: Schedule, run: Run, processes: Processes, restart: bool) -> None:
-    """Train to the end of the schedule, continuing the run in the folder if there is one."""
+def fit(
+    recipe: Recipe,
+    schedule: Schedule,
+    run: Run,
+    processes: Processes,
+    restart: bool,
+    first_epoch: int = 0,
+) -> None:
+    """Train to the end of the schedule, continuing the run in the folder if there is one.
+
+    A new run begins at `first_epoch`, counted from 0.
+    """
     device = processes.device
     steps = schedule.steps_per_epoch(recipe.rows, processes.size)
     total = steps * schedule.epochs
     dtype = torch.float16 if schedule.amp == "fp16" else torch.bfloat16
     scaler = torch.amp.GradScaler(device.type, enabled=schedule.amp == "fp16")
-    step, best, best_table = 0, -1.0, ""
+    step, best, best_table = steps * first_epoch, -1.0, ""
 
     state = run.start(restart)
     if state is not None:

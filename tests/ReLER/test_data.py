@@ -13,7 +13,6 @@ from ReLER.data import (
     ClipData,
     DataOptions,
     Key,
-    keep_complete,
     temporal_endpoints,
     trained_rows,
 )
@@ -278,23 +277,6 @@ def test_which_rows_train(records):
     assert trained_rows(some, "exact", 0.2)[:4].tolist() == [False, False, False, True]
     length = np.diff(some.seconds)[:, 0]
     assert np.array_equal(trained_rows(some, "published", 1.0), length > 1)
-
-
-def test_a_clip_that_lacks_one_feature_is_missing(records, capsys):
-    lengths = ROWS["clip"].copy()
-    lengths[3] = 0
-    stores = {"egovlp": make_store(ROWS["egovlp"], 5), "clip": make_store(lengths, 4)}
-    with pytest.raises(UserError, match=r"clip3 \(clip\)"):
-        keep_complete(records, stores)
-    kept = keep_complete(records, stores, tolerant=True)
-    assert 3 not in kept.clip
-    assert len(kept) == (records.clip != 3).sum()
-    assert "clip3 (clip)" in capsys.readouterr().err
-    batch = ClipData(kept, stores, Sentences(), OPTIONS).batch(np.arange(len(kept)), key=Key(0, 0))
-    assert torch.isfinite(batch.video).all()
-    nothing = {"egovlp": make_store([0] * 4 + [1], 5)}
-    with pytest.raises(UserError, match="lack features"):
-        keep_complete(records.select(records.clip < 4), nothing, tolerant=True)
 
 
 def test_uneven_features_are_named(records, capsys):

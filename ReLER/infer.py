@@ -1,0 +1,100 @@
+"""ReLER's predictions: five windows of every query from all scales; processes share the queries."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ReLER.data import ClipData, open_split
+from ReLER.model import ModelOptions, ReLER
+from ReLER.options import Options
+from ReLER.text import open_encoder
+from ReLER.weights import build_model, load_weights, read_checkpoint
+from utils.checkpoints import find_checkpoint, step_of
+from utils.distributed import Processes, start_processes
+from utils.predictions import suppress, write_predictions
+from utils.scoring import ground_truth, report, score
+from utils.spans import window_seconds
+
+PREDICTIONS = 5
+CANDIDATES = 20  # spans each scale offers to temporal NMS
+
+
+def predict(model: ReLER, data: ClipData, options: Options, processes: Processes) -> np.ndarray:
+    """The five best windows of every query, (R, 5, 2) seconds, on every process."""
+    rows, windows = _predict_share(model, data, options, processes)
+    parts = processes.gather((rows, windows))
+    rows, windows = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return windows[np.argsort(rows)]
+
+
+@torch.inference_mode()
+def _predict_share(
+    model: ReLER, data: ClipData, options: Options, processes: Processes
+) -> tuple[np.ndarray, np.ndarray]:
+    device, records = processes.device, data.records
+    dtype = torch.float16 if options.amp == "fp16" else torch.bfloat16
+    count = PREDICTIONS if options.nms_threshold is None else CANDIDATES
+    mine = np.arange(len(records))[processes.rank :: processes.size]
+    model.eval()
+    found = np.empty((len(mine), PREDICTIONS, 2))
+    bar = tqdm(total=len(mine), desc="predicting", unit="query", leave=False,
+               disable=not processes.main)  # fmt: skip
+    with bar, torch.autocast(device.type, dtype, enabled=options.amp != "off"):
+        for at in range(0, len(mine), options.eval_bsz):
+            place = slice(at, at + options.eval_bsz)
+            rows = mine[place]
+            batch = data.batch(rows)
+            spans, scores = model.predict_scales(
+                batch.video.to(device),
+                batch.video_mask.to(device),
+                batch.text.to(device),
+                batch.text_mask.to(device),
+                top=count,
+            )
+            units = batch.video_mask.sum(1).numpy()[:, None]
+            windows = window_seconds(spans.cpu().numpy(), records.duration[rows, None], units)
+            if options.nms_threshold is not None:
+                windows, _ = suppress(
+                    windows, scores.cpu().numpy(), options.nms_threshold, PREDICTIONS
+                )
+            found[place] = windows
+            bar.update(len(rows))
+    return mine, found
+
+
+def adopt_architecture(options: Options, opt: dict) -> Options:
+    """The options with the model's shape and inputs as the checkpoint says it was trained."""
+    names = {field.name for field in dataclasses.fields(ModelOptions)}
+    names |= {"ctx_mode", "no_norm_vfeat", "max_q_l"}
+    names &= {field.name for field in dataclasses.fields(Options)}
+    return dataclasses.replace(options, **{k: v for k, v in opt.items() if k in names})
+
+
+def infer(options: Options) -> None:
+    """Predict a split with a checkpoint: challenge file, and scores if they can be known."""
+    processes = start_processes()
+    file = find_checkpoint(options.resume or options.run_folder)
+    content = read_checkpoint(file)
+    options = adopt_architecture(options, content["opt"])
+    encoder = open_encoder(options, file.parent)
+    data, listed = open_split(
+        options, options.mode, encoder, processes.device, options.allow_missing
+    )
+    model = build_model(options, data.width, encoder.width)
+    load_weights(model, content, file)
+    model.to(processes.device)
+    windows = predict(model, data, options, processes)
+    if processes.main:
+        result = file.parent / "preds" / f"{step_of(file)}_{options.mode}_preds.json"
+        write_predictions(result, data.records, windows)
+        truth = ground_truth(data.records, listed, options.eval_gt_json)
+        if truth is None:
+            source = options.eval_gt_json or f"the {options.mode} split"
+            print(f"{source} holds no times: predictions only, nothing to score")
+        else:
+            print(report(score(truth, windows), Path(file).stem))
+        print(f"{len(windows)} of {listed} queries predicted, written to {result}")
+    processes.close()

@@ -1,0 +1,29 @@
+"""ReLER: train it, or predict a split with a trained run (`--mode val` or `test`)."""
+
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a file: make the checkout importable wherever it lies
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from ReLER.options import Options
+from utils.errors import quiet_libraries, run_program
+from utils.options import parse_options
+
+
+def main() -> None:
+    """Parse the options and hand over."""
+    options = parse_options(Options, __doc__)
+    quiet_libraries()
+    if options.mode == "train":
+        from ReLER.train import train
+
+        train(options)
+    else:
+        from ReLER.infer import infer
+
+        infer(options)
+
+
+if __name__ == "__main__":
+    run_program(main)

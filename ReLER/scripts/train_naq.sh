@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Stage 1: ReLER on NLQ and NaQ together (narrations turned into queries).
+# TASK is nlq, nlq_v2 or tacos; FEAT a folder under data/features (clip is always added);
+# runs go to EXPT_ROOT. NAR_EXP_FACTOR scales narration windows (2.5; 5.0 in the 2023 challenge).
+# Example: ReLER/scripts/train_naq.sh 0,1,2,3 nlq_v2 internvideo experiments/runs/reler 5.0
+
+source "$(dirname "${BASH_SOURCE[0]}")/../../utils/entry.sh"
+arguments DEVICES TASK FEAT EXPT_ROOT NAR_EXP_FACTOR -- "$@"
+describe_task "$TASK"
+
+launch ReLER/main.py --mode train \
+  --task "$NAQ_DATASET" --fv "$FEAT" \
+  --data_root "$DATA_ROOT" --eval_gt_json "$DATA_ROOT/$VAL_ANNOTATIONS" \
+  --epochs 200 --batch_size 768 --lr 0.00015 \
+  --nar_exp_factor "$NAR_EXP_FACTOR" --nar_translate \
+  --results_root "$EXPT_ROOT" --exp_id "${NAQ_DATASET}_${FEAT}"

@@ -1,0 +1,78 @@
+"""ReLER's checkpoints: model, optimizer, scheduler, epoch and options, in the published layout.
+
+The frozen text encoder is never among the weights.
+"""
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ReLER.model import ModelOptions, ReLER
+from ReLER.options import Options
+from utils.checkpoints import fit_state, load_safely
+from utils.errors import UserError
+
+SCHEDULER_GAMMA = 0.1
+
+
+def build_model(options: Options, video_dim: int, text_dim: int) -> ReLER:
+    """A freshly initialised model that fits the features and the text."""
+    torch.manual_seed(options.seed)
+    shape = dataclasses.asdict(options) | {"v_feat_dim": video_dim, "t_feat_dim": text_dim}
+    return ReLER(ModelOptions.of(shape))
+
+
+def read_checkpoint(file: Path) -> dict[str, Any]:
+    """A checkpoint with `opt` as a dictionary; nothing of it is executed.
+
+    Published files hold their options as a pickled `argparse.Namespace`: that class is accepted,
+    and no other.
+    """
+    content = load_safely(file, allow=(argparse.Namespace,))
+    if not isinstance(content, dict) or "model" not in content:
+        raise UserError(f"{file}: not a ReLER checkpoint, it has no 'model'")
+    opt = content.get("opt", {})
+    return {**content, "opt": vars(opt) if isinstance(opt, argparse.Namespace) else dict(opt)}
+
+
+def load_weights(model: ReLER, content: dict[str, Any], file: Path) -> None:
+    """Fill the model from a checkpoint's content."""
+    fit_state(model, content["model"], file)
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, content: dict[str, Any], file: Path) -> None:
+    """Take over the state of a checkpoint's optimizer."""
+    try:
+        optimizer.load_state_dict(content["optimizer"])
+    except (KeyError, ValueError) as error:
+        raise UserError(
+            f"{file}: its optimizer does not fit this model ({error}); resume the weights only"
+        ) from None
+
+
+def checkpoint_content(
+    model: ReLER, optimizer: torch.optim.Optimizer, options: Options, epoch: int
+) -> dict[str, Any]:
+    """What a checkpoint holds, key by key as published."""
+    scheduler = {
+        "step_size": options.lr_drop,
+        "gamma": SCHEDULER_GAMMA,
+        "base_lrs": [options.lr],
+        "last_epoch": epoch + 1,
+        "_step_count": epoch + 2,
+        "_last_lr": [group["lr"] for group in optimizer.param_groups],
+    }
+    opt = dataclasses.asdict(options) | {
+        "v_feat_dim": model.options.v_feat_dim,
+        "t_feat_dim": model.options.t_feat_dim,
+    }
+    return {
+        "model": dict(model.state_dict()),
+        "optimizer": optimizer.state_dict(),
+        "lr_scheduler": scheduler,
+        "epoch": epoch,
+        "opt": argparse.Namespace(**opt),
+    }
