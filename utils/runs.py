@@ -126,7 +126,7 @@ class Run:
                 file.write(table + "\n")
 
     def log(self, step: int, scalars: dict[str, float | torch.Tensor]) -> None:
-        """Scalars for TensorBoard and for the text log, where they were asked for (main process)."""
+        """Scalars for TensorBoard and the text log, where they were asked for (main process)."""
         if self._writer is not None:
             for name, value in scalars.items():
                 self._writer.add_scalar(name, value, step)
