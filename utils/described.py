@@ -22,7 +22,8 @@ _SILENT = """
     who with
 """
 SILENT = frozenset(_SILENT.split())
-ENDINGS = re.compile(r"(ing|ed|es|s)$")  # so that "cuts", "cutting" and "cut" are near enough
+ENDINGS = re.compile(r"(ing|ed|es|s|e)$")
+DOUBLED = re.compile(r"([a-z])\1$")  # with the endings: "cuts", "cutting" and "cut" are one
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ def read_described(paths: Sequence[str | Path]) -> Described:
 def content_words(sentence: str) -> list[str]:
     """`#C C cuts the onion` -> `cut`, `onion`."""
     found = re.findall(r"[a-z]+", sentence.lower())
-    return [ENDINGS.sub("", word) or word for word in found if word not in SILENT]
+    stems = (ENDINGS.sub("", word) or word for word in found if word not in SILENT)
+    return [DOUBLED.sub(r"\1", stem) for stem in stems]
 
 
 class DescribedScenery:
