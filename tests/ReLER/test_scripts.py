@@ -1,0 +1,164 @@
+"""ReLER's entry points run as a user runs them, on a small simulated data set."""
+
+import argparse
+import json
+import os
+import shutil
+
+import pytest
+import torch
+
+from tests.simulated import refuse, run, succeed
+
+TINY = (
+    "--text_encoder", "minilm", "--hidden_dim", "16", "--bi_num_attention_heads", "2",
+    "--v_intermediate_size", "32", "--intermediate_size", "32", "--max_v_l", "60",
+    "--conditioned_span_pred_num_heads", "2", "--epochs", "1", "--batch_size", "32",
+)  # fmt: skip
+SCRIPTS = "ReLER/scripts"
+
+
+def run_folder(folder, task="nlq_official_v1"):
+    return folder / f"video_tef-{task}_egovlp"
+
+
+@pytest.fixture(scope="module")
+def joint(simulated, tmp_path_factory):
+    """A stage-1 run."""
+    folder = tmp_path_factory.mktemp("joint")
+    said = succeed(
+        f"{SCRIPTS}/train_naq.sh", "cpu", "nlq", "egovlp", folder, "2.5",
+        "--data_root", simulated, *TINY,
+    )  # fmt: skip
+    return run_folder(folder, "nlq_aug_naq_official_v1"), said
+
+
+def checkpoint(folder):
+    return max(folder.glob("model_*.t7"))
+
+
+def load(file):
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        return torch.load(file, weights_only=True)
+
+
+def test_stage_1_leaves_the_published_files(joint):
+    folder, said = joint
+    names = {file.name for file in folder.iterdir()}
+    assert {"opt.json", "train.log.txt", "eval_results.txt", "tensorboard_log"} <= names
+    assert "0_preds.json" in names
+    assert "Rank@1" in said and "queries evaluated" in said
+    content = load(checkpoint(folder))
+    assert set(content) == {"model", "optimizer", "lr_scheduler", "epoch", "opt"}
+    assert content["epoch"] == 0
+    assert content["opt"].hidden_dim == 16 and content["opt"].v_feat_dim == 256 + 512 + 2
+    assert {"step_size", "gamma", "last_epoch", "base_lrs"} <= set(content["lr_scheduler"])
+    (group,) = content["optimizer"]["param_groups"]
+    assert group["weight_decay"] == 1e-4
+
+
+def test_finetune_then_infer_both_ways(joint, simulated, tmp_path):
+    succeed(
+        f"{SCRIPTS}/finetune.sh", "cpu", "nlq_v2", "egovlp", tmp_path, "0.0001", joint[0],
+        "--data_root", simulated, *TINY,
+    )  # fmt: skip
+    folder = run_folder(tmp_path, "nlq_official_v2")
+    said = succeed(
+        f"{SCRIPTS}/infer.sh", "cpu", "nlq_v2", "val", "egovlp", checkpoint(folder),
+        "--data_root", simulated,
+    )  # fmt: skip
+    assert "Rank@1" in said and "queries evaluated" in said
+    said = succeed(f"{SCRIPTS}/infer.sh", "cpu", "test", "egovlp", folder, "--data_root", simulated)
+    assert "no times" in said
+    step = checkpoint(folder).stem.removeprefix("model_")
+    content = json.loads((folder / "preds" / f"{step}_test_preds.json").read_text())
+    assert content["challenge"] == "ego4d_nlq_challenge"
+    assert all(len(result["predicted_times"]) == 5 for result in content["results"])
+
+
+def test_two_processes_lose_what_one_loses(simulated, tmp_path):
+    losses = []
+    for devices in ("cpu", "cpu,cpu"):
+        folder = tmp_path / str(len(devices))
+        # No dropout, so that the same batch gives the same loss however it is shared.
+        succeed(
+            f"{SCRIPTS}/train_scratch_nlq.sh", devices, "nlq", "egovlp", folder, "0.001",
+            "--data_root", simulated, *TINY, "--batch_size", "10", "--tb_log_freq", "1",
+            "--input_dropout", "0", "--conditioned_span_pred_drop_rate", "0",
+            "--cross_input_dropout", "0", "--hidden_dropout_prob", "0",
+            "--v_hidden_dropout_prob", "0", "--attention_probs_dropout_prob", "0",
+            "--v_attention_probs_dropout_prob", "0",
+        )  # fmt: skip
+        words = (run_folder(folder) / "train.log.txt").read_text().split()
+        places = [place for place, word in enumerate(words) if word == "train/norm"]
+        losses.append([float(words[place + 1]) for place in places])
+    # The gradient's norm is that of the whole batch, in every process.
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+def test_resume_everything(joint, simulated, tmp_path):
+    command = (
+        f"{SCRIPTS}/train_naq.sh", "cpu", "nlq", "egovlp", tmp_path, "2.5",
+        "--data_root", simulated, *TINY, "--resume", joint[0], "--resume_all",
+    )  # fmt: skip
+    assert "leaves nothing to do" in refuse(*command)
+    succeed(*command, "--epochs", "2")
+    content = load(checkpoint(run_folder(tmp_path, "nlq_aug_naq_official_v1")))
+    assert content["epoch"] == 1
+
+
+def test_published_checkpoint_with_a_pickled_namespace_and_device(joint, simulated, tmp_path):
+    file = checkpoint(joint[0])
+    content = load(file)
+    content["opt"].device = torch.device("cuda:0")
+    shutil.copytree(joint[0], tmp_path / "run")
+    torch.save(content, tmp_path / "run" / file.name)
+    said = succeed(
+        f"{SCRIPTS}/infer.sh", "cpu", "nlq", "val", "egovlp", tmp_path / "run" / file.name,
+        "--data_root", simulated,
+    )  # fmt: skip
+    assert "queries evaluated" in said
+
+
+class Hostile:
+    def __init__(self, canary):
+        self.canary = canary
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.canary}",)
+
+
+def test_hostile_checkpoint_is_refused(joint, simulated, tmp_path):
+    content = load(checkpoint(joint[0]))
+    torch.save({**content, "opt": Hostile(tmp_path / "canary")}, tmp_path / "model_1.t7")
+    line = refuse(
+        f"{SCRIPTS}/infer.sh", "cpu", "nlq", "val", "egovlp", tmp_path / "model_1.t7",
+        "--data_root", simulated,
+    )  # fmt: skip
+    assert "posix.system" in line
+    assert not (tmp_path / "canary").exists()
+
+
+def test_wrong_use(joint, simulated, tmp_path):
+    scratch = (f"{SCRIPTS}/train_scratch_nlq.sh", "cpu", "nlq")
+    assert "name another feature" in refuse(*scratch, "clip", tmp_path, "0.1")
+    assert "--lr must be positive" in refuse(*scratch, "egovlp", tmp_path, "-1")
+    line = refuse(
+        f"{SCRIPTS}/finetune.sh", "cpu", "nlq", "egovlp", tmp_path, "0.1", joint[0],
+        "--data_root", simulated, *TINY, "--hidden_dim", "32",
+    )  # fmt: skip
+    assert "does not fit this model" in line
+    assert "need --resume" in refuse(*scratch, "egovlp", tmp_path, "0.1", "--resume_all")
+
+
+def test_clip_without_one_of_its_features(simulated, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(simulated, data, ignore=shutil.ignore_patterns("cache"))
+    gone = sorted(json.loads((data / "dataset/nlq_official_v1/train.json").read_text()))[0]
+    (data / "features/clip" / f"{gone}.pt").unlink()
+    done = run(
+        f"{SCRIPTS}/train_scratch_nlq.sh", "cpu", "nlq", "egovlp", tmp_path, "0.001",
+        "--data_root", data, *TINY,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f"{gone} (clip)" in done.stderr
