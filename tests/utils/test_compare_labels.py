@@ -6,7 +6,7 @@ from tests.simulated import refuse, succeed
 
 
 def test_sub_bin_windows_are_wrong_only_as_published(tmp_path):
-    windows = [[10.0, 12.0], [20.05, 20.2], [30.0, 30.4], [0.0, 5.0]]
+    windows = [[10.0, 12.0], [20.05, 20.2], [30.0, 30.3], [0.0, 5.0]]
     clip = {
         "fps": 1.875,
         "num_frames": 100,
