@@ -3,23 +3,26 @@
 #
 #   bash experiments/quickstart.sh              # one seed, a few minutes on two CPU cores
 #   bash experiments/quickstart.sh --seeds 3    # mean and spread over three seeds
+#   bash experiments/quickstart.sh --dry        # a tiny world and a few steps: does it all run?
 #
-# Everything is written under experiments/runs/quickstart (or --folder DIR); a run that was
+# Everything is written under experiments/runs (or --folder DIR); a run that was
 # interrupted is continued by the same command.
 source "$(dirname "${BASH_SOURCE[0]}")/../utils/environment.sh"
 
 SEEDS=1
-FOLDER="$CODE_ROOT/experiments/runs/quickstart"
+PRESET=small
+FOLDER=""
 while [ $# -gt 0 ]; do
   case "$1" in
     --seeds) SEEDS="${2:?--seeds needs a number}" && shift 2 ;;
+    --dry) PRESET=tiny && shift ;;
     --folder) FOLDER="${2:?--folder needs a folder}" && shift 2 ;;
     -h | --help) sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$0" && exit 0 ;;
     *) echo "error: unknown option '$1'; see $0 --help" >&2 && exit 2 ;;
   esac
 done
 [[ "$SEEDS" =~ ^[1-9][0-9]*$ ]] || { echo "error: --seeds is '$SEEDS', give a number" >&2; exit 2; }
-
+FOLDER="${FOLDER:-$CODE_ROOT/experiments/runs/quickstart-$PRESET}"
 export NAQ_ROOT="$FOLDER"
 DATA="$FOLDER/data"
 FEAT=egovlp
@@ -31,7 +34,7 @@ program() { "$PYTHON" "$CODE_ROOT/utils/$1.py" "${@:2}"; }
 
 step "1. A small simulated Ego4D"
 if [ ! -f "$DATA/simulation.json" ]; then
-  program simulate_dataset --data_root "$DATA" --preset small --features "$FEAT"
+  program simulate_dataset --data_root "$DATA" --preset "$PRESET" --features "$FEAT"
 fi
 
 step "2. Narrations become queries (NaQ)"

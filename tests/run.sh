@@ -2,8 +2,8 @@
 # Set up (once) and run the whole suite; further arguments go to pytest, for instance
 #   bash tests/run.sh -m "not slow"        # the quick part
 #   bash tests/run.sh tests/utils -x       # one room, stop at the first failure
-source "$(dirname "${BASH_SOURCE[0]}")/../utils/environment.sh" \
-  "$(dirname "${BASH_SOURCE[0]}")/requirements.txt"
+MORE_REQUIREMENTS=tests/requirements.txt
+source "$(dirname "${BASH_SOURCE[0]}")/../utils/environment.sh"
 cd "$CODE_ROOT"
 # One thread a process: two test processes share two cores better than they fight over them.
 export OMP_NUM_THREADS=1

@@ -1,10 +1,13 @@
 # Sourced: makes sure there is an environment with everything installed, and names its PYTHON.
 #
-# An active virtual (or conda) environment is used as it is; otherwise .venv is made in the checkout.
-# Extra arguments are further requirements files. Nothing is installed twice.
+# An active virtual (or conda) environment is installed into; otherwise .venv is made in the checkout.
+# MORE_REQUIREMENTS may name a further file, below the checkout. Nothing is installed twice, and
+# nothing at all into the environment of a PYTHON that is named.
 
 set -euo pipefail
 CODE_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+
+if [ -n "${PYTHON:-}" ]; then return; fi
 
 _find_python() {
   local candidate
@@ -29,7 +32,8 @@ else
   fi
 fi
 
-_files=("$CODE_ROOT/requirements.txt" "$@")
+_files=("$CODE_ROOT/requirements.txt")
+if [ -n "${MORE_REQUIREMENTS:-}" ]; then _files+=("$CODE_ROOT/$MORE_REQUIREMENTS"); fi
 _stamp="$("$PYTHON" - "$CODE_ROOT" "${_files[@]}" <<'END'
 import hashlib, pathlib, sys
 key = hashlib.sha256(sys.argv[1].encode())
