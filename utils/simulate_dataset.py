@@ -35,12 +35,12 @@ PRESETS = {
         clip_seconds=(50.0, 75.0), margin=12.0, narrations=9.0,
     ),
     "small": Sizes(
-        nlq_clips=(30, 50, 20), other_clips=120, bare_videos=10, queries=10.0,
+        nlq_clips=(40, 50, 20), other_clips=160, bare_videos=10, queries=10.0,
         clip_seconds=(120.0, 150.0), margin=20.0, narrations=11.0,
     ),
     "full": Sizes(
-        nlq_clips=(998, 328, 333), other_clips=702, bare_videos=6008, queries=11.6,
-        clip_seconds=(480.0, 480.0), margin=1200.0, narrations=20.0,
+        nlq_clips=(998, 328, 333), other_clips=702, bare_videos=6766, queries=11.6,
+        clip_seconds=(480.0, 480.0), margin=1260.0, narrations=20.0,
     ),
 }  # fmt: skip
 TEST_ANSWERS = "simulated_test_ground_truth"
