@@ -4,6 +4,7 @@
 #   bash experiments/quickstart.sh                  # VSLNet, a few minutes on two CPU cores
 #   bash experiments/quickstart.sh --seeds 3        # mean and spread over three seeds
 #   bash experiments/quickstart.sh --model reler    # the other model
+#   bash experiments/quickstart.sh --label_times published
 #   bash experiments/quickstart.sh --dry            # a tiny world, one epoch: does it all run?
 #
 # Everything is written under experiments/runs (or --folder DIR); the same command continues a run
@@ -12,16 +13,18 @@ source "$(dirname "${BASH_SOURCE[0]}")/../utils/environment.sh"
 
 SEEDS=1
 MODEL=vslnet
+LABEL_TIMES=exact
 PRESET=small
 FOLDER=""
 fail() { echo "error: $*" >&2 && exit 2; }
 while [ $# -gt 0 ]; do
   case "$1" in
-    --seeds | --model | --folder)
+    --seeds | --model | --label_times | --folder)
       [ $# -gt 1 ] || fail "$1 needs a value; see $0 --help"
       case "$1" in
         --seeds) SEEDS="$2" ;;
         --model) MODEL="$2" ;;
+        --label_times) LABEL_TIMES="$2" ;;
         --folder) FOLDER="$2" ;;
       esac
       shift 2
@@ -41,7 +44,7 @@ case "$MODEL" in
     STAGE_1=(--epochs 6 --batch_size 32 --init_lr 0.004 --warmup_proportion 0.1 --eval_period 100)
     NLQ_ONLY=(--epochs 30 --warmup_proportion 0.1 --eval_period 60)
     NLQ_ONLY_LR=0.004
-    TUNING=(--epochs 10 --eval_period 13)
+    TUNING=(--epochs 10 --warmup_proportion 0.1 --drop_rate 0.2 --eval_period 25)
     TUNING_LR=0.0002
     ;;
   reler)
@@ -54,7 +57,7 @@ case "$MODEL" in
     STAGE_1=(--epochs 6 --batch_size 32 --lr 0.001 --eval_period 150)
     NLQ_ONLY=(--epochs 30 --eval_period 60)
     NLQ_ONLY_LR=0.001
-    TUNING=(--epochs 10 --eval_period 13)
+    TUNING=(--epochs 10 --eval_period 25)
     TUNING_LR=0.0001
     ;;
   *) fail "--model is '$MODEL'; give vslnet or reler" ;;
@@ -66,6 +69,8 @@ fi
 FOLDER="${FOLDER:-$CODE_ROOT/experiments/runs/quickstart-$PRESET}"
 export NAQ_ROOT="$FOLDER"
 DATA="$FOLDER/data"
+RUNS="$FOLDER/$MODEL"
+if [ "$LABEL_TIMES" != exact ]; then RUNS+="-labels-$LABEL_TIMES"; fi
 SECONDS=0
 step() { printf '\n== %s  (%d:%02d)\n' "$1" $((SECONDS / 60)) $((SECONDS % 60)); }
 program() { "$PYTHON" "$CODE_ROOT/utils/$1.py" "${@:2}"; }
@@ -89,8 +94,8 @@ prepare nlq_aug_naq_train.json nlq_aug_naq_official_v1
 
 table=()
 for ((seed = 1; seed <= SEEDS; seed++)); do
-  runs="$FOLDER/$MODEL/seed$seed"
-  small=("${SMALL[@]}" --seed "$seed")
+  runs="$RUNS/seed$seed"
+  small=("${SMALL[@]}" --seed "$seed" --label_times "$LABEL_TIMES")
   step "NLQ only (seed $seed of $SEEDS)"
   script train_scratch_nlq egovlp "$runs/nlq_only" "$NLQ_ONLY_LR" "${small[@]}" "${NLQ_ONLY[@]}"
   step "NaQ stage 1, zero-shot: narrations alone (seed $seed of $SEEDS)"
@@ -107,7 +112,7 @@ for ((seed = 1; seed <= SEEDS; seed++)); do
 done
 
 step "Challenge file for the test split"
-script infer test egovlp "$FOLDER/$MODEL/seed1/tuned" "${SMALL[@]}"
+script infer test egovlp "$RUNS/seed1/tuned" "${SMALL[@]}"
 
 step "Result on the validation split of the simulated world, in per cent"
 program compare_runs "${table[@]}"
