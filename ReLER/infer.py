@@ -1,7 +1,6 @@
 """ReLER's predictions: five windows of every query from all scales; processes share the queries."""
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,8 +13,8 @@ from ReLER.text import open_encoder
 from ReLER.weights import build_model, load_weights, read_checkpoint
 from utils.checkpoints import find_checkpoint, step_of
 from utils.distributed import Processes, start_processes
-from utils.predictions import suppress, write_predictions
-from utils.scoring import ground_truth, report, score
+from utils.predictions import suppress
+from utils.scoring import publish
 from utils.spans import window_seconds
 
 PREDICTIONS = 5
@@ -24,10 +23,7 @@ CANDIDATES = 20  # spans each scale offers to temporal NMS
 
 def predict(model: ReLER, data: ClipData, options: Options, processes: Processes) -> np.ndarray:
     """The five best windows of every query, (R, 5, 2) seconds, on every process."""
-    rows, windows = _predict_share(model, data, options, processes)
-    parts = processes.gather((rows, windows))
-    rows, windows = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return windows[np.argsort(rows)]
+    return processes.gather_rows(*_predict_share(model, data, options, processes))
 
 
 @torch.inference_mode()
@@ -89,12 +85,5 @@ def infer(options: Options) -> None:
     windows = predict(model, data, options, processes)
     if processes.main:
         result = file.parent / "preds" / f"{step_of(file)}_{options.mode}_preds.json"
-        write_predictions(result, data.records, windows)
-        truth = ground_truth(data.records, listed, options.eval_gt_json)
-        if truth is None:
-            source = options.eval_gt_json or f"the {options.mode} split"
-            print(f"{source} holds no times: predictions only, nothing to score")
-        else:
-            print(report(score(truth, windows), Path(file).stem))
-        print(f"{len(windows)} of {listed} queries predicted, written to {result}")
+        publish(result, data.records, windows, listed, options.eval_gt_json)
     processes.close()

@@ -6,8 +6,8 @@ from tqdm import tqdm
 
 from utils.checkpoints import find_checkpoint
 from utils.distributed import Processes, start_processes
-from utils.predictions import best_spans, suppress, write_predictions
-from utils.scoring import ground_truth, report, score
+from utils.predictions import best_spans, suppress
+from utils.scoring import publish
 from utils.spans import window_seconds
 from VSLNet.data import Split, open_split
 from VSLNet.model import VSLNet
@@ -23,10 +23,7 @@ CANDIDATES = 50  # spans a query offers to temporal NMS
 
 def predict(model: VSLNet, split: Split, options: Options, processes: Processes) -> np.ndarray:
     """The five best windows of every query, (R, 5, 2) seconds, on every process."""
-    rows, windows = _predict_share(model, split, options, processes)
-    parts = processes.gather((rows, windows))
-    rows, windows = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return windows[np.argsort(rows)]
+    return processes.gather_rows(*_predict_share(model, split, options, processes))
 
 
 @torch.inference_mode()
@@ -84,12 +81,5 @@ def infer(options: Options) -> None:
     windows = predict(model, split, options, processes)
     if processes.main:
         result = checkpoint.with_name(f"{checkpoint.stem}_{options.mode}_result.json")
-        write_predictions(result, split.records, windows)
-        truth = ground_truth(split.records, split.listed, options.eval_gt_json)
-        if truth is None:
-            source = options.eval_gt_json or f"the {options.mode} split"
-            print(f"{source} holds no times: predictions only, nothing to score")
-        else:
-            print(report(score(truth, windows), checkpoint.stem))
-        print(f"{len(windows)} of {split.listed} queries predicted, written to {result}")
+        publish(result, split.records, windows, split.listed, options.eval_gt_json)
     processes.close()

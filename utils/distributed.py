@@ -39,6 +39,13 @@ class Processes:
         dist.all_gather_object(values, value)
         return values
 
+    def gather_rows(self, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """All processes' values in the order of their row numbers, on each of them."""
+        rows, values = (
+            np.concatenate(column) for column in zip(*self.gather((rows, values)), strict=True)
+        )
+        return values[np.argsort(rows)]
+
     def barrier(self) -> None:
         """Wait until every process is here."""
         if self.size > 1:

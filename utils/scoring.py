@@ -7,6 +7,7 @@ import numpy as np
 
 from utils.annotations import iter_queries, read_annotations
 from utils.metrics import Scores, evaluate, score_table
+from utils.predictions import write_predictions
 from utils.records import Records
 
 
@@ -55,3 +56,20 @@ def score(truth: GroundTruth, windows: np.ndarray) -> Scores:
 def report(scores: Scores, title: str) -> str:
     """The published table, and how many queries it is of."""
     return f"{score_table(scores, title)}\n{scores.summary()}"
+
+
+def publish(
+    file: Path,
+    records: Records,
+    windows: np.ndarray,
+    listed: int,
+    annotations: str | None,
+) -> None:
+    """Write the challenge file of a split, and print its scores where they can be known."""
+    write_predictions(file, records, windows)
+    truth = ground_truth(records, listed, annotations)
+    if truth is None:
+        print(f"{annotations or 'the split'} holds no times: predictions only, nothing to score")
+    else:
+        print(report(score(truth, windows), file.stem))
+    print(f"{len(windows)} of {listed} queries predicted, written to {file}")
