@@ -9,7 +9,7 @@ import argparse
 import dataclasses
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 if not __package__:  # run as a file: make the checkout importable wherever it lies
@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from utils.described import DescribedScenery, read_described
 from utils.errors import UserError, run_program
-from utils.files import atomic_write, write_json
+from utils.files import atomic_write, read_json, write_json
 from utils.options import ArgumentParser
 from utils.scenery import Scenery, row_count
 from utils.simulated_files import clip_file, nlq_file, write_narrations
@@ -44,6 +44,7 @@ PRESETS = {
     ),
 }  # fmt: skip
 TEST_ANSWERS = "simulated_test_ground_truth"
+MODEL = "simulated"  # in feature cards
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -95,6 +96,7 @@ def invent(options: argparse.Namespace, root: Path) -> dict[str, float]:
             f"{real} exists and is not simulated: give another --data_root, or --overwrite"
         )
     widths = feature_widths(options.features)
+    spare_real_features(options, root, widths)
     sizes = chosen_sizes(options)
     made_by = {"preset": options.preset, "seed": options.seed, **dataclasses.asdict(sizes)}
     # Written first: from now on the folder may be overwritten by another simulation.
@@ -137,6 +139,7 @@ def describe(options: argparse.Namespace, root: Path) -> dict[str, float]:
     """Write features for annotation files; returns what they hold."""
     described = read_described(options.annotations)
     widths = feature_widths(options.features)
+    spare_real_features(options, root, widths)
     for name, width in widths.items():
         scenery = DescribedScenery(described, name, width, options.seed)
         write_features(root, name, width, described.rows, scenery.rows)
@@ -154,6 +157,19 @@ def feature_widths(names: list[str]) -> dict[str, int]:
     if unknown := [name for name in names if name not in FEATURES]:
         raise UserError(f"--features {unknown[0]}: must be of {', '.join(FEATURES)}, or none")
     return {name: FEATURES[name] for name in names}
+
+
+def spare_real_features(options: argparse.Namespace, root: Path, names: Iterable[str]) -> None:
+    """Refuse to write into a folder of features that weren't simulated: they took days to fetch."""
+    for name in names:
+        folder = root / "features" / name
+        card = folder / "feature_card.json"
+        simulated = card.exists() and read_json(card).get("model") == MODEL
+        if any(folder.glob("*")) and not simulated and not options.overwrite:
+            raise UserError(
+                f"{folder} holds features that are not simulated: give another --data_root, "
+                "or --overwrite"
+            )
 
 
 def chosen_sizes(options: argparse.Namespace) -> Sizes:
@@ -177,20 +193,21 @@ def write_features(
 ) -> None:
     """Write `<clip_uid>.pt` of each clip, in the order of `rows`, and what goes with them."""
     folder = root / "features" / name
-    for number, uid in enumerate(tqdm(rows, desc=f"simulating {name} features", unit="clip")):
-        with atomic_write(folder / f"{uid}.pt") as file:
-            torch.save(torch.from_numpy(make(number)), file)
-    write_json(folder / "feature_shapes.json", rows)
     card = {
         "frame_rate": FRAME_RATE,
         "stride": STRIDE,
         "window": STRIDE,
         "width": width,
-        "model": "simulated",
+        "model": MODEL,
         "normalisation": "none",
         "source": "utils/simulate_dataset.py",
     }
+    # Written first: an interrupted simulation is known as one, and can be started again.
     write_json(folder / "feature_card.json", card, indent=True)
+    for number, uid in enumerate(tqdm(rows, desc=f"simulating {name} features", unit="clip")):
+        with atomic_write(folder / f"{uid}.pt") as file:
+            torch.save(torch.from_numpy(make(number)), file)
+    write_json(folder / "feature_shapes.json", rows)
 
 
 if __name__ == "__main__":

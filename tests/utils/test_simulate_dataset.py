@@ -185,6 +185,18 @@ def test_real_data_is_not_overwritten(tmp_path):
     simulate(tmp_path, "--features", "none")  # what is simulated may be simulated anew
 
 
+def test_real_features_are_not_overwritten(tmp_path):
+    real = tmp_path / "features" / "egovlp" / "clip.pt"
+    real.parent.mkdir(parents=True)
+    real.touch()
+    with pytest.raises(UserError, match="not simulated"):
+        simulate(tmp_path, "--features", "egovlp")
+    assert not (tmp_path / "nlq_train.json").exists()
+    simulate(tmp_path, "--features", "clip")
+    simulate(tmp_path, "--features", "egovlp", "--overwrite")
+    simulate(tmp_path, "--features", "egovlp", "clip")
+
+
 @pytest.mark.parametrize(
     ("options", "fault"),
     [
