@@ -2,10 +2,12 @@
 
 A store is a folder `<cache>/<role>-<key>`; the key is a fingerprint of everything it was made from,
 so a store made from other inputs is simply another folder and can't be used by mistake. Folders are
-published whole: an unfinished one never has its final name. A store whose files do not have the
-sizes its card says (a torn copy, say) is built again.
+published whole: an unfinished one never has its final name. A store that is not what its card says
+(a torn copy, or one moved here from elsewhere) is built again.
 """
 
+import errno
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -18,16 +20,17 @@ from utils.errors import UserError
 from utils.files import read_json, write_json
 
 CARD = "card.json"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def open_store(cache: Path, role: str, key: str, build: Callable[[Path], dict]) -> Path:
     """The folder of a store, built by `build(folder)` if it is not there yet.
 
     `build` fills an empty folder and returns what the card is to say of it. Processes that want the
-    same store wait for the one that builds it.
+    same store wait for the one that builds it. Raises `UserError` if stores can't be made there.
     """
     folder = cache / f"{role}-{key}"
-    if _complete(folder):
+    if _complete(folder, key):
         return folder
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -35,15 +38,23 @@ def open_store(cache: Path, role: str, key: str, build: Callable[[Path], dict]) 
         raise UserError(
             f"{cache}: can't make stores here ({error.strerror}); name a folder with --cache_dir"
         ) from None
+    unfinished = f".{role}-{key}."
     with FileLock(cache / f"{role}-{key}.lock"):
-        if _complete(folder):
+        if _complete(folder, key):
             return folder
-        building = Path(tempfile.mkdtemp(dir=cache, prefix=f".{role}-{key}."))
+        for left in cache.iterdir():
+            if left.name.startswith(unfinished):  # by a process that was killed
+                shutil.rmtree(left, ignore_errors=True)
+        building = Path(tempfile.mkdtemp(dir=cache, prefix=unfinished))
         try:
             card = build(building)
-            sizes = {file.name: file.stat().st_size for file in sorted(building.iterdir())}
-            write_json(building / CARD, {**card, "files": sizes}, indent=True)
-            shutil.rmtree(folder, ignore_errors=True)
+            files = sorted(building.iterdir())
+            for file in files:
+                _to_disk(file)
+            sizes = {file.name: file.stat().st_size for file in files}
+            write_json(building / CARD, {**card, "key": key, "files": sizes}, indent=True)
+            if folder.exists():
+                shutil.rmtree(folder)
             building.chmod(0o755)
             building.rename(folder)
         finally:
@@ -51,19 +62,43 @@ def open_store(cache: Path, role: str, key: str, build: Callable[[Path], dict]) 
     return folder
 
 
-def _complete(folder: Path) -> bool:
+def read_card(folder: Path) -> dict:
+    """What a store says of itself."""
+    return read_json(folder / CARD)
+
+
+def _complete(folder: Path, key: str) -> bool:
     if not (folder / CARD).is_file():
         return False
     try:
-        sizes = read_json(folder / CARD)["files"]
-        return all((folder / name).stat().st_size == size for name, size in sizes.items())
+        card = read_card(folder)
+        sizes = card["files"].items()
+        return card["key"] == key and all((folder / f).stat().st_size == n for f, n in sizes)
     except (UserError, OSError, KeyError, TypeError, AttributeError):
         return False
 
 
+def _to_disk(file: Path) -> None:
+    """Only what is on the disk may be published: a power cut must not leave holes behind a card."""
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
 def create_array(file: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
-    """A new array on disk, to be filled piece by piece."""
-    return np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=tuple(map(int, shape)))
+    """A new array on disk, to be filled piece by piece; `OSError` if the disk has no room for it.
+
+    The room is taken at once: writing to a mapped file on a full disk would kill the process.
+    """
+    array = np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=tuple(map(int, shape)))
+    if not hasattr(os, "posix_fallocate"):  # macOS
+        return array
+    with file.open("r+b") as stream:
+        try:
+            os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
+        except OSError as error:
+            if error.errno in FULL:  # other file systems may not know the call
+                raise OSError(error.errno, error.strerror, str(file)) from None
+    return array
 
 
 def map_array(file: Path) -> np.ndarray:
