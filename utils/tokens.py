@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from utils.errors import UserError
 from utils.files import fingerprint
 from utils.stores import create_array, map_array, open_store
-from utils.text import TextEncoder, pad_tokens
+from utils.text import TextEncoder
 
-FORMAT = 1  # raise when what is stored changes
-SENTENCES_AT_ONCE = 128
+FORMAT = 2  # raise when what is stored changes
+TOKENS_AT_ONCE = 4096  # to the encoder
 
 
 def ragged_places(offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -68,28 +69,33 @@ def encode_sentences(
     cache: Path,
     device: torch.device | str = "cpu",
 ) -> TokenStore:
-    """Encode each sentence once; the store is kept under the encoder's and the sentences' hash."""
+    """Encode each sentence once; the store is kept under the encoder's and the sentences' hash.
+
+    Raises `UserError` if the encoder can't be loaded, or its features do not fit half precision.
+    """
 
     def build(folder: Path) -> dict:
-        tokens = encoder.tokenize(sentences)
-        lengths = np.array([encoder.useful(sentence) for sentence in tokens], np.int64)
-        offsets = np.concatenate(([0], np.cumsum(lengths)))
-        shape = (offsets[-1], encoder.width)
-        stored = create_array(folder / "tokens.npy", shape, np.float16)
-        by_length = np.argsort(lengths, kind="stable")  # little padding within a batch
+        tokens = RaggedTokens.of(encoder, sentences)
+        offsets = np.concatenate(([0], np.cumsum(tokens.useful)))
+        stored = create_array(folder / "tokens.npy", (offsets[-1], encoder.width), np.float16)
+        # Sentences of like length together: little padding; the longest first: if the memory is
+        # short, it is known at once.
+        waiting = np.argsort(-tokens.useful, kind="stable")
         with tqdm(total=len(sentences), desc="encoding text", unit="sentence", leave=False) as bar:
-            for at in range(0, len(sentences), SENTENCES_AT_ONCE):
-                rows = by_length[at : at + SENTENCES_AT_ONCE]
-                numbers, mask = pad_tokens([tokens[row] for row in rows])
-                with torch.inference_mode():
-                    features = encoder.encode(
-                        torch.from_numpy(numbers).to(device),
-                        torch.from_numpy(mask).to(device, torch.int64),
+            while len(waiting):
+                count = max(1, TOKENS_AT_ONCE // tokens.useful[waiting[0]])
+                rows, waiting = waiting[:count], waiting[count:]
+                places, there = ragged_places(offsets, rows)
+                features, _ = tokens.encode(rows, device)
+                half = features.half().cpu().numpy()[there]
+                if not np.isfinite(half).all():
+                    raise UserError(
+                        f"text encoder {encoder.name}: features are NaN or too large to be stored "
+                        "in half precision; encode them in the loop with --text_features live"
                     )
-                wanted = np.arange(mask.shape[1]) < lengths[rows, None]
-                places, _ = ragged_places(offsets, rows)
-                stored[places[wanted[:, : places.shape[1]]]] = features.cpu().numpy()[wanted]
+                stored[places[there]] = half
                 bar.update(len(rows))
+        encoder.release()
         stored.flush()
         np.save(folder / "offsets.npy", offsets)
         return {"encoder": encoder.name, "sentences": len(sentences), "width": encoder.width}
@@ -99,6 +105,34 @@ def encode_sentences(
     return TokenStore(map_array(folder / "tokens.npy"), np.load(folder / "offsets.npy"))
 
 
+@dataclass(frozen=True)
+class RaggedTokens:
+    """Token numbers of S sentences, joined, and the encoder that reads them."""
+
+    encoder: TextEncoder
+    numbers: np.ndarray  # (T,)
+    offsets: np.ndarray  # (S + 1,)
+    useful: np.ndarray  # (S,) tokens with features worth keeping, from the first
+
+    @classmethod
+    def of(cls, encoder: TextEncoder, sentences: list[str]) -> "RaggedTokens":
+        """The sentences cut into tokens."""
+        numbers, offsets = encoder.tokenize(sentences)
+        return cls(encoder, numbers, offsets, encoder.useful(np.diff(offsets)))
+
+    def encode(
+        self, sentences: np.ndarray, device: torch.device | str
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features (B, Q, width) float32 of the sentences, zero at padding, and mask (B, Q)."""
+        places, mask = ragged_places(self.offsets, sentences)
+        numbers = torch.from_numpy(np.where(mask, self.numbers[places], 0)).to(device)
+        with torch.no_grad():
+            features = self.encoder.encode_batch(numbers, torch.from_numpy(mask).to(device))
+        useful = self.useful[sentences]
+        there = torch.from_numpy(np.arange(useful.max()) < useful[:, None]).to(device).float()
+        return features[:, : there.shape[1]].float() * there[..., None], there
+
+
 class LiveTokens:
     """The same interface, encoding in the loop.
 
@@ -106,24 +140,16 @@ class LiveTokens:
     """
 
     def __init__(self, encoder: TextEncoder, sentences: list[str], train: bool):
-        tokens = encoder.tokenize(sentences)
         self.encoder = encoder
         self.train = train and not encoder.is_clip
-        self.offsets = np.concatenate(([0], np.cumsum([len(sentence) for sentence in tokens])))
-        self.numbers = np.concatenate(tokens).astype(np.int64)
-        self.lengths = np.array([encoder.useful(sentence) for sentence in tokens])
+        self.tokens = RaggedTokens.of(encoder, sentences)
 
     def gather(
         self, sentences: np.ndarray, device: torch.device | str = "cpu"
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Features (B, Q, width) float32 of the sentences, zero at padding, and mask (B, Q)."""
-        places, mask = ragged_places(self.offsets, sentences)
-        numbers = torch.from_numpy(np.where(mask, self.numbers[places], 0)).to(device)
         self.encoder.model.train(self.train)
-        with torch.no_grad():
-            features = self.encoder.encode(numbers, torch.from_numpy(mask).to(device).long())
-        self.encoder.model.eval()
-        useful = np.arange(mask.shape[1]) < self.lengths[sentences, None]
-        useful = useful[:, : self.lengths[sentences].max()]
-        there = torch.from_numpy(useful).to(device).float()
-        return features[:, : there.shape[1]].float() * there[..., None], there
+        try:
+            return self.tokens.encode(sentences, device)
+        finally:
+            self.encoder.model.eval()
