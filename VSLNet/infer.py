@@ -1,5 +1,7 @@
 """VSLNet's predictions: a clip is encoded once for all its queries; processes share the clips."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -12,7 +14,7 @@ from utils.spans import window_seconds
 from VSLNet.data import Split, open_split
 from VSLNet.model import VSLNet
 from VSLNet.options import Options, adopt_architecture
-from VSLNet.text import open_text
+from VSLNet.text import Text, open_text
 from VSLNet.weights import build_model, load_weights
 
 CLIPS_AT_ONCE = 16
@@ -34,24 +36,22 @@ def _predict_share(
     dtype = torch.float16 if options.amp == "fp16" else torch.bfloat16
     count = PREDICTIONS if options.nms_threshold is None else CANDIDATES
     clips = np.unique(records.clip)[processes.rank :: processes.size]
-    mine = np.flatnonzero(np.isin(records.clip, clips))
-    mine = mine[np.argsort(records.clip[mine], kind="stable")]
     model.eval()
-    found = np.empty((len(mine), PREDICTIONS, 2))
-    bar = tqdm(total=len(mine), desc=f"predicting {split.name}", unit="query", leave=False,
-               disable=not processes.main)  # fmt: skip
+    taken, found = [np.empty(0, np.int64)], [np.empty((0, PREDICTIONS, 2))]
+    bar = tqdm(total=int(np.isin(records.clip, clips).sum()), desc=f"predicting {split.name}",
+               unit="query", leave=False, disable=not processes.main)  # fmt: skip
     with bar, torch.autocast(device.type, dtype, enabled=options.amp != "off"):
-        for at in range(0, len(clips), CLIPS_AT_ONCE):
-            some = clips[at : at + CLIPS_AT_ONCE]
+        for some in _chunks(clips, split.features.lengths):
             features, mask = split.features.gather(some, device)
             video = model.encode_video(features, mask)
-            first, last = np.searchsorted(records.clip[mine], (some[0], some[-1] + 1))
-            for begin in range(first, last, QUERIES_AT_ONCE):
-                place = slice(begin, min(begin + QUERIES_AT_ONCE, last))
-                rows = mine[place]
-                clip = torch.from_numpy(np.searchsorted(some, records.clip[rows])).to(device)
+            asked = np.flatnonzero(np.isin(records.clip, some))
+            for at in range(0, len(asked), QUERIES_AT_ONCE):
+                rows = asked[at : at + QUERIES_AT_ONCE]
+                clip = torch.from_numpy(np.argmax(records.clip[rows, None] == some, axis=1)).to(
+                    device
+                )
                 text = split.text(records.sentence[rows], device)
-                query = model.encode_query(text.tokens, text.mask, text.characters)
+                query = _encode_queries(model, text)
                 out = model.fuse(video[clip], mask[clip], query, text.mask)
                 spans, scores = best_spans(out.start_logits, out.end_logits, count)
                 windows = window_seconds(
@@ -63,9 +63,36 @@ def _predict_share(
                     windows, _ = suppress(
                         windows, scores.cpu().numpy(), options.nms_threshold, PREDICTIONS
                     )
-                found[place] = windows
+                taken.append(rows)
+                found.append(windows)
                 bar.update(len(rows))
-    return mine, found
+    return np.concatenate(taken), np.concatenate(found)
+
+
+# Convolutions reach into padding, as published: what is padded together would change predictions.
+# Nothing is padded here, so they depend on the clip and the query alone.
+
+
+def _chunks(clips: np.ndarray, lengths: np.ndarray) -> Iterator[np.ndarray]:
+    """Clips of the same number of units, a few at a time."""
+    clips = clips[np.argsort(lengths[clips], kind="stable")]
+    for same in np.split(clips, np.flatnonzero(np.diff(lengths[clips])) + 1):
+        for at in range(0, len(same), CLIPS_AT_ONCE):
+            yield same[at : at + CLIPS_AT_ONCE]
+
+
+def _encode_queries(model: VSLNet, text: Text) -> torch.Tensor:
+    """(B, Q, D) encoded queries, those of the same length together."""
+    lengths = text.mask.sum(1).long()
+    encoded = None
+    for length in lengths.unique().tolist():
+        rows = lengths == length
+        letters = None if text.characters is None else text.characters[rows, :length]
+        some = model.encode_query(text.tokens[rows, :length], text.mask[rows, :length], letters)
+        if encoded is None:
+            encoded = some.new_zeros(*text.mask.shape, some.shape[-1])
+        encoded[rows, :length] = some
+    return encoded
 
 
 def infer(options: Options) -> None:
