@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from ReLER.augment import draw_parts
 from ReLER.data import Key, open_split
 from ReLER.infer import predict
 from ReLER.losses import LossOptions, losses
-from ReLER.model import SCALES, ReLER
+from ReLER.model import ReLER
 from ReLER.options import FREE_OPTIONS, OPTIONS_FILE, Options
 from ReLER.text import TEXT_FILE, open_encoder
 from ReLER.weights import (
@@ -85,7 +86,7 @@ class Recipe:
         self, network: nn.Module, rows: np.ndarray, plan: EpochPlan, step: int
     ) -> dict[str, torch.Tensor]:
         """All losses of this process's share of the rows, cut into a number of parts drawn anew."""
-        parts = int(np.random.default_rng((self.options.seed, step)).choice(SCALES))
+        parts = draw_parts(self.options.seed, step)
         key = Key(self.options.seed, plan.epoch)
         batch = self.train.batch(rows, parts, key, self.processes)
         outputs = network(batch.video, batch.video_mask, batch.text, batch.text_mask, parts)
