@@ -25,6 +25,10 @@ class Text(NamedTuple):
     mask: torch.Tensor  # (B, Q)
     characters: torch.Tensor | None  # (B, Q, C) character numbers
 
+    def cut(self, limit: int) -> "Text":
+        """The first `limit` tokens of each query: there are no more positions than that."""
+        return Text(*(part if part is None else part[:, :limit] for part in self))
+
 
 Gather = Callable[[np.ndarray, torch.device], Text]
 
@@ -40,6 +44,7 @@ class EncoderText:
         self.width = encoder.width
         self._live = options.text_features == "live"
         self._cache = options.cache
+        self._limit = options.max_pos_len
 
     def describe(self) -> dict:
         """The encoder that checkpoints leave out: name, width and hash."""
@@ -51,7 +56,7 @@ class EncoderText:
 
         def gather(rows: np.ndarray, device: torch.device) -> Text:
             features, mask = tokens.gather(rows, device)
-            return Text(features, mask, None)
+            return Text(features, mask, None).cut(self._limit)
 
         return gather
 
@@ -61,8 +66,9 @@ class WordText:
 
     width = None
 
-    def __init__(self, vocabulary: Vocabulary, vectors: np.ndarray):
+    def __init__(self, options: Options, vocabulary: Vocabulary, vectors: np.ndarray):
         self.vocabulary = vocabulary
+        self._limit = options.max_pos_len
         self.characters = vocabulary.character_count
         self.vectors = torch.from_numpy(vectors)
 
@@ -76,7 +82,7 @@ class WordText:
 
         def gather(rows: np.ndarray, device: torch.device) -> Text:
             words, characters, mask = encoded.batch(rows, device)
-            return Text(words, mask, characters)
+            return Text(words, mask, characters).cut(self._limit)
 
         return gather
 
@@ -90,8 +96,9 @@ def open_text(options: Options) -> EncoderText | WordText:
             # The vectors themselves come with the checkpoint.
             described = read_json(file)
             vocabulary = Vocabulary(described["words"], described["characters"])
-            return WordText(vocabulary, np.zeros((len(vocabulary.words), options.word_dim), "f4"))
-        return WordText(*_vocabulary_of_splits(options))
+            vectors = np.zeros((len(vocabulary.words), options.word_dim), "f4")
+            return WordText(options, vocabulary, vectors)
+        return WordText(options, *_vocabulary_of_splits(options))
     name, random = options.text_encoder, options.text_agnostic
     if trained:
         encoder = load_trained_encoder(file, name, DEFAULT_ENCODER, random, options.seed)

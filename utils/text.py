@@ -63,7 +63,8 @@ def load_trained_encoder(
     if described and described["hash"] != encoder.fingerprint:
         raise UserError(
             f"{file}: the run was trained with the text encoder {described['encoder']} "
-            f"(width {described['width']}), {encoder.name} is another (width {encoder.width}); "
+            f"(width {described['width']}), the weights or files of {encoder.name} (width "
+            f"{encoder.width}) are others; "
             "give the same with --text_encoder"
         )
     return encoder

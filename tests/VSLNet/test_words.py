@@ -8,6 +8,8 @@ import torch
 
 from tests.simulated import refuse, succeed
 from utils.errors import UserError
+from VSLNet.options import Options
+from VSLNet.text import Text, WordText
 from VSLNet.words import Vocabulary, build_vocabulary, read_glove, tokenize
 
 
@@ -42,6 +44,17 @@ def test_batches_are_padded_and_number_the_unknown(glove):
 def test_an_empty_sentence_has_one_unknown_word():
     words, _, mask = Vocabulary(["cup"], []).encode([""]).batch(np.array([0]))
     assert words.tolist() == [[1]] and mask.tolist() == [[1]]
+
+
+def test_long_queries_are_cut_to_the_positions_there_are():
+    words, mask = torch.ones(2, 9), torch.ones(2, 9)
+    assert Text(words, mask, torch.ones(2, 9, 4)).cut(5).characters.shape == (2, 5, 4)
+    text = Text(words, mask, None).cut(5)
+    assert text.tokens.shape == text.mask.shape == (2, 5)
+    options = Options(task="t", fv="f", max_pos_len=3)
+    side = WordText(options, Vocabulary(["cup"], []), np.zeros((1, 4), "f4"))
+    gather = side.open(["the cup is on the table", "cup"], torch.device("cpu"), False)
+    assert gather(np.array([0, 1]), torch.device("cpu")).mask.tolist() == [[1, 1, 1], [1, 0, 0]]
 
 
 @pytest.mark.parametrize(
