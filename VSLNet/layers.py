@@ -66,7 +66,11 @@ class ContextQueryConcat(nn.Module):
         self, video: torch.Tensor, query: torch.Tensor, query_mask: torch.Tensor
     ) -> torch.Tensor:
         pooled = self.weighted_pool(query, query_mask)
-        return self.conv1d(torch.cat((video, pooled[:, None].expand_as(video)), -1))
+        # A linear layer over both, the query's part of it once for all units.
+        of_video, of_query = self.conv1d.conv1d.weight.squeeze(-1).chunk(2, 1)
+        return (
+            F.linear(video, of_video) + F.linear(pooled, of_query, self.conv1d.conv1d.bias)[:, None]
+        )
 
 
 class HighlightLayer(nn.Module):
@@ -95,7 +99,10 @@ class WordEmbedding(nn.Module):
 
 
 class CharacterEmbedding(nn.Module):
-    """Convolutions over a word's characters, max-pooled: (B, Q, C) -> (B, Q, 100)."""
+    """Convolutions over a word's characters, max-pooled: (B, Q, C) -> (B, Q, 100).
+
+    C is at least the widest kernel; shorter words are padded.
+    """
 
     KERNELS, CHANNELS = (1, 2, 3, 4), (10, 20, 30, 40)
 
@@ -109,10 +116,6 @@ class CharacterEmbedding(nn.Module):
         self.dropout = Dropout(drop_rate)
 
     def forward(self, characters: torch.Tensor) -> torch.Tensor:
-        # A word shorter than the widest kernel is padded up to it.
-        short = max(self.KERNELS) - characters.shape[2]
-        if short > 0:
-            characters = F.pad(characters, (0, short))
         x = self.dropout(self.char_emb(characters)).permute(0, 3, 1, 2)  # (B, dim, Q, C)
         return torch.cat([conv(x).amax(3) for conv in self.char_convs], 1).transpose(1, 2)
 

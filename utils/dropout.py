@@ -1,15 +1,16 @@
-"""Dropout whose masks are cheap: one 64-bit draw serves four elements.
+"""Dropout whose masks are cheap: one 64-bit draw serves eight elements.
 
 On a CPU a good part of a training step goes into drawing one random number per element. Here each
-element gets 16 bits; the share of dropped elements is `p` to within 1/65536, and the scaling of the
-kept ones makes the expectation exact. On other devices, and compiled, PyTorch's own is used.
+element gets 8 bits: the share of dropped elements is `p` to within 1/512, and the scaling of the
+kept ones makes the expectation exact. On other devices, compiled, and for a `p` next to 0 or 1,
+PyTorch's own is used.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-LEVELS = 1 << 16
+LEVELS = 1 << 8
 
 
 class Dropout(nn.Module):
@@ -22,7 +23,7 @@ class Dropout(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training or self.p == 0:
             return x
-        if x.device.type != "cpu" or torch.compiler.is_compiling():
+        if not is_cheap(x, self.p):
             return F.dropout(x, self.p)
         return x * keep_mask(x.shape, self.p, x.dtype)
 
@@ -30,10 +31,27 @@ class Dropout(nn.Module):
         return f"p={self.p}"
 
 
+def is_cheap(x: torch.Tensor, p: float) -> bool:
+    """Whether the masks below serve to drop elements of `x` with probability `p`."""
+    levels = 0 < round(p * LEVELS) < LEVELS
+    return levels and x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 def keep_mask(shape: torch.Size, p: float, dtype: torch.dtype) -> torch.Tensor:
     """0 with probability `p`, else the factor that keeps the expectation at 1."""
+    return keep_bits(shape, p).to(dtype).mul_(keep_scale(p))
+
+
+def keep_bits(shape: torch.Size, p: float) -> torch.Tensor:
+    """0 with probability `p`, else 1, as int8."""
     count = shape.numel()
-    draws = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
-    dropped = round(p * LEVELS)
-    kept = draws.view(torch.int16)[:count].view(shape) >= dropped - LEVELS // 2
-    return kept.to(dtype).mul_(LEVELS / (LEVELS - dropped))
+    draws = torch.empty(-(-count // 8), dtype=torch.int64).random_(-(2**63), None)
+    highest_dropped = round(p * LEVELS) - LEVELS // 2 - 1
+    # Arithmetic in place on bytes is many times as fast as comparing them.
+    bits = draws.view(torch.int8).clamp_(highest_dropped, highest_dropped + 1)
+    return bits.sub_(highest_dropped)[:count].view(shape)
+
+
+def keep_scale(p: float) -> float:
+    """One over the share of elements that are kept."""
+    return LEVELS / (LEVELS - round(p * LEVELS))

@@ -1,0 +1,120 @@
+"""Multi-head attention, with cheap dropout of its weights when training on a CPU.
+
+There PyTorch's own draws one random number per weight and walks through memory many times. Here a
+few heads are done at a time, whose weights stay in the processor's cache, and the backward pass
+keeps the weights and one byte each. Everywhere else PyTorch's own is used.
+
+Shapes: B batch, L positions that attend, S positions attended to, D hidden, H heads, E = D / H.
+"""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+
+from utils.dropout import is_cheap, keep_bits, keep_scale
+
+WEIGHTS_AT_ONCE = 1 << 18  # 1 MB, half of a core's second-level cache
+
+Part = tuple[slice, slice]  # samples and heads done at once
+
+
+def attend(
+    query: torch.Tensor,  # (B, L, D)
+    key: torch.Tensor,  # (B, S, D)
+    value: torch.Tensor,  # (B, S, D)
+    bias: torch.Tensor,  # (B, S) added to the scores: very negative where not to attend
+    num_heads: int,
+    drop_rate: float,  # 0 outside training
+) -> torch.Tensor:
+    """What each position finds: (B, L, D)."""
+    query, key, value = (x.unflatten(-1, (num_heads, -1)) for x in (query, key, value))
+    if is_cheap(query, drop_rate):
+        with torch.autocast("cpu", enabled=False):
+            found = _CheapAttention.apply(
+                query.float(), key.float(), value.float(), bias.float(), drop_rate
+            )
+    else:
+        found = F.scaled_dot_product_attention(
+            *(x.transpose(1, 2) for x in (query, key, value)),
+            attn_mask=bias[:, None, None].to(query.dtype),
+            dropout_p=drop_rate,
+        ).transpose(1, 2)
+    return found.flatten(2)
+
+
+class _CheapAttention(torch.autograd.Function):
+    """softmax(query @ key / sqrt(E) + bias), dropped, @ value."""
+
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx,
+        query: torch.Tensor,  # (B, L, H, E)
+        key: torch.Tensor,  # (B, S, H, E)
+        value: torch.Tensor,  # (B, S, H, E)
+        bias: torch.Tensor,  # (B, S)
+        drop_rate: float,
+    ) -> torch.Tensor:
+        ctx.scale = keep_scale(drop_rate)
+        output = torch.empty_like(query, memory_format=torch.contiguous_format)
+        weights, kept = [], []
+        for part in _parts(query, key):
+            q = _take(query, part).mul_(query.shape[-1] ** -0.5)
+            scores = torch.bmm(q, _take(key, part).transpose(1, 2))
+            masking = bias[part[0], None, None]  # (samples, 1, 1, S)
+            scores.unflatten(0, (len(masking), -1)).add_(masking)
+            shares = scores.softmax(2)
+            bits = keep_bits(shares.shape, drop_rate)
+            dropped = bits.to(shares.dtype).mul_(shares)
+            _put(output, part, torch.bmm(dropped, _take(value, part)).mul_(ctx.scale))
+            weights.append(shares)
+            kept.append(bits)
+        ctx.save_for_backward(query, key, value, output, *weights, *kept)
+        return output
+
+    @staticmethod
+    def backward(
+        ctx: torch.autograd.function.FunctionCtx, gradient: torch.Tensor
+    ) -> tuple[torch.Tensor | None, ...]:
+        query, key, value, output, *saved = ctx.saved_tensors
+        for_query, for_key, for_value = (
+            torch.empty_like(x, memory_format=torch.contiguous_format) for x in (query, key, value)
+        )
+        parts = _parts(query, key)
+        weights, kept = saved[: len(saved) // 2], saved[len(saved) // 2 :]
+        for part, shares, bits in zip(parts, weights, kept, strict=True):
+            g = _take(gradient, part)
+            # A softmax's gradient subtracts each row's mean under the weights: gradient . output.
+            mean = (g * _take(output, part)).sum(2, keepdim=True)
+            g.mul_(ctx.scale)
+            mask = bits.to(shares.dtype)
+            scores = torch.bmm(g, _take(value, part).transpose(1, 2))
+            scores.mul_(mask).sub_(mean).mul_(shares)
+            dropped = mask.mul_(shares)
+            _put(for_value, part, torch.bmm(dropped.transpose(1, 2), g))
+            scale = query.shape[-1] ** -0.5
+            _put(for_query, part, torch.bmm(scores, _take(key, part)).mul_(scale))
+            _put(for_key, part, torch.bmm(scores.transpose(1, 2), _take(query, part)).mul_(scale))
+        return for_query, for_key, for_value, None, None
+
+
+def _parts(query: torch.Tensor, key: torch.Tensor) -> Iterator[Part]:
+    """All samples and heads: some samples with all heads, or one sample with some heads."""
+    batch, length, heads, _ = query.shape
+    some = max(1, WEIGHTS_AT_ONCE // (length * key.shape[1]))
+    samples = max(1, some // heads)
+    for sample in range(0, batch, samples):
+        for head in range(0, heads, some):
+            yield slice(sample, sample + samples), slice(head, head + some)
+
+
+def _take(x: torch.Tensor, part: Part) -> torch.Tensor:
+    """A copy of a part: (B, L, H, E) -> (samples * heads, L, E)."""
+    taken = x[part[0], :, part[1]].transpose(1, 2)
+    return taken.clone(memory_format=torch.contiguous_format).flatten(0, 1)
+
+
+def _put(x: torch.Tensor, part: Part, values: torch.Tensor) -> None:
+    """The inverse of `_take`, into `x`."""
+    place = x[part[0], :, part[1]].transpose(1, 2)
+    place.copy_(values.view_as(place))
