@@ -19,6 +19,9 @@ from utils.text import pad_tokens
 PADDING, UNKNOWN = 0, 1
 FIRST = 2  # number of the first known word or character
 MIN_CHARACTER_COUNT = 5
+# Padding after the longest word's characters, as wide as the widest convolution over them. So every
+# word is seen to end, and what is found in it does not depend on the words beside it.
+AFTER_WORD = 4
 
 
 def tokenize(sentence: str) -> list[str]:
@@ -49,6 +52,7 @@ class Vocabulary:
             [[letter_numbers.get(letter, UNKNOWN) for letter in word] or [PADDING]
              for word in distinct]
         )  # fmt: skip
+        spelled = np.pad(spelled, ((0, 0), (0, AFTER_WORD)), constant_values=PADDING)
         rows, mask = pad_tokens([[place[word] for word in words] for words in cut])
         known = np.array([word_numbers.get(word, UNKNOWN) for word in distinct])
         return EncodedSentences(rows, mask, known, spelled)
@@ -102,6 +106,7 @@ def read_glove(file: Path, wanted: set[str], width: int) -> dict[str, np.ndarray
             f"{file}: no such file; predictor rnn needs the word vectors glove.840B.300d.txt, "
             "fetch them from the GloVe project, or use --predictor bert"
         )
+    first_parts = {word.encode() for word in wanted}
     found: dict[str, np.ndarray] = {}
     with (
         file.open("rb") as lines,
@@ -110,19 +115,30 @@ def read_glove(file: Path, wanted: set[str], width: int) -> dict[str, np.ndarray
     ):  # fmt: skip
         for number, line in enumerate(lines, 1):
             bar.update(len(line))
+            if line.count(b" ") >= width and line[: line.index(b" ")] not in first_parts:
+                continue  # most lines: cutting them would take the most time
             # Some "words" hold spaces: the numbers are counted from the right.
-            parts = line.decode("utf-8", "replace").rstrip().rsplit(" ", width)
-            if len(parts) != width + 1:
-                raise UserError(f"{file}: line {number} is not a word and {width} numbers")
-            if parts[0] in wanted:
-                try:
-                    vector = np.array(parts[1:], dtype=np.float32)
-                except ValueError:
-                    raise UserError(
-                        f"{file}: line {number} is not a word and {width} numbers; is --word_dim "
-                        "the width of these vectors?"
-                    ) from None
-                found.setdefault(parts[0], vector)
+            word, *numbers = line.decode("utf-8", "replace").rstrip().rsplit(" ", width)
+            vector = _vector(numbers)
+            if len(vector) != width:
+                raise UserError(
+                    f"{file}: line {number} is not a word and {width} numbers; is --word_dim the "
+                    "width of these vectors?"
+                )
+            if word in wanted:
+                found.setdefault(word, vector)
     if not found:
-        raise UserError(f"{file}: has vectors for none of the {len(wanted)} words of the queries")
+        raise UserError(
+            f"{file}: has vectors of {width} numbers for none of the {len(wanted)} words of the "
+            "queries; is --word_dim the width of these vectors?"
+        )
     return found
+
+
+def _vector(numbers: list[str]) -> np.ndarray:
+    """The numbers as float32; an empty array if one of them is none."""
+    try:
+        vector = np.array(numbers, dtype=np.float32)
+    except ValueError:
+        return np.empty(0, np.float32)
+    return vector if np.isfinite(vector).all() else vector[:0]

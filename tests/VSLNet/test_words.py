@@ -8,9 +8,10 @@ import torch
 
 from tests.simulated import refuse, succeed
 from utils.errors import UserError
+from VSLNet.layers import CharacterEmbedding
 from VSLNet.options import Options
 from VSLNet.text import Text, WordText
-from VSLNet.words import Vocabulary, build_vocabulary, read_glove, tokenize
+from VSLNet.words import AFTER_WORD, Vocabulary, build_vocabulary, read_glove, tokenize
 
 
 @pytest.fixture
@@ -37,8 +38,20 @@ def test_batches_are_padded_and_number_the_unknown(glove):
     words, characters, mask = vocabulary.encode(["the cup", "fox"]).batch(np.array([1, 0]))
     assert words.tolist() == [[1, 0], [3, 2]]
     assert mask.tolist() == [[1, 0], [1, 1]]
-    assert characters[1, 1].tolist() == [2, 3, 1]
-    assert characters[0, 1].tolist() == [0, 0, 0]
+    assert characters[1, 1].tolist() == [2, 3, 1, 0, 0, 0, 0]
+    assert (characters[0, 1] == 0).all()
+
+
+def test_a_word_means_the_same_beside_longer_ones():
+    torch.manual_seed(0)
+    vocabulary = Vocabulary([], list("abcdefghijklmnopqrstuvwxyz"))
+    embedding = CharacterEmbedding(vocabulary.character_count, 5, 0.0)
+    assert max(CharacterEmbedding.KERNELS) <= AFTER_WORD
+    found = []
+    for sentence in ("a cup", "a cup refrigerator"):
+        _, characters, _ = vocabulary.encode([sentence]).batch(np.array([0]))
+        found.append(embedding(characters)[:, :2])
+    torch.testing.assert_close(*found)
 
 
 def test_an_empty_sentence_has_one_unknown_word():
@@ -62,13 +75,25 @@ def test_long_queries_are_cut_to_the_positions_there_are():
     [
         ("where 1 2\n", "line 1 is not a word and 3 numbers"),
         ("the 1 2 3\ncup 1 2 x\n", "line 2 is not a word and 3 numbers"),
-        ("spoon 1 2 3\n", "has vectors for none of the 2 words"),
+        ("spoon 1 2 3\ncup 1 2 nan\n", "line 2 is not a word and 3 numbers"),
+        ("spoon 1 2 3\nwhere 1 2 \n", "line 2 is not a word and 3 numbers"),
+        ("spoon 1 2 3\n", "for none of the 2 words"),
+        ("cup 1 2 3 4\n", "for none of the 2 words .* is --word_dim the width"),
     ],
 )
 def test_bad_vectors(tmp_path, content, words):
     (tmp_path / "g.txt").write_text(content)
     with pytest.raises(UserError, match=words):
         read_glove(tmp_path / "g.txt", {"where", "cup"}, 3)
+
+
+def test_words_with_spaces_and_words_seen_twice(tmp_path):
+    (tmp_path / "g.txt").write_text("cup at 7 7 7\ncup 1 2 3\ncup 4 5 6\r\nwhere 0 0 1")
+    found = read_glove(tmp_path / "g.txt", {"where", "cup"}, 3)
+    assert {word: vector.tolist() for word, vector in found.items()} == {
+        "cup": [1, 2, 3],
+        "where": [0, 0, 1],
+    }
 
 
 def test_missing_vectors(tmp_path):
