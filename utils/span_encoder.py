@@ -148,7 +148,8 @@ class LSTMEncoder(nn.Module):
         self.lstm = nn.LSTM(dim, dim, batch_first=True)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        return self.lstm(x)[0] * mask[..., None]
+        with torch.autocast("cpu", enabled=False):  # on a CPU not all precisions can be trained
+            return self.lstm(x.float())[0] * mask[..., None]
 
 
 def span_head(dim: int) -> nn.Sequential:
