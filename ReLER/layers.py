@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from utils.attention import attend
 from utils.dropout import Dropout
 from utils.span_encoder import WeightedPool
 
@@ -102,17 +103,7 @@ class BiAttention(nn.Module):
         bias: torch.Tensor,
         dropout: float,
     ) -> torch.Tensor:
-        query, key, value = (
-            x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (query, key, value)
-        )
-        context = F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=bias[:, None, None].to(query.dtype),
-            dropout_p=dropout if self.training else 0.0,
-        )
-        return context.transpose(1, 2).flatten(2)
+        return attend(query, key, value, bias, self.heads, dropout if self.training else 0.0)
 
 
 class BiOutput(nn.Module):

@@ -1,0 +1,229 @@
+"""A training step of VSLNet beside a plain one: the same model written down layer by layer.
+
+The plain version runs width-1 convolutions as convolutions on (B, D, V), computes attention as a
+softmax of a product and draws one random number per dropped element. Both have the same weights,
+and without dropout must have the same losses and gradients. Loading and the text encoder are left
+out: batches are made up.
+
+    python benchmarks/vslnet_step.py                        # 256 and 2304 dims, batch 32
+    OMP_NUM_THREADS=1 python benchmarks/vslnet_step.py --steps 5
+"""
+
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from utils.errors import UserError, run_program
+from utils.options import ArgumentParser
+from utils.span_encoder import MASKED
+from VSLNet.model import Predictions, VSLNet, losses, parameter_groups
+
+TEXT_WIDTH, TOKENS = 768, (8, 12)
+AGREEMENT = 1e-4  # relative difference of losses, and of gradients to the largest entry
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Check that both versions agree, then time them in float32 and bfloat16."""
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, default=32, help="queries a step")
+    parser.add_argument("--units", type=int, default=128, help="units a clip")
+    parser.add_argument("--widths", type=int, nargs="+", default=[256, 2304], help="feature widths")
+    parser.add_argument("--steps", type=int, default=11, help="timed steps of each kind")
+    options = parser.parse_args(arguments)
+
+    print(
+        f"batch {options.batch}, {options.units} units, {torch.get_num_threads()} threads, load "
+        f"{os.getloadavg()[0]:.1f}, torch {torch.__version__}; seconds by the clock (CPU time), "
+        f"medians of {options.steps} steps taken in turn"
+    )
+    for width in options.widths:
+        torch.manual_seed(0)
+        model = VSLNet(width, TEXT_WIDTH, max_pos_len=options.units)
+        batch = random_batch(options.batch, options.units, width)
+        check(model, batch)
+        for name, dtype in (("float32", None), ("bfloat16", torch.bfloat16)):
+            plain, ours, ratio = alternate(model, batch, options.steps, dtype)
+            print(
+                f"{width:5} dims, {name:8}  plain {plain[0]:.3f} ({plain[1]:.3f})   "
+                f"ours {ours[0]:.3f} ({ours[1]:.3f})   ratio {ratio[0]:.2f}x ({ratio[1]:.2f}x)",
+                flush=True,
+            )
+
+
+class Batch(NamedTuple):
+    """A made-up batch."""
+
+    video: torch.Tensor
+    video_mask: torch.Tensor
+    text: torch.Tensor
+    text_mask: torch.Tensor
+    start: torch.Tensor
+    end: torch.Tensor
+    highlight: torch.Tensor
+
+
+def random_batch(size: int, units: int, width: int) -> Batch:
+    """Clips of all units or fewer, queries of 8 to 12 tokens."""
+    draw = np.random.default_rng(0)
+    lengths = torch.from_numpy(draw.integers(units // 2, units, size, endpoint=True))
+    lengths[0] = units
+    tokens = torch.from_numpy(draw.integers(*TOKENS, size, endpoint=True))
+    video_mask = (torch.arange(units) < lengths[:, None]).float()
+    text_mask = (torch.arange(max(TOKENS)) < tokens[:, None]).float()
+    start = (lengths * 0.4).long()
+    end = start + units // 20
+    unit = torch.arange(units)
+    return Batch(
+        torch.randn(size, units, width) * video_mask[..., None],
+        video_mask,
+        torch.randn(size, max(TOKENS), TEXT_WIDTH) * text_mask[..., None],
+        text_mask,
+        start,
+        end,
+        ((unit >= start[:, None] - 1) & (unit <= end[:, None] + 1)).float(),
+    )
+
+
+def alternate(
+    model: VSLNet, batch: Batch, steps: int, dtype: torch.dtype | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Medians of both versions' steps and of their ratios; each (2,): by the clock, CPU time."""
+    model.train()
+    optimizer = torch.optim.AdamW(parameter_groups(model), lr=1e-6, eps=1e-6, fused=True)
+    times = np.zeros((steps, 2, 2))
+    for step in range(-1, steps):  # the first one warms up
+        for place, version in enumerate((plain_loss, our_loss)):
+            begin = time.perf_counter(), time.process_time()
+            with torch.autocast("cpu", dtype, enabled=dtype is not None):
+                total = version(model, batch)
+            total.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            if step >= 0:
+                spent = time.perf_counter() - begin[0], time.process_time() - begin[1]
+                times[step, place] = spent
+    plain, ours = np.median(times, 0)
+    return plain, ours, np.median(times[:, 0] / times[:, 1], 0)
+
+
+def our_loss(model: VSLNet, batch: Batch) -> torch.Tensor:
+    """What a training step minimises."""
+    out = model(batch.video, batch.video_mask, batch.text, batch.text_mask)
+    return losses(out, batch.start, batch.end, batch.highlight, batch.video_mask).total
+
+
+def check(model: VSLNet, batch: Batch) -> None:
+    """Without dropout both versions must find the same loss and gradients."""
+    model.eval()
+    found = []
+    for version in (plain_loss, our_loss):
+        loss = version(model, batch)
+        found.append((loss.item(), torch.autograd.grad(loss, list(model.parameters()))))
+    (plain, plain_gradients), (ours, our_gradients) = found
+    if not math.isclose(ours, plain, rel_tol=AGREEMENT):
+        raise UserError(f"our loss is {ours}, the plain version's {plain}")
+    largest = max(float(g.abs().max()) for g in plain_gradients)
+    for (name, _), expected, own in zip(
+        model.named_parameters(), plain_gradients, our_gradients, strict=True
+    ):
+        if (own - expected).abs().max() > AGREEMENT * largest:
+            raise UserError(f"gradients of {name} differ from the plain version's")
+
+
+# The plain version, on the same weights: B batch, D hidden, V units, Q tokens.
+
+
+def plain_loss(model: VSLNet, batch: Batch) -> torch.Tensor:
+    """The loss, from convolutions that swap (B, V, D) and (B, D, V) back and forth."""
+    out = Predictions(*plain_logits(model, batch))
+    lit = F.binary_cross_entropy_with_logits(
+        out.highlight_logits, batch.highlight, reduction="none"
+    )
+    weight = torch.where(batch.highlight > 0, 2.0, 1.0) * batch.video_mask
+    span = F.cross_entropy(out.start_logits, batch.start)
+    span = span + F.cross_entropy(out.end_logits, batch.end)
+    return span + 5 * (lit * weight).sum() / batch.video_mask.sum()
+
+
+def plain_logits(model: VSLNet, batch: Batch) -> tuple[torch.Tensor, ...]:
+    video_mask, query_mask = batch.video_mask, batch.text_mask
+    video = plain_linear(model.video_affine.linear, dropped(model, batch.video))
+    video = plain_encoder(model.feature_encoder, video, video_mask)
+    query = plain_encoder(model.feature_encoder, model.query_affine(batch.text), query_mask)
+
+    layer = model.cq_attention
+    c, q = dropped(model, video), dropped(model, query)
+    similarity = c @ layer.w4C + (q @ layer.w4Q).transpose(1, 2)
+    similarity = (similarity + (c * layer.w4mlu) @ q.transpose(1, 2)).float()
+    over_query = masked(similarity, query_mask[:, None]).softmax(2)
+    over_video = masked(similarity, video_mask[..., None]).softmax(1)
+    a = over_query @ query
+    b = over_query @ over_video.transpose(1, 2) @ video
+    x = plain_linear(layer.cqa_linear, torch.cat((video, a, video * a, video * b), 2))
+
+    layer = model.cq_concat
+    scores = masked((query @ layer.weighted_pool.weight).float(), query_mask[..., None])
+    pooled = (scores.softmax(1) * query).sum(1, keepdim=True)
+    x = plain_linear(layer.conv1d, torch.cat((x, pooled.expand(-1, x.shape[1], -1)), 2))
+
+    highlight = masked(plain_linear(model.highlight_layer.conv1d, x)[..., 0].float(), video_mask)
+    x = x * highlight.sigmoid()[..., None]
+    layer = model.predictor
+    start = plain_encoder(layer.encoder, x, video_mask)
+    end = plain_encoder(layer.encoder, start, video_mask)
+    logits = []
+    for norm, block, states in (
+        (layer.start_layer_norm, layer.start_block, start),
+        (layer.end_layer_norm, layer.end_block, end),
+    ):
+        hidden = F.relu(plain_linear(block[0], torch.cat((norm(states), x), 2)))
+        logits.append(masked(plain_linear(block[2], hidden)[..., 0].float(), video_mask))
+    return highlight, *logits
+
+
+def plain_encoder(encoder: nn.Module, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    places = torch.arange(x.shape[1]).expand(x.shape[:2])
+    x = x + encoder.pos_embedding.position_embeddings(places)
+    block = encoder.conv_block
+    for convolutions, norm in zip(block.depthwise_separable_conv, block.layer_norms, strict=True):
+        y = F.relu(convolutions(norm(x).transpose(1, 2)))
+        x = x + dropped(encoder, y).transpose(1, 2)
+    block = encoder.attention_block
+    y = dropped(encoder, block.layer_norm1(x))
+    query, key, value = (
+        plain_linear(layer, y).unflatten(2, (block.num_heads, -1)).transpose(1, 2)
+        for layer in (block.query, block.key, block.value)
+    )
+    scores = query @ key.transpose(2, 3) / math.sqrt(query.shape[-1])
+    shares = dropped(encoder, masked(scores.float(), mask[:, None, None]).softmax(3))
+    x = x + (shares @ value).transpose(1, 2).flatten(2)
+    y = plain_linear(block.out_layer, dropped(encoder, block.layer_norm2(x)))
+    return x + dropped(encoder, y)
+
+
+def plain_linear(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """(B, V, inputs) -> (B, V, outputs), as a convolution."""
+    return layer.conv1d(x.transpose(1, 2)).transpose(1, 2)
+
+
+def dropped(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    return F.dropout(x, 0.2, module.training)
+
+
+def masked(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    return scores + (1 - mask) * MASKED
+
+
+if __name__ == "__main__":
+    run_program(main)
