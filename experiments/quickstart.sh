@@ -3,7 +3,7 @@
 #
 #   bash experiments/quickstart.sh                  # VSLNet, a few minutes on two CPU cores
 #   bash experiments/quickstart.sh --seeds 3        # mean and spread over three seeds
-#   bash experiments/quickstart.sh --model reler    # the other model (settings not tuned yet)
+#   bash experiments/quickstart.sh --model reler    # the other model
 #   bash experiments/quickstart.sh --label_times published
 #   bash experiments/quickstart.sh --dry            # a tiny world, one epoch: does it all run?
 #
@@ -52,13 +52,18 @@ case "$MODEL" in
     SMALL=(
       --text_encoder minilm --max_v_l 64 --hidden_dim 64 --bi_num_attention_heads 4
       --v_intermediate_size 128 --intermediate_size 128 --conditioned_span_pred_num_heads 2
-      --input_dropout 0.1
+      --pre_norm
     )
-    STAGE_1=(--epochs 6 --batch_size 32 --lr 0.001 --eval_period 150)
+    # No dropout, as for VSLNet: so few steps do not overfit.
+    for place in {cross_,}input_dropout {v_,}{attention_probs,hidden}_dropout_prob \
+      conditioned_span_pred_drop_rate; do
+      SMALL+=("--$place" 0)
+    done
+    STAGE_1=(--epochs 6 --batch_size 32 --lr 0.002 --eval_period 160)
     NLQ_ONLY=(--epochs 30 --eval_period 60)
-    NLQ_ONLY_LR=0.001
+    NLQ_ONLY_LR=0.002
     TUNING=(--epochs 10 --eval_period 25)
-    TUNING_LR=0.0001
+    TUNING_LR=0.0002
     ;;
   *) fail "--model is '$MODEL'; give vslnet or reler" ;;
 esac
