@@ -1,0 +1,99 @@
+"""Nested lists of clips: what is drawn, that it is the same each time, that the models read it."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.simulated import refuse, succeed
+from utils.errors import UserError
+from utils.records import read_clip_list, read_records, subsample
+from utils.subsample_clips import count_by_clip, drawing_order, main, share_of
+
+UIDS = st.lists(st.text("abcdef0123", min_size=1, max_size=6), unique=True, max_size=40)
+
+
+def annotations(**texts):
+    """One clip for each name, with the texts of its queries."""
+    clips = [
+        {
+            "clip_uid": uid,
+            "video_start_sec": 0,
+            "video_end_sec": 9,
+            "annotations": [
+                {"annotation_uid": "a", "language_queries": [{"query": text} for text in some]}
+            ],
+        }
+        for uid, some in texts.items()
+    ]
+    return {"videos": [{"video_uid": "v", "clips": clips}]}
+
+
+def test_counts_only_clips_that_have_such_queries():
+    mixed = annotations(
+        a=["where?", "", "# C cuts"], b=["#C C eats"], c=[None], d=["who?", "when?"]
+    )
+    assert count_by_clip(mixed, "queries") == {"a": 1, "d": 2}
+    assert count_by_clip(mixed, "narrations") == {"a": 1, "b": 1}
+
+
+@given(UIDS, st.integers(0, 9), st.floats(0, 100), st.floats(0, 100))
+def test_lists_are_nested(uids, seed, one, other):
+    order = drawing_order(uids, seed)
+    assert sorted(order) == sorted(uids)
+    small, large = (share_of(order, share) for share in sorted((one, other)))
+    assert large[: len(small)] == small
+    assert share_of(order, 100) == order and share_of(order, 0) == []
+
+
+@given(UIDS, st.data(), st.integers(0, 9))
+def test_order_depends_on_the_seed_and_the_clip_alone(uids, data, seed):
+    some = [uid for uid in uids if data.draw(st.booleans())]
+    expected = [uid for uid in drawing_order(uids[::-1], seed) if uid in some]
+    assert drawing_order(some, seed) == expected
+
+
+def test_seeds_and_shares():
+    uids = [f"clip_{number}" for number in range(200)]
+    orders = [drawing_order(uids, seed) for seed in range(20)]
+    assert len({tuple(order) for order in orders}) == 20
+    # Each clip is drawn about as often as any other: 5 of 20 times, deviation about 2.
+    firsts = [uid for order in orders for uid in share_of(order, 25)]
+    assert len(firsts) == 20 * 50 and max(map(firsts.count, uids)) < 15
+    assert [len(share_of(uids, share)) for share in (0, 0.1, 10, 12.4, 35)] == [0, 1, 20, 25, 70]
+
+
+def test_writes_what_the_models_read(simulated, tmp_path, capsys):
+    source = simulated / "nlq_train.json"
+    run = ["--annotations", str(source), "--shares", "25", "0", "50", "--output_dir", str(tmp_path)]
+    main(run)
+    table = capsys.readouterr().out
+    files = {
+        share: tmp_path / f"nlq_train_queries_{share}_percent_seed_1.txt" for share in (0, 25, 50)
+    }
+    assert sorted(files.values()) == sorted(tmp_path.iterdir())
+    before = {share: read_clip_list(file) for share, file in files.items()}
+    assert before[0] == [] and before[50][: len(before[25])] == before[25]
+    records = read_records(simulated / "dataset" / "nlq_official_v1" / "train.json")
+    kept = subsample(records, zeroshot_clips=files[50])
+    assert {kept.clip_uids[clip] for clip in kept.clip} == set(before[50])
+    rows = [[cell.strip() for cell in line.split("|")] for line in table.splitlines()]
+    assert [row[2:4] for row in rows if "50 %" in row] == [[str(len(before[50])), str(len(kept))]]
+    main(run)
+    assert before == {share: read_clip_list(file) for share, file in files.items()}
+
+
+def test_runs_as_a_file_and_refuses(tmp_path):
+    source = tmp_path / "naq.json"
+    source.write_text(json.dumps(annotations(a=["where?"], b=["#C C eats"], c=["#C C cuts"])))
+    program = "utils/subsample_clips.py"
+    common = ["--annotations", source, "--output_dir", tmp_path]
+    said = succeed(program, *common, "--shares", "2.5", "--kind", "narrations", "--seed", "7")
+    assert "| there are |     2 |          2 |" in said
+    written = (tmp_path / "naq_narrations_2.5_percent_seed_7.txt").read_text()
+    assert written in ("b\n", "c\n")
+    assert "--shares must be per cent" in refuse(program, *common, "--shares", "120")
+    source.write_text(json.dumps(annotations(a=["where?"])))
+    with pytest.raises(UserError, match="no clip with narrations in it"):
+        main([*map(str, common), "--shares", "5", "--kind", "narrations"])

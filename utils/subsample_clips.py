@@ -1,0 +1,100 @@
+"""Draw nested lists of clips for few-shot training: a list of 10 % is the start of that of 25 %.
+
+    python utils/subsample_clips.py --annotations data/nlq_train.json --shares 10 25 35 --seed 1 \\
+        --output_dir data/subsets
+
+The lists, one clip uid a line, are what --zeroshot_subsample_clips (of queries) and
+--scaling_subsample_clips (of narrations: --kind narrations, from the NaQ file) of both models read.
+"""
+
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a file: make the checkout importable wherever it lies
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from collections import Counter
+from collections.abc import Iterable
+
+from terminaltables import AsciiTable
+
+from utils.annotations import iter_queries, read_annotations
+from utils.errors import UserError, run_program
+from utils.files import atomic_write, fingerprint
+from utils.options import ArgumentParser
+from utils.records import NARRATION_MARK
+
+KINDS = ("queries", "narrations")
+
+
+def count_by_clip(annotations: dict, kind: str) -> Counter[str]:
+    """How many queries, or narrations, each clip has; clips without any are not in it."""
+    return Counter(
+        query.clip_uid
+        for query in iter_queries(annotations)
+        if query.query["query"].lstrip().startswith(NARRATION_MARK) == (kind == "narrations")
+    )
+
+
+def drawing_order(clip_uids: Iterable[str], seed: int) -> list[str]:
+    """The clips in an order drawn by seed.
+
+    A clip's place follows from its own hash: it stays before or behind another one whatever other
+    clips a file has, so lists of v1 and v2, or of queries and narrations, overlap as they can.
+    """
+    return sorted(clip_uids, key=lambda uid: (fingerprint(seed, uid), uid))
+
+
+def share_of(order: list[str], percent: float) -> list[str]:
+    """The first `percent` of the clips, rounded; at least one, unless `percent` is 0."""
+    return order[: max(round(len(order) * percent / 100), int(percent > 0))]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read the annotations, write the lists, print what was written."""
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--annotations", required=True, metavar="FILE", help="annotations to draw from"
+    )
+    parser.add_argument(
+        "--shares",
+        required=True,
+        type=float,
+        nargs="+",
+        metavar="X",
+        help="per cent of the clips; 0 is an empty list (zero-shot)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, metavar="N", help="another seed, other clips"
+    )
+    parser.add_argument(
+        "--kind",
+        choices=KINDS,
+        default="queries",
+        help="count clips that have these; NaQ files have both",
+    )
+    parser.add_argument("--output_dir", required=True, metavar="DIR", help="where the lists go")
+    options = parser.parse_args(arguments)
+    if not all(0 <= share <= 100 for share in options.shares):
+        parser.error("--shares must be per cent, from 0 to 100")
+    source = Path(options.annotations)
+    counts = count_by_clip(read_annotations(source), options.kind)
+    if not counts:
+        raise UserError(f"{source}: no clip with {options.kind} in it, nothing to draw from")
+    order = drawing_order(counts, options.seed)
+    rows = [["share", "clips", options.kind, "file"]]
+    for share in sorted(set(options.shares)):
+        clips = share_of(order, share)
+        name = f"{source.stem}_{options.kind}_{share:g}_percent_seed_{options.seed}.txt"
+        file = Path(options.output_dir) / name
+        with atomic_write(file) as lines:
+            lines.write("".join(f"{uid}\n" for uid in clips).encode())
+        there = sum(counts[uid] for uid in clips)
+        rows.append([f"{share:g} %", len(clips), there, file])
+    table = AsciiTable([*rows, ["there are", len(counts), counts.total(), source]])
+    table.justify_columns = dict.fromkeys(range(3), "right")
+    print(table.table)
+
+
+if __name__ == "__main__":
+    run_program(main)
