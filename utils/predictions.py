@@ -152,7 +152,7 @@ def read_predictions(path: str | Path) -> list[Prediction]:
     seen: dict[tuple, int] = {}
     predictions = []
     for number, result in enumerate(content["results"]):
-        fault = _fault(result)
+        fault = result_fault(result)
         if fault is None:
             key = (result["clip_uid"], result["annotation_uid"], result["query_idx"])
             earlier = seen.setdefault(key, number)
@@ -167,8 +167,8 @@ def read_predictions(path: str | Path) -> list[Prediction]:
     return predictions
 
 
-def _fault(result: Any) -> str | None:
-    """What is wrong with an entry of `results`, after its JSON path, or None."""
+def result_fault(result: Any) -> str | None:
+    """What is wrong with an entry of a challenge file's `results`, after its JSON path, or None."""
     if not isinstance(result, dict):
         return ": must be an object"
     for key in ("clip_uid", "annotation_uid"):

@@ -1,0 +1,216 @@
+"""Challenge files checked against their split."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+
+from tests.simulated import refuse, succeed
+from utils.annotations import iter_queries, read_annotations
+from utils.predictions import read_predictions
+from utils.validate_submission import check, normalised, read_split, read_submission
+
+ANNOTATIONS = {
+    "videos": [
+        {
+            "video_uid": "v",
+            "clips": [
+                {
+                    "clip_uid": "c",
+                    "video_start_sec": 10.0,
+                    "video_end_sec": 70.0,
+                    "annotations": [
+                        {
+                            "annotation_uid": "a",
+                            "language_queries": [
+                                {"query": "where is it"},
+                                {"query": None},
+                                {"query": "who was it"},
+                            ],
+                        },
+                        {"annotation_uid": "none"},
+                    ],
+                },
+                {
+                    "clip_uid": "d",
+                    "video_start_sec": 0.0,
+                    "video_end_sec": 30.0,
+                    "annotations": [
+                        {"annotation_uid": "b", "language_queries": [{"query": "what"}]}
+                    ],
+                },
+            ],
+        }
+    ]
+}
+
+
+def entry(clip, annotation, index):
+    times = [[float(start), start + 4.5] for start in range(5)]
+    return {
+        "clip_uid": clip,
+        "annotation_uid": annotation,
+        "query_idx": index,
+        "predicted_times": times,
+    }
+
+
+def good():
+    results = [entry("c", "a", 0), entry("c", "a", 2), entry("d", "b", 0)]
+    return {"version": "1.0", "challenge": "ego4d_nlq_challenge", "results": results}
+
+
+@pytest.fixture
+def split(tmp_path):
+    path = tmp_path / "split.json"
+    path.write_text(json.dumps(ANNOTATIONS))
+    return read_split(path)
+
+
+def test_a_good_file_has_no_findings(split):
+    findings, predictions = check(good(), split)
+    assert not findings.faults and not findings.oddities
+    assert normalised(predictions, split) == good()
+
+
+def change(place, value):
+    """A change of the file: set or (with `...`) take out what lies under the keys of `place`."""
+
+    def apply(content):
+        *parents, last = place
+        for key in parents:
+            content = content[key]
+        if value is ...:
+            del content[last]
+        else:
+            content[last] = value
+
+    return apply
+
+
+TIMES = ("results", 1, "predicted_times")
+
+
+@pytest.mark.parametrize(
+    ("edit", "kind", "case"),
+    [
+        (change(("version",), ...), "version is missing", "'1.0'"),
+        (change(("version",), 1), "another version", "1 instead of '1.0'"),
+        (change(("challenge",), "vq"), "another challenge", "'vq'"),
+        (change(("results",), {}), "not a challenge file", "results"),
+        (change(("results", 2), ...), "query missing", "clip d, annotation b, query 0"),
+        (change(("results", 2, "clip_uid"), "e"), "query not in the split", "clip e"),
+        (change(("results", 2, "query_idx"), 1), "query not in the split", "query 1"),
+        (change(("results", 2), entry("c", "a", 0)), "query answered twice", "as results[0]"),
+        (change(("results", 0, "query_idx"), "0"), "malformed entry", "results[0].query_idx"),
+        (change(("results", 0), None), "malformed entry", "results[0]: must be an object"),
+        (change((*TIMES, 3), [1.0]), "malformed entry", "predicted_times[3]"),
+        (change((*TIMES, 3), ["1", "2"]), "malformed entry", "predicted_times[3]"),
+        (change((*TIMES, 3), [True, 2]), "malformed entry", "predicted_times[3]"),
+        (change((*TIMES, 3, 1), float("nan")), "times not finite", "predicted_times[3]"),
+        (change((*TIMES, 0, 1), float("inf")), "times not finite", "predicted_times[0]"),
+        (change((*TIMES, 4), ...), "not 5 windows", "results[1]: 4 windows"),
+        (change(TIMES, [[0, 1]] * 6), "not 5 windows", "results[1]: 6 windows"),
+        (change(TIMES, []), "not 5 windows", "results[1]: 0 windows"),
+        (change((*TIMES, 2), [9.0, 8]), "window ends before it starts", "[9.0, 8]"),
+    ],
+)
+def test_faults(split, edit, kind, case):
+    content = good()
+    edit(content)
+    findings, _ = check(content, split)
+    assert case in findings.faults[kind][0]
+    assert set(findings.faults) <= {kind, "query missing"}
+
+
+@pytest.mark.parametrize(
+    ("edit", "kind", "case"),
+    [
+        (change((*TIMES, 2), [-3, 8]), "window outside its clip", "[-3, 8], clip of 60.000 s"),
+        (
+            change((*TIMES, 2), [3, 60.1]),
+            "window outside its clip",
+            "results[1].predicted_times[2]",
+        ),
+        (change((*TIMES, 2), [3, 3]), "window of no length", "predicted_times[2]: [3, 3]"),
+        (change((*TIMES, 2), [0, 4.5]), "the same window again", "predicted_times[2]: [0, 4.5]"),
+        (change(("results", 0, "scores"), [1]), "other keys in an entry", "results[0]: scores"),
+    ],
+)
+def test_oddities_are_mended(split, edit, kind, case):
+    content = good()
+    edit(content)
+    findings, predictions = check(content, split)
+    assert not findings.faults
+    assert {kind: 1} == {name: len(cases) for name, cases in findings.oddities.items()}
+    assert case in findings.oddities[kind][0]
+    mended = normalised(predictions, split)
+    times = np.array([result["predicted_times"] for result in mended["results"]])
+    assert times.shape == (3, 5, 2) and times.min() >= 0
+    assert (times[:2] <= 60).all() and (times[2] <= 30).all()
+    assert all(
+        type(time) is float for window in mended["results"][1]["predicted_times"] for time in window
+    )
+    assert all(result.keys() == good()["results"][0].keys() for result in mended["results"])
+
+
+def test_order_and_queries_without_text(split):
+    content = good()
+    content["results"] = [entry("c", "a", 1), *content["results"][::-1]]
+    findings, predictions = check(content, split)
+    assert not findings.faults
+    assert list(findings.oddities) == [
+        "query without text answered",
+        "another order than the split",
+    ]
+    assert normalised(predictions, split) == good()
+
+
+def test_cases_are_counted_and_few_are_shown(split):
+    content = good()
+    for result in content["results"]:
+        result["predicted_times"] = [[5.0, 1.0]] * 5
+    findings, _ = check(content, split)
+    assert len(findings.faults["window ends before it starts"]) == 15
+    assert len(findings.oddities["the same window again"]) == 12
+    table = findings.table(2)
+    assert table.count("results[0].predicted_times") == 4 and "results[1]" not in table
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999", "9" * 400])
+def test_numbers_that_json_does_not_have_are_named(split, tmp_path, number):
+    content = good()
+    content["results"][0]["predicted_times"][0][1] = "HERE"
+    path = tmp_path / "predictions.json"
+    path.write_text(json.dumps(content).replace('"HERE"', number))
+    findings, _ = check(read_submission(path), split)
+    assert list(findings.faults) == ["times not finite", "query missing"]
+
+
+def test_program(simulated, tmp_path):
+    annotations = simulated / "nlq_test_unannotated.json"
+    queries = list(iter_queries(read_annotations(annotations)))
+    content = copy.deepcopy(good())
+    content["results"] = [entry(*query[1:4]) for query in reversed(queries)]
+    predictions, output = tmp_path / "predictions.json", tmp_path / "out" / "submission.json"
+    predictions.write_text(json.dumps(content))
+    command = ("utils/validate_submission.py", "--annotations", annotations)
+    printed = succeed(*command, "--predictions", predictions, "--output", output)
+    assert f"{len(queries)} of {len(queries)} queries answered" in printed
+    assert "acceptable; oddities: 1" in printed and "another order" in printed
+    assert [made[:3] for made in read_predictions(output)] == [query[1:4] for query in queries]
+    assert "queries answered" in succeed(*command, "--predictions", output)
+    assert "odd" not in succeed(*command, "--predictions", output)
+
+    output.unlink()
+    del content["results"][0]["predicted_times"][0]
+    predictions.write_text(json.dumps(content))
+    line = refuse(*command, "--predictions", predictions, "--output", output)
+    assert "not 5 windows (1)" in line and not output.exists()
+    predictions.write_text("{")
+    assert "not valid JSON" in refuse(*command, "--predictions", predictions)
+    assert "no such file" in refuse(*command, "--predictions", tmp_path / "none.json")
+    vq = refuse("utils/validate_submission.py", "--annotations", simulated / "vq_train.json",
+                "--predictions", predictions)  # fmt: skip
+    assert "no language queries" in vq

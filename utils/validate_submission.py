@@ -1,0 +1,274 @@
+"""Check a challenge file against its split before it is handed in, and mend its form.
+
+    python utils/validate_submission.py --annotations data/nlq_test_unannotated.json \\
+        --predictions vslnet_700_test_result.json --output submission.json
+
+What is to be rejected: queries missing, unknown or answered twice, malformed entries, windows that
+are not five, not finite numbers or reversed, another version or challenge. Anything else that is
+unusual is reported, and mended in the output where that needs no guess.
+"""
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+if not __package__:  # run as a file: make the checkout importable wherever it lies
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+from terminaltables import AsciiTable
+
+from utils.annotations import iter_clips, iter_queries, read_annotations
+from utils.errors import UserError, run_program
+from utils.files import read_json, write_json
+from utils.options import ArgumentParser
+from utils.predictions import CHALLENGE, VERSION, Prediction, result_fault
+
+WINDOWS = 5  # of each query
+ROUNDING = 1e-6  # seconds past a clip's end that are not worth a word
+RESULT_KEYS = frozenset(("clip_uid", "annotation_uid", "query_idx", "predicted_times"))
+
+Key = tuple[str, str, int]  # clip uid, annotation uid, query_idx
+
+
+class Split(NamedTuple):
+    """The queries a challenge file must answer."""
+
+    queries: dict[Key, int]  # those with text -> place in the split
+    textless: set[Key]  # null or empty queries, which only take up an index
+    durations: dict[str, float]  # clip uid -> seconds
+
+
+class Findings:
+    """Cases of each kind of fault or oddity, in the order they were first met."""
+
+    def __init__(self) -> None:
+        self.faults: dict[str, list[str]] = {}  # to be rejected
+        self.oddities: dict[str, list[str]] = {}
+
+    def fault(self, kind: str, case: str) -> None:
+        """Note a case for which the file is to be rejected."""
+        self.faults.setdefault(kind, []).append(case)
+
+    def odd(self, kind: str, case: str) -> None:
+        """Note a case that is unusual and allowed."""
+        self.oddities.setdefault(kind, []).append(case)
+
+    def table(self, shown: int) -> str:
+        """A line for each kind: verdict, number of cases, the first `shown` of them."""
+        lines = [["verdict", "what", "cases", "first of them"]]
+        for verdict, kinds in (("reject", self.faults), ("odd", self.oddities)):
+            for kind, cases in kinds.items():
+                first = "\n".join(
+                    case if len(case) <= 100 else case[:97] + "..." for case in cases[:shown]
+                )
+                lines.append([verdict, kind, str(len(cases)), first])
+        table = AsciiTable(lines)
+        table.inner_row_border = True
+        table.justify_columns = {2: "right"}
+        return table.table
+
+
+def read_split(path: str | Path) -> Split:
+    """The queries of an annotation file, with times or without.
+
+    Raises:
+        UserError: the file is missing or malformed, or has no queries.
+    """
+    annotations = read_annotations(path)
+    durations, indices = {}, set()
+    for _, clip in iter_clips(annotations):
+        uid = clip["clip_uid"]
+        durations.setdefault(uid, clip["video_end_sec"] - clip["video_start_sec"])
+        for annotation in clip.get("annotations") or ():
+            for index in range(len(annotation.get("language_queries") or ())):
+                indices.add((uid, annotation["annotation_uid"], index))
+    queries = {query[1:4]: place for place, query in enumerate(iter_queries(annotations))}
+    if not queries:
+        raise UserError(f"{path}: has no language queries; give the NLQ annotations of the split")
+    return Split(queries, indices - queries.keys(), durations)
+
+
+def check(content: Any, split: Split) -> tuple[Findings, list[Prediction]]:
+    """All faults and oddities of a challenge file's content, and its well-formed predictions."""
+    findings = Findings()
+    if not isinstance(content, dict) or not isinstance(content.get("results"), list):
+        findings.fault("not a challenge file", "it has no list 'results'")
+        return findings, []
+    for key, value in (("version", VERSION), ("challenge", CHALLENGE)):
+        if key not in content:
+            findings.fault(f"{key} is missing", f"must be {value!r}")
+        elif content[key] != value:
+            findings.fault(f"another {key}", f"{content[key]!r} instead of {value!r}")
+    predictions, places = _well_formed(content["results"], findings)
+    _check_queries(predictions, places, split, findings)
+    _check_windows(predictions, places, split, findings)
+    return findings, predictions
+
+
+def _well_formed(results: list, findings: Findings) -> tuple[list[Prediction], list[str]]:
+    """Predictions whose entries have the right form, and where each stands in the file."""
+    predictions, places = [], []
+    for number, result in enumerate(results):
+        place = f"results[{number}]"
+        if fault := result_fault(result):
+            infinite = isinstance(result, dict) and _has_infinite(result.get("predicted_times"))
+            kind = "times not finite" if infinite else "malformed entry"
+            findings.fault(kind, place + fault)
+            continue
+        if others := result.keys() - RESULT_KEYS:
+            findings.odd("other keys in an entry", f"{place}: {', '.join(sorted(others))}")
+        key = result["clip_uid"], result["annotation_uid"], result["query_idx"]
+        predictions.append(Prediction(*key, result["predicted_times"]))
+        places.append(place)
+    return predictions, places
+
+
+def _has_infinite(windows: Any) -> bool:
+    """Whether any time is NaN or infinite; JSON has no such numbers, but Python writes them."""
+    lists = windows if isinstance(windows, list) else []
+    times = [time for window in lists if isinstance(window, list) for time in window]
+    return any(isinstance(time, float) and not math.isfinite(time) for time in times)
+
+
+def _check_queries(
+    predictions: list[Prediction], places: list[str], split: Split, findings: Findings
+) -> None:
+    """Each query of the split answered once, and nothing else."""
+    seen: dict[Key, str] = {}
+    order = []
+    for prediction, place in zip(predictions, places, strict=True):
+        key = prediction[:3]
+        first = seen.setdefault(key, place)
+        if first != place:
+            findings.fault("query answered twice", f"{place}: the same query as {first}")
+        elif key in split.queries:
+            order.append(split.queries[key])
+        elif key in split.textless:
+            findings.odd("query without text answered", f"{place}: {_name(key)}")
+        else:
+            findings.fault("query not in the split", f"{place}: {_name(key)}")
+    for key in split.queries:
+        if key not in seen:
+            findings.fault("query missing", _name(key))
+    if order != sorted(order):
+        later = next(n for n in range(1, len(order)) if order[n] < order[n - 1])
+        findings.odd("another order than the split", f"first at answer {later} of {len(order)}")
+
+
+def _check_windows(
+    predictions: list[Prediction], places: list[str], split: Split, findings: Findings
+) -> None:
+    """Five windows of each query, that run forwards, inside the clip, all different."""
+    for prediction, place in zip(predictions, places, strict=True):
+        if len(prediction.windows) != WINDOWS:
+            findings.fault(f"not {WINDOWS} windows", f"{place}: {len(prediction.windows)} windows")
+    # All windows of the file as one array, each with the number of its prediction and its rank.
+    counts = [len(prediction.windows) for prediction in predictions]
+    owner = np.repeat(np.arange(len(counts)), counts)
+    rank = np.concatenate([np.arange(count) for count in counts] or [np.arange(0)])
+    flat = [window for prediction in predictions for window in prediction.windows]
+    windows = np.array(flat, dtype=np.float64).reshape(-1, 2)
+    limits = [split.durations.get(prediction.clip_uid, math.inf) for prediction in predictions]
+    start, end = windows.T
+    limit = np.array(limits, dtype=np.float64)[owner]
+    outside = (start < -ROUNDING) | (end > limit + ROUNDING)
+    numbers = np.column_stack([owner, windows])
+    _, first = np.unique(numbers, axis=0, return_index=True)
+    again = np.ones(len(numbers), dtype=bool)
+    again[first] = False
+    for note, kind, where in (
+        (findings.fault, "window ends before it starts", start > end),
+        (findings.odd, "window outside its clip", outside),
+        (findings.odd, "window of no length", start == end),
+        (findings.odd, "the same window again", again),
+    ):
+        for row in np.flatnonzero(where):
+            case = f"{places[owner[row]]}.predicted_times[{rank[row]}]: {flat[row]}"
+            if where is outside:
+                case += f", clip of {limit[row]:.3f} s"
+            note(kind, case)
+
+
+def _name(key: Key) -> str:
+    return f"clip {key[0]}, annotation {key[1]}, query {key[2]}"
+
+
+def normalised(predictions: list[Prediction], split: Split) -> dict:
+    """A file's content in the split's order, times as floats and inside the clip.
+
+    Args:
+        predictions: one for each query of the split; those of queries without text are left out.
+    """
+    by_key = {prediction[:3]: prediction for prediction in predictions}
+    results = []
+    for key in split.queries:
+        clip_uid, annotation_uid, query_idx = key
+        times = np.array(by_key[key].windows, np.float64).clip(0.0, split.durations[clip_uid])
+        results.append(
+            {
+                "clip_uid": clip_uid,
+                "annotation_uid": annotation_uid,
+                "query_idx": query_idx,
+                "predicted_times": times.tolist(),
+            }
+        )
+    return {"version": VERSION, "challenge": CHALLENGE, "results": results}
+
+
+def read_submission(path: str | Path) -> Any:
+    """Read JSON, also with the NaN and Infinity that Python's own writer lets through."""
+    try:
+        return read_json(path)
+    except UserError:
+        try:
+            return json.loads(Path(path).read_bytes(), parse_int=_whole_number)
+        except (OSError, ValueError, RecursionError):
+            pass  # neither reader can: the first one's words are clearer
+        raise
+
+
+def _whole_number(digits: str) -> int | float:
+    """Whole numbers too long for any time or index become floats, infinite if need be."""
+    return int(digits) if len(digits) < 16 else float(digits)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Check, print what was found, write the normalised file if asked to."""
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--annotations", required=True, metavar="FILE",
+        help="annotations of the split, such as data/nlq_test_unannotated.json",
+    )  # fmt: skip
+    parser.add_argument(
+        "--predictions", required=True, metavar="FILE", help="challenge file to check"
+    )
+    parser.add_argument(
+        "--output", metavar="FILE",
+        help="write the file here in the split's order, times as floats and inside the clip",
+    )  # fmt: skip
+    parser.add_argument("--show", type=int, default=3, metavar="N", help="cases shown of each kind")
+    options = parser.parse_args(arguments)
+    if options.show < 1:
+        parser.error("--show must be 1 or more")
+    split = read_split(options.annotations)
+    findings, predictions = check(read_submission(options.predictions), split)
+    if findings.faults or findings.oddities:
+        print(findings.table(options.show))
+    answered = len({prediction[:3] for prediction in predictions} & split.queries.keys())
+    print(f"{answered} of {len(split.queries)} queries answered", flush=True)
+    if findings.faults:
+        kinds = ", ".join(f"{kind} ({len(cases)})" for kind, cases in findings.faults.items())
+        unwritten = f"; {options.output} not written" if options.output else ""
+        raise UserError(f"{options.predictions}: not acceptable: {kinds}{unwritten}")
+    odd = sum(map(len, findings.oddities.values()))
+    print(f"{options.predictions}: acceptable" + (f"; oddities: {odd}" if odd else ""))
+    if options.output:
+        write_json(options.output, normalised(predictions, split))
+        print(f"wrote {options.output}")
+
+
+if __name__ == "__main__":
+    run_program(main)
