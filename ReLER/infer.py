@@ -21,21 +21,27 @@ PREDICTIONS = 5
 CANDIDATES = 20  # spans each scale offers to temporal NMS
 
 
-def predict(model: ReLER, data: ClipData, options: Options, processes: Processes) -> np.ndarray:
-    """The five best windows of every query, (R, 5, 2) seconds, on every process."""
-    return processes.gather_rows(*_predict_share(model, data, options, processes))
+def predict(
+    model: ReLER, data: ClipData, options: Options, processes: Processes
+) -> tuple[np.ndarray, np.ndarray]:
+    """The five best windows of every query, (R, 5, 2) seconds, and their scores (R, 5).
+
+    Every process gets those of all queries.
+    """
+    rows, windows, scores = _predict_share(model, data, options, processes)
+    return processes.gather_rows(rows, windows), processes.gather_rows(rows, scores)
 
 
 @torch.inference_mode()
 def _predict_share(
     model: ReLER, data: ClipData, options: Options, processes: Processes
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     device, records = processes.device, data.records
     dtype = torch.float16 if options.amp == "fp16" else torch.bfloat16
     count = PREDICTIONS if options.nms_threshold is None else CANDIDATES
     mine = np.arange(len(records))[processes.rank :: processes.size]
     model.eval()
-    found = np.empty((len(mine), PREDICTIONS, 2))
+    found, scored = np.empty((len(mine), PREDICTIONS, 2)), np.empty((len(mine), PREDICTIONS))
     bar = tqdm(total=len(mine), desc="predicting", unit="query", leave=False,
                disable=not processes.main)  # fmt: skip
     with bar, torch.autocast(device.type, dtype, enabled=options.amp != "off"):
@@ -50,15 +56,14 @@ def _predict_share(
                 batch.text_mask.to(device),
                 top=count,
             )
+            scores = scores.cpu().numpy()
             units = batch.video_mask.sum(1).numpy()[:, None]
             windows = window_seconds(spans.cpu().numpy(), records.duration[rows, None], units)
             if options.nms_threshold is not None:
-                windows, _ = suppress(
-                    windows, scores.cpu().numpy(), options.nms_threshold, PREDICTIONS
-                )
-            found[place] = windows
+                windows, scores = suppress(windows, scores, options.nms_threshold, PREDICTIONS)
+            found[place], scored[place] = windows, scores
             bar.update(len(rows))
-    return mine, found
+    return mine, found, scored
 
 
 def adopt_architecture(options: Options, opt: dict) -> Options:
@@ -82,8 +87,8 @@ def infer(options: Options) -> None:
     model = build_model(options, data.width, encoder.width)
     load_weights(model, content, file)
     model.to(processes.device)
-    windows = predict(model, data, options, processes)
+    windows, scores = predict(model, data, options, processes)
     if processes.main:
         result = file.parent / "preds" / f"{step_of(file)}_{options.mode}_preds.json"
-        publish(result, data.records, windows, listed, options.eval_gt_json)
+        publish(result, data.records, windows, scores, listed, options.eval_gt_json)
     processes.close()

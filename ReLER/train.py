@@ -94,13 +94,13 @@ class Recipe:
 
     def evaluate(self, epoch: int, step: int) -> Evaluation:
         """Predict and score the validation split; its predictions are kept beside the scores."""
-        windows = predict(self.model, self.val, self.options, self.processes)
+        windows, scores = predict(self.model, self.val, self.options, self.processes)
         if self.processes.main:
             name = self.options.run_folder / f"{epoch}_preds.json"
-            write_predictions(name, self.val.records, windows)
-        scores = score(self.truth, windows)
-        figures = scores.percentages()
-        return Evaluation(figures["R@1 IoU=0.3"], figures, report(scores, f"Epoch {epoch}"))
+            write_predictions(name, self.val.records, windows, scores)
+        scored = score(self.truth, windows)
+        figures = scored.percentages()
+        return Evaluation(figures["R@1 IoU=0.3"], figures, report(scored, f"Epoch {epoch}"))
 
     def checkpoint(self, epoch: int, step: int) -> tuple[str, dict]:
         """Weights, optimizer, scheduler, epoch and options, in the published layout."""

@@ -23,21 +23,28 @@ PREDICTIONS = 5
 CANDIDATES = 50  # spans a query offers to temporal NMS
 
 
-def predict(model: VSLNet, split: Split, options: Options, processes: Processes) -> np.ndarray:
-    """The five best windows of every query, (R, 5, 2) seconds, on every process."""
-    return processes.gather_rows(*_predict_share(model, split, options, processes))
+def predict(
+    model: VSLNet, split: Split, options: Options, processes: Processes
+) -> tuple[np.ndarray, np.ndarray]:
+    """The five best windows of every query, (R, 5, 2) seconds, and their scores (R, 5).
+
+    Every process gets those of all queries.
+    """
+    rows, windows, scores = _predict_share(model, split, options, processes)
+    return processes.gather_rows(rows, windows), processes.gather_rows(rows, scores)
 
 
 @torch.inference_mode()
 def _predict_share(
     model: VSLNet, split: Split, options: Options, processes: Processes
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     device, records = processes.device, split.records
     dtype = torch.float16 if options.amp == "fp16" else torch.bfloat16
     count = PREDICTIONS if options.nms_threshold is None else CANDIDATES
     clips = np.unique(records.clip)[processes.rank :: processes.size]
     model.eval()
     taken, found = [np.empty(0, np.int64)], [np.empty((0, PREDICTIONS, 2))]
+    scored = [np.empty((0, PREDICTIONS))]
     bar = tqdm(total=int(np.isin(records.clip, clips).sum()), desc=f"predicting {split.name}",
                unit="query", leave=False, disable=not processes.main)  # fmt: skip
     with bar, torch.autocast(device.type, dtype, enabled=options.amp != "off"):
@@ -54,19 +61,19 @@ def _predict_share(
                 query = _encode_queries(model, text)
                 out = model.fuse(video[clip], mask[clip], query, text.mask)
                 spans, scores = best_spans(out.start_logits, out.end_logits, count)
+                scores = scores.cpu().numpy()
                 windows = window_seconds(
                     spans.cpu().numpy(),
                     records.duration[rows, None],
                     split.units[rows, None],
                 )
                 if options.nms_threshold is not None:
-                    windows, _ = suppress(
-                        windows, scores.cpu().numpy(), options.nms_threshold, PREDICTIONS
-                    )
+                    windows, scores = suppress(windows, scores, options.nms_threshold, PREDICTIONS)
                 taken.append(rows)
                 found.append(windows)
+                scored.append(scores)
                 bar.update(len(rows))
-    return np.concatenate(taken), np.concatenate(found)
+    return np.concatenate(taken), np.concatenate(found), np.concatenate(scored)
 
 
 # Convolutions reach into padding, as published: what is padded together would change predictions.
@@ -105,8 +112,8 @@ def infer(options: Options) -> None:
     model = build_model(options, split.features.width, text)
     load_weights(model, checkpoint)
     model.to(processes.device)
-    windows = predict(model, split, options, processes)
+    windows, scores = predict(model, split, options, processes)
     if processes.main:
         result = checkpoint.with_name(f"{checkpoint.stem}_{options.mode}_result.json")
-        publish(result, split.records, windows, split.listed, options.eval_gt_json)
+        publish(result, split.records, windows, scores, split.listed, options.eval_gt_json)
     processes.close()

@@ -83,13 +83,13 @@ class Recipe:
 
     def evaluate(self, epoch: int, step: int) -> Evaluation:
         """Predict and score the validation split; its predictions are kept beside the scores."""
-        windows = predict(self.model, self.val, self.options, self.processes)
+        windows, scores = predict(self.model, self.val, self.options, self.processes)
         if self.processes.main:
             name = f"{self.options.model_name}_{epoch}_{step}_preds.json"
-            write_predictions(self.options.run_folder / name, self.val.records, windows)
-        scores = score(self.truth, windows)
-        figures = scores.percentages()
-        table = report(scores, f"Epoch {epoch}, Step {step}")
+            write_predictions(self.options.run_folder / name, self.val.records, windows, scores)
+        scored = score(self.truth, windows)
+        figures = scored.percentages()
+        table = report(scored, f"Epoch {epoch}, Step {step}")
         return Evaluation(figures["R@1 IoU=0.3"], figures, table)
 
     def checkpoint(self, epoch: int, step: int) -> tuple[str, dict]:

@@ -4,6 +4,7 @@ Shapes: B queries of a batch, V video units, K candidate windows, k kept ones, R
 """
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 
 from utils.errors import UserError, warn
-from utils.files import read_json, write_json
+from utils.files import fingerprint, read_json, write_json
 from utils.metrics import iou
 from utils.records import Records
 
@@ -112,26 +113,85 @@ class Prediction(NamedTuple):
     windows: list[list[float]]  # [start, end] in seconds, best first
 
 
-def write_predictions(path: str | Path, records: Records, windows: np.ndarray) -> None:
-    """Write a challenge file, atomically.
+# The names of a prediction's fields in the file.
+RESULT_KEYS = ("clip_uid", "annotation_uid", "query_idx", "predicted_times")
+
+
+def write_predictions(
+    path: str | Path, records: Records, windows: np.ndarray, scores: np.ndarray | None = None
+) -> None:
+    """Write the challenge file of a split, as `write_results` does.
 
     Args:
         records: the queries.
         windows: (R, k, 2) seconds, best first.
+        scores: (R, k), for the side file.
     """
     keys = zip(
-        records.clip.tolist(), records.annotation.tolist(), records.query_idx.tolist(), strict=True
+        (records.clip_uids[clip] for clip in records.clip),
+        (records.annotation_uids[annotation] for annotation in records.annotation),
+        records.query_idx.tolist(),
+        strict=True,
     )
-    results = [
-        {
-            "clip_uid": records.clip_uids[clip],
-            "annotation_uid": records.annotation_uids[annotation],
-            "query_idx": query_idx,
-            "predicted_times": times,
-        }
-        for (clip, annotation, query_idx), times in zip(keys, windows.tolist(), strict=True)
+    write_results(path, keys, windows, scores)
+
+
+def write_results(
+    path: str | Path,
+    keys: Iterable[tuple[str, str, int]],
+    windows: np.ndarray,
+    scores: np.ndarray | None = None,
+) -> None:
+    """Write a challenge file, atomically; scores go to a file beside it (see `scores_file`).
+
+    Without scores, those of an earlier file of this name are removed: they are of other windows.
+
+    Args:
+        keys: clip uid, annotation uid and query number of each of R queries.
+        windows: (R, k, 2) seconds, best first.
+        scores: (R, k).
+    """
+    predictions = [
+        Prediction(*key, times) for key, times in zip(keys, windows.tolist(), strict=True)
     ]
+    results = [dict(zip(RESULT_KEYS, prediction, strict=True)) for prediction in predictions]
     write_json(path, {"version": VERSION, "challenge": CHALLENGE, "results": results})
+    if scores is None:
+        scores_file(path).unlink(missing_ok=True)
+    else:
+        content = {"predictions": _fingerprint(predictions), "scores": scores.tolist()}
+        write_json(scores_file(path), content)
+
+
+def scores_file(path: str | Path) -> Path:
+    """Where the scores of a challenge file lie, whose format has no place for them.
+
+    `{"predictions": fingerprint of the challenge file's results, "scores": [[score x k] x R]}`
+    with the results in the order of the challenge file.
+    """
+    path = Path(path)
+    return path.with_name(f"{path.stem}_scores.json")
+
+
+def read_scores(path: str | Path, predictions: list[Prediction]) -> list[list[float]] | None:
+    """The scores beside challenge file `path`, read as `predictions`; None if there are none.
+
+    Raises:
+        UserError: the scores are of other predictions, or malformed.
+    """
+    file = scores_file(path)
+    if not file.exists():
+        return None
+    content = read_json(file)
+    scores = content.get("scores") if isinstance(content, dict) else None
+    if not isinstance(scores, list) or not all(isinstance(some, list) for some in scores):
+        raise UserError(f"{file}: must hold 'scores', a list for each query of {path}")
+    if content.get("predictions") != _fingerprint(predictions):
+        raise UserError(f"{file}: scores of other predictions than {path} has; delete or redo it")
+    windows = [len(prediction.windows) for prediction in predictions]
+    if list(map(len, scores)) != windows or not all(_is_time(x) for some in scores for x in some):
+        raise UserError(f"{file}: must hold a number for each window of {path}")
+    return scores
 
 
 def read_predictions(path: str | Path) -> list[Prediction]:
@@ -165,6 +225,10 @@ def read_predictions(path: str | Path) -> list[Prediction]:
         more = f" (and {len(faults) - 1} more faults)" if len(faults) > 1 else ""
         raise UserError(f"{path}: {faults[0]}{more}")
     return predictions
+
+
+def _fingerprint(predictions: list[Prediction]) -> str:
+    return fingerprint([tuple(prediction) for prediction in predictions])
 
 
 def result_fault(result: Any) -> str | None:

@@ -62,11 +62,12 @@ def publish(
     file: Path,
     records: Records,
     windows: np.ndarray,
+    scores: np.ndarray,
     listed: int,
     annotations: str | None,
 ) -> None:
-    """Write the challenge file of a split, and print its scores where they can be known."""
-    write_predictions(file, records, windows)
+    """Write a split's challenge file with its scores, and print figures where they can be known."""
+    write_predictions(file, records, windows, scores)
     truth = ground_truth(records, listed, annotations)
     if truth is None:
         print(f"{annotations or 'the split'} holds no times: predictions only, nothing to score")

@@ -42,7 +42,7 @@ def drawing_order(clip_uids: Iterable[str], seed: int) -> list[str]:
     A clip's place follows from its own hash: it stays before or behind another one whatever other
     clips a file has, so lists of v1 and v2, or of queries and narrations, overlap as they can.
     """
-    return sorted(clip_uids, key=lambda uid: (fingerprint(seed, uid), uid))
+    return sorted(clip_uids, key=lambda uid: (fingerprint(str(seed), uid), uid))
 
 
 def share_of(order: list[str], percent: float) -> list[str]:

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from utils.errors import UserError
 from utils.metrics import iou
-from utils.predictions import best_spans, read_predictions, suppress, write_predictions
+from utils.predictions import (
+    best_spans,
+    read_predictions,
+    read_scores,
+    scores_file,
+    suppress,
+    write_predictions,
+)
 from utils.records import read_records
 
 LOGITS = st.one_of(st.sampled_from([0.0, 1.0, 2.0]), st.floats(-20, 20, width=32))
@@ -144,6 +151,61 @@ def test_a_file_that_was_written_is_read_back(golden, tmp_path):
         assert prediction.annotation_uid == records.annotation_uids[records.annotation[row]]
         assert prediction.query_idx == records.query_idx[row]
     assert not list(path.parent.glob(".*"))
+
+
+@pytest.fixture
+def scored(golden, tmp_path):
+    """A challenge file with scores beside it, its queries, windows and scores."""
+    records = read_records(golden / "naq" / "expected_prepared_val.json")
+    draw = np.random.default_rng(0)
+    windows = draw.random((len(records), 5, 2)).cumsum(axis=2)
+    scores = -np.sort(-draw.random((len(records), 5)).astype(np.float32))
+    path = tmp_path / "7_val_preds.json"
+    write_predictions(path, records, windows, scores)
+    return path, records, windows, scores
+
+
+def test_scores_are_kept_beside_the_challenge_file(scored):
+    path, records, windows, scores = scored
+    assert scores_file(path) == path.with_name("7_val_preds_scores.json")
+    assert np.array_equal(np.float32(read_scores(path, read_predictions(path))), scores)
+    # Another program may write the same content with other spaces.
+    path.write_text(json.dumps(json.loads(path.read_text()), indent=4))
+    assert read_scores(path, read_predictions(path)) == scores.tolist()
+    # Predictions without scores do not keep those of others beside them.
+    write_predictions(path, records, windows)
+    assert not scores_file(path).exists() and read_scores(path, read_predictions(path)) is None
+
+
+def test_scores_of_other_predictions_are_refused(scored):
+    path, records, windows, scores = scored
+    content = scores_file(path).read_bytes()
+    backwards = np.arange(len(records))[::-1]
+    for others in ((records, windows + 1), (records.select(backwards), windows)):
+        write_predictions(path, *others, scores)
+        scores_file(path).write_bytes(content)
+        with pytest.raises(UserError, match=r"_scores\.json: scores of other predictions than"):
+            read_scores(path, read_predictions(path))
+
+
+@pytest.mark.parametrize(
+    ("scores", "fault"),
+    [
+        (None, "must hold 'scores', a list for each query"),
+        ([1.0], "must hold 'scores', a list for each query"),
+        ([], "must hold a number for each window"),
+        ("short", "must hold a number for each window"),
+        ("text", "must hold a number for each window"),
+    ],
+)
+def test_malformed_scores_are_refused(scored, scores, fault):
+    path, *_, good = scored
+    content = json.loads(scores_file(path).read_text())
+    changed = {"short": good[:, 1:].tolist(), "text": [["1"] * 5] * len(good)}
+    content["scores"] = changed[scores] if isinstance(scores, str) else scores
+    scores_file(path).write_text(json.dumps(content))
+    with pytest.raises(UserError, match=fault):
+        read_scores(path, read_predictions(path))
 
 
 def prediction(**changes):
