@@ -1,0 +1,103 @@
+"""Videos to features in the published layout, one `<name>.pt` (rows, width) a video.
+
+Rows are 16/30 s apart, whatever the videos' frame rates. A stopped extraction is continued by the
+same command: videos that are done are not read again.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a file: make the checkout importable wherever it lies
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import torch
+from tqdm import tqdm
+
+from utils.checkpoints import save_atomically
+from utils.errors import UserError, run_program
+from utils.feature_files import CARD_FILE, SHAPES_FILE
+from utils.files import read_json, write_json
+from utils.image_encoders import KINDS, ImageEncoder
+from utils.options import ArgumentParser
+from utils.video import find_videos
+
+SAME = ("frame_rate", "stride", "window", "model", "hash")  # of cards in one folder
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Extract what is not there yet; broken videos are named and left out, with exit code 2."""
+    options = parse(arguments)
+    videos = by_name([file for path in options.videos for file in find_videos(path)])
+    folder = Path(options.output_dir or f"data/features/{options.type}")
+    shapes_file = folder / SHAPES_FILE
+    shapes = read_json(shapes_file) if shapes_file.is_file() else {}
+    waiting = {
+        name: file
+        for name, file in videos.items()
+        if options.overwrite or name not in shapes or not (folder / f"{name}.pt").is_file()
+    }
+    broken = 0
+    if waiting:
+        encoder = ImageEncoder(options.type, options.encoder, options.device)
+        bar = tqdm(waiting.items(), desc=f"extracting {options.type} features", unit="video")
+        for name, file in bar:
+            try:
+                rows = encoder.extract(file)
+            except UserError as fault:
+                bar.write(f"broken: {fault}", file=sys.stderr)
+                broken += 1
+                continue
+            check_card(folder, encoder.card(rows.shape[1]))
+            save_atomically(torch.from_numpy(rows), folder / f"{name}.pt")
+            shapes[name] = len(rows)
+            write_json(shapes_file, shapes, indent=True)
+    done = len(waiting) - broken
+    print(f"{done} extracted, {len(videos) - len(waiting)} there before, {broken} broken: {folder}")
+    if broken:
+        raise UserError(f"{broken} of {len(videos)} videos could not be read; they are named above")
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--videos", nargs="+", required=True, metavar="DIR|FILE", help="videos")
+    parser.add_argument("--type", choices=tuple(KINDS), default="clip", help="kind of features")
+    parser.add_argument(
+        "--output_dir", metavar="DIR", help="where they go (default: data/features/<type>)"
+    )
+    parser.add_argument(
+        "--encoder", metavar="NAME|DIR",
+        help="image encoder on the hub or in a folder (default: the published one); tiny: a small "
+        "one with random weights, to try things",
+    )  # fmt: skip
+    parser.add_argument("--device", default="auto", help="auto: the GPU if there is one")
+    parser.add_argument("--overwrite", action="store_true", help="extract again what is there")
+    return parser.parse_args(arguments)
+
+
+def by_name(videos: list[Path]) -> dict[str, Path]:
+    """The videos by the names their features get."""
+    named: dict[str, Path] = {}
+    for file in videos:
+        other = named.setdefault(file.stem, file)
+        if other.resolve() != file.resolve():
+            raise UserError(f"{other} and {file} would both be {file.stem}.pt; rename one")
+    return named
+
+
+def check_card(folder: Path, card: dict) -> None:
+    """Write the folder's feature card, or refuse to mix features of another encoder with it."""
+    file = folder / CARD_FILE
+    there = read_json(file) if file.is_file() else None
+    if there is None:
+        write_json(file, card, indent=True)
+    elif differing := [name for name in SAME if there.get(name) != card[name]]:
+        raise UserError(
+            f"{folder}: holds features of another kind ({differing[0]} {there.get(differing[0])}, "
+            f"not {card[differing[0]]}); give another --output_dir"
+        )
+
+
+if __name__ == "__main__":
+    run_program(main)
