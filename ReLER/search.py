@@ -1,0 +1,87 @@
+"""A trained ReLER asked about any video: clips are embedded once, for any number of questions.
+
+`utils/search.py` cuts a long video into clips and merges the answers.
+Shapes: C clips, V units, F feature dim, D hidden, k spans a clip.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ReLER.data import NORM_EPS, temporal_endpoints
+from ReLER.infer import adopt_architecture
+from ReLER.model import SCALES
+from ReLER.options import Options
+from ReLER.text import open_encoder
+from ReLER.weights import build_model, load_weights, read_checkpoint
+from utils.predictions import best_spans
+from utils.tokens import LiveTokens
+
+VIDEO_WEIGHT = "input_vid_proj.0.LayerNorm.weight"  # (F,)
+
+
+class Searcher:
+    """Model and text encoder of a run (see `utils.search.Searcher`)."""
+
+    def __init__(self, checkpoint: Path, text_encoder: str | None, device: torch.device):
+        content = read_checkpoint(checkpoint)
+        opt = content["opt"]
+        kept = {name: opt[name] for name in ("task", "fv", "data_root") if name in opt}
+        chosen = {"task": "unknown", "fv": "unknown", "mode": "val"} | kept
+        self.options = adopt_architecture(Options(**chosen, text_encoder=text_encoder), opt)
+        self.features = (self.options.fv, "clip")
+        self.units = self.options.max_v_l
+        self.device = device
+        self._encoder = open_encoder(self.options, checkpoint.parent)
+        width = len(content["model"][VIDEO_WEIGHT])
+        self.model = build_model(self.options, width, self._encoder.width)
+        load_weights(self.model, content, checkpoint)
+        self.model.to(device).eval()
+        self._has_ends = self.options.ctx_mode != "video"
+        self._has_rows = self.options.ctx_mode != "tef"
+        self.width = width - 2 * self._has_ends if self._has_rows else None
+
+    def join(self, features: list[np.ndarray]) -> np.ndarray:
+        """Rows (R, F) as the model reads them: side by side, the shorter feature padded."""
+        rows = max(map(len, features))
+        joined = np.zeros((rows, sum(part.shape[1] for part in features)), np.float32)
+        column = 0
+        for part in features:
+            own = joined[: len(part), column : column + part.shape[1]]
+            own[:] = part
+            if not self.options.no_norm_vfeat:
+                own /= np.linalg.norm(own, axis=1, keepdims=True) + NORM_EPS
+            column += part.shape[1]
+        return joined
+
+    def read(self, questions: list[str]) -> LiveTokens:
+        """The questions, ready to be asked by number."""
+        return LiveTokens(self._encoder, questions, train=False)
+
+    def encode(self, clips: torch.Tensor) -> torch.Tensor:
+        """(C, V, F) pooled rows of clips of one length -> (C, V, D)."""
+        many, units, _ = clips.shape
+        columns = [clips] if self._has_rows else []
+        if self._has_ends:
+            columns.append(temporal_endpoints(np.full(many, units), units).to(clips.device))
+        return self.model.embed_video(torch.cat(columns, 2))
+
+    def ask(
+        self, clips: torch.Tensor, text: LiveTokens, question: int, count: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The best spans in units (C, k, 2) of each encoded clip, and their scores (C, k).
+
+        Each scale offers `count` of them.
+        """
+        many, mask = len(clips), clips.new_ones(clips.shape[:2])
+        tokens, there = text.gather(np.array([question]), self.device)
+        limit = self.options.max_q_l
+        tokens = self.model.embed_text(tokens[:, :limit]).expand(many, -1, -1)
+        there = there[:, :limit].expand(many, -1)
+        offers = []
+        for parts in SCALES:
+            encoded, _, _ = self.model.encode(clips, mask, tokens, there, parts)
+            offers.append(best_spans(*self.model.predictor(encoded, mask), count))
+        spans, scores = zip(*offers, strict=True)
+        return torch.cat(spans, 1), torch.cat(scores, 1)

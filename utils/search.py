@@ -1,0 +1,259 @@
+"""Search in one's own video: a trained run, features of any length, questions in; windows out.
+
+    from utils.search import load_run
+    run = load_run("experiments/runs/joint")
+    answers = run.search("features/egovlp/monday.pt", ["Where did I put the keys?"])
+    answers.windows[0], answers.scores[0]      # five [start, end] in seconds, best first
+
+A long video is cut into overlapping clips as long as those of training. Each is encoded once and
+asked by all questions; the clips' answers are merged by temporal non-maximum suppression.
+
+Shapes: R feature rows, F feature dim, C clips, V units, D hidden, Q questions, k windows.
+"""
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from utils.checkpoints import find_checkpoint, load_safely
+from utils.errors import UserError, warn
+from utils.feature_files import FeatureFolder
+from utils.pooling import pool_rows
+from utils.predictions import suppress
+from utils.records import read_records
+from utils.spans import window_seconds
+from utils.tasks import ROWS_PER_SECOND
+
+# Package of a model -> its file of options in a run folder, and a key of its checkpoints.
+PACKAGES = {
+    "VSLNet": ("configs.json", "video_affine.linear.conv1d.weight"),
+    "ReLER": ("opt.json", "model"),
+}
+CLIP_SECONDS = 480.0  # of Ego4D NLQ's clips, where the data set of training is not there
+CLIPS_AT_ONCE = 16
+CANDIDATES = 10  # spans a clip offers to a question
+NMS_THRESHOLD = 0.5
+TOP = 5
+
+Source = str | Path | np.ndarray | torch.Tensor
+
+
+class Answers(NamedTuple):
+    """Where a video answers each question, best first."""
+
+    windows: np.ndarray  # (Q, k, 2) seconds
+    scores: np.ndarray  # (Q, k)
+
+
+class Searcher(Protocol):
+    """What a model's package offers as `search.Searcher(checkpoint, text_encoder, device)`."""
+
+    features: tuple[str, ...]  # names of the features it reads
+    width: int | None  # of all of them together, None if any will do
+    units: int  # a clip is pooled to
+    options: Any
+    device: torch.device
+
+    def join(self, features: list[np.ndarray]) -> np.ndarray:
+        """Rows (R, F) as the model reads them."""
+
+    def read(self, questions: list[str]) -> Any:
+        """The questions, ready to be asked by number."""
+
+    def encode(self, clips: torch.Tensor) -> torch.Tensor:
+        """(C, V, F) -> (C, V, D)."""
+
+    def ask(
+        self, clips: torch.Tensor, text: Any, question: int, count: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Spans in units (C, n, 2) and scores (C, n), n >= count, comparable among clips."""
+
+
+def load_run(
+    run: str | Path,
+    text_encoder: str | None = None,
+    clip_seconds: float | None = None,
+    device: str = "auto",
+) -> "Run":
+    """The run of a folder or checkpoint file, of either model.
+
+    Args:
+        text_encoder: where the run's own text encoder lies on this machine, if elsewhere.
+        clip_seconds: length of the clips a video is cut into (default: as in training).
+        device: `auto` takes the GPU if there is one.
+
+    Raises:
+        UserError: no checkpoint there, a checkpoint of neither model, or another text encoder.
+    """
+    checkpoint = find_checkpoint(run)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if clip_seconds is not None and not clip_seconds > 0:
+        raise UserError(f"--clip_seconds must be above 0, is {clip_seconds:g}")
+    package = importlib.import_module(f"{_package_of(checkpoint)}.search")
+    model = package.Searcher(checkpoint, text_encoder, torch.device(device))
+    return Run(model, clip_seconds or _trained_clip_seconds(model.options))
+
+
+def _package_of(checkpoint: Path) -> str:
+    """The package whose run folder this is, or else whose weights the checkpoint holds."""
+    for package, (file, _) in PACKAGES.items():
+        if (checkpoint.parent / file).is_file():
+            return package
+    from argparse import Namespace
+
+    content = load_safely(checkpoint, allow=(Namespace,))
+    for package, (_, key) in PACKAGES.items():
+        if isinstance(content, dict) and key in content:
+            return package
+    raise UserError(f"{checkpoint}: a checkpoint of neither {' nor '.join(PACKAGES)}")
+
+
+def _trained_clip_seconds(options: Any) -> float:
+    """Half of the clips of the data set of training are longer, half shorter."""
+    file = Path(options.data_root) / "dataset" / options.task / "val.json"
+    if file.is_file():
+        records = read_records(file)
+        return float(np.median(records.num_frames / records.fps))
+    warn(
+        f"{file} is not there to say how long clips were in training: {CLIP_SECONDS:g} s assumed; "
+        "--clip_seconds says otherwise"
+    )
+    return CLIP_SECONDS
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained model that can be asked about videos."""
+
+    model: Searcher
+    clip_seconds: float
+
+    def search(
+        self,
+        video: Source | Sequence[Source],
+        questions: list[str],
+        top: int = TOP,
+        nms_threshold: float = NMS_THRESHOLD,
+    ) -> Answers:
+        """Where the video answers each question; to ask it again later, keep `encode`'s result."""
+        return self.encode(video).ask(questions, top, nms_threshold)
+
+    @torch.inference_mode()
+    def encode(self, video: Source | Sequence[Source], rate: float | None = None) -> "Video":
+        """Encode a video once.
+
+        Args:
+            video: features (R, F) as a `.pt` file, tensor or array, or several of them in the order
+                of `model.features`.
+            rate: rows a second (default: as the feature card beside the file says, or 1.875).
+        """
+        features, carded = read_features(video, self.model.features)
+        rate = rate or carded
+        found = sum(part.shape[1] for part in features)
+        if self.model.width not in (None, found):
+            raise UserError(
+                f"features are {found} wide, the model was trained on {self.model.width} "
+                f"({' and '.join(self.model.features)}); give features of the same kind"
+            )
+        rows = self.model.join(features)
+        length = max(1, min(len(rows), round(self.clip_seconds * rate)))
+        starts = clip_starts(len(rows), length)
+        encoded = []
+        with tqdm(total=len(starts), desc="encoding video", unit="clip", leave=False) as bar:
+            for at in range(0, len(starts), CLIPS_AT_ONCE):
+                some = starts[at : at + CLIPS_AT_ONCE]
+                pooled = [pool_rows(rows[s : s + length], self.model.units) for s in some]
+                clips = torch.from_numpy(np.stack(pooled)).to(self.model.device)
+                encoded.append(self.model.encode(clips))
+                bar.update(len(some))
+        return Video(self.model, torch.cat(encoded), starts / rate, length / rate, len(rows) / rate)
+
+
+@dataclass(frozen=True)
+class Video:
+    """An encoded video, to be asked any number of questions."""
+
+    model: Searcher
+    clips: torch.Tensor  # (C, V, D)
+    starts: np.ndarray  # (C,) seconds
+    clip_seconds: float
+    seconds: float
+
+    @torch.inference_mode()
+    def ask(
+        self, questions: list[str], top: int = TOP, nms_threshold: float = NMS_THRESHOLD
+    ) -> Answers:
+        """The `top` windows that answer each question, overlapping by at most the threshold."""
+        questions = list(map(as_trained, questions))
+        text = self.model.read(questions)
+        windows = np.empty((len(questions), top, 2))
+        scores = np.empty((len(questions), top))
+        count = max(CANDIDATES, top)
+        for number in tqdm(range(len(questions)), "asking", unit="question", leave=False):
+            found = []
+            for at in range(0, len(self.starts), CLIPS_AT_ONCE):
+                some = slice(at, at + CLIPS_AT_ONCE)
+                spans, score = self.model.ask(self.clips[some], text, number, count)
+                seconds = window_seconds(
+                    spans.cpu().numpy(), self.clip_seconds, self.clips.shape[1]
+                )
+                seconds += self.starts[some, None, None]
+                found.append((seconds.reshape(-1, 2), score.cpu().numpy().ravel()))
+            all_windows, all_scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
+            best = suppress(all_windows[None], all_scores[None], nms_threshold, top)
+            windows[number], scores[number] = best[0][0], best[1][0]
+        return Answers(windows, scores)
+
+
+def clip_starts(rows: int, length: int) -> np.ndarray:
+    """First rows of clips of that length, evenly spaced, overlapping by half or more.
+
+    What is no longer than half a clip lies whole in one of them.
+    """
+    beyond = rows - length
+    count = -(-beyond // max(1, length // 2)) + 1
+    return np.rint(np.linspace(0, beyond, count)).astype(np.int64)
+
+
+def as_trained(question: str) -> str:
+    """A question as prepared data sets have them: lower case, one question mark."""
+    if not question.strip(" ?"):
+        raise UserError("the question is empty; ask something like: Where did I put the keys?")
+    return question.strip(" ").strip("?").lower() + "?"
+
+
+def read_features(
+    video: Source | Sequence[Source], names: tuple[str, ...]
+) -> tuple[list[np.ndarray], float]:
+    """The features a model reads, each (R, F), and their rows a second."""
+    sources = list(video) if isinstance(video, tuple | list) else [video]
+    if len(sources) != len(names):
+        raise UserError(
+            f"the model reads {len(names)} features ({', '.join(names)}), {len(sources)} given"
+        )
+    features, rates = zip(*map(_read_feature, sources), strict=True)
+    if len(set(rates)) > 1:
+        raise UserError(f"features of different rates ({', '.join(f'{r:g}' for r in rates)} rows a "
+                        "second): extract them alike")  # fmt: skip
+    return list(features), rates[0]
+
+
+def _read_feature(source: Source) -> tuple[np.ndarray, float]:
+    if isinstance(source, str | Path):
+        file = Path(source)
+        if file.suffix != ".pt" or not file.is_file():
+            raise UserError(f"{file}: no such file of features (.pt)")
+        files = FeatureFolder(file.parent, [file.stem])
+        [(_, features, _)] = files.each(f"reading {file.name}", len)
+        return features, files.rate
+    features = source.numpy(force=True) if torch.is_tensor(source) else np.asarray(source)
+    if features.ndim != 2 or not features.size:
+        raise UserError(f"features must be (rows, width), are {tuple(features.shape)}")
+    return features, ROWS_PER_SECOND
