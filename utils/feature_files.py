@@ -50,8 +50,7 @@ class FeatureFiles(ABC):
     @property
     def rate(self) -> float:
         """Rows per second."""
-        rate, stride = self.card.get("frame_rate"), self.card.get("stride")
-        return rate / stride if rate and stride else ROWS_PER_SECOND
+        return rows_per_second(self.card)
 
     def each(
         self,
@@ -70,7 +69,7 @@ class FeatureFiles(ABC):
         def work(clip: int) -> tuple[int, np.ndarray, Result] | UserError:
             try:
                 features = self.read(clip)
-                self._check_values(clip, features)
+                check_values(features, self.where(clip))
                 if misfit := self._misfit(clip, len(features)):
                     raise UserError(misfit)
                 return clip, features, use(features)
@@ -143,18 +142,6 @@ class FeatureFiles(ABC):
                 "correct the card, or fetch the features again"
             )
 
-    def _check_values(self, clip: int, features: np.ndarray) -> None:
-        if not features.size:
-            raise UserError(
-                f"{self.where(clip)}: features are empty, shape {features.shape}; extract it again"
-            )
-        finite = np.isfinite(features)
-        if not finite.all():
-            row = int(np.flatnonzero(~finite.all(1))[0])
-            raise UserError(
-                f"{self.where(clip)}: NaN or infinite values in row {row}; extract it again"
-            )
-
 
 class FeatureFolder(FeatureFiles):
     """One `.pt` file a clip."""
@@ -165,9 +152,7 @@ class FeatureFolder(FeatureFiles):
         files = {entry.name: entry for entry in folder.iterdir()}
         self._files = [files.get(f"{uid}.pt") for uid in clip_uids]
         self.there = [clip for clip, file in enumerate(self._files) if file is not None]
-        self.listed = _read_object(folder / SHAPES_FILE, "map clip uids to numbers of rows")
-        self.card = _read_object(folder / CARD_FILE, "hold names and values")
-        _check_card(self.card, folder / CARD_FILE)
+        self.listed, self.card = read_shapes(folder), read_card(folder)
 
     def stamps(self) -> list:
         stamps = []
@@ -177,15 +162,7 @@ class FeatureFolder(FeatureFiles):
         return stamps
 
     def read(self, clip: int) -> np.ndarray:
-        file = self._files[clip]
-        features = load_safely(file, mmap=_can_be_mapped(file))
-        if not torch.is_tensor(features) or not features.is_floating_point():
-            kind = "an integer tensor" if torch.is_tensor(features) else type(features).__name__
-            raise UserError(f"{file}: must be a tensor of numbers (rows, width), is {kind}")
-        if features.ndim != 2:
-            shape = tuple(features.shape)
-            raise UserError(f"{file}: is not a tensor (rows, width), but of shape {shape}")
-        return (features if features.dtype == torch.float16 else features.float()).numpy()
+        return read_features(Path(self._files[clip]))
 
     def where(self, clip: int) -> str:
         return str(self._files[clip])
@@ -254,8 +231,8 @@ def find_features(data_root: Path, name: str, clip_uids: list[str]) -> FeatureFi
     elif (features / name).is_dir():
         files = FeatureFolder(features / name, clip_uids)
     else:
-        known = {p.name for p in features.glob("*") if p.is_dir()}
-        known |= {p.stem for p in features.glob("*.h5")}
+        known = {p.name for p in features.glob("[!.]*") if p.is_dir()}
+        known |= {p.stem for p in features.glob("[!.]*.h5")}
         raise UserError(
             f"{features / name}: no such features (there: {', '.join(sorted(known)) or 'none'}); "
             "see data/README.md for where they come from"
@@ -266,6 +243,54 @@ def find_features(data_root: Path, name: str, clip_uids: list[str]) -> FeatureFi
             f"{files.place}: holds features of none of the {len(clip_uids)} clips wanted{wanted}"
         )
     return files
+
+
+def read_features(file: Path) -> np.ndarray:
+    """The tensor (rows, F) of one file, mapped if it is half or single precision, else single.
+
+    Raises `UserError` if the file is missing, torn or hostile, or holds something else.
+    """
+    features = load_safely(file, mmap=file.is_file() and _can_be_mapped(file))
+    if not torch.is_tensor(features) or not features.is_floating_point():
+        kind = "an integer tensor" if torch.is_tensor(features) else type(features).__name__
+        raise UserError(f"{file}: must be a tensor of numbers (rows, width), is {kind}")
+    if features.ndim != 2:
+        shape = tuple(features.shape)
+        raise UserError(f"{file}: is not a tensor (rows, width), but of shape {shape}")
+    return (features if features.dtype == torch.float16 else features.float()).numpy()
+
+
+def check_values(features: np.ndarray, where: object) -> None:
+    """Raises `UserError` if features (rows, F) are empty, or hold NaN or infinite values."""
+    if not features.size:
+        raise UserError(f"{where}: features are empty, shape {features.shape}; extract it again")
+    finite = np.isfinite(features)
+    if not finite.all():
+        row = int(np.flatnonzero(~finite.all(1))[0])
+        raise UserError(f"{where}: NaN or infinite values in row {row}; extract it again")
+
+
+def read_shapes(folder: Path) -> dict:
+    """The listed rows of a folder's clips, empty if there is no list."""
+    return _read_object(folder / SHAPES_FILE, "map clip uids to numbers of rows")
+
+
+def read_card(folder: Path) -> dict:
+    """The feature card of a folder, empty if it has none; `UserError` for rates that are none."""
+    card = _read_object(folder / CARD_FILE, "hold names and values")
+    _check_card(card, folder / CARD_FILE)
+    return card
+
+
+def rows_per_second(card: dict) -> float:
+    """What a feature card says of it, or the rate of the published features."""
+    rate, stride = card.get("frame_rate"), card.get("stride")
+    return rate / stride if rate and stride else ROWS_PER_SECOND
+
+
+def rows_off(rows: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """(C,) bool: which numbers of rows do not fit those expected of the clips' durations."""
+    return np.abs(rows - expected) > np.maximum(2, 0.05 * expected)
 
 
 def _ahead(work: Callable[[int], Result], clips: list[int]) -> Iterator[Result]:

@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from utils.errors import warn
-from utils.feature_files import FeatureFiles, PackedFeatures, find_features
+from utils.feature_files import FeatureFiles, PackedFeatures, find_features, rows_off
 from utils.files import fingerprint
 from utils.pooling import pool_rows
 from utils.stores import create_array, map_array, open_store, read_card
@@ -222,7 +222,7 @@ def _check_durations(
     if durations is None:
         return
     expected = durations * files.rate
-    off = (rows > 0) & (np.abs(rows - expected) > np.maximum(2, 0.05 * expected))
+    off = (rows > 0) & rows_off(rows, expected)
     if off.any():
         clip = int(np.flatnonzero(off)[0])
         warn(
