@@ -23,12 +23,15 @@ from tqdm import tqdm
 
 from utils.checkpoints import find_checkpoint, load_safely
 from utils.errors import UserError, warn
-from utils.feature_files import FeatureFolder
+from utils.feature_files import CARD_FILE, FeatureFolder
+from utils.files import read_json
+from utils.image_encoders import KINDS, ImageEncoder
 from utils.pooling import pool_rows
 from utils.predictions import suppress
 from utils.records import read_records
 from utils.spans import window_seconds
 from utils.tasks import ROWS_PER_SECOND
+from utils.video import is_video
 
 # Package of a model -> its file of options in a run folder, and a key of its checkpoints.
 PACKAGES = {
@@ -80,6 +83,7 @@ def load_run(
     text_encoder: str | None = None,
     clip_seconds: float | None = None,
     device: str = "auto",
+    image_encoder: str | None = None,
 ) -> "Run":
     """The run of a folder or checkpoint file, of either model.
 
@@ -87,6 +91,8 @@ def load_run(
         text_encoder: where the run's own text encoder lies on this machine, if elsewhere.
         clip_seconds: length of the clips a video is cut into (default: as in training).
         device: `auto` takes the GPU if there is one.
+        image_encoder: for videos that have no features yet, its name or folder (default: as the
+            feature card of the run's data says, or the published one).
 
     Raises:
         UserError: no checkpoint there, a checkpoint of neither model, or another text encoder.
@@ -98,7 +104,7 @@ def load_run(
         raise UserError(f"--clip_seconds must be above 0, is {clip_seconds:g}")
     package = importlib.import_module(f"{_package_of(checkpoint)}.search")
     model = package.Searcher(checkpoint, text_encoder, torch.device(device))
-    return Run(model, clip_seconds or _trained_clip_seconds(model.options))
+    return Run(model, clip_seconds or _trained_clip_seconds(model.options), image_encoder)
 
 
 def _package_of(checkpoint: Path) -> str:
@@ -134,6 +140,7 @@ class Run:
 
     model: Searcher
     clip_seconds: float
+    image_encoder: str | None = None
 
     def search(
         self,
@@ -151,9 +158,11 @@ class Run:
 
         Args:
             video: features (R, F) as a `.pt` file, tensor or array, or several of them in the order
-                of `model.features`.
+                of `model.features`; or a video file, where CLIP or VideoMAE features are read.
             rate: rows a second (default: as the feature card beside the file says, or 1.875).
         """
+        if isinstance(video, str | Path) and is_video(video):
+            video = self.extract(Path(video))
         features, carded = read_features(video, self.model.features)
         rate = rate or carded
         found = sum(part.shape[1] for part in features)
@@ -174,6 +183,24 @@ class Run:
                 encoded.append(self.model.encode(clips))
                 bar.update(len(some))
         return Video(self.model, torch.cat(encoded), starts / rate, length / rate, len(rows) / rate)
+
+    def extract(self, video: Path) -> list[np.ndarray]:
+        """The features the model reads, of a video file."""
+        foreign = [name for name in self.model.features if name not in KINDS]
+        if foreign:
+            raise UserError(
+                f"the model reads {' and '.join(foreign)} features, and only {' and '.join(KINDS)} "
+                "can be made of a video here; extract them with their own release, give --features"
+            )
+        data = Path(self.model.options.data_root) / "features"
+        features = []
+        for name in self.model.features:
+            file = data / name / CARD_FILE
+            carded = read_json(file).get("model") if file.is_file() else None
+            features.append(ImageEncoder(
+                name, self.image_encoder or carded, str(self.model.device)
+            ).extract(video))  # fmt: skip
+        return features
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,147 @@
+"""Ask a video where something happened: the windows that answer a question, with a trained run.
+
+Without --query questions are read from the terminal, one a line.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+if not __package__:  # run as a file: make the checkout importable wherever it lies
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import orjson
+from terminaltables import AsciiTable
+
+from utils.contact_sheet import check_sheet, write_sheet
+from utils.errors import UserError, quiet_libraries, run_program
+from utils.options import ArgumentParser
+from utils.search import NMS_THRESHOLD, TOP, Answers, load_run
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Encode the video once, answer each question."""
+    options = parse(arguments)
+    quiet_libraries()
+    check(options)
+    run = load_run(
+        options.checkpoint,
+        options.text_encoder,
+        options.clip_seconds,
+        options.device,
+        options.encoder,
+    )
+    video = run.encode(options.features or options.video)
+    if options.query:
+        tell(options.query, video.ask(options.query, options.top, options.nms_threshold), options)
+        return
+    print(f"{clock(video.seconds)} of video; ask, or leave with an empty line", file=sys.stderr)
+    for question in typed_questions():
+        try:
+            answers = video.ask([question], options.top, options.nms_threshold)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            continue
+        tell([question], answers, options)
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = ArgumentParser(
+        description=__doc__.splitlines()[0],
+        usage="%(prog)s --checkpoint RUN (--video FILE | --features FILE ...) [options]",
+    )
+    add = parser.add_argument
+    add("--checkpoint", required=True, metavar="RUN", help="run folder or checkpoint, either model")
+    add("--video", metavar="FILE", help="video file; its features are made if none are given")
+    add("--features", nargs="+", metavar="FILE", help=".pt (rows, width); ReLER: the feature, CLIP")
+    add("--query", action="append", metavar="TEXT", help="question; may be given several times")
+    add("--top", type=int, default=TOP, metavar="N", help="windows a question")
+    add(
+        "--nms_threshold", type=float, default=NMS_THRESHOLD, metavar="X",
+        help="windows overlap by at most this IoU",
+    )  # fmt: skip
+    add("--json", action="store_true", help="print JSON instead of tables")
+    add("--sheet", metavar="FILE", help="write frames of each window as an image (needs --video)")
+    add(
+        "--clip_seconds", type=float, metavar="X",
+        help="length of the clips a video is cut into (default: as in training)",
+    )  # fmt: skip
+    add(
+        "--text_encoder", metavar="NAME|DIR", help="where the run's text encoder lies, if elsewhere"
+    )
+    add("--encoder", metavar="NAME|DIR", help="image encoder (see extract_features.py)")
+    add("--device", default="auto", help="auto: the GPU if there is one")
+    return parser.parse_args(arguments)
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuse what can't be answered, before anything long begins."""
+    if not options.video and not options.features:
+        raise UserError("nothing to search in: give --video FILE or --features FILE")
+    if options.video and not Path(options.video).is_file():
+        raise UserError(f"{options.video}: no such video file")
+    if options.top < 1:
+        raise UserError(f"--top must be at least 1, is {options.top}")
+    if not 0 < options.nms_threshold <= 1:
+        raise UserError(f"--nms_threshold must be in (0, 1], is {options.nms_threshold:g}")
+    if options.sheet:
+        if not options.video:
+            raise UserError("--sheet shows frames: give --video FILE")
+        check_sheet(options.sheet)
+
+
+def typed_questions() -> Iterator[str]:
+    """Lines from the terminal, or a pipe, until an empty one."""
+    while True:
+        if sys.stdin.isatty():
+            print("> ", end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline().strip()
+        if not line:
+            return
+        yield line
+
+
+def tell(questions: list[str], answers: Answers, options: argparse.Namespace) -> None:
+    """Print the windows, and draw them where a sheet is wanted."""
+    if options.json:
+        content = [
+            {
+                "query": question,
+                "windows": [
+                    {"start": round(start, 3), "end": round(end, 3), "score": score}
+                    for (start, end), score in zip(windows, scores, strict=True)
+                ],
+            }
+            for question, windows, scores in zip(
+                questions, answers.windows.tolist(), answers.scores.tolist(), strict=True
+            )
+        ]
+        print(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode())
+    else:
+        for question, windows, scores in zip(questions, *answers, strict=True):
+            rows = [["", "from", "to", "score"]]
+            for rank, ((start, end), score) in enumerate(zip(windows, scores, strict=True), 1):
+                rows.append([rank, clock(start), clock(end), f"{score:.3g}"])
+            table = AsciiTable(rows)
+            table.justify_columns = {1: "right", 2: "right", 3: "right"}
+            print(f"{question}\n{table.table}", flush=True)
+    if options.sheet:
+        rows = []
+        for question, windows in zip(questions, answers.windows.tolist(), strict=True):
+            rows.append((question, None))
+            for rank, (start, end) in enumerate(windows, 1):
+                rows.append((f"{rank}.  {clock(start)} to {clock(end)}", (start, end)))
+        write_sheet(options.sheet, Path(options.video), rows)
+        print(f"frames: {options.sheet}", file=sys.stderr)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as h:mm:ss."""
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+if __name__ == "__main__":
+    run_program(main)
