@@ -97,6 +97,7 @@ class Options:
     compile: bool = option(False, "compile the model")
     eval_period: int = option(0, "steps between evaluations (0: at the end of each epoch)")
     save_every_minutes: float = option(10.0, "time between saved states")
+    skip_nonfinite: int = option(0, "steps with a loss or gradient of NaN to leave out, not stop")
     restart: bool = option(False, "begin anew instead of continuing the run in the folder")
 
     # Runs
@@ -146,6 +147,7 @@ class Options:
 # Options that may differ between the parts of a run that was stopped and continued.
 FREE_OPTIONS = (
     "save_every_minutes",
+    "skip_nonfinite",
     "restart",
     "tb_log_freq",
     "num_workers",

@@ -102,6 +102,11 @@ class Recipe:
         figures = scored.percentages()
         return Evaluation(figures["R@1 IoU=0.3"], figures, report(scored, f"Epoch {epoch}"))
 
+    def clips(self, rows: np.ndarray) -> list[str]:
+        """The clips of training queries."""
+        records = self.train.records
+        return [records.clip_uids[clip] for clip in records.clip[rows]]
+
     def checkpoint(self, epoch: int, step: int) -> tuple[str, dict]:
         """Weights, optimizer, scheduler, epoch and options, in the published layout."""
         content = checkpoint_content(self.model, self.optimizer, self.options, epoch)
@@ -122,6 +127,7 @@ def train(options: Options) -> None:
         compile=options.compile,
         log_every=options.tb_log_freq,
         save_every_minutes=options.save_every_minutes,
+        skip_nonfinite=options.skip_nonfinite,
     )
     recipe = Recipe(options, processes, schedule)
     folder = options.run_folder

@@ -70,6 +70,7 @@ class Options:
     compile: bool = option(False, "compile the model")
     eval_period: int = option(0, "steps between evaluations (0: twice an epoch and at its end)")
     save_every_minutes: float = option(10.0, "time between saved states")
+    skip_nonfinite: int = option(0, "steps with a loss or gradient of NaN to leave out, not stop")
     restart: bool = option(False, "begin anew instead of continuing the run in the folder")
 
     # Runs
@@ -134,6 +135,7 @@ def adopt_architecture(options: Options) -> Options:
 # Options that may differ between the parts of a run that was stopped and continued.
 FREE_OPTIONS = (
     "save_every_minutes",
+    "skip_nonfinite",
     "restart",
     "log_to_tensorboard",
     "tb_log_dir",

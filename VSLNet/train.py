@@ -92,6 +92,11 @@ class Recipe:
         table = report(scored, f"Epoch {epoch}, Step {step}")
         return Evaluation(figures["R@1 IoU=0.3"], figures, table)
 
+    def clips(self, rows: np.ndarray) -> list[str]:
+        """The clips of training queries."""
+        records = self.train.records
+        return [records.clip_uids[clip] for clip in records.clip[rows]]
+
     def checkpoint(self, epoch: int, step: int) -> tuple[str, dict]:
         """A plain state dict in the published layout."""
         name = f"{self.options.model_name}_{step}.t7"
@@ -112,6 +117,7 @@ def train(options: Options) -> None:
         compile=options.compile,
         log_every=options.tb_log_freq,
         save_every_minutes=options.save_every_minutes,
+        skip_nonfinite=options.skip_nonfinite,
     )
     recipe = Recipe(options, processes, schedule)
     log_dir = None

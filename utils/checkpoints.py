@@ -4,15 +4,17 @@ Nothing in a file is ever executed: tensors and plain containers are read, and b
 the classes a caller lists.
 """
 
+import os
 import pickle
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from utils.errors import UserError
+from utils.errors import UserError, warn
 from utils.files import atomic_write
 
 
@@ -43,10 +45,75 @@ def load_safely(path: str | Path, allow: tuple = (), mmap: bool = False) -> Any:
         raise UserError(f"{path}: damaged or cut off ({reason}); fetch it again") from None
 
 
-def save_atomically(value: Any, path: str | Path) -> None:
-    """`torch.save` into a file that appears whole or not at all."""
-    with atomic_write(path) as file:
-        torch.save(value, file)
+def save_atomically(value: Any, path: str | Path, keep_previous: bool = False) -> None:
+    """`torch.save` into a file that appears whole or not at all, also if the power fails.
+
+    With `keep_previous` the file that was there stays beside it, see `load_last_whole`. Raises
+    `UserError` if the file can't be written; what was there before is then still there.
+    """
+    path = Path(path)
+    try:
+        with atomic_write(path) as file:
+            torch.save(value, file)
+            if keep_previous and path.exists():
+                file.flush()
+                os.fsync(file.fileno())
+                path.replace(_previous(path))
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise UserError(
+            f"{path}: can't be written ({error.strerror or error}); what was saved before is intact"
+        ) from None
+
+
+def load_last_whole(path: Path, tell: bool = True) -> Any:
+    """What `save_atomically(..., keep_previous=True)` wrote last; None if it never did.
+
+    If the newest file is gone or damaged (its checksums are verified) the one before is taken, and
+    `tell` warns of it. Raises `UserError` if neither is whole.
+    """
+    faults = []
+    for file in (path, _previous(path)):
+        try:
+            _verify(file)
+            value = load_safely(file)
+        except FileNotFoundError:
+            continue
+        except UserError as error:
+            faults.append(str(error))
+            continue
+        if faults and tell:
+            warn(f"{faults[0]}; taking the one before, {file.name}")
+        return value
+    if faults:
+        raise UserError(f"{'; '.join(faults)}; --restart begins anew")
+    return None
+
+
+def _previous(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
+def _verify(path: Path) -> None:
+    """Read a file of `torch.save` once and compare its checksums, which loading does not."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (OSError, MemoryError):
+        raise
+    except Exception:  # the parser of a damaged file may trip over anything
+        damaged = "its directory"
+    if damaged:
+        raise UserError(f"{path}: damaged or cut off ({damaged})")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Names are on the disk only when their folder is."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def step_of(path: Path) -> int:

@@ -1,10 +1,14 @@
 """Processes: the same program on one CPU, one GPU, or many of either under torchrun.
 
 Launched plainly a program is one process. Under `torchrun` or `torch.distributed.launch --use_env`
-each process finds its rank in the environment; GPUs talk over nccl, CPUs over gloo.
+each process finds its rank in the environment; GPUs talk over nccl, CPUs over gloo. Small things
+that the programs themselves agree on always go over gloo, so that they do not wait for a GPU.
 """
 
+import ctypes
 import os
+import signal
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,13 +55,18 @@ class Processes:
         if self.size > 1:
             dist.barrier()
 
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is up in at least one process; all processes get the same answer."""
+    def largest(self, *values: int) -> list[int]:
+        """The largest of each value over all processes; all of them get the same answer."""
         if self.size == 1:
-            return flag
-        raised = torch.tensor(float(flag), device=self.device)
-        dist.all_reduce(raised, op=dist.ReduceOp.MAX)
-        return bool(raised.item())
+            return list(values)
+        agreed = torch.tensor(values)
+        dist.all_reduce(agreed, op=dist.ReduceOp.MAX)
+        return agreed.tolist()
+
+    def share_largest(self, value: torch.Tensor) -> None:
+        """The same for a tensor on the device, in place, without waiting for it."""
+        if self.size > 1:
+            dist.all_reduce(value, op=dist.ReduceOp.MAX)
 
     def close(self) -> None:
         """Leave the group; the program may end."""
@@ -75,6 +84,26 @@ def start_processes() -> Processes:
         torch.cuda.set_device(device)
     else:
         device = torch.device("cpu")
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        _end_with_launcher()
     if size > 1:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     return Processes(rank, size, device)
+
+
+def restarted() -> bool:
+    """Whether torchrun or SLURM started this program again, after a process or a machine died."""
+    counts = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
+    return any(int(os.environ.get(name, "0")) > 0 for name in counts)
+
+
+def lost_peer(error: BaseException) -> bool:
+    """Whether an error says that another process has gone."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
+
+
+def _end_with_launcher() -> None:
+    """Get a SIGTERM when torchrun dies: killed, it could not send one."""
+    if sys.platform == "linux":
+        PR_SET_PDEATHSIG = 1
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,10 +1,11 @@
 """A run is a folder: options, scores, checkpoints, predictions, and the state to continue from.
 
-It may be killed at any moment: every file appears whole or not at all, and starting the same
-command again goes on from the last saved state.
+It may be killed at any moment: every file appears whole or not at all, logs are cut back to where
+the state was saved, and starting the same command again goes on from the last saved state.
 """
 
 import dataclasses
+import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,8 +13,8 @@ from typing import Any
 
 import torch
 
-from utils.checkpoints import load_safely, save_atomically
-from utils.distributed import Processes
+from utils.checkpoints import load_last_whole, save_atomically
+from utils.distributed import Processes, restarted
 from utils.errors import UserError
 from utils.files import atomic_write, write_json
 
@@ -46,39 +47,56 @@ class Run:
         self._free = set(free)
         self._log_dir = log_dir
         self._log_file = folder / log_file if log_file else None
+        self._tables = folder / "eval_results.txt"
         self._writer = None
         self._saved_at = time.monotonic()
 
     @property
     def state_file(self) -> Path:
-        """What is needed to continue; `state.pt` is complete or absent."""
+        """What is needed to continue; the one before it lies beside it."""
         return self.folder / "state.pt"
 
     def start(self, restart: bool = False) -> dict | None:
         """Make the folder ready; returns the state to continue from, or None for a new run."""
-        state = None
-        if restart:
+        if restart and not restarted():
             self.processes.barrier()
             if self.processes.main:
                 self._clear()
             self.processes.barrier()
-        elif self.state_file.is_file():
-            state = load_safely(self.state_file)
+        state = load_last_whole(self.state_file, tell=self.processes.main)
+        seen = self.processes.gather(state["step"] if state else 0)
+        if len(set(seen)) > 1:
+            raise UserError(
+                f"{self.folder}: processes see states of different steps ({seen}); "
+                "all machines must share this folder"
+            )
+        if state is not None:
             self._refuse_changes(state["options"])
             self.history = state["history"]
             self.kept = [self.folder / name for name in state["kept"]]
         if self.processes.main:
+            self._tidy(state["sizes"] if state else {})
             write_json(self._options_file, self._options, indent=True)
             if self._log_dir is not None:
                 from torch.utils.tensorboard import SummaryWriter  # slow to import
 
-                self._writer = SummaryWriter(str(self._log_dir))
+                again = state["step"] + 1 if state else None
+                self._writer = SummaryWriter(str(self._log_dir), purge_step=again)
         return state
 
     def _clear(self) -> None:
-        for pattern in ("*.t7", "*_preds.json", "state.pt", "*.txt", "metrics.jsonl"):
+        for pattern in ("*.t7", "*_preds.json", "state*.pt", "*.txt", "metrics.jsonl"):
             for file in self.folder.glob(pattern):
                 file.unlink()
+
+    def _tidy(self, sizes: dict[str, int]) -> None:
+        """Remove what a killed process left unfinished, or logged after it last saved."""
+        for file in self.folder.glob(".*.tmp"):
+            file.unlink()
+        for name, size in sizes.items():
+            file = self.folder / name
+            if file.is_file() and file.stat().st_size > size:
+                os.truncate(file, size)
 
     def _refuse_changes(self, before: dict) -> None:
         changed = [
@@ -99,9 +117,14 @@ class Run:
     def save_state(self, state: dict) -> None:
         """Write what is needed to continue (main process)."""
         if self.processes.main:
-            kept = [file.name for file in self.kept]
-            extra = {"options": self._options, "history": self.history, "kept": kept}
-            save_atomically(state | extra, self.state_file)
+            logs = [file for file in (self._tables, self._log_file) if file]
+            extra = {
+                "options": self._options,
+                "history": self.history,
+                "kept": [file.name for file in self.kept],
+                "sizes": {f.name: f.stat().st_size if f.is_file() else 0 for f in logs},
+            }
+            save_atomically(state | extra, self.state_file, keep_previous=True)
             self._saved_at = time.monotonic()
 
     def keep_checkpoint(self, name: str, content: dict) -> None:
@@ -122,7 +145,7 @@ class Run:
             self.history.append(scores)
             with atomic_write(self.folder / "metrics.jsonl") as file:
                 file.writelines(orjson.dumps(line) + b"\n" for line in self.history)
-            with (self.folder / "eval_results.txt").open("a", encoding="utf-8") as file:
+            with self._tables.open("a", encoding="utf-8") as file:
                 file.write(table + "\n")
 
     def log(self, step: int, scalars: dict[str, float | torch.Tensor]) -> None:

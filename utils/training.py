@@ -3,9 +3,11 @@
 A recipe says what is particular to a model: its losses, learning rate and evaluation. The loop
 draws batches, steps, evaluates, keeps checkpoints and saves what is needed to continue. Every
 random draw is a function of the seed and the step, so a run that was killed and continued ends
-with the same weights as one that never stopped.
+with the same weights as one that never stopped (docs/survival.md).
 """
 
+import signal
+import sys
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -15,9 +17,13 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from utils.distributed import Processes
-from utils.errors import UserError
+from utils.distributed import Processes, lost_peer
+from utils.errors import UserError, warn
+from utils.guard import Guard, all_finite, first_few, look_at
 from utils.runs import Run
+from utils.signals import Stopped, StopSignals
+
+PEER_LOST = 75  # exit code: another process has gone, and says why
 
 
 class EpochPlan(NamedTuple):
@@ -63,6 +69,9 @@ class Recipe(Protocol):
     def checkpoint(self, epoch: int, step: int) -> tuple[str, dict]:
         """File name and content of a checkpoint."""
 
+    def clips(self, rows: np.ndarray) -> list[str]:
+        """The clips of training queries."""
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -78,6 +87,7 @@ class Schedule:
     compile: bool = False
     log_every: int = 10
     save_every_minutes: float = 10.0
+    skip_nonfinite: int = 0  # steps with a loss or gradient that is not finite to leave out
 
     def steps_per_epoch(self, rows: int, processes: int) -> int:
         """Batches an epoch; a last one smaller than the number of processes is left out."""
@@ -104,89 +114,223 @@ def fit(
 ) -> None:
     """Train to the end of the schedule, continuing the run in the folder if there is one.
 
-    A new run begins at `first_epoch`, counted from 0.
+    A new run begins at `first_epoch`, counted from 0. A signal to stop saves the state and ends the
+    program with 128 + its number.
     """
-    device = processes.device
-    steps = schedule.steps_per_epoch(recipe.rows, processes.size)
-    total = steps * schedule.epochs
-    dtype = torch.float16 if schedule.amp == "fp16" else torch.bfloat16
-    scaler = torch.amp.GradScaler(device.type, enabled=schedule.amp == "fp16")
-    step, best, best_table = steps * first_epoch, -1.0, ""
+    with StopSignals() as signals:
+        training = Training(recipe, schedule, run, processes, signals)
+        try:
+            training.start(restart, first_epoch)
+            training.go_on()
+        except Stopped:
+            training.leave(signals.received)
+        except RuntimeError as error:
+            if not lost_peer(error):
+                raise
+            # Nothing is sent while weights change: they are those of the last whole step.
+            training.save()
+            sys.exit(128 + signals.received if signals.received else PEER_LOST)
+        except OSError as error:
+            where = error.filename or run.folder
+            raise UserError(
+                f"{where}: {error.strerror or error}; the last saved state is intact, mend this "
+                "and give the same command to continue"
+            ) from error
+    if processes.main:
+        best = f"best of {len(run.history)} evaluations, checkpoint {run.kept[-1]}"
+        print(f"{best}:\n{training.best_table}")
 
-    state = run.start(restart)
-    if state is not None:
-        recipe.model.load_state_dict(state["model"])
-        recipe.optimizer.load_state_dict(state["optimizer"])
-        scaler.load_state_dict(state["scaler"])
-        step, best, best_table = state["step"], state["best"], state["best_table"]
-        if processes.main:
-            print(f"continuing {run.folder} at step {step} of {total}")
 
-    def save() -> None:
-        run.save_state(
+class Training:
+    """A training on its way: what has to be saved, and the loop."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        schedule: Schedule,
+        run: Run,
+        processes: Processes,
+        signals: StopSignals,
+    ):
+        self.recipe = recipe
+        self.schedule = schedule
+        self.run = run
+        self.processes = processes
+        self.signals = signals
+        self.steps = schedule.steps_per_epoch(recipe.rows, processes.size)
+        self.total = self.steps * schedule.epochs
+        device = processes.device
+        self.scaler = torch.amp.GradScaler(device.type, enabled=schedule.amp == "fp16")
+        self.guard = Guard(device, schedule.skip_nonfinite, self.scaler)
+        self.step = 0
+        self.best = -1.0
+        self.best_table = ""
+        self.to_evaluate = False  # what has been trained so far
+        self.told = 0  # steps left out that the user knows of
+
+    def start(self, restart: bool, first_epoch: int) -> None:
+        """Take up the state in the run's folder, or save a first one."""
+        state = self.run.start(restart)
+        if state is None:
+            self.step = self.steps * first_epoch
+            self.save()
+            return
+        self.recipe.model.load_state_dict(state["model"])
+        self.recipe.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.guard.skipped = self.told = state["skipped"]
+        self.step, self.to_evaluate = state["step"], state["to_evaluate"]
+        self.best, self.best_table = state["best"], state["best_table"]
+        if self.processes.main:
+            print(f"continuing {self.run.folder} at step {self.step} of {self.total}")
+
+    def save(self) -> None:
+        """Save all that is needed to continue, if it is sound."""
+        if not all_finite(self.recipe.model):
+            raise UserError(
+                f"weights are not finite after step {self.step}; the state saved before is intact: "
+                "begin anew with a lower learning rate (--restart)"
+            )
+        self.run.save_state(
             {
-                "model": recipe.model.state_dict(),
-                "optimizer": recipe.optimizer.state_dict(),
-                "scaler": scaler.state_dict(),
-                "step": step,
-                "best": best,
-                "best_table": best_table,
+                "model": self.recipe.model.state_dict(),
+                "optimizer": self.recipe.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "skipped": self.guard.skipped,
+                "step": self.step,
+                "to_evaluate": self.to_evaluate,
+                "best": self.best,
+                "best_table": self.best_table,
             }
         )
 
-    network: nn.Module = recipe.model
-    if schedule.compile:
-        network = torch.compile(network)
-    if processes.size > 1:
-        network = DistributedDataParallel(network)
+    def leave(self, number: int) -> None:
+        """Save, say how to continue, and end the program."""
+        self.save()
+        if self.processes.main:
+            print(
+                f"stopped by {signal.Signals(number).name} after step {self.step} of {self.total}, "
+                f"state saved in {self.run.folder}: the same command continues",
+                file=sys.stderr,
+                flush=True,
+            )
+        sys.exit(128 + number)
 
-    bar = tqdm(total=total, initial=step, unit="step", disable=not processes.main)
-    while step < total:
-        epoch, first = divmod(step, steps)
-        plan = plan_epoch(schedule.seed, epoch, recipe.rows)
-        bar.set_description(f"training, epoch {epoch + 1}/{schedule.epochs}")
-        for batch in range(first, steps):
-            rows = plan.order[batch * schedule.batch_size :][: schedule.batch_size]
-            for group in recipe.optimizer.param_groups:
-                group["lr"] = recipe.learning_rate(step)
-            torch.manual_seed((schedule.seed * total + step) * processes.size + processes.rank)
-            network.train()
-            with torch.autocast(device.type, dtype, enabled=schedule.amp != "off"):
-                losses = recipe.losses(network, rows, plan, step)
-            scaler.scale(losses["total"]).backward()
-            scaler.unscale_(recipe.optimizer)
-            norm = nn.utils.clip_grad_norm_(recipe.model.parameters(), schedule.clip_norm)
-            scaler.step(recipe.optimizer)
-            scaler.update()
-            recipe.optimizer.zero_grad(set_to_none=True)
-            step += 1
-            bar.update()
-            if step % schedule.log_every == 0:
-                scalars = {f"train/{name}": value.item() for name, value in losses.items()}
-                _refuse_nonfinite(scalars, step)
-                bar.set_postfix(loss=f"{scalars['train/total']:.3f}", best=f"{best:.2f}")
-                run.log(
-                    step, {**scalars, "train/norm": norm, "train/lr": recipe.learning_rate(step)}
-                )
-            if schedule.evaluates(step, steps, total):
-                evaluation = recipe.evaluate(epoch, step)
-                run.record({"epoch": epoch, "step": step, **evaluation.scores}, evaluation.table)
-                run.log(step, {f"val/{k}": v for k, v in evaluation.scores.items()})
-                if evaluation.selection >= best:
-                    best, best_table = evaluation.selection, evaluation.table
-                    run.keep_checkpoint(*recipe.checkpoint(epoch, step))
-                save()
-            elif run.state_due(schedule.save_every_minutes):
-                save()
-    bar.close()
-    if processes.main:
-        print(f"best of {len(run.history)} evaluations, checkpoint {run.kept[-1]}:\n{best_table}")
+    def go_on(self) -> None:
+        """Step, evaluate and save until the schedule ends, or a signal comes."""
+        schedule, recipe, run, processes = self.schedule, self.recipe, self.run, self.processes
+        network: nn.Module = recipe.model
+        if schedule.compile:
+            network = torch.compile(network)
+        if processes.size > 1:
+            network = DistributedDataParallel(network)
+        if self.to_evaluate:
+            self.evaluate()
 
+        with tqdm(
+            total=self.total, initial=self.step, unit="step", disable=not processes.main
+        ) as bar:
+            while self.step < self.total:
+                plan = plan_epoch(schedule.seed, self.step // self.steps, recipe.rows)
+                bar.set_description(f"training, epoch {plan.epoch + 1}/{schedule.epochs}")
+                for step in range(self.step, (plan.epoch + 1) * self.steps):
+                    for group in recipe.optimizer.param_groups:
+                        group["lr"] = recipe.learning_rate(step)
+                    network.train()
+                    losses = self.losses(network, self.rows(plan, step), plan, step)
+                    self.guard.scale(losses["total"]).backward()
+                    self.scaler.unscale_(recipe.optimizer)
+                    norm = nn.utils.clip_grad_norm_(recipe.model.parameters(), schedule.clip_norm)
+                    total = losses["total"]
+                    self.guard.step(recipe.optimizer, total, norm, step, processes.share_largest)
+                    recipe.optimizer.zero_grad(set_to_none=True)
+                    self.step = step + 1
+                    self.to_evaluate = schedule.evaluates(self.step, self.steps, self.total)
+                    bar.update()
 
-def _refuse_nonfinite(scalars: dict[str, float], step: int) -> None:
-    if not np.isfinite(list(scalars.values())).all():
-        wrong = ", ".join(f"{name} = {value}" for name, value in scalars.items())
+                    logs = self.step % schedule.log_every == 0
+                    due = run.state_due(schedule.save_every_minutes)
+                    stop, due = processes.largest(self.signals.received, due)
+                    if processes.device.type == "cpu" or logs or self.to_evaluate or due or stop:
+                        self.refuse_nonfinite()
+                    if logs:
+                        scalars = {f"train/{name}": value.item() for name, value in losses.items()}
+                        best = f"{self.best:.2f}"
+                        bar.set_postfix(loss=f"{scalars['train/total']:.3f}", best=best)
+                        rate = recipe.learning_rate(self.step)
+                        run.log(self.step, {**scalars, "train/norm": norm, "train/lr": rate})
+                        self.tell_skipped()
+                    if stop:
+                        self.leave(stop)
+                    if self.to_evaluate:
+                        self.evaluate()
+                    elif due:
+                        self.save()
+
+    def rows(self, plan: EpochPlan, step: int) -> np.ndarray:
+        """Row numbers of a step's batch."""
+        size = self.schedule.batch_size
+        return plan.order[step % self.steps * size :][:size]
+
+    def losses(
+        self, network: nn.Module, rows: np.ndarray, plan: EpochPlan, step: int
+    ) -> dict[str, torch.Tensor]:
+        """This process's losses, with the step's own randomness."""
+        seed = (self.schedule.seed * self.total + step) * self.processes.size + self.processes.rank
+        torch.manual_seed(seed)
+        dtype = torch.float16 if self.schedule.amp == "fp16" else torch.bfloat16
+        mixed = self.schedule.amp != "off"
+        with torch.autocast(self.processes.device.type, dtype, enabled=mixed):
+            return self.recipe.losses(network, rows, plan, step)
+
+    def evaluate(self) -> None:
+        """Score the weights as they are, keep them if they are the best, and save the state."""
+        recipe, run, step = self.recipe, self.run, self.step
+        epoch = (step - 1) // self.steps
+        with self.signals.at_once():
+            found = recipe.evaluate(epoch, step)
+        run.record({"epoch": epoch, "step": step, **found.scores}, found.table)
+        run.log(step, {f"val/{k}": v for k, v in found.scores.items()})
+        if found.selection >= self.best:
+            self.best, self.best_table = found.selection, found.table
+            run.keep_checkpoint(*recipe.checkpoint(epoch, step))
+        self.to_evaluate = False
+        self.save()
+
+    def tell_skipped(self) -> None:
+        """Warn of steps left out since the last time."""
+        skipped = self.guard.skipped if self.guard.tolerated else 0
+        if skipped > self.told and self.processes.main:
+            warn(
+                f"{skipped} of {self.guard.tolerated} tolerated steps had a loss or gradient that "
+                f"is not finite, the last within {self.schedule.log_every} steps before {self.step}"
+            )
+        self.told = skipped
+
+    def refuse_nonfinite(self) -> None:
+        """End the program if more steps went wrong than are tolerated, with all that is known."""
+        step = self.guard.first_wrong(self.step - 1)
+        if step is None:
+            return
+        # The weights are those from before that step: it can be repeated.
+        self.step, self.to_evaluate = step, False
+        recipe, processes = self.recipe, self.processes
+        plan = plan_epoch(self.schedule.seed, step // self.steps, recipe.rows)
+        wrong = look_at(
+            recipe.model,
+            lambda some: self.losses(recipe.model, some, plan, step),
+            self.rows(plan, step),
+            processes,
+        )
+        seen = processes.gather((recipe.clips(np.array(wrong.rows, dtype=int)), wrong.parameters))
+        if not processes.main:
+            sys.exit(2)
+        self.save()
         raise UserError(
-            f"training went wrong at step {step}: {wrong}; the last saved state is intact, "
-            "continue with a lower learning rate (--restart) or without mixed precision"
+            f"training went wrong at step {step}, learning rate {recipe.learning_rate(step):.6g}: "
+            + ", ".join(f"{name} {value:.6g}" for name, value in wrong.losses.items())
+            + f"; clips that go wrong by themselves: {first_few(c for s in seen for c in s[0])}"
+            + f"; gradients not finite: {first_few(p for s in seen for p in s[1])}"
+            + f"; the state before it is saved in {self.run.folder}: go on with --skip_nonfinite "
+            "N, or begin anew (--restart) with a lower learning rate or without mixed precision"
         )

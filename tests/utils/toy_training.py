@@ -46,11 +46,14 @@ class Recipe:
         if self.options.kill_at and step == self.options.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
         mine = torch.from_numpy(self.processes.shard(rows))
-        noise = torch.from_numpy(plan.draws[mine]).float().sum(1, keepdim=True)
+        noise = torch.from_numpy(plan.draws[mine.numpy()]).float().sum(1, keepdim=True)
         return {"total": ((network(INPUTS[mine] + 0.01 * noise) - TARGETS[mine]) ** 2).mean()}
 
     def evaluate(self, epoch, step):
         return Evaluation(step / 100, {"R@1 IoU=0.3": step / 100}, f"table {step}")
+
+    def clips(self, rows):
+        return [f"clip{row}" for row in rows]
 
     def checkpoint(self, epoch, step):
         return f"toy_{step}.t7", self.model.state_dict()
