@@ -179,6 +179,10 @@ def _write(member: _Member, path: Path, archive: Path) -> None:
 
 def _zip_members(stream: BinaryIO, archive: Path, most: int) -> Iterator[_Member]:
     with zipfile.ZipFile(stream) as content:
+        # Of a zip that is cut off, the directory of a zip stored within would be found: `.pt` files
+        # are such.
+        if min((info.header_offset for info in content.infolist()), default=0):
+            raise zipfile.BadZipFile("its end is missing")
         for info in content.infolist():
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise UserError(f"{archive}: packed in an unusual way; make a plain zip of it")

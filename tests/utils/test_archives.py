@@ -152,6 +152,14 @@ def test_links_and_devices_in_a_tar(tmp_path, kind):
     assert not list((tmp_path / "target").iterdir())
 
 
+def test_a_cut_zip_of_zips_is_not_taken_for_the_last_of_them(tmp_path):
+    inner = {f"{name}.pt": make_zip({f"{name}{name}.pt": b"words"}) for name in "ab"}
+    content = make_zip(inner, zipfile.ZIP_STORED)
+    assert unpack(tmp_path, content) == inner
+    with pytest.raises(UserError, match="cut off"):
+        unpack(tmp_path, content[:-30])
+
+
 def test_bombs(tmp_path):
     zeros = bytes(50_000_000)
     for number, kind in enumerate(("zip", "tar.gz")):
