@@ -20,9 +20,15 @@ import numpy as np
 from utils.errors import UserError, run_program, warn
 from utils.metrics import iou
 from utils.options import ArgumentParser
-from utils.predictions import Prediction, read_predictions, read_scores, suppress, write_results
+from utils.predictions import (
+    WINDOWS,
+    Prediction,
+    read_predictions,
+    read_scores,
+    suppress,
+    write_results,
+)
 
-WINDOWS = 5  # what the challenge asks for, for each query
 QUERIES_AT_ONCE = 1024  # each needs the IoU of all its windows with one another
 NO_SCORE = -1.0  # behind all others
 

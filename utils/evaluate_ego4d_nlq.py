@@ -5,9 +5,7 @@
 """
 
 import argparse
-import string
 import sys
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -17,67 +15,14 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
 
 import numpy as np
 
-from utils.annotations import Query, iter_queries, read_annotations
+from utils.annotations import iter_queries, read_annotations
 from utils.errors import UserError, run_program, warn
 from utils.metrics import breakdown, breakdown_table, evaluate, score_table
+from utils.objects import object_sets, query_object
 from utils.options import ArgumentParser
-from utils.predictions import Prediction, read_predictions
+from utils.predictions import WINDOWS, read_predictions
+from utils.scoring import predicted_windows, true_windows
 from utils.spans import EMPTY_SECONDS
-
-WINDOWS = 5  # what the challenge asks for, for each query
-SHOTS = ("low-shot", "mid-shot", "high-shot")
-
-
-def true_windows(queries: list[Query]) -> np.ndarray:
-    """(R, 2) seconds, NaN for a query without times."""
-    times = [(q.query.get("clip_start_sec"), q.query.get("clip_end_sec")) for q in queries]
-    return np.array(times, dtype=np.float64).reshape(-1, 2)  # None becomes NaN
-
-
-def predicted_windows(
-    queries: list[Query], predictions: list[Prediction], count: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The first `count` windows of each query, (R, count, 2), NaN where there are fewer.
-
-    Also (R,) whether a prediction answers the query.
-    """
-    by_query = {prediction[:3]: prediction.windows for prediction in predictions}
-    found = [by_query.get(query[1:4]) for query in queries]
-    none = [[np.nan, np.nan]] * count
-    windows = np.array([(own[:count] + none)[:count] if own else none for own in found])
-    return windows.reshape(-1, count, 2), np.array([own is not None for own in found], dtype=bool)
-
-
-def query_object(query: dict) -> str | None:
-    """The object a query is about, in plain letters; None if its template asks of no object."""
-    template, slot = query.get("template"), query.get("slot_x")
-    if not isinstance(template, str) or not template.startswith(("Objects", "Place")):
-        return None
-    if not isinstance(slot, str):
-        return None
-    return slot.strip().lower().translate(str.maketrans("", "", string.punctuation)) or None
-
-
-def object_sets(objects: Iterable[str | None]) -> dict[str, set[str]]:
-    """Objects in three sets by how often training queries ask about them.
-
-    The bounds are the smallest that put at least one third, then two thirds, of the objects below
-    them; objects asked about equally often stay together. A set's name tells its bounds.
-    """
-    times = Counter(name for name in objects if name is not None)
-    counts = np.sort(np.array(list(times.values()), dtype=np.int64))
-    sets = {}
-    below = 0
-    for number, shots in enumerate(SHOTS, 1):
-        above = counts[counts > below]
-        if not len(above):
-            break
-        most = max(above[0], counts[-(-number * len(counts) // len(SHOTS)) - 1])
-        names = {name for name, count in times.items() if below < count <= most}
-        bounds = f"{most}" if above[0] == most else f"{above[0]}-{most}"
-        sets[f"{shots}: objects of {bounds} training queries"] = names
-        below = most
-    return sets
 
 
 class Protocol(NamedTuple):

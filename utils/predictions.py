@@ -18,6 +18,7 @@ from utils.records import Records
 
 VERSION = "1.0"
 CHALLENGE = "ego4d_nlq_challenge"
+WINDOWS = 5  # what the challenge asks for, for each query
 PADDING = -1e29  # logits below it are padding's, which the models set to -1e30
 
 

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.annotations import iter_queries, read_annotations
+from utils.annotations import Query, iter_queries, read_annotations
 from utils.metrics import Scores, evaluate, score_table
-from utils.predictions import write_predictions
+from utils.predictions import Prediction, write_predictions
 from utils.records import Records
 
 
@@ -46,6 +46,26 @@ def ground_truth(
     )
     seconds = np.array([times.get(key, (np.nan, np.nan)) for key in keys], dtype=np.float64)
     return GroundTruth(seconds.reshape(-1, 2), there)
+
+
+def true_windows(queries: list[Query]) -> np.ndarray:
+    """(R, 2) seconds, NaN for a query without times."""
+    times = [(q.query.get("clip_start_sec"), q.query.get("clip_end_sec")) for q in queries]
+    return np.array(times, dtype=np.float64).reshape(-1, 2)  # None becomes NaN
+
+
+def predicted_windows(
+    queries: list[Query], predictions: list[Prediction], count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The first `count` windows of each query, (R, count, 2), NaN where there are fewer.
+
+    Also (R,) whether a prediction answers the query.
+    """
+    by_query = {prediction[:3]: prediction.windows for prediction in predictions}
+    found = [by_query.get(query[1:4]) for query in queries]
+    none = [[np.nan, np.nan]] * count
+    windows = np.array([(own[:count] + none)[:count] if own else none for own in found])
+    return windows.reshape(-1, count, 2), np.array([own is not None for own in found], dtype=bool)
 
 
 def score(truth: GroundTruth, windows: np.ndarray) -> Scores:

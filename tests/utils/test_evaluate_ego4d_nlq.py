@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from utils.errors import UserError
-from utils.evaluate_ego4d_nlq import main, object_sets, query_object
+from utils.evaluate_ego4d_nlq import main
+from utils.objects import object_sets, query_object
 
 
 @pytest.fixture

@@ -10,9 +10,10 @@ from hypothesis.extra.numpy import arrays
 
 from utils.annotations import iter_queries, read_annotations
 from utils.errors import UserError
-from utils.evaluate_ego4d_nlq import predicted_windows, query_object, true_windows
 from utils.metrics import breakdown, breakdown_table, evaluate, iou, score_table
+from utils.objects import query_object
 from utils.predictions import read_predictions
+from utils.scoring import predicted_windows, true_windows
 
 TIMES = st.floats(0, 500).map(lambda time: round(time, 2))
 WINDOW = st.tuples(TIMES, TIMES).map(sorted)

@@ -1,0 +1,254 @@
+"""Where predictions are good or bad, and whether one challenge file is better than another.
+
+    python utils/analyse_predictions.py --ground_truth_json data/nlq_val.json \\
+        --predictions scratch=a.json NaQ=b.json --train_annotations data/nlq_train.json
+
+Figures of all queries and of groups of them, twice: with and without windows of at most 1/30 s,
+which published figures leave out. Differences are to the first file, with a confidence interval of
+the paired bootstrap; those whose interval leaves out 0 have a star.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+if not __package__:  # run as a file: make the checkout importable wherever it lies
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+from terminaltables import AsciiTable
+
+from utils.analysis import (
+    Grouping,
+    by_length,
+    by_object,
+    by_position,
+    by_template,
+    paired_bootstrap,
+    query_figures,
+)
+from utils.annotations import Query, iter_clips, iter_queries, read_annotations
+from utils.errors import UserError, run_program
+from utils.files import write_json
+from utils.objects import object_sets, query_object
+from utils.options import ArgumentParser
+from utils.predictions import read_predictions
+from utils.scoring import predicted_windows, true_windows
+from utils.spans import EMPTY_SECONDS
+
+THRESHOLDS, TOP_K = (0.3, 0.5), (1, 3, 5)
+FIGURES = (*(f"R@{k} IoU={t:g}" for k in TOP_K for t in THRESHOLDS), "mIoU")
+PROTOCOLS = {"with": "all windows", "without": "without windows of at most 1/30 s"}
+
+
+class Answers:
+    """Queries that all files answer: where they belong, and every file's part in the figures."""
+
+    def __init__(self, options: argparse.Namespace):
+        annotations = read_annotations(options.ground_truth_json)
+        queries = list(iter_queries(annotations))
+        truth = true_windows(queries)
+        timed = ~np.isnan(truth).any(axis=1)
+        if not timed.any():
+            raise UserError(
+                f"{options.ground_truth_json}: its {len(queries)} queries have no times, so "
+                "predictions can't be scored; give annotations with ground truth"
+            )
+        self.listed, self.untimed = len(queries), int(np.count_nonzero(~timed))
+        self.unanswered = {}
+        windows = {}
+        rows = timed
+        for name, path in options.predictions.items():
+            windows[name], answered = predicted_windows(queries, read_predictions(path), max(TOP_K))
+            if not (timed & answered).any():
+                raise UserError(
+                    f"{path}: no prediction for any of the {len(queries)} queries of "
+                    f"{options.ground_truth_json}: of another split or version?"
+                )
+            self.unanswered[name] = int(np.count_nonzero(~answered))
+            rows = rows & answered
+        if not rows.any():
+            raise UserError("no query is answered by all files: are they of different splits?")
+        self.truth = truth[rows]
+        kept = [query for query, is_kept in zip(queries, rows, strict=True) if is_kept]
+        self.groupings = list(_groupings(kept, self.truth, annotations, options))
+        clips = {query.clip_uid: None for query in kept}
+        number = {uid: place for place, uid in enumerate(clips)}
+        self.clip = np.array([number[query.clip_uid] for query in kept])
+        self.figures = {  # (R, M) per cent
+            name: 100 * np.stack(
+                list(query_figures(self.truth, own[rows], THRESHOLDS, TOP_K).values()), axis=1
+            )
+            for name, own in windows.items()
+        }  # fmt: skip
+
+
+def _groupings(
+    queries: list[Query], truth: np.ndarray, annotations: dict, options: argparse.Namespace
+) -> Iterable[Grouping]:
+    yield by_template(queries)
+    if options.train_annotations:
+        training = iter_queries(read_annotations(options.train_annotations))
+        yield by_object(queries, object_sets(query_object(query.query) for query in training))
+    yield by_length(truth)
+    lasts = {
+        clip["clip_uid"]: clip["video_end_sec"] - clip["video_start_sec"]
+        for _, clip in iter_clips(annotations)
+    }
+    yield by_position(truth, np.array([lasts[query.clip_uid] for query in queries]))
+
+
+def results(answers: Answers, rows: np.ndarray, options: argparse.Namespace) -> dict:
+    """Figures of some queries (R,) bool for each file, and differences to the first file.
+
+    {"queries": number, "figures": {file: {figure: per cent}},
+    "differences": {file: {figure: {"mean", "low", "high"}}}}
+    """
+    parts = {name: own[rows] for name, own in answers.figures.items()}
+    means = {name: own.mean(axis=0).tolist() for name, own in parts.items()}
+    first = next(iter(parts))
+    unit = answers.clip[rows] if options.resample == "clips" else None
+    differences = {}
+    for name, own in parts.items():
+        if name != first:
+            interval = paired_bootstrap(own - parts[first], unit, options.samples, options.seed)
+            lines = zip(*(column.tolist() for column in interval), strict=True)
+            differences[name] = {
+                figure: dict(zip(interval._fields, line, strict=True))
+                for figure, line in zip(FIGURES, lines, strict=True)
+            }
+    return {
+        "queries": int(np.count_nonzero(rows)),
+        "figures": {name: dict(zip(FIGURES, own, strict=True)) for name, own in means.items()},
+        "differences": differences,
+    }
+
+
+def analyse(answers: Answers, options: argparse.Namespace) -> dict:
+    """`results` of both protocols: of all their queries, and of each group that has any."""
+    lengths = answers.truth[:, 1] - answers.truth[:, 0]
+    kept = {"with": np.ones(len(lengths), dtype=bool), "without": lengths > EMPTY_SECONDS}
+    return {
+        PROTOCOLS[protocol]: {
+            "all": results(answers, rows, options),
+            "groups": {
+                grouping.title: {
+                    name: results(answers, some, options)
+                    for number, name in enumerate(grouping.names)
+                    for some in [rows & (grouping.of_query == number)]
+                    if some.any()
+                }
+                for grouping in answers.groupings
+            },
+        }
+        for protocol, rows in kept.items()
+        if rows.any()
+    }
+
+
+def overall_table(title: str, result: dict) -> str:
+    """A line of figures for each file, and one of differences for each but the first."""
+    rows = [["", *FIGURES]]
+    for name, figures in result["figures"].items():
+        rows.append([name, *(f"{value:.2f}" for value in figures.values())])
+    first = next(iter(result["figures"]))
+    for name, figures in result["differences"].items():
+        rows.append([f"{name} - {first}", *map(_difference, figures.values())])
+    return _table(rows, title)
+
+
+def group_table(title: str, groups: dict[str, dict], figure: str) -> str:
+    """A line for each group: its number of queries, one figure of each file, differences."""
+    one = next(iter(groups.values()))
+    first, *others = one["figures"]
+    rows = [["", "queries", first, *others, *(f"{name} - {first}" for name in others)]]
+    for name, result in groups.items():
+        cells = [f"{figures[figure]:.2f}" for figures in result["figures"].values()]
+        cells += [_difference(figures[figure]) for figures in result["differences"].values()]
+        rows.append([name, result["queries"], *cells])
+    return _table(rows, f"{figure} by {title}")
+
+
+def _difference(interval: dict[str, float]) -> str:
+    """Mean, interval, and a star if the interval leaves out 0."""
+    star = "*" if interval["low"] > 0 or interval["high"] < 0 else " "
+    return f"{interval['mean']:+.2f} [{interval['low']:+.2f}, {interval['high']:+.2f}]{star}"
+
+
+def _table(rows: list[list], title: str) -> str:
+    # A title in the frame would be left out where it is wider than the table.
+    table = AsciiTable(rows)
+    table.justify_columns = dict.fromkeys(range(1, len(rows[0])), "right")
+    return f"{title}\n{table.table}"
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The options of the command line; `predictions` as {name: path}."""
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--ground_truth_json", required=True, metavar="FILE", help="annotations")
+    parser.add_argument(
+        "--predictions", required=True, nargs="+", metavar="NAME=FILE", help="challenge files"
+    )
+    parser.add_argument(
+        "--train_annotations", metavar="FILE", help="annotations to count objects in"
+    )
+    parser.add_argument(
+        "--figure", choices=FIGURES, default="R@1 IoU=0.3", metavar="NAME",
+        help=f"shown for groups, one of: {', '.join(FIGURES)}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--resample", choices=("queries", "clips"), default="queries",
+        help="what the bootstrap draws; clips: all queries of one together",
+    )  # fmt: skip
+    parser.add_argument("--samples", type=int, default=2000, metavar="N", help="of the bootstrap")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the bootstrap")
+    parser.add_argument("--plots", metavar="DIR", help="also draw them (needs matplotlib)")
+    parser.add_argument("--json", metavar="FILE", help="also write all figures of all groups")
+    options = parser.parse_args(arguments)
+    if options.samples < 1 or options.seed < 0:
+        parser.error("--samples must be 1 or more, --seed 0 or more")
+    files = {}
+    for text in options.predictions:
+        name, _, path = text.partition("=")
+        if not name or not path:
+            parser.error(f"--predictions: '{text}' is not NAME=FILE")
+        if name in files:
+            parser.error(f"--predictions: two files have the name '{name}'")
+        files[name] = path
+    options.predictions = files
+    return options
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read the files, print tables; plots and JSON on request."""
+    options = parse(arguments)
+    if options.plots:  # now, so that a missing matplotlib is known before anything else
+        from utils.plots import plot_analysis
+    answers = Answers(options)
+    analysis = analyse(answers, options)
+    missing = ", ".join(f"{name} {count}" for name, count in answers.unanswered.items())
+    print(
+        f"{len(answers.truth)} of {answers.listed} queries are compared; without times: "
+        f"{answers.untimed}; without prediction: {missing}"
+    )
+    for protocol, found in analysis.items():
+        count = found["all"]["queries"]
+        print(f"\n{overall_table(f'{protocol}: {count} queries', found['all'])}")
+        for title, groups in found["groups"].items():
+            if groups:
+                print(f"\n{group_table(f'{title}, {protocol}', groups, options.figure)}")
+            grouped = sum(group["queries"] for group in groups.values())
+            if grouped < count:
+                print(f"{title}: {count - grouped} of {count} queries are in no group")
+    if not options.train_annotations:
+        print("object frequency: give --train_annotations FILE to count objects in")
+    if options.json:
+        write_json(options.json, analysis, indent=True)
+    if options.plots:
+        for file in plot_analysis(Path(options.plots), analysis, options.figure):
+            print(f"drawn: {file}")
+
+
+if __name__ == "__main__":
+    run_program(main)
