@@ -156,9 +156,22 @@ def check(model: ReLER, batch: Batch) -> None:
 # The plain version, on the same weights.
 
 
-def plain_loss(model: ReLER, batch: Batch, parts: int) -> torch.Tensor:
-    """All losses, sample by sample where that is the first thing to come to mind."""
-    video_mask, text_mask, targets = batch.video_mask, batch.text_mask, batch.targets
+class PlainOutputs(NamedTuple):
+    """What the losses need of the plain model."""
+
+    start: torch.Tensor  # (B, V) logits
+    end: torch.Tensor  # (B, V)
+    highlight: torch.Tensor  # (B, V) probability
+    saliency: torch.Tensor  # (B, V)
+    seen: torch.Tensor  # (B, V, C)
+    said: torch.Tensor  # (B, Q, C)
+    scores: torch.Tensor  # (B, N) of the parts
+    real: torch.Tensor  # (B, N)
+
+
+def plain_outputs(model: ReLER, batch: Batch, parts: int) -> PlainOutputs:
+    """The model, part by part."""
+    video_mask, text_mask = batch.video_mask, batch.text_mask
     size = math.ceil(batch.video.shape[1] / parts)
     video = plain_projection(model.input_vid_proj, batch.video)
     text = plain_projection(model.input_txt_proj, batch.text)
@@ -184,7 +197,14 @@ def plain_loss(model: ReLER, batch: Batch, parts: int) -> torch.Tensor:
     saliency = model.saliency_proj(encoded)[..., 0].float()
     seen = F.normalize(model.contrastive_align_projection_vid(encoded).float(), dim=-1)
     said = F.normalize(model.contrastive_align_projection_txt(text).float(), dim=-1)
+    return PlainOutputs(start, end, highlight, saliency, seen, said, scores, real)
 
+
+def plain_loss(model: ReLER, batch: Batch, parts: int) -> torch.Tensor:
+    """All losses, sample by sample where that is the first thing to come to mind."""
+    video_mask, text_mask, targets = batch.video_mask, batch.text_mask, batch.targets
+    size = math.ceil(batch.video.shape[1] / parts)
+    start, end, highlight, saliency, seen, said, scores, real = plain_outputs(model, batch, parts)
     labels = torch.zeros_like(scores)
     span, hinge, contrast = 0.0, 0.0, 0.0
     count = len(start)

@@ -1,0 +1,138 @@
+"""Queries a second of both models' inference, beside plain ones.
+
+Plain: each query's text goes through BERT or CLIP, its clip through the whole model (for ReLER at
+each of the five scales), and the best spans come from the whole outer product. Ours reads stored
+token features, encodes a clip once for its queries (VSLNet), embeds it once for all scales (ReLER),
+and forms only the rows of the outer product that can hold a best span. Both must find the same
+windows; plain models are those of `vslnet_step.py` and `reler_step.py`.
+
+    python benchmarks/inference.py
+"""
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import torch
+
+from benchmarks import reler_step, vslnet_step
+from benchmarks.evaluation import plain_best
+from benchmarks.text import bert_in_the_loop, clip_in_the_loop, stored
+from ReLER.model import SCALES, ModelOptions, ReLER
+from utils.errors import UserError, run_program
+from utils.options import ArgumentParser
+from utils.predictions import best_spans
+from VSLNet.model import VSLNet
+
+CLIPS, QUERIES = 4, 8  # queries a clip
+SCORES_AGREE = 1e-3  # relative
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Check that both versions find the same, then time them."""
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--times", type=int, default=5, help="timed batches of each version")
+    options = parser.parse_args(arguments)
+    print(
+        f"{CLIPS} clips of {QUERIES} queries, {torch.get_num_threads()} threads, load "
+        f"{os.getloadavg()[0]:.1f}, torch {torch.__version__}; queries a second by the clock "
+        f"(by CPU time), medians of {options.times} batches taken in turn"
+    )
+    with torch.inference_mode():
+        for width in (256, 2304):
+            compare(f"VSLNet, {width} dims", *vslnet_versions(width), options.times)
+        for width in (256, 2304):
+            compare(f"ReLER, {width}+512 dims", *reler_versions(width), options.times)
+
+
+Version = Callable[[torch.dtype | None], tuple[torch.Tensor, torch.Tensor]]
+
+
+def compare(name: str, plain: Version, ours: Version, times: int) -> None:
+    """Queries a second of both, in float32 and ours in bfloat16 too."""
+    expected, found = plain(None)[1], ours(None)[1]
+    if not torch.allclose(expected, found, rtol=SCORES_AGREE):
+        raise UserError(f"{name}: the two versions scored their windows differently")
+    for precision in (None, torch.bfloat16):
+        spent: list[list[tuple[float, float]]] = [[], []]
+        for _ in range(times):
+            for times_of, version, dtype in zip(
+                spent, (plain, ours), (None, precision), strict=True
+            ):
+                begin = time.perf_counter(), time.process_time()
+                version(dtype)
+                now = time.perf_counter(), time.process_time()
+                times_of.append((now[0] - begin[0], now[1] - begin[1]))
+        rates = [
+            [CLIPS * QUERIES / statistics.median(kind) for kind in zip(*version, strict=True)]
+            for version in spent
+        ]
+        print(
+            f"{name}: plain float32 {rates[0][0]:.1f} ({rates[0][1]:.1f})   ours "
+            f"{'bfloat16' if precision else 'float32 '} {rates[1][0]:.1f} ({rates[1][1]:.1f})   "
+            f"ratio {rates[1][0] / rates[0][0]:.1f}x ({rates[1][1] / rates[0][1]:.1f}x)",
+            flush=True,
+        )
+
+
+def vslnet_versions(width: int) -> tuple[Version, Version]:
+    """Both versions on the same clips."""
+    torch.manual_seed(0)
+    units, count = 128, CLIPS * QUERIES
+    model = VSLNet(width, vslnet_step.TEXT_WIDTH, max_pos_len=units).eval()
+    batch = vslnet_step.random_batch(count, units, width)
+    of = torch.arange(CLIPS).repeat_interleave(QUERIES)  # each query's clip
+    clips, masks = batch.video[:CLIPS], batch.video_mask[:CLIPS]
+    batch = batch._replace(video=clips[of], video_mask=masks[of])
+    bert = bert_in_the_loop(count, max(vslnet_step.TOKENS))
+    store = stored(vslnet_step.TEXT_WIDTH, count, max(vslnet_step.TOKENS))
+
+    def plain(dtype: torch.dtype | None) -> tuple[torch.Tensor, torch.Tensor]:
+        bert()
+        _, start, end = vslnet_step.plain_logits(model, batch)
+        return plain_best(start, end)
+
+    def ours(dtype: torch.dtype | None) -> tuple[torch.Tensor, torch.Tensor]:
+        store()
+        with torch.autocast("cpu", dtype, enabled=dtype is not None):
+            video = model.encode_video(clips, masks)
+            query = model.encode_query(batch.text, batch.text_mask)
+            out = model.fuse(video[of], masks[of], query, batch.text_mask)
+            return best_spans(out.start_logits, out.end_logits, 5)
+
+    return plain, ours
+
+
+def reler_versions(width: int) -> tuple[Version, Version]:
+    """Both versions on the same clips."""
+    torch.manual_seed(0)
+    units, count = 600, CLIPS * QUERIES
+    model = ReLER(ModelOptions(v_feat_dim=width + 514, max_v_l=units)).eval()
+    batch = reler_step.random_batch(count, units, width + 514)
+    clip = clip_in_the_loop(count)
+    store = stored(reler_step.TEXT_WIDTH, count, reler_step.TOKENS)
+
+    def plain(dtype: torch.dtype | None) -> tuple[torch.Tensor, torch.Tensor]:
+        clip()
+        offers = []
+        for parts in SCALES:
+            outputs = reler_step.plain_outputs(model, batch, parts)
+            offers.append(plain_best(outputs.start, outputs.end))
+        scores = torch.cat([scores for _, scores in offers], 1).topk(5)
+        return torch.cat([spans for spans, _ in offers], 1), scores.values
+
+    def ours(dtype: torch.dtype | None) -> tuple[torch.Tensor, torch.Tensor]:
+        store()
+        with torch.autocast("cpu", dtype, enabled=dtype is not None):
+            return model.predict_scales(*batch[:4])
+
+    return plain, ours
+
+
+if __name__ == "__main__":
+    run_program(main)
