@@ -4,6 +4,7 @@ Nothing in a file is ever executed: tensors and plain containers are read, and b
 the classes a caller lists.
 """
 
+import errno
 import os
 import pickle
 import re
@@ -38,8 +39,13 @@ def load_safely(path: str | Path, allow: tuple = (), mmap: bool = False) -> Any:
                 "containers are read; save it again as plain tensors"
             ) from None
         raise UserError(f"{path}: not a file of tensors, or damaged; fetch it again") from None
-    except (OSError, MemoryError):
+    except MemoryError:
         raise
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        # Of a torn archive: the parser looks for its directory before the file's start.
+        raise UserError(f"{path}: damaged or cut off (no end); fetch it again") from None
     except Exception as error:  # the parser of a damaged file may trip over anything
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise UserError(f"{path}: damaged or cut off ({reason}); fetch it again") from None

@@ -36,13 +36,14 @@ def test_namespace_needs_to_be_allowed(tmp_path):
     assert load_safely(tmp_path / "a.t7", allow=(argparse.Namespace,))["opt"] == options
 
 
-@pytest.mark.parametrize("cut", [0, 1, 100, 700, -1, -30])
-def test_torn_files_are_named(tmp_path, cut):
-    save_atomically({"x": torch.arange(100.0)}, tmp_path / "whole.t7")
+@pytest.mark.parametrize("mmap", [False, True])
+@pytest.mark.parametrize("cut", [0, 1, 100, 700, 9000, 300_000, -1, -30])
+def test_torn_files_are_named(tmp_path, cut, mmap):
+    save_atomically({"x": torch.arange(100_000.0)}, tmp_path / "whole.t7")
     whole = (tmp_path / "whole.t7").read_bytes()
     (tmp_path / "torn.t7").write_bytes(whole[:cut])
-    with pytest.raises(UserError, match=r"torn\.t7: "):
-        load_safely(tmp_path / "torn.t7")
+    with pytest.raises(UserError, match=r"torn\.t7: .*damaged"):
+        load_safely(tmp_path / "torn.t7", mmap=mmap)
 
 
 def test_find_checkpoint(tmp_path):
