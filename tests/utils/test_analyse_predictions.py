@@ -125,7 +125,7 @@ def test_bootstrap_in_several_draws_covers_as_often_as_it_says(monkeypatch):
 
 @pytest.fixture
 def files(golden, tmp_path):
-    """Options for the golden evaluation: its predictions, and others that miss every second query."""
+    """Golden ground truth and predictions, and others that miss every other query."""
     truth, one = (golden / "evaluation" / name for name in ("gt.json", "preds.json"))
     content = json.loads(one.read_text())
     for result in content["results"][::2]:
