@@ -8,6 +8,7 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
 
 from ReLER.options import Options
 from utils.errors import quiet_libraries, run_program
+from utils.memory import keep_freed_memory
 from utils.options import parse_options
 
 
@@ -15,6 +16,7 @@ def main() -> None:
     """Parse the options and hand over."""
     options = parse_options(Options, __doc__)
     quiet_libraries()
+    keep_freed_memory()
     if options.mode == "train":
         from ReLER.train import train
 

@@ -7,6 +7,7 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from utils.errors import quiet_libraries, run_program
+from utils.memory import keep_freed_memory
 from utils.options import parse_options
 from VSLNet.options import Options
 
@@ -15,6 +16,7 @@ def main() -> None:
     """Parse the options and hand over."""
     options = parse_options(Options, __doc__)
     quiet_libraries()
+    keep_freed_memory()
     if options.mode == "train":
         from VSLNet.train import train
 
