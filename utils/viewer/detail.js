@@ -1,0 +1,201 @@
+// The query looked at: its timeline with narrations, true window and predictions, and its video.
+
+/** The seconds the timeline shows: the whole clip, or what lies around the windows. */
+function timelineRange(query) {
+  const clip = clips[queries.clip[query]];
+  const times = [truth[2 * query], truth[2 * query + 1]];
+  if (state.zoomed) {
+    for (const run of runs) {
+      times.push(...run.windows.subarray(2 * perQuery * query, 2 * perQuery * query + 2));
+    }
+  }
+  const known = times.filter(Number.isFinite);
+  if (!state.zoomed || !known.length) return [0, Math.max(clip.seconds, ...known)];
+  const [low, high] = [Math.min(...known), Math.max(...known)];
+  const margin = Math.max(2, 0.25 * (high - low));
+  return [Math.max(0, low - margin), Math.min(Math.max(clip.seconds, high), high + margin)];
+}
+
+function drawDetail() {
+  const query = state.selected;
+  const about = byId("about");
+  byId("place").textContent = query < 0 ? "" : `${state.shown.indexOf(query) + 1} of ${state.shown.length}`;
+  if (query < 0) {
+    about.replaceChildren();
+    return;
+  }
+  const clip = clips[queries.clip[query]];
+  const [low, high] = timelineRange(query);
+  const parts = [
+    element("h2", {}, queries.text[query]),
+    facts(query, clip),
+    clip.video ? player(clip) : null,
+    timeline(query, clip, low, high),
+    narrationList(query, clip, low, high),
+  ];
+  about.replaceChildren(...parts.filter(Boolean));
+  const current = about.querySelector(".narrations .current");
+  if (current) current.parentElement.scrollTop = current.offsetTop - current.parentElement.clientHeight / 3;
+}
+
+function facts(query, clip) {
+  const rows = [
+    ["template", templates[queries.template[query]]],
+    ["object", objects[queries.object[query]]],
+    ["annotation", `${annotations[queries.annotation[query]]}, query ${queries.index[query]}`],
+  ].filter(([, text]) => text);
+  const only = element(
+    "button",
+    { type: "button", class: "link", title: "Only queries of this clip", onclick: () => showClip(queries.clip[query]) },
+    clip.uid,
+  );
+  return element(
+    "dl",
+    { class: "facts" },
+    ...rows.flatMap(([name, text]) => [element("dt", {}, name), element("dd", {}, text)]),
+    element("dt", {}, "clip"),
+    element("dd", {}, only, ` ${seconds(clip.seconds)} s`),
+  );
+}
+
+function showClip(number) {
+  byId("clip").value = number;
+  showDetail(false);
+  update();
+}
+
+function timeline(query, clip, low, high) {
+  const line = (head, bars, window, overlap, kind = "") => {
+    const played = window && clip.video && Number.isFinite(window[0]);
+    const times = window && Number.isFinite(window[0]) ? window.map(seconds).join(" – ") : "";
+    return element(
+      "tr",
+      { class: kind },
+      element("th", { scope: "row" }, head),
+      element("td", { class: "track", "aria-hidden": "true" }, element("div", {}, ...bars)),
+      element(
+        "td",
+        { class: "time" },
+        played
+          ? element("button", { type: "button", class: "link", onclick: () => play(...window) }, times)
+          : times,
+      ),
+      element("td", { class: "iou" }, overlap == null ? "" : fraction(overlap)),
+    );
+  };
+  const ticks = (pairs, kind) =>
+    pairs.map(([start, end, text]) => {
+      const mark = bar(start, end, low, high, kind);
+      if (mark) mark.title = `${seconds(start)} – ${seconds(end)}  ${text}`;
+      return mark;
+    });
+  const heading = (text, kind) =>
+    element("tr", { class: `heading ${kind}` }, element("th", { colspan: 4, scope: "rowgroup" }, text));
+  const others = [];
+  for (let other = 0; other < total; other++) {
+    if (other !== query && queries.clip[other] === queries.clip[query] && !Number.isNaN(truth[2 * other])) {
+      others.push([truth[2 * other], truth[2 * other + 1], queries.text[other]]);
+    }
+  }
+  const own = [truth[2 * query], truth[2 * query + 1]];
+  return element(
+    "table",
+    { class: "timeline" },
+    element(
+      "thead",
+      {},
+      element(
+        "tr",
+        {},
+        element("th", { scope: "col" }, ""),
+        element("th", { scope: "col", class: "axis" }, axis(low, high)),
+        element("th", { scope: "col", class: "time" }, "seconds"),
+        element("th", { scope: "col", class: "iou" }, hasTruth ? "IoU" : ""),
+      ),
+    ),
+    element(
+      "tbody",
+      {},
+      clip.narrations.length ? line("Narrations", ticks(clip.narrations, "narration"), null, null, "thin") : null,
+      others.length ? line("Other queries", ticks(others, "other"), null, null, "thin") : null,
+      hasTruth ? line("Ground truth", [bar(...own, low, high, "truth")].filter(Boolean), own, null, "true") : null,
+    ),
+    ...runs.map((run, number) =>
+      element(
+        "tbody",
+        { class: colour(number) },
+        heading(run.answered[query] ? run.name : `${run.name}: no prediction`, colour(number)),
+        ...Array.from({ length: perQuery }, (_, rank) => {
+          const at = query * perQuery + rank;
+          const window = [run.windows[2 * at], run.windows[2 * at + 1]];
+          if (Number.isNaN(window[0])) return null;
+          const shadow = bar(...own, low, high, "shadow");
+          const found = bar(...window, low, high, colour(number));
+          return line(String(rank + 1), [shadow, found].filter(Boolean), window, hasTruth ? run.iou[at] : null);
+        }),
+      ),
+    ),
+  );
+}
+
+/** Round seconds under the head of the timeline. */
+function axis(low, high) {
+  const steps = [0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600];
+  const by = steps.find((one) => (high - low) / one <= 6) ?? 7200;
+  const box = element("div", { class: "axis" });
+  for (let time = Math.ceil(low / by) * by; time <= high; time += by) {
+    const mark = element("span", {}, by < 1 ? time.toFixed(1) : String(time));
+    mark.style.left = `${(100 * (time - low)) / (high - low)}%`;
+    box.append(mark);
+  }
+  return box;
+}
+
+function narrationList(query, clip, low, high) {
+  const [start, end] = [truth[2 * query], truth[2 * query + 1]];
+  const seen = clip.narrations.filter(([from, to]) => to >= low && from <= high);
+  if (!seen.length) return null;
+  return element(
+    "section",
+    {},
+    element("h3", {}, `Narrations${state.zoomed ? " around the windows" : ""} (${seen.length})`),
+    element(
+      "ol",
+      { class: "narrations", tabindex: 0, "aria-label": "Narrations" },
+      ...seen.map(([from, to, text]) =>
+        element(
+          "li",
+          { class: to >= start && from <= end ? "current" : "" },
+          clip.video
+            ? element("button", { type: "button", class: "link", onclick: () => play(from, to) }, seconds(from))
+            : element("span", { class: "time" }, seconds(from)),
+          ` ${text}`,
+        ),
+      ),
+    ),
+  );
+}
+
+function player(clip) {
+  return element("video", { controls: true, preload: "metadata", playsinline: true, src: clip.video });
+}
+
+/** Play a window; the media fragment makes the browser stop at its end. */
+function play(start, end) {
+  const video = byId("about").querySelector("video");
+  if (!video) return;
+  const clip = clips[queries.clip[state.selected]];
+  video.src = `${clip.video}#t=${Math.max(0, start).toFixed(2)},${end.toFixed(2)}`;
+  video.play().catch(() => {}); // the video says itself what is wrong with it
+}
+
+function playTruth() {
+  const [start, end] = [truth[2 * state.selected], truth[2 * state.selected + 1]];
+  if (Number.isFinite(start)) play(start, end);
+}
+
+function zoom(on) {
+  state.zoomed = on;
+  byId("zoom").setAttribute("aria-pressed", on);
+  drawDetail();
+}

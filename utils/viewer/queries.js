@@ -1,0 +1,97 @@
+// The list of queries: only the rows in view are in the page, however many there are.
+
+const ROW = 66; // height of a row in pixels, as in page.css
+const AROUND = 6; // rows drawn above and below those in view
+
+function drawRows() {
+  const list = byId("list");
+  const { shown, selected } = state;
+  const first = Math.max(0, Math.floor(list.scrollTop / ROW) - AROUND);
+  const last = Math.min(shown.length, Math.ceil((list.scrollTop + list.clientHeight) / ROW) + AROUND);
+  const places = Array.from({ length: Math.max(0, last - first) }, (_, at) => first + at);
+  // The selected row is always there, for screen readers that follow it.
+  const place = shown.indexOf(selected);
+  if (place >= 0 && (place < first || place >= last)) places.push(place);
+  byId("rows").style.height = `${shown.length * ROW}px`;
+  byId("rows").replaceChildren(...places.map(drawRow));
+  if (!shown.length) byId("rows").append(element("p", { class: "none" }, "No query matches."));
+  if (place >= 0) list.setAttribute("aria-activedescendant", `query-${selected}`);
+  else list.removeAttribute("aria-activedescendant");
+}
+
+function drawRow(place) {
+  const query = state.shown[place];
+  const chips = runs.map((run, number) => {
+    const value = run.best[0][query];
+    const name = `${run.name}: IoU of the first ${fraction(value)}`;
+    return element(
+      "span",
+      { class: `chip ${colour(number)}`, title: name, role: "img", "aria-label": name },
+      fraction(value),
+    );
+  });
+  const row = element(
+    "div",
+    {
+      id: `query-${query}`,
+      class: "row",
+      role: "option",
+      "aria-selected": String(query === state.selected),
+      "aria-posinset": place + 1,
+      "aria-setsize": state.shown.length,
+      onclick: () => {
+        select(query);
+        showDetail(true);
+      },
+    },
+    element("span", { class: "text" }, queries.text[query]),
+    element("span", { class: "chips" }, ...(hasTruth ? chips : [])),
+    strip(query),
+  );
+  row.style.transform = `translateY(${place * ROW}px)`;
+  return row;
+}
+
+/** The clip from end to end: the true window, and each run's first prediction. */
+function strip(query) {
+  const clip = clips[queries.clip[query]];
+  const at = (start, end, kind) => bar(start, end, 0, clip.seconds, kind);
+  return element(
+    "span",
+    { class: "strip", "aria-hidden": "true" },
+    at(truth[2 * query], truth[2 * query + 1], "truth"),
+    ...runs.map((run, number) => {
+      const first = 2 * perQuery * query;
+      const mark = at(run.windows[first], run.windows[first + 1], colour(number));
+      if (mark) mark.style.top = `${4 + (number * 10) / runs.length}px`;
+      if (mark) mark.style.height = `${Math.max(2, 10 / runs.length - 1)}px`;
+      return mark;
+    }),
+  );
+}
+
+/** A window as a bar in a box that shows the seconds from `low` to `high`; null if outside. */
+function bar(start, end, low, high, kind) {
+  if (Number.isNaN(start) || end < low || start > high || high <= low) return null;
+  const share = (time) => (100 * (Math.min(Math.max(time, low), high) - low)) / (high - low);
+  const node = element("span", { class: `bar ${kind}` });
+  node.style.left = `${share(start)}%`;
+  node.style.width = `${share(end) - share(start)}%`;
+  return node;
+}
+
+/** Make a query the one looked at, and bring its row into view. */
+function select(query) {
+  state.selected = query;
+  const list = byId("list");
+  const place = state.shown.indexOf(query);
+  if (place >= 0) {
+    const top = place * ROW;
+    if (top < list.scrollTop) list.scrollTop = top;
+    const bottom = top + ROW - list.clientHeight;
+    if (bottom > list.scrollTop) list.scrollTop = bottom;
+    history.replaceState(null, "", `#query=${query}`);
+  }
+  drawRows();
+  drawDetail();
+}
