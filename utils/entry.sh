@@ -2,6 +2,7 @@
 #
 # DEVICES is a list of GPU numbers (0,1,2), or cpu, or cpu,cpu for two processes.
 # NAQ_ROOT (default: the checkout) holds data/; ~/enable_naq.sh is sourced if it exists.
+# NAQ_MAX_RESTARTS (default: 0) is how often several processes are started again when one dies.
 
 set -euo pipefail
 
@@ -89,6 +90,6 @@ launch() {
   if [ "$count" -eq 1 ]; then
     exec "$PYTHON" "$program" "$@" "${OPTIONS[@]}"
   fi
-  exec "$PYTHON" -m torch.distributed.run --standalone --nproc_per_node "$count" \
-    "$program" "$@" "${OPTIONS[@]}"
+  exec "$PYTHON" "$CODE_ROOT/utils/launch.py" --max_restarts "${NAQ_MAX_RESTARTS:-0}" \
+    "$count" "$program" "$@" "${OPTIONS[@]}"
 }

@@ -1,8 +1,13 @@
 """How a program ends: a user's mistake is one clear line and exit code 2, never a traceback."""
 
+import json
 import os
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
+
+LAUNCHED = "NAQ_LAUNCHED"  # set by utils/launch.py
 
 
 class UserError(Exception):
@@ -14,18 +19,26 @@ def warn(message: str) -> None:
     print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
+def complain(line: str) -> None:
+    """Say what is wrong on stderr, or to the launcher: it speaks once for all its processes."""
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if file and LAUNCHED in os.environ:
+        Path(file).write_text(json.dumps({"message": line, "timestamp": int(time.time())}))
+    else:
+        print(f"error: {line}", file=sys.stderr, flush=True)
+
+
 def run_program(main: Callable[[], None]) -> None:
     """Run `main` and leave with its exit code: 0, or 2 for a `UserError`, 130 when interrupted."""
     try:
         main()
     except UserError as error:
-        line = " ".join(str(error).split())
-        print(f"error: {line}", file=sys.stderr, flush=True)
+        complain(" ".join(str(error).split()))
         sys.exit(2)
     except OSError as error:
         # Disk full, no permission, a folder where a file should be: the system's own words do.
         where = f" ({error.filename})" if error.filename else ""
-        print(f"error: {error.strerror or error}{where}", file=sys.stderr, flush=True)
+        complain(f"{error.strerror or error}{where}")
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)

@@ -10,6 +10,8 @@ import shutil
 import sys
 from typing import Any, NoReturn, TypeVar
 
+from utils.errors import complain
+
 Options = TypeVar("Options")
 
 
@@ -35,7 +37,7 @@ class ArgumentParser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
-        print(f"error: {message}; see {self.prog} --help", file=sys.stderr)
+        complain(f"{message}; see {self.prog} --help")
         sys.exit(2)
 
 

@@ -261,6 +261,7 @@ class Training:
                         run.log(self.step, {**scalars, "train/norm": norm, "train/lr": rate})
                         self.tell_skipped()
                     if stop:
+                        bar.close()
                         self.leave(stop)
                     if self.to_evaluate:
                         self.evaluate()

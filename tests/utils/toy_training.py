@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,7 @@ TARGETS = INPUTS @ torch.randn(5, 3, generator=torch.Generator().manual_seed(2))
 class Options:
     rate: float = option(0.1, "learning rate")
     kill_at: int = option(0, "kill this process after so many steps")
+    slow: float = option(0.0, "seconds a step")
     restart: bool = option(False, "begin anew")
 
 
@@ -45,6 +47,7 @@ class Recipe:
     def losses(self, network, rows, plan, step):
         if self.options.kill_at and step == self.options.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(self.options.slow)
         mine = torch.from_numpy(self.processes.shard(rows))
         noise = torch.from_numpy(plan.draws[mine.numpy()]).float().sum(1, keepdim=True)
         return {"total": ((network(INPUTS[mine] + 0.01 * noise) - TARGETS[mine]) ** 2).mean()}
@@ -68,7 +71,7 @@ def main():
         epochs=3, batch_size=8, clip_norm=1.0, seed=3, evaluations=2, log_every=4,
         save_every_minutes=0.0,
     )  # fmt: skip
-    run = Run(folder, options, "options.json", processes, free=("kill_at", "restart"))
+    run = Run(folder, options, "options.json", processes, free=("kill_at", "slow", "restart"))
     fit(recipe, schedule, run, processes, options.restart)
     processes.close()
 

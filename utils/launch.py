@@ -1,0 +1,83 @@
+"""Start a program in several processes on this machine, as torchrun does, and end as they ended.
+
+When one of them ends with an error the others are stopped, and one line says why; the exit code is
+that process's own. Signals are passed on.
+"""
+
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a file: make the checkout importable wherever it lies
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import logging
+import os
+import signal
+from typing import Any
+
+from utils.errors import LAUNCHED, run_program
+from utils.options import ArgumentParser
+
+PEER_LOST = 75  # see utils/training.py: says only that another process is to blame
+SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1,SIGUSR2"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Launch, wait, and leave with the exit code of the process that is to blame."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("processes", type=int, help="how many")
+    parser.add_argument("program", help="Python file")
+    parser.add_argument("--max_restarts", type=int, default=0, help="starts after the first one")
+    own = arguments if arguments is not None else sys.argv[1:]
+    program = next((k for k, word in enumerate(own) if word.endswith(".py")), len(own))
+    chosen = parser.parse_args(own[: program + 1])
+
+    from torch.distributed import run  # slow to import
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    if not chosen.max_restarts:
+        logging.disable(logging.CRITICAL)  # what it would report is said here, in one line
+    os.environ[LAUNCHED] = "1"
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does, but without a warning
+    settings = ["--standalone", "--nproc_per_node", str(chosen.processes)]
+    settings += ["--max_restarts", str(chosen.max_restarts), "--signals_to_handle", SIGNALS]
+    try:
+        run.run(run.parse_args([*settings, chosen.program, *own[program + 1 :]]))
+    except SignalException as error:
+        sys.exit(128 + error.sigval)
+    except ChildFailedError as error:
+        rank, failure = min(error.failures.items(), key=_blame)
+        code = failure.exitcode
+        if _spoke(failure):
+            print(f"error: {failure.message}", file=sys.stderr)
+        elif code < 0:
+            print(
+                f"error: process {rank} of {chosen.processes} was killed by "
+                f"{signal.Signals(-code).name} (SIGKILL is often: out of memory); the same "
+                "command continues",
+                file=sys.stderr,
+            )
+        elif not 128 < code <= 128 + signal.NSIG:
+            print(
+                f"error: process {rank} of {chosen.processes} failed with exit code {code}, its "
+                "words are above",
+                file=sys.stderr,
+            )
+        sys.exit(code if code >= 0 else 128 - code)
+
+
+def _blame(item: tuple) -> tuple:
+    """First those with a reason of their own, last those that ended because another one did."""
+    _, failure = item
+    followed = failure.exitcode in (PEER_LOST, -signal.SIGTERM, 128 + signal.SIGTERM)
+    return followed, not _spoke(failure), failure.timestamp
+
+
+def _spoke(failure: Any) -> bool:
+    """Whether the process left a line (`utils.errors.complain`)."""
+    return Path(failure.error_file).is_file()
+
+
+if __name__ == "__main__":
+    run_program(main)
