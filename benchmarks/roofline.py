@@ -1,0 +1,173 @@
+"""What a training step must cost on this machine, and what share of that speed it reaches.
+
+Counts the floating-point operations of the matrix products of a step (forward and backward) and
+the bytes that its operators read and write; measures the machine's ceilings (matrix product, copy)
+with the same number of threads; times the step. The share is the time that the products alone
+would take at the ceiling, over the time the step takes. Element-wise work is not counted as
+operations: it is what the rest of the time goes to.
+
+    python benchmarks/roofline.py                  # both models, float32
+    python benchmarks/roofline.py --device cuda --dtype bfloat16 --vslnet_batch 2048
+"""
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import reler_step, vslnet_step
+from ReLER.model import ModelOptions, ReLER
+from utils.errors import run_program
+from utils.options import ArgumentParser
+from VSLNet.model import VSLNet, parameter_groups
+
+QUERIES = 850_000  # of NLQ and NaQ, v1
+EPOCHS = 200
+CEILING_SIZE = {"cpu": 2048, "cuda": 8192}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Ceilings, then each model's step against them."""
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="in")
+    parser.add_argument("--vslnet_batch", type=int, default=32, help="queries a step")
+    parser.add_argument("--reler_batch", type=int, default=16, help="queries a step")
+    parser.add_argument("--steps", type=int, default=5, help="timed steps")
+    options = parser.parse_args(arguments)
+    dtype = getattr(torch, options.dtype)
+
+    products, copies = ceilings(options.device, dtype)
+    print(
+        f"{options.device}, {options.dtype}, {torch.get_num_threads()} threads, load "
+        f"{os.getloadavg()[0]:.1f}, torch {torch.__version__}: matrix product "
+        f"{products / 1e9:.0f} GFLOP/s, copy {copies / 1e9:.1f} GB/s"
+    )
+    for name, batch, make in (
+        ("VSLNet, 256 dims", options.vslnet_batch, vslnet),
+        ("VSLNet, 2304 dims", options.vslnet_batch, lambda size: vslnet(size, 2304)),
+        ("ReLER, 256+512 dims", options.reler_batch, reler),
+    ):
+        model, loss = make(batch)
+        step = training_step(model, loss, options.device, dtype)
+        operations, moved = cost(step)
+        seconds = median_time(step, options.device, options.steps)
+        rate = batch / seconds
+        print(
+            f"{name}, batch {batch}: {operations / 1e9:.0f} GFLOP, {moved / 1e9:.1f} GB by its "
+            f"operators; {1e3 * seconds:.0f} ms a step: {operations / products / seconds:.0%} of "
+            f"the product ceiling, {moved / copies / seconds:.0%} of the copy ceiling; "
+            f"{rate:.1f} queries/s, {QUERIES * EPOCHS / rate / 3600:,.0f} hours for {EPOCHS} "
+            f"epochs of {QUERIES:,} queries",
+            flush=True,
+        )
+
+
+Loss = Callable[[str], torch.Tensor]
+
+
+def vslnet(batch: int, width: int = 256) -> tuple[nn.Module, Loss]:
+    """The published size, 128 units."""
+    torch.manual_seed(0)
+    model = VSLNet(width, vslnet_step.TEXT_WIDTH, max_pos_len=128)
+    content = vslnet_step.random_batch(batch, 128, width)
+    return model, lambda device: vslnet_step.our_loss(
+        model, type(content)(*(x.to(device) for x in content))
+    )
+
+
+def reler(batch: int) -> tuple[nn.Module, Loss]:
+    """The published size, 600 units, 4 parts: the mean of the scales."""
+    torch.manual_seed(0)
+    model = ReLER(ModelOptions(v_feat_dim=770))
+    content = reler_step.random_batch(batch, 600, 770)
+
+    def loss(device: str) -> torch.Tensor:
+        targets = content.targets
+        moved = (x.to(device) if isinstance(x, torch.Tensor) else x for x in targets)
+        there = reler_step.Batch(*(x.to(device) for x in content[:4]), type(targets)(*moved))
+        return reler_step.our_loss(model, there, 4)
+
+    return model, loss
+
+
+def training_step(
+    model: nn.Module, loss: Loss, device: str, dtype: torch.dtype
+) -> Callable[[], None]:
+    """Loss, gradients, clipping and the optimizer."""
+    model.to(device).train()
+    optimizer = torch.optim.AdamW(parameter_groups(model), lr=1e-6, fused=True)
+
+    def step() -> None:
+        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+            total = loss(device)
+        total.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+class Traffic(TorchDispatchMode):
+    """Counts the bytes of every tensor that an operator reads or writes; views cost nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(
+        self, operator: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        out = operator(*args, **(kwargs or {}))
+        if not operator.is_view:
+            tensors = tree_leaves((args, kwargs, out))
+            self.bytes += sum(x.nbytes for x in tensors if isinstance(x, torch.Tensor))
+        return out
+
+
+def cost(step: Callable[[], None]) -> tuple[int, int]:
+    """Floating-point operations of the matrix products of a step, and bytes moved."""
+    step()
+    with FlopCounterMode(display=False) as operations:
+        step()
+    with Traffic() as traffic:
+        step()
+    return operations.get_total_flops(), traffic.bytes
+
+
+def ceilings(device: str, dtype: torch.dtype) -> tuple[float, float]:
+    """Operations a second of a large matrix product, and bytes a second of a large copy."""
+    size = CEILING_SIZE[device]
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    products = 2 * size**3 / median_time(lambda: a @ b, device, 7)
+    source = torch.randn(2**26 if device == "cpu" else 2**30, device=device)
+    target = torch.empty_like(source)
+    return products, 2 * source.nbytes / median_time(lambda: target.copy_(source), device, 7)
+
+
+def median_time(work: Callable[[], object], device: str, times: int) -> float:
+    """Median seconds, once warm."""
+    seconds = []
+    for _ in range(times + 1):
+        begin = time.perf_counter()
+        work()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - begin)
+    return statistics.median(seconds[1:])
+
+
+if __name__ == "__main__":
+    run_program(main)
