@@ -18,8 +18,8 @@ import torch
 from tqdm import tqdm
 
 from utils.checkpoints import load_safely
-from utils.errors import UserError
-from utils.files import file_stamp, read_json
+from utils.errors import UserError, warn
+from utils.files import file_stamp, fingerprint, read_json
 from utils.tasks import ROWS_PER_SECOND
 
 SHAPES_FILE, CARD_FILE = "feature_shapes.json", "feature_card.json"
@@ -228,6 +228,13 @@ def find_features(data_root: Path, name: str, clip_uids: list[str]) -> FeatureFi
     files: FeatureFiles
     if (features / f"{name}.h5").is_file():
         files = PackedFeatures(features / f"{name}.h5", clip_uids)
+        made_from = files.card.get("folder_stamp")
+        if made_from and (features / name).is_dir() and made_from != folder_stamp(features / name):
+            warn(
+                f"{files.place} is read, but was packed from other files than lie in "
+                f"{features / name} now; pack anew with utils/prepare_features.py --overwrite, or "
+                "take one of the two away"
+            )
     elif (features / name).is_dir():
         files = FeatureFolder(features / name, clip_uids)
     else:
@@ -258,6 +265,16 @@ def read_features(file: Path) -> np.ndarray:
         shape = tuple(features.shape)
         raise UserError(f"{file}: is not a tensor (rows, width), but of shape {shape}")
     return (features if features.dtype == torch.float16 else features.float()).numpy()
+
+
+def clip_files(folder: Path) -> list[Path]:
+    """The `.pt` files of a folder, by name."""
+    return sorted(file for file in folder.glob("[!.]*.pt") if file.is_file())
+
+
+def folder_stamp(folder: Path) -> str:
+    """What changes when any feature in a folder does."""
+    return fingerprint([file_stamp(file) for file in clip_files(folder)])
 
 
 def check_values(features: np.ndarray, where: object) -> None:
