@@ -148,26 +148,27 @@ def analyse(answers: Answers, options: argparse.Namespace) -> dict:
 
 
 def overall_table(title: str, result: dict) -> str:
-    """A line of figures for each file, and one of differences for each but the first."""
-    rows = [["", *FIGURES]]
-    for name, figures in result["figures"].items():
-        rows.append([name, *(f"{value:.2f}" for value in figures.values())])
-    first = next(iter(result["figures"]))
-    for name, figures in result["differences"].items():
-        rows.append([f"{name} - {first}", *map(_difference, figures.values())])
+    """A line for each figure: of each file, and differences to the first."""
+    rows = [["", *_columns(result)]]
+    rows += [[figure, *_cells(result, figure)] for figure in FIGURES]
     return _table(rows, title)
 
 
 def group_table(title: str, groups: dict[str, dict], figure: str) -> str:
     """A line for each group: its number of queries, one figure of each file, differences."""
-    one = next(iter(groups.values()))
-    first, *others = one["figures"]
-    rows = [["", "queries", first, *others, *(f"{name} - {first}" for name in others)]]
-    for name, result in groups.items():
-        cells = [f"{figures[figure]:.2f}" for figures in result["figures"].values()]
-        cells += [_difference(figures[figure]) for figures in result["differences"].values()]
-        rows.append([name, result["queries"], *cells])
+    rows = [["", "queries", *_columns(next(iter(groups.values())))]]
+    rows += [[name, result["queries"], *_cells(result, figure)] for name, result in groups.items()]
     return _table(rows, f"{figure} by {title}")
+
+
+def _columns(result: dict) -> list[str]:
+    first, *others = result["figures"]
+    return [first, *others, *(f"{name} - {first}" for name in others)]
+
+
+def _cells(result: dict, figure: str) -> list[str]:
+    cells = [f"{figures[figure]:.2f}" for figures in result["figures"].values()]
+    return cells + [_difference(figures[figure]) for figures in result["differences"].values()]
 
 
 def _difference(interval: dict[str, float]) -> str:
