@@ -11,6 +11,7 @@ unusual is reported, and mended in the output where that needs no guess.
 import json
 import math
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,17 +19,24 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
-from terminaltables import AsciiTable
 
 from utils.annotations import iter_clips, iter_queries, read_annotations
-from utils.errors import UserError, run_program
-from utils.files import read_json, write_json
+from utils.errors import UserError, run_program, warn
+from utils.files import read_json
+from utils.findings import Finding, Findings
 from utils.options import ArgumentParser
-from utils.predictions import CHALLENGE, VERSION, Prediction, result_fault
+from utils.predictions import (
+    CHALLENGE,
+    RESULT_KEYS,
+    VERSION,
+    Prediction,
+    read_scores,
+    result_fault,
+    write_results,
+)
 
 WINDOWS = 5  # of each query
 ROUNDING = 1e-6  # seconds past a clip's end that are not worth a word
-RESULT_KEYS = frozenset(("clip_uid", "annotation_uid", "query_idx", "predicted_times"))
 
 Key = tuple[str, str, int]  # clip uid, annotation uid, query_idx
 
@@ -41,8 +49,8 @@ class Split(NamedTuple):
     durations: dict[str, float]  # clip uid -> seconds
 
 
-class Findings:
-    """Cases of each kind of fault or oddity, in the order they were first met."""
+class Cases:
+    """Cases of each kind of fault or oddity, kinds in the order they were first met."""
 
     def __init__(self) -> None:
         self.faults: dict[str, list[str]] = {}  # to be rejected
@@ -56,19 +64,19 @@ class Findings:
         """Note a case that is unusual and allowed."""
         self.oddities.setdefault(kind, []).append(case)
 
-    def table(self, shown: int) -> str:
+    def findings(self, shown: int) -> Findings:
         """A line for each kind: verdict, number of cases, the first `shown` of them."""
-        lines = [["verdict", "what", "cases", "first of them"]]
-        for verdict, kinds in (("reject", self.faults), ("odd", self.oddities)):
+        findings = Findings()
+        for verdict, kinds, remedy in (
+            ("reject", self.faults, ""),
+            ("odd", self.oddities, "--output mends it"),
+        ):
             for kind, cases in kinds.items():
-                first = "\n".join(
-                    case if len(case) <= 100 else case[:97] + "..." for case in cases[:shown]
-                )
-                lines.append([verdict, kind, str(len(cases)), first])
-        table = AsciiTable(lines)
-        table.inner_row_border = True
-        table.justify_columns = {2: "right"}
-        return table.table
+                more = [f"{len(cases) - shown} more"] if len(cases) > shown else []
+                first = [textwrap.shorten(case, 120, placeholder="...") for case in cases[:shown]]
+                what = f"{len(cases)} cases: " if len(cases) > 1 else ""
+                findings.append(Finding(kind, verdict, what + "; ".join(first + more), remedy))
+        return findings
 
 
 def read_split(path: str | Path) -> Split:
@@ -91,24 +99,24 @@ def read_split(path: str | Path) -> Split:
     return Split(queries, indices - queries.keys(), durations)
 
 
-def check(content: Any, split: Split) -> tuple[Findings, list[Prediction]]:
+def check(content: Any, split: Split) -> tuple[Cases, list[Prediction]]:
     """All faults and oddities of a challenge file's content, and its well-formed predictions."""
-    findings = Findings()
+    cases = Cases()
     if not isinstance(content, dict) or not isinstance(content.get("results"), list):
-        findings.fault("not a challenge file", "it has no list 'results'")
-        return findings, []
+        cases.fault("not a challenge file", "it has no list 'results'")
+        return cases, []
     for key, value in (("version", VERSION), ("challenge", CHALLENGE)):
         if key not in content:
-            findings.fault(f"{key} is missing", f"must be {value!r}")
+            cases.fault(f"{key} is missing", f"must be {value!r}")
         elif content[key] != value:
-            findings.fault(f"another {key}", f"{content[key]!r} instead of {value!r}")
-    predictions, places = _well_formed(content["results"], findings)
-    _check_queries(predictions, places, split, findings)
-    _check_windows(predictions, places, split, findings)
-    return findings, predictions
+            cases.fault(f"another {key}", f"{content[key]!r} instead of {value!r}")
+    predictions, places = _well_formed(content["results"], cases)
+    _check_queries(predictions, places, split, cases)
+    _check_windows(predictions, places, split, cases)
+    return cases, predictions
 
 
-def _well_formed(results: list, findings: Findings) -> tuple[list[Prediction], list[str]]:
+def _well_formed(results: list, cases: Cases) -> tuple[list[Prediction], list[str]]:
     """Predictions whose entries have the right form, and where each stands in the file."""
     predictions, places = [], []
     for number, result in enumerate(results):
@@ -116,10 +124,10 @@ def _well_formed(results: list, findings: Findings) -> tuple[list[Prediction], l
         if fault := result_fault(result):
             infinite = isinstance(result, dict) and _has_infinite(result.get("predicted_times"))
             kind = "times not finite" if infinite else "malformed entry"
-            findings.fault(kind, place + fault)
+            cases.fault(kind, place + fault)
             continue
-        if others := result.keys() - RESULT_KEYS:
-            findings.odd("other keys in an entry", f"{place}: {', '.join(sorted(others))}")
+        if others := result.keys() - set(RESULT_KEYS):
+            cases.odd("other keys in an entry", f"{place}: {', '.join(sorted(others))}")
         key = result["clip_uid"], result["annotation_uid"], result["query_idx"]
         predictions.append(Prediction(*key, result["predicted_times"]))
         places.append(place)
@@ -134,7 +142,7 @@ def _has_infinite(windows: Any) -> bool:
 
 
 def _check_queries(
-    predictions: list[Prediction], places: list[str], split: Split, findings: Findings
+    predictions: list[Prediction], places: list[str], split: Split, cases: Cases
 ) -> None:
     """Each query of the split answered once, and nothing else."""
     seen: dict[Key, str] = {}
@@ -143,28 +151,28 @@ def _check_queries(
         key = prediction[:3]
         first = seen.setdefault(key, place)
         if first != place:
-            findings.fault("query answered twice", f"{place}: the same query as {first}")
+            cases.fault("query answered twice", f"{place}: the same query as {first}")
         elif key in split.queries:
             order.append(split.queries[key])
         elif key in split.textless:
-            findings.odd("query without text answered", f"{place}: {_name(key)}")
+            cases.odd("query without text answered", f"{place}: {_name(key)}")
         else:
-            findings.fault("query not in the split", f"{place}: {_name(key)}")
+            cases.fault("query not in the split", f"{place}: {_name(key)}")
     for key in split.queries:
         if key not in seen:
-            findings.fault("query missing", _name(key))
+            cases.fault("query missing", _name(key))
     if order != sorted(order):
         later = next(n for n in range(1, len(order)) if order[n] < order[n - 1])
-        findings.odd("another order than the split", f"first at answer {later} of {len(order)}")
+        cases.odd("another order than the split", f"first at answer {later} of {len(order)}")
 
 
 def _check_windows(
-    predictions: list[Prediction], places: list[str], split: Split, findings: Findings
+    predictions: list[Prediction], places: list[str], split: Split, cases: Cases
 ) -> None:
     """Five windows of each query, that run forwards, inside the clip, all different."""
     for prediction, place in zip(predictions, places, strict=True):
         if len(prediction.windows) != WINDOWS:
-            findings.fault(f"not {WINDOWS} windows", f"{place}: {len(prediction.windows)} windows")
+            cases.fault(f"not {WINDOWS} windows", f"{place}: {len(prediction.windows)} windows")
     # All windows of the file as one array, each with the number of its prediction and its rank.
     counts = [len(prediction.windows) for prediction in predictions]
     owner = np.repeat(np.arange(len(counts)), counts)
@@ -180,42 +188,40 @@ def _check_windows(
     again = np.ones(len(numbers), dtype=bool)
     again[first] = False
     for note, kind, where in (
-        (findings.fault, "window ends before it starts", start > end),
-        (findings.odd, "window outside its clip", outside),
-        (findings.odd, "window of no length", start == end),
-        (findings.odd, "the same window again", again),
+        (cases.fault, "window ends before it starts", start > end),
+        (cases.odd, "window outside its clip", outside),
+        (cases.odd, "window of no length", start == end),
+        (cases.odd, "the same window again", again),
     ):
         for row in np.flatnonzero(where):
-            case = f"{places[owner[row]]}.predicted_times[{rank[row]}]: {flat[row]}"
+            text = f"{places[owner[row]]}.predicted_times[{rank[row]}]: {flat[row]}"
             if where is outside:
-                case += f", clip of {limit[row]:.3f} s"
-            note(kind, case)
+                text += f", clip of {limit[row]:.3f} s"
+            note(kind, text)
 
 
 def _name(key: Key) -> str:
     return f"clip {key[0]}, annotation {key[1]}, query {key[2]}"
 
 
-def normalised(predictions: list[Prediction], split: Split) -> dict:
-    """A file's content in the split's order, times as floats and inside the clip.
+def write_normalised(path: str | Path, source: str | Path, predictions: list, split: Split) -> None:
+    """Write acceptable predictions in the split's order, times as floats and inside the clip.
 
-    Args:
-        predictions: one for each query of the split; those of queries without text are left out.
+    Scores that lie beside the file `source` they were read from are kept.
     """
-    by_key = {prediction[:3]: prediction for prediction in predictions}
-    results = []
-    for key in split.queries:
-        clip_uid, annotation_uid, query_idx = key
-        times = np.array(by_key[key].windows, np.float64).clip(0.0, split.durations[clip_uid])
-        results.append(
-            {
-                "clip_uid": clip_uid,
-                "annotation_uid": annotation_uid,
-                "query_idx": query_idx,
-                "predicted_times": times.tolist(),
-            }
-        )
-    return {"version": VERSION, "challenge": CHALLENGE, "results": results}
+    try:
+        scores = read_scores(source, predictions)
+    except UserError as fault:
+        warn(f"{fault}; left out")
+        scores = None
+    row = {prediction[:3]: number for number, prediction in enumerate(predictions)}
+    rows = [row[key] for key in split.queries]
+    ends = np.array([split.durations[key[0]] for key in split.queries])
+    windows = np.array([predictions[row].windows for row in rows], np.float64)
+    windows = windows.clip(0.0, ends[:, None, None])
+    if scores is not None:
+        scores = np.array([scores[row] for row in rows])
+    write_results(path, split.queries, windows, scores)
 
 
 def read_submission(path: str | Path) -> Any:
@@ -254,19 +260,19 @@ def main(arguments: list[str] | None = None) -> None:
     if options.show < 1:
         parser.error("--show must be 1 or more")
     split = read_split(options.annotations)
-    findings, predictions = check(read_submission(options.predictions), split)
-    if findings.faults or findings.oddities:
-        print(findings.table(options.show))
+    cases, predictions = check(read_submission(options.predictions), split)
+    if findings := cases.findings(options.show):
+        print(findings.table())
     answered = len({prediction[:3] for prediction in predictions} & split.queries.keys())
     print(f"{answered} of {len(split.queries)} queries answered", flush=True)
-    if findings.faults:
-        kinds = ", ".join(f"{kind} ({len(cases)})" for kind, cases in findings.faults.items())
+    if cases.faults:
+        kinds = ", ".join(f"{kind} ({len(some)})" for kind, some in cases.faults.items())
         unwritten = f"; {options.output} not written" if options.output else ""
         raise UserError(f"{options.predictions}: not acceptable: {kinds}{unwritten}")
-    odd = sum(map(len, findings.oddities.values()))
+    odd = sum(map(len, cases.oddities.values()))
     print(f"{options.predictions}: acceptable" + (f"; oddities: {odd}" if odd else ""))
     if options.output:
-        write_json(options.output, normalised(predictions, split))
+        write_normalised(options.output, options.predictions, predictions, split)
         print(f"wrote {options.output}")
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from tests.simulated import refuse, succeed
 from utils.annotations import iter_queries, read_annotations
-from utils.predictions import read_predictions
-from utils.validate_submission import check, normalised, read_split, read_submission
+from utils.predictions import read_predictions, read_scores, write_results
+from utils.validate_submission import check, read_split, read_submission, write_normalised
 
 ANNOTATIONS = {
     "videos": [
@@ -68,9 +68,20 @@ def split(tmp_path):
     return read_split(path)
 
 
-def test_a_good_file_has_no_findings(split):
-    findings, predictions = check(good(), split)
-    assert not findings.faults and not findings.oddities
+@pytest.fixture
+def normalised(tmp_path):
+    """What the normalised file holds."""
+
+    def write(predictions, split):
+        write_normalised(tmp_path / "out.json", tmp_path / "in.json", predictions, split)
+        return json.loads((tmp_path / "out.json").read_text())
+
+    return write
+
+
+def test_a_good_file_has_no_findings(split, normalised):
+    cases, predictions = check(good(), split)
+    assert not cases.faults and not cases.oddities
     assert normalised(predictions, split) == good()
 
 
@@ -119,9 +130,9 @@ TIMES = ("results", 1, "predicted_times")
 def test_faults(split, edit, kind, case):
     content = good()
     edit(content)
-    findings, _ = check(content, split)
-    assert case in findings.faults[kind][0]
-    assert set(findings.faults) <= {kind, "query missing"}
+    cases, _ = check(content, split)
+    assert case in cases.faults[kind][0]
+    assert set(cases.faults) <= {kind, "query missing"}
 
 
 @pytest.mark.parametrize(
@@ -138,13 +149,13 @@ def test_faults(split, edit, kind, case):
         (change(("results", 0, "scores"), [1]), "other keys in an entry", "results[0]: scores"),
     ],
 )
-def test_oddities_are_mended(split, edit, kind, case):
+def test_oddities_are_mended(split, normalised, edit, kind, case):
     content = good()
     edit(content)
-    findings, predictions = check(content, split)
-    assert not findings.faults
-    assert {kind: 1} == {name: len(cases) for name, cases in findings.oddities.items()}
-    assert case in findings.oddities[kind][0]
+    cases, predictions = check(content, split)
+    assert not cases.faults
+    assert {kind: 1} == {name: len(some) for name, some in cases.oddities.items()}
+    assert case in cases.oddities[kind][0]
     mended = normalised(predictions, split)
     times = np.array([result["predicted_times"] for result in mended["results"]])
     assert times.shape == (3, 5, 2) and times.min() >= 0
@@ -155,12 +166,12 @@ def test_oddities_are_mended(split, edit, kind, case):
     assert all(result.keys() == good()["results"][0].keys() for result in mended["results"])
 
 
-def test_order_and_queries_without_text(split):
+def test_order_and_queries_without_text(split, normalised):
     content = good()
     content["results"] = [entry("c", "a", 1), *content["results"][::-1]]
-    findings, predictions = check(content, split)
-    assert not findings.faults
-    assert list(findings.oddities) == [
+    cases, predictions = check(content, split)
+    assert not cases.faults
+    assert list(cases.oddities) == [
         "query without text answered",
         "another order than the split",
     ]
@@ -171,11 +182,26 @@ def test_cases_are_counted_and_few_are_shown(split):
     content = good()
     for result in content["results"]:
         result["predicted_times"] = [[5.0, 1.0]] * 5
-    findings, _ = check(content, split)
-    assert len(findings.faults["window ends before it starts"]) == 15
-    assert len(findings.oddities["the same window again"]) == 12
-    table = findings.table(2)
+    cases, _ = check(content, split)
+    assert len(cases.faults["window ends before it starts"]) == 15
+    assert len(cases.oddities["the same window again"]) == 12
+    table = cases.findings(2).table()
     assert table.count("results[0].predicted_times") == 4 and "results[1]" not in table
+
+
+def test_scores_go_along(split, tmp_path, capsys):
+    path, output = tmp_path / "predictions.json", tmp_path / "submission.json"
+    keys = [("d", "b", 0), ("c", "a", 2), ("c", "a", 0)]
+    windows = np.full((3, 5, 2), (0.0, 1.0)) + np.arange(5)[:, None]
+    scores = np.arange(15.0).reshape(3, 5)
+    write_results(path, keys, windows, scores)
+    _, predictions = check(read_submission(path), split)
+    write_normalised(output, path, predictions, split)
+    assert read_scores(output, read_predictions(output)) == scores[::-1].tolist()
+    write_results(path, keys[:2], windows[:2], scores[:2])  # of other predictions from now on
+    write_normalised(output, path, predictions, split)
+    assert "left out" in capsys.readouterr().err
+    assert read_scores(output, read_predictions(output)) is None
 
 
 @pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999", "9" * 400])
@@ -184,8 +210,8 @@ def test_numbers_that_json_does_not_have_are_named(split, tmp_path, number):
     content["results"][0]["predicted_times"][0][1] = "HERE"
     path = tmp_path / "predictions.json"
     path.write_text(json.dumps(content).replace('"HERE"', number))
-    findings, _ = check(read_submission(path), split)
-    assert list(findings.faults) == ["times not finite", "query missing"]
+    cases, _ = check(read_submission(path), split)
+    assert list(cases.faults) == ["times not finite", "query missing"]
 
 
 def test_program(simulated, tmp_path):
