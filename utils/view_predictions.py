@@ -1,7 +1,7 @@
 """Make one HTML page to look through predictions: queries, windows, IoU, curves.
 
-    python utils/view_predictions.py --annotations data/nlq_val.json --narrations data/egoclip.csv \\
-        --predictions "NLQ only=scratch.json" "NaQ=tuned.json" --output predictions.html
+    python utils/view_predictions.py --annotations data/nlq_val.json --output predictions.html \\
+        --predictions "NLQ only=scratch.json" "NaQ=tuned.json" --narrations data/egoclip.csv
 
 The page is one file that needs no network; several challenge files stand side by side in it.
 """
@@ -160,8 +160,10 @@ def page_data(
         videos: clip uid -> address of its video.
     """
     truth = true_windows(queries)  # (R, 2)
-    lengths = {c["clip_uid"]: c["video_end_sec"] - c["video_start_sec"]
-               for _, c in iter_clips(annotations)}  # fmt: skip
+    lengths = {
+        clip["clip_uid"]: clip["video_end_sec"] - clip["video_start_sec"]
+        for _, clip in iter_clips(annotations)
+    }
     clips, clip = number(query.clip_uid for query in queries)
     sources, source = number(query.annotation_uid for query in queries)
     templates, template = number(_text(query, "template") for query in queries)

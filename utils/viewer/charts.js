@@ -2,14 +2,7 @@
 
 const THRESHOLDS = Array.from({ length: 20 }, (_, step) => step / 20);
 const LENGTHS = [0, 1, 2, 5, 10, 20, 50, 100, Infinity]; // bounds of the bins in seconds
-const PLACES = Array.from({ length: 11 }, (_, step) => step / 10); // shares of the clip
-const barMeasures = {
-  "R@1 IoU=0.3": (run, rows) => recall(run, rows, 1, 0.3),
-  "R@1 IoU=0.5": (run, rows) => recall(run, rows, 1, 0.5),
-  "R@5 IoU=0.3": (run, rows) => recall(run, rows, perQuery, 0.3),
-  "R@5 IoU=0.5": (run, rows) => recall(run, rows, perQuery, 0.5),
-  mIoU: meanIou,
-};
+const PLACES = [0, 10, 20, 30, 40, 50, 60, 70, 80, 90, Infinity]; // in per cent of the clip
 let barMeasure = "R@1 IoU=0.3";
 
 function drawCharts() {
@@ -99,7 +92,7 @@ function scale(most) {
 
 /** Frame of a chart with shares on the left: parts, and the functions that place values. */
 function frame(width, height, most) {
-  const [left, right, top, bottom] = [36, 8, 8, 36];
+  const [left, right, top, bottom] = [44, 14, 8, 36];
   const { top: bound, ticks } = scale(most);
   const y = (share) => top + (1 - share / bound) * (height - top - bottom);
   const x = (share) => left + share * (width - left - right);
@@ -161,9 +154,12 @@ function windowGroups(value) {
   ];
 }
 
-/** Shares of each group's values in bins; values on a bound belong to the bin above it. */
-function histogram(title, what, groups, bounds, names, unit) {
-  const bins = names.length;
+/** Shares of each group's values in bins; a value on a bound belongs to the bin above it. */
+function histogram(title, what, groups, bounds, unit) {
+  const bins = bounds.length - 1;
+  const names = Array.from({ length: bins }, (_, bin) =>
+    bin < bins - 1 ? `${bounds[bin]}–${bounds[bin + 1]}` : `${bounds[bin]} and more`,
+  );
   const shares = groups.map(({ values }) => {
     const counts = new Array(bins).fill(0);
     for (const value of values) {
@@ -184,7 +180,7 @@ function histogram(title, what, groups, bounds, names, unit) {
       const room = (x(1) - x(0)) / bins;
       const thick = (0.8 * room) / groups.length;
       names.forEach((name, bin) => {
-        parts.push(text(x(bin / bins) + room / 2, height - 20, name, "middle"));
+        parts.push(text(x(bin / bins), height - 20, String(bounds[bin]), "middle"));
         groups.forEach((group, number) => {
           const share = shares[number][bin];
           parts.push(
@@ -208,23 +204,23 @@ function histogram(title, what, groups, bounds, names, unit) {
   };
 }
 
-function lengthHistogram() {
-  const names = LENGTHS.slice(0, -1).map((low, at) =>
-    LENGTHS[at + 1] === Infinity ? `${low}+` : `${low}–${LENGTHS[at + 1]}`,
+const lengthHistogram = () =>
+  histogram(
+    "Length of windows",
+    "of the true windows and of each file's first windows",
+    windowGroups((start, end) => end - start),
+    LENGTHS,
+    "seconds",
   );
-  const groups = windowGroups((start, end) => end - start);
-  const what = "of the true windows and of each file's first windows";
-  return histogram("Length of windows", what, groups, LENGTHS, names, "seconds");
-}
 
-function placeHistogram() {
-  const names = PLACES.slice(0, -1).map((low) => `${Math.round(100 * low)}–`);
-  const groups = windowGroups(
-    (start, end, query) => (start + end) / 2 / clips[queries.clip[query]].seconds,
+const placeHistogram = () =>
+  histogram(
+    "Position of windows",
+    "middle of the window, from the clip's start to its end",
+    windowGroups((start, end, query) => (50 * (start + end)) / clips[queries.clip[query]].seconds),
+    PLACES,
+    "% of the clip",
   );
-  const what = "middle of the window, from the clip's start to its end";
-  return histogram("Position of windows", what, groups, PLACES, names, "% of the clip");
-}
 
 function templateBars() {
   const groups = new Map();
@@ -238,7 +234,7 @@ function templateBars() {
     .map(([name, rows]) => ({
       name,
       count: rows.length,
-      values: runs.map((_, number) => barMeasures[barMeasure](number, evaluated(number, rows))),
+      values: runs.map((_, number) => measures[barMeasure](number, evaluated(number, rows))),
     }))
     .sort((a, b) => b.count - a.count || (a.name < b.name ? -1 : 1));
   const control = element("select", {
@@ -249,7 +245,7 @@ function templateBars() {
       byId("charts").querySelector("figure select").focus();
     },
   });
-  setOptions(control, Object.keys(barMeasures).map((name) => [name, name]));
+  setOptions(control, Object.keys(measures).map((name) => [name, name]));
   control.value = barMeasure;
   return {
     title: "By template",

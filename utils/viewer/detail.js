@@ -25,17 +25,27 @@ function drawDetail() {
     return;
   }
   const clip = clips[queries.clip[query]];
-  const [low, high] = timelineRange(query);
   const parts = [
     element("h2", {}, queries.text[query]),
     facts(query, clip),
-    clip.video ? player(clip) : null,
-    timeline(query, clip, low, high),
-    narrationList(query, clip, low, high),
+    clip.video ? player(query, clip) : null,
+    element("div", { id: "times" }),
   ];
   about.replaceChildren(...parts.filter(Boolean));
-  const current = about.querySelector(".narrations .current");
-  if (current) current.parentElement.scrollTop = current.offsetTop - current.parentElement.clientHeight / 3;
+  drawTimes();
+}
+
+/** What zooming changes; the video plays on. */
+function drawTimes() {
+  const query = state.selected;
+  if (query < 0) return;
+  const clip = clips[queries.clip[query]];
+  const range = timelineRange(query);
+  const parts = [timeline(query, clip, ...range), narrationList(query, clip, ...range)];
+  byId("times").replaceChildren(...parts.filter(Boolean));
+  const current = byId("times").querySelector(".current");
+  const list = current?.parentElement;
+  if (list) list.scrollTop = current.offsetTop - list.clientHeight / 3;
 }
 
 function facts(query, clip) {
@@ -129,9 +139,9 @@ function timeline(query, clip, low, high) {
           const at = query * perQuery + rank;
           const window = [run.windows[2 * at], run.windows[2 * at + 1]];
           if (Number.isNaN(window[0])) return null;
-          const shadow = bar(...own, low, high, "shadow");
+          const edges = bar(...own, low, high, "edges");
           const found = bar(...window, low, high, colour(number));
-          return line(String(rank + 1), [shadow, found].filter(Boolean), window, hasTruth ? run.iou[at] : null);
+          return line(String(rank + 1), [found, edges].filter(Boolean), window, hasTruth ? run.iou[at] : null);
         }),
       ),
     ),
@@ -141,9 +151,10 @@ function timeline(query, clip, low, high) {
 /** Round seconds under the head of the timeline. */
 function axis(low, high) {
   const steps = [0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600];
-  const by = steps.find((one) => (high - low) / one <= 6) ?? 7200;
+  const by = steps.find((one) => (high - low) / one <= (narrow.matches ? 4 : 8)) ?? 7200;
+  const last = narrow.matches ? 0.8 : 0.93; // so that no number is cut off
   const box = element("div", { class: "axis" });
-  for (let time = Math.ceil(low / by) * by; time <= high; time += by) {
+  for (let time = Math.ceil(low / by) * by; (time - low) / (high - low) < last; time += by) {
     const mark = element("span", {}, by < 1 ? time.toFixed(1) : String(time));
     mark.style.left = `${(100 * (time - low)) / (high - low)}%`;
     box.append(mark);
@@ -169,24 +180,31 @@ function narrationList(query, clip, low, high) {
           clip.video
             ? element("button", { type: "button", class: "link", onclick: () => play(from, to) }, seconds(from))
             : element("span", { class: "time" }, seconds(from)),
-          ` ${text}`,
+          element("span", {}, text),
         ),
       ),
     ),
   );
 }
 
-function player(clip) {
-  return element("video", { controls: true, preload: "metadata", playsinline: true, src: clip.video });
+/** The clip's video, at the true window or else at the first file's first prediction. */
+function player(query, clip) {
+  const known = Number.isNaN(truth[2 * query])
+    ? runs[0].windows.subarray(2 * perQuery * query)
+    : truth.subarray(2 * query);
+  const src = Number.isNaN(known[0]) ? clip.video : fragment(clip, known[0], known[1]);
+  return element("video", { controls: true, preload: "metadata", playsinline: true, src });
 }
 
-/** Play a window; the media fragment makes the browser stop at its end. */
+/** A part of a video: the browser starts and stops there. */
+const fragment = (clip, start, end) =>
+  `${clip.video}#t=${Math.max(0, start).toFixed(2)},${Math.max(0.01, end).toFixed(2)}`;
+
 function play(start, end) {
   const video = byId("about").querySelector("video");
   if (!video) return;
-  const clip = clips[queries.clip[state.selected]];
-  video.src = `${clip.video}#t=${Math.max(0, start).toFixed(2)},${end.toFixed(2)}`;
-  video.play().catch(() => {}); // the video says itself what is wrong with it
+  video.src = fragment(clips[queries.clip[state.selected]], start, end);
+  video.play().catch(() => {}); // the video shows by itself what is wrong with it
 }
 
 function playTruth() {
@@ -197,5 +215,5 @@ function playTruth() {
 function zoom(on) {
   state.zoomed = on;
   byId("zoom").setAttribute("aria-pressed", on);
-  drawDetail();
+  drawTimes();
 }

@@ -38,6 +38,7 @@ const haystack = queries.text.map((text, query) =>
 );
 const lowerObjects = objects.map((name) => name.toLowerCase());
 
+const narrow = matchMedia("(max-width: 50rem)"); // as in page.css
 const state = { shown: [], selected: -1, zoomed: false };
 
 // --- building blocks
@@ -90,6 +91,14 @@ function recall(run, rows, k, threshold) {
 function meanIou(run, rows) {
   return rows.reduce((sum, query) => sum + runs[run].best[0][query], 0) / rows.length;
 }
+
+const measures = {
+  "R@1 IoU=0.3": (run, rows) => recall(run, rows, 1, 0.3),
+  "R@1 IoU=0.5": (run, rows) => recall(run, rows, 1, 0.5),
+  "R@5 IoU=0.3": (run, rows) => recall(run, rows, perQuery, 0.3),
+  "R@5 IoU=0.5": (run, rows) => recall(run, rows, perQuery, 0.5),
+  mIoU: meanIou,
+};
 
 // --- which queries, in what order
 
@@ -156,9 +165,6 @@ function sort(shown, filters) {
 function update() {
   const filters = readFilters();
   state.shown = sort(filtered(filters), filters);
-  const count = [filters.template >= 0, filters.object, filters.clip >= 0].filter(Boolean).length;
-  const active = count + (filters.low > 0 || filters.high < 1);
-  byId("active-filters").textContent = active ? `(${active} on)` : "";
   drawSummary();
   byId("list").scrollTop = 0;
   const kept = state.shown.includes(state.selected) ? state.selected : (state.shown[0] ?? -1);
@@ -167,27 +173,23 @@ function update() {
 }
 
 function drawSummary() {
+  byId("count").textContent = `${state.shown.length} of ${total} queries`;
+  const heads = hasTruth ? [...Object.keys(measures), "evaluated"] : ["answered"];
+  const head = element("tr", {}, ...["file", ...heads].map((name) => element("th", { scope: "col" }, name)));
   const lines = runs.map((run, number) => {
     const rows = evaluated(number, state.shown);
-    const figures = [
-      ["R@1 IoU=0.3", recall(number, rows, 1, 0.3)],
-      ["R@1 IoU=0.5", recall(number, rows, 1, 0.5)],
-      ["R@5 IoU=0.3", recall(number, rows, perQuery, 0.3)],
-      ["R@5 IoU=0.5", recall(number, rows, perQuery, 0.5)],
-      ["mIoU", meanIou(number, rows)],
-    ].map(([name, value]) =>
-      element("span", { class: "figure" }, `${name} `, element("b", {}, percent(value))),
-    );
+    const answered = state.shown.filter((query) => run.answered[query]).length;
+    const cells = hasTruth
+      ? [...Object.values(measures).map((of) => percent(of(number, rows))), rows.length]
+      : [answered];
     return element(
-      "span",
-      { class: `run ${colour(number)}` },
-      element("span", { class: "name" }, run.name),
-      ...(hasTruth ? figures : []),
-      ...(hasTruth ? [element("span", { class: "soft" }, `of ${rows.length}`)] : []),
+      "tr",
+      {},
+      element("th", { scope: "row", class: colour(number) }, run.name),
+      ...cells.map((cell) => element("td", {}, String(cell))),
     );
   });
-  const shown = element("span", { class: "count" }, `${state.shown.length} of ${total} queries`);
-  byId("summary").replaceChildren(shown, ...lines);
+  byId("figures").replaceChildren(element("thead", {}, head), element("tbody", {}, ...lines));
 }
 
 // --- views, selection and keyboard
@@ -207,7 +209,7 @@ function showView(name) {
 function showDetail(on) {
   document.body.dataset.view = on ? "detail" : "list";
   (on ? byId("detail") : byId("list")).focus({ preventScroll: true });
-  if (on) scrollTo(0, 0);
+  if (on) byId("detail").scrollTop = 0;
   else drawRows();
 }
 
@@ -294,11 +296,13 @@ function start() {
   byId("keys").replaceChildren(
     ...keyHelp.flatMap(([key, text]) => [element("dt", {}, key), element("dd", {}, text)]),
   );
-  byId("more").open = matchMedia("(min-width: 50rem)").matches;
 
   byId("filters").addEventListener("input", update);
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
   byId("filters").addEventListener("reset", () => setTimeout(update));
+  byId("more").addEventListener("click", () => {
+    byId("more").setAttribute("aria-expanded", byId("filters").classList.toggle("expanded"));
+  });
   byId("help-button").addEventListener("click", () => byId("help").showModal());
   byId("back").addEventListener("click", () => showDetail(false));
   byId("previous").addEventListener("click", () => step(-1));

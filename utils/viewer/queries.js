@@ -41,7 +41,7 @@ function drawRow(place) {
       "aria-setsize": state.shown.length,
       onclick: () => {
         select(query);
-        showDetail(true);
+        if (narrow.matches) showDetail(true);
       },
     },
     element("span", { class: "text" }, queries.text[query]),
