@@ -15,7 +15,7 @@ from ReLER.model import SCALES
 from ReLER.options import Options
 from ReLER.text import open_encoder
 from ReLER.weights import build_model, load_weights, read_checkpoint
-from utils.predictions import best_spans
+from utils.search import spans_to_compare
 from utils.tokens import LiveTokens
 
 VIDEO_WEIGHT = "input_vid_proj.0.LayerNorm.weight"  # (F,)
@@ -82,6 +82,6 @@ class Searcher:
         offers = []
         for parts in SCALES:
             encoded, _, _ = self.model.encode(clips, mask, tokens, there, parts)
-            offers.append(best_spans(*self.model.predictor(encoded, mask), count))
+            offers.append(spans_to_compare(*self.model.predictor(encoded, mask), count))
         spans, scores = zip(*offers, strict=True)
         return torch.cat(spans, 1), torch.cat(scores, 1)

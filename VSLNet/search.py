@@ -13,7 +13,7 @@ import torch
 from utils.checkpoints import load_safely
 from utils.errors import UserError
 from utils.files import read_json
-from utils.predictions import best_spans
+from utils.search import spans_to_compare
 from VSLNet.options import OPTIONS_FILE, Options
 from VSLNet.text import Gather, open_text
 from VSLNet.weights import build_model, load_weights
@@ -54,10 +54,7 @@ class Searcher:
     def ask(
         self, clips: torch.Tensor, text: Gather, question: int, count: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The best spans in units (C, count, 2) of each encoded clip, and their scores (C, count).
-
-        Probabilities of a clip's spans say nothing of other clips, for they sum to one in each.
-        """
+        """The best spans in units (C, count, 2) of each encoded clip, and scores (C, count)."""
         tokens = text(np.array([question]), self.device)
         query = self.model.encode_query(tokens.tokens, tokens.mask, tokens.characters)
         many = len(clips)
@@ -67,7 +64,7 @@ class Searcher:
             query.expand(many, -1, -1),
             tokens.mask.expand(many, -1),
         )
-        return best_spans(out.start_logits, out.end_logits, count)
+        return spans_to_compare(out.start_logits, out.end_logits, count)
 
 
 def _trained_options(checkpoint: Path, state: dict, text_encoder: str | None) -> Options:

@@ -27,7 +27,7 @@ from utils.feature_files import CARD_FILE, FeatureFolder
 from utils.files import read_json
 from utils.image_encoders import KINDS, ImageEncoder
 from utils.pooling import pool_rows
-from utils.predictions import suppress
+from utils.predictions import best_spans, suppress
 from utils.records import read_records
 from utils.spans import window_seconds
 from utils.tasks import ROWS_PER_SECOND
@@ -43,6 +43,7 @@ CLIPS_AT_ONCE = 16
 CANDIDATES = 10  # spans a clip offers to a question
 NMS_THRESHOLD = 0.5
 TOP = 5
+LEAST = 1e-9  # probability of a span, so that it has a logarithm
 
 Source = str | Path | np.ndarray | torch.Tensor
 
@@ -51,7 +52,7 @@ class Answers(NamedTuple):
     """Where a video answers each question, best first."""
 
     windows: np.ndarray  # (Q, k, 2) seconds
-    scores: np.ndarray  # (Q, k)
+    scores: np.ndarray  # (Q, k) share of the weight of all spans that clips offered: at most 1
 
 
 class Searcher(Protocol):
@@ -75,7 +76,7 @@ class Searcher(Protocol):
     def ask(
         self, clips: torch.Tensor, text: Any, question: int, count: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Spans in units (C, n, 2) and scores (C, n), n >= count, comparable among clips."""
+        """Spans in units (C, n, 2), n >= count, and scores (C, n) as of `spans_to_compare`."""
 
 
 def load_run(
@@ -234,9 +235,27 @@ class Video:
                 seconds += self.starts[some, None, None]
                 found.append((seconds.reshape(-1, 2), score.cpu().numpy().ravel()))
             all_windows, all_scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
-            best = suppress(all_windows[None], all_scores[None], nms_threshold, top)
+            weight = np.exp(all_scores - all_scores.max())
+            best = suppress(all_windows[None], weight[None] / weight.sum(), nms_threshold, top)
             windows[number], scores[number] = best[0][0], best[1][0]
         return Answers(windows, scores)
+
+
+def spans_to_compare(
+    start_logits: torch.Tensor, end_logits: torch.Tensor, count: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The best spans of each clip (C, count, 2), and scores (C, count) to compare among clips.
+
+    A span's probability alone says how it compares with its own clip's spans, for they sum to one
+    even where nothing is found; its logits alone let clips win where all is high. The score is the
+    mean of both, as logarithms, which finds more than either (see docs/search.md).
+
+    Args:
+        start_logits, end_logits: (C, V).
+    """
+    spans, probability = best_spans(start_logits, end_logits, count)
+    height = start_logits.gather(1, spans[..., 0]) + end_logits.gather(1, spans[..., 1])
+    return spans, (height.float() + probability.clamp(min=LEAST).log()) / 2
 
 
 def clip_starts(rows: int, length: int) -> np.ndarray:
