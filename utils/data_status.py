@@ -36,6 +36,18 @@ class Need(NamedTuple):
     then: str = ""  # command that follows it for these files
 
 
+class Clips(NamedTuple):
+    """Clips that need features."""
+
+    uids: set[str]
+    all_known: bool  # otherwise the files that name the others are not there
+
+    def counted(self, there: set[str]) -> str:
+        """How many have features, in words."""
+        known = "" if self.all_known else " known so far"
+        return f"{len(there & self.uids)} of {len(self.uids)}{known}"
+
+
 class Place:
     """A task's files under a data root, and the commands that make them."""
 
@@ -96,31 +108,30 @@ class Place:
             f"python utils/prepare_ego4d_dataset.py {splits} --output_save_path {_quoted(folder)}",
         )
 
-    def clips(self) -> set[str]:
-        """Clips with queries, of all splits; those of files that are not there are left out."""
+    def clips(self) -> Clips:
+        """Clips with queries, of all splits."""
         return self._clips_of(self.task.dataset, self.task.annotations.values(), queried=True)
 
-    def naq_clips(self) -> set[str]:
+    def naq_clips(self) -> Clips:
         """Clips that NaQ trains on; before it is prepared, all those that narrations may be in."""
         return self._clips_of(self.task.naq_dataset, self.clip_sources, queried=False)
 
-    def _clips_of(self, dataset: str, sources: Iterable[str], queried: bool) -> set[str]:
+    def _clips_of(self, dataset: str, sources: Iterable[str], queried: bool) -> Clips:
         prepared = [self.root / "dataset" / dataset / f"{split}.json" for split in SPLITS]
         if all(file.is_file() for file in prepared):
-            return set().union(*(_read_object(file) for file in prepared))
-        clips = set()
-        for file in sources:
-            if (self.root / file).is_file():
-                content = read_annotations(self.root / file)
-                clips |= (
-                    {query.clip_uid for query in iter_queries(content)}
-                    if queried
-                    else {clip["clip_uid"] for _, clip in iter_clips(content)}
-                )
-        return clips
+            return Clips(set().union(*(_read_object(file) for file in prepared)), True)
+        files = [self.root / source for source in sources]
+        there = [file for file in files if file.is_file()]
+        uids: set[str] = set()
+        for content in map(read_annotations, there):
+            if queried:
+                uids |= {query.clip_uid for query in iter_queries(content)}
+            else:
+                uids |= {clip["clip_uid"] for _, clip in iter_clips(content)}
+        return Clips(uids, len(there) == len(files))
 
 
-def feature_row(root: Path, name: str, clips: set[str], naq: set[str]) -> tuple[str, str, bool]:
+def feature_row(root: Path, name: str, clips: Clips, naq: Clips) -> tuple[str, str, bool]:
     """What is there of a feature (in words), its size, and whether every clip wanted has it.
 
     Args:
@@ -130,21 +141,21 @@ def feature_row(root: Path, name: str, clips: set[str], naq: set[str]) -> tuple[
     folder = root / "features" / name
     if not folder.is_dir() and not folder.with_name(f"{name}.h5").is_file():
         return "missing", "", False
-    wanted = sorted(clips | naq)
+    wanted = sorted(clips.uids | naq.uids)
     try:
         files = find_features(root, name, wanted)
     except UserError as fault:
         if wanted:
             warn(str(fault))
-        return (f"0 of {len(wanted)} clips" if wanted else "there; clips unknown"), "", False
+        return (f"clips 0 of {len(wanted)}" if wanted else "there; clips unknown"), "", False
     there = {files.clip_uids[clip] for clip in files.there}
     if isinstance(files, FeatureFolder):
         size = sum(stamp[1] or 0 for stamp in files.stamps())
     else:
         size = files.place.stat().st_size
-    counts = f"{len(there & clips)} of {len(clips)} clips"
-    if naq:
-        counts += f", NaQ {len(there & naq)} of {len(naq)}"
+    counts = f"clips {clips.counted(there)}"
+    if naq.uids:
+        counts += f", NaQ {naq.counted(there)}"
     return counts, show_size(size), len(there) == len(wanted)
 
 

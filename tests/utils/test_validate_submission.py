@@ -9,7 +9,7 @@ import pytest
 from tests.simulated import refuse, succeed
 from utils.annotations import iter_queries, read_annotations
 from utils.predictions import read_predictions, read_scores, write_results
-from utils.validate_submission import check, read_split, read_submission, write_normalised
+from utils.validate_submission import REMEDIES, check, read_split, read_submission, write_normalised
 
 ANNOTATIONS = {
     "videos": [
@@ -156,6 +156,7 @@ def test_oddities_are_mended(split, normalised, edit, kind, case):
     assert not cases.faults
     assert {kind: 1} == {name: len(some) for name, some in cases.oddities.items()}
     assert case in cases.oddities[kind][0]
+    assert kind in REMEDIES or kind == "window of no length"
     mended = normalised(predictions, split)
     times = np.array([result["predicted_times"] for result in mended["results"]])
     assert times.shape == (3, 5, 2) and times.min() >= 0
@@ -211,7 +212,7 @@ def test_numbers_that_json_does_not_have_are_named(split, tmp_path, number):
     path = tmp_path / "predictions.json"
     path.write_text(json.dumps(content).replace('"HERE"', number))
     cases, _ = check(read_submission(path), split)
-    assert list(cases.faults) == ["times not finite", "query missing"]
+    assert list(cases.faults) == ["times not finite"]
 
 
 def test_program(simulated, tmp_path):
