@@ -63,9 +63,12 @@ def name_files(texts: list[str]) -> dict[str, str]:
     stems = [Path(text).stem for text in texts]
     named: dict[str, str] = {}
     for text, stem in zip(texts, stems, strict=True):
-        name, equals, file = text.partition("=")
-        if not equals or Path(text).exists():
+        # Names and paths may hold a "=" too: what is there decides.
+        splits = [(text[:at], text[at + 1 :]) for at, sign in enumerate(text) if sign == "="]
+        if not splits or Path(text).exists():
             name, file = stem if stems.count(stem) == 1 else text, text
+        else:
+            name, file = next((one for one in splits if Path(one[1]).is_file()), splits[0])
         if not name or not file:
             raise UserError(f"--predictions: '{text}' is not NAME=FILE")
         if name in named:
@@ -307,7 +310,7 @@ def main(arguments: list[str] | None = None) -> None:
     with atomic_write(options.output) as file:
         file.write(page)
     print(
-        f"{len(queries)} queries, {len(runs)} files of predictions, "
+        f"{len(queries)} queries, {len(runs)} file{'s' if len(runs) > 1 else ''} of predictions, "
         f"{len(page) / 1e6:.1f} MB: open {options.output} in a browser"
     )
 
