@@ -12,6 +12,7 @@ import argparse
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 if not __package__:  # run as a file: make the checkout importable wherever it lies
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -38,65 +39,74 @@ from utils.scoring import predicted_windows, true_windows
 from utils.spans import EMPTY_SECONDS
 
 THRESHOLDS, TOP_K = (0.3, 0.5), (1, 3, 5)
-FIGURES = (*(f"R@{k} IoU={t:g}" for k in TOP_K for t in THRESHOLDS), "mIoU")
+FIGURES = (*(f"R@{k} IoU={t:g}" for k in TOP_K for t in THRESHOLDS), "mean R@1", "mIoU")
 PROTOCOLS = {"with": "all windows", "without": "without windows of at most 1/30 s"}
 
 
-class Answers:
+class Answers(NamedTuple):
     """Queries that all files answer: where they belong, and every file's part in the figures."""
 
-    def __init__(self, options: argparse.Namespace):
-        annotations = read_annotations(options.ground_truth_json)
-        queries = list(iter_queries(annotations))
-        truth = true_windows(queries)
-        timed = ~np.isnan(truth).any(axis=1)
-        if not timed.any():
+    truth: np.ndarray  # (R, 2) seconds
+    clip: np.ndarray  # (R,) number of each query's clip
+    groupings: list[Grouping]
+    figures: dict[str, np.ndarray]  # file -> (R, M) per cent
+    listed: int  # queries there are
+    untimed: int  # of them without times
+    unanswered: dict[str, int]  # file -> queries it has no prediction for
+
+
+def read_answers(options: argparse.Namespace) -> Answers:
+    """Read all files; a `UserError` names one that doesn't fit the ground truth."""
+    annotations = read_annotations(options.ground_truth_json)
+    queries = list(iter_queries(annotations))
+    truth = true_windows(queries)
+    rows = timed = ~np.isnan(truth).any(axis=1)
+    if not timed.any():
+        raise UserError(
+            f"{options.ground_truth_json}: its {len(queries)} queries have no times, so "
+            "predictions can't be scored; give annotations with ground truth"
+        )
+    windows, unanswered = {}, {}
+    for name, path in options.predictions.items():
+        windows[name], answered = predicted_windows(queries, read_predictions(path), max(TOP_K))
+        if not (timed & answered).any():
             raise UserError(
-                f"{options.ground_truth_json}: its {len(queries)} queries have no times, so "
-                "predictions can't be scored; give annotations with ground truth"
+                f"{path}: no prediction for any of the {len(queries)} queries of "
+                f"{options.ground_truth_json}: of another split or version?"
             )
-        self.listed, self.untimed = len(queries), int(np.count_nonzero(~timed))
-        self.unanswered = {}
-        windows = {}
-        rows = timed
-        for name, path in options.predictions.items():
-            windows[name], answered = predicted_windows(queries, read_predictions(path), max(TOP_K))
-            if not (timed & answered).any():
-                raise UserError(
-                    f"{path}: no prediction for any of the {len(queries)} queries of "
-                    f"{options.ground_truth_json}: of another split or version?"
-                )
-            self.unanswered[name] = int(np.count_nonzero(~answered))
-            rows = rows & answered
-        if not rows.any():
-            raise UserError("no query is answered by all files: are they of different splits?")
-        self.truth = truth[rows]
-        kept = [query for query, is_kept in zip(queries, rows, strict=True) if is_kept]
-        self.groupings = list(_groupings(kept, self.truth, annotations, options))
-        clips = {query.clip_uid: None for query in kept}
-        number = {uid: place for place, uid in enumerate(clips)}
-        self.clip = np.array([number[query.clip_uid] for query in kept])
-        self.figures = {  # (R, M) per cent
-            name: 100 * np.stack(
-                list(query_figures(self.truth, own[rows], THRESHOLDS, TOP_K).values()), axis=1
-            )
-            for name, own in windows.items()
-        }  # fmt: skip
+        unanswered[name] = int(np.count_nonzero(~answered))
+        rows = rows & answered
+    if not rows.any():
+        raise UserError("no query is answered by all files: are they of different splits?")
+    kept = [query for query, is_kept in zip(queries, rows, strict=True) if is_kept]
+    figures = {}
+    for name, own in windows.items():
+        columns = query_figures(truth[rows], own[rows], THRESHOLDS, TOP_K).values()
+        figures[name] = 100 * np.stack(list(columns), axis=1)
+    return Answers(
+        truth=truth[rows],
+        clip=np.unique([query.clip_uid for query in kept], return_inverse=True)[1],
+        groupings=list(_groupings(kept, truth[rows], annotations, options.train_annotations)),
+        figures=figures,
+        listed=len(queries),
+        untimed=int(np.count_nonzero(~timed)),
+        unanswered=unanswered,
+    )
 
 
 def _groupings(
-    queries: list[Query], truth: np.ndarray, annotations: dict, options: argparse.Namespace
+    queries: list[Query], truth: np.ndarray, annotations: dict, training: str | None
 ) -> Iterable[Grouping]:
     yield by_template(queries)
-    if options.train_annotations:
-        training = iter_queries(read_annotations(options.train_annotations))
-        yield by_object(queries, object_sets(query_object(query.query) for query in training))
+    if training is not None:
+        seen = iter_queries(read_annotations(training))
+        yield by_object(queries, object_sets(query_object(query.query) for query in seen))
     yield by_length(truth)
-    lasts = {
+    seconds = {
         clip["clip_uid"]: clip["video_end_sec"] - clip["video_start_sec"]
         for _, clip in iter_clips(annotations)
     }
-    yield by_position(truth, np.array([lasts[query.clip_uid] for query in queries]))
+    yield by_position(truth, np.array([seconds[query.clip_uid] for query in queries]))
 
 
 def results(answers: Answers, rows: np.ndarray, options: argparse.Namespace) -> dict:
@@ -226,7 +236,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     if options.plots:  # now, so that a missing matplotlib is known before anything else
         from utils.plots import plot_analysis
-    answers = Answers(options)
+    answers = read_answers(options)
     analysis = analyse(answers, options)
     missing = ", ".join(f"{name} {count}" for name, count in answers.unanswered.items())
     print(

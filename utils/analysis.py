@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.annotations import Query
-from utils.metrics import iou
+from utils.metrics import RANKING_THRESHOLDS, iou
 from utils.objects import query_object
 from utils.spans import EMPTY_SECONDS
 
@@ -82,7 +82,8 @@ def query_figures(
         for k in topK
         for threshold in thresholds
     }
-    return {**figures, "mIoU": overlaps[:, 0]}
+    firsts = [overlaps[:, 0] > threshold for threshold in RANKING_THRESHOLDS]
+    return {**figures, "mean R@1": np.mean(firsts, axis=0), "mIoU": overlaps[:, 0]}
 
 
 class Interval(NamedTuple):

@@ -5,10 +5,12 @@ import json
 import os
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
 from tests.simulated import refuse, run, succeed
+from utils.predictions import read_predictions, read_scores
 
 TINY = (
     "--text_encoder", "minilm", "--hidden_dim", "16", "--bi_num_attention_heads", "2",
@@ -71,9 +73,12 @@ def test_finetune_then_infer_both_ways(joint, simulated, tmp_path):
     said = succeed(f"{SCRIPTS}/infer.sh", "cpu", "test", "egovlp", folder, "--data_root", simulated)
     assert "no times" in said
     step = checkpoint(folder).stem.removeprefix("model_")
-    content = json.loads((folder / "preds" / f"{step}_test_preds.json").read_text())
+    file = folder / "preds" / f"{step}_test_preds.json"
+    content = json.loads(file.read_text())
     assert content["challenge"] == "ego4d_nlq_challenge"
     assert all(len(result["predicted_times"]) == 5 for result in content["results"])
+    scores = np.array(read_scores(file, read_predictions(file)))
+    assert scores.shape[1] == 5 and (np.diff(scores) <= 0).all() and (scores[:, 0] > 0).all()
 
 
 def test_two_processes_lose_what_one_loses(simulated, tmp_path):

@@ -3,10 +3,12 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
 from tests.simulated import ROOT, refuse, run, succeed
+from utils.predictions import read_predictions, read_scores
 
 TINY = (
     "--text_encoder", "minilm", "--dim", "16", "--num_heads", "2",
@@ -86,6 +88,9 @@ def test_finetune_then_infer_val_and_test(joint, simulated, tmp_path):
         "--thresholds", "0.3", "0.5", "--topK", "1", "3", "5",
     )  # fmt: skip
     assert "Rank@5" in scored
+    for file in (result, val):
+        scores = np.array(read_scores(file, read_predictions(file)))
+        assert scores.shape[1] == 5 and (np.diff(scores) <= 0).all() and (scores[:, 0] > 0).all()
 
 
 def test_scratch_on_v2_from_another_folder_with_naq_root(simulated, tmp_path):
