@@ -9,7 +9,7 @@ import tarfile
 import zipfile
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from utils.archives import Limits, extract
@@ -104,6 +104,7 @@ def test_parts_missing_or_out_of_order(tmp_path, kind):
         unpack(tmp_path, b, a, c)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(list(MAKERS)), st.integers(0, 2**32), st.integers(1, 255), st.booleans())
 def test_damage_is_one_clear_line_or_harmless(tmp_path_factory, kind, place, flip, cut):
     content = bytearray(MAKERS[kind]({"a.pt": FILES["a.pt"][:500], "b.pt": b"b" * 500}))

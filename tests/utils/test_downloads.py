@@ -10,7 +10,7 @@ from utils.downloads import Patience, RemoteFile, check_url, fetch, show_size
 from utils.errors import UserError
 
 CONTENT = random.Random(1).randbytes(300_000)
-QUICK = Patience(attempts=3, pause=0.001, stall=0.5)
+QUICK = Patience(attempts=3, pause=0.001, stall=2.0)
 
 
 def get(behaviour, target, size=None, sha256=None, patience=QUICK):
