@@ -71,7 +71,7 @@ function facts(query, clip) {
 function showClip(number) {
   byId("clip").value = number;
   showDetail(false);
-  update();
+  update(state.selected);
 }
 
 function timeline(query, clip, low, high) {

@@ -161,14 +161,13 @@ function sort(shown, filters) {
   return shown.sort((a, b) => (keys[a] === keys[b] ? a - b : keys[a] < keys[b] ? -1 : 1));
 }
 
-/** Filter, sort and draw again; the selected query stays so if it is still shown. */
-function update() {
+/** Filter, sort and draw again; the first query is selected, or `keep` if it is shown. */
+function update(keep = -1) {
   const filters = readFilters();
   state.shown = sort(filtered(filters), filters);
   drawSummary();
   byId("list").scrollTop = 0;
-  const kept = state.shown.includes(state.selected) ? state.selected : (state.shown[0] ?? -1);
-  select(kept);
+  select(state.shown.includes(keep) ? keep : (state.shown[0] ?? -1));
   if (!byId("charts").hidden) drawCharts();
 }
 
@@ -297,9 +296,9 @@ function start() {
     ...keyHelp.flatMap(([key, text]) => [element("dt", {}, key), element("dd", {}, text)]),
   );
 
-  byId("filters").addEventListener("input", update);
+  byId("filters").addEventListener("input", () => update());
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
-  byId("filters").addEventListener("reset", () => setTimeout(update));
+  byId("filters").addEventListener("reset", () => setTimeout(() => update()));
   byId("more").addEventListener("click", () => {
     byId("more").setAttribute("aria-expanded", byId("filters").classList.toggle("expanded"));
   });
@@ -322,8 +321,7 @@ function start() {
     document.querySelector("main"),
   );
   const linked = /^#query=(\d+)$/.exec(location.hash);
-  if (linked && Number(linked[1]) < total) state.selected = Number(linked[1]);
-  update();
+  update(linked ? Number(linked[1]) : -1);
 }
 
 // After the other parts of the script, which define what the page is drawn with.

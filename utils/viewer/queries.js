@@ -80,6 +80,14 @@ function bar(start, end, low, high, kind) {
   return node;
 }
 
+let linking = 0;
+
+/** The address names the query; not at every step, which browsers refuse when it is too often. */
+function link() {
+  clearTimeout(linking);
+  linking = setTimeout(() => history.replaceState(null, "", `#query=${state.selected}`), 300);
+}
+
 /** Make a query the one looked at, and bring its row into view. */
 function select(query) {
   state.selected = query;
@@ -90,7 +98,7 @@ function select(query) {
     if (top < list.scrollTop) list.scrollTop = top;
     const bottom = top + ROW - list.clientHeight;
     if (bottom > list.scrollTop) list.scrollTop = bottom;
-    history.replaceState(null, "", `#query=${query}`);
+    link();
   }
   drawRows();
   drawDetail();

@@ -1,0 +1,296 @@
+"""The page to look through predictions, in a real browser (headless Chromium)."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.utils.viewer_sample import HOSTILE, make_page
+from utils.annotations import iter_queries, read_annotations
+from utils.evaluate_ego4d_nlq import predicted_windows, true_windows
+from utils.metrics import evaluate
+from utils.predictions import read_predictions
+
+INSTALL = "apt-get install -y chromium chromium-driver && pip install selenium"
+try:
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.ui import WebDriverWait
+except ImportError:
+    webdriver = None
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+
+pytestmark = pytest.mark.skipif(
+    not (webdriver and CHROMIUM and DRIVER), reason=f"no browser to test with: {INSTALL}"
+)
+QUERIES = 5000
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make_page(tmp_path_factory.mktemp("viewer"), QUERIES)
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for switch in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage"):
+        options.add_argument(f"--{switch}")
+    options.add_argument("--window-size=1400,900")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def page(made, chromium):
+    """The page, freshly opened; whatever a test did in it, nothing was complained of."""
+    chromium.get("about:blank")
+    chromium.get(made[0].as_uri())
+    yield chromium
+    assert chromium.get_log("browser") == []
+
+
+def press(page, *keys):
+    ActionChains(page).send_keys(*keys).perform()
+
+
+def find(page, selector):
+    return page.find_element(By.CSS_SELECTOR, selector)
+
+
+def texts(page, selector):
+    return page.execute_script(
+        "return [...document.querySelectorAll(arguments[0])].map((node) => node.textContent)",
+        selector,
+    )
+
+
+def choose(page, field, value):
+    page.execute_script(
+        "const field = document.getElementById(arguments[0]); field.value = arguments[1];"
+        "field.dispatchEvent(new Event('input', { bubbles: true }));",
+        field,
+        value,
+    )
+
+
+def count(page):
+    return int(find(page, "#count").text.split()[0])
+
+
+def selected(page):
+    return find(page, "#about h2").text
+
+
+def figures(page):
+    return [[td.text for td in row.find_elements(By.TAG_NAME, "td")]
+            for row in page.find_elements(By.CSS_SELECTOR, "#figures tbody tr")]  # fmt: skip
+
+
+def test_figures_are_those_of_metrics(page, made):
+    _, split, files = made
+    queries = list(iter_queries(read_annotations(split)))
+    truth = true_windows(queries)
+    assert count(page) == len(queries) == QUERIES
+    for line, file in zip(figures(page), files, strict=True):
+        windows, _ = predicted_windows(queries, read_predictions(file), 5)
+        scores = evaluate(truth, windows, topK=(1, 5)).percentages()
+        names = ("R@1 IoU=0.3", "R@1 IoU=0.5", "R@5 IoU=0.3", "R@5 IoU=0.5", "mIoU")
+        assert line == [f"{scores[name]:.2f}" for name in names] + [str(QUERIES)]
+
+
+def test_search_and_filters(page):
+    choose(page, "search", "CUP number 4")
+    shown = texts(page, ".row .text")
+    assert shown and all("cup number" in text for text in shown)
+    choose(page, "search", "clip-007")
+    assert count(page) == 10
+    choose(page, "search", "")
+    choose(page, "object", "red")
+    by_object = count(page)
+    assert abs(by_object - QUERIES / 3) < 2
+    choose(page, "object", "")
+    choose(page, "template", "0")
+    assert abs(count(page) - QUERIES / 3) < 2
+    choose(page, "template", "-1")
+    choose(page, "clip", "3")
+    assert count(page) == 10
+    choose(page, "search", "nothing of the kind")
+    assert count(page) == 0
+    assert find(page, ".none").text == "No query matches."
+    assert figures(page)[0][0] == "–"
+    find(page, "button[type=reset]").click()
+    assert count(page) == QUERIES
+
+
+def test_iou_range_and_orders(page):
+    def ious(run):
+        return [float(text) for text in texts(page, f".row .run-{run}.chip")]
+
+    choose(page, "low", "0.5")
+    choose(page, "high", "0.7")
+    assert 0 < count(page) < QUERIES
+    assert all(0.49 < value < 0.71 for value in ious(1))
+    choose(page, "low", "0")
+    choose(page, "high", "1")
+    choose(page, "order", "iou-down")
+    # Rows are in the page in their order, but for the selected one.
+    assert (np.diff(ious(1)[:10]) <= 0).all()
+    choose(page, "order", "iou-up")
+    assert max(ious(1)[:10]) == 0
+    choose(page, "order", "gain")
+    gains = np.subtract(ious(1), ious(0))[:10]
+    assert gains[0] > 0.5 and (np.diff(gains) <= 0.011).all()
+    choose(page, "order", "loss")
+    assert np.subtract(ious(1), ious(0))[0] < -0.1
+
+
+def test_keyboard(page):
+    first, third = texts(page, ".row .text")[:3:2]
+    assert selected(page) == first
+    press(page, "jj")
+    assert selected(page) == third
+    press(page, Keys.ARROW_UP, "k")
+    assert selected(page) == first
+    press(page, "/")
+    assert page.switch_to.active_element.get_attribute("id") == "search"
+    press(page, "knife jk")  # letters are letters while one types
+    assert find(page, "#search").get_attribute("value") == "knife jk"
+    press(page, Keys.ESCAPE)
+    choose(page, "search", "")
+    assert page.switch_to.active_element.get_attribute("id") == "list"
+    press(page, Keys.END)
+    assert find(page, "#place").text == f"{QUERIES} of {QUERIES}"
+    row = find(page, f"#{find(page, '#list').get_attribute('aria-activedescendant')}")
+    assert row.get_attribute("aria-selected") == "true"
+    assert row.get_attribute("aria-posinset") == str(QUERIES)
+    WebDriverWait(page, 5).until(lambda page: page.current_url.endswith(f"#query={QUERIES - 1}"))
+    press(page, "?")
+    assert find(page, "#help").is_displayed()
+    press(page, "j", Keys.ESCAPE)
+    assert not find(page, "#help").is_displayed()
+    assert find(page, "#place").text == f"{QUERIES} of {QUERIES}"
+    press(page, "z")
+    assert find(page, "#zoom").get_attribute("aria-pressed") == "true"
+
+
+def test_hostile_text_stays_text(page):
+    press(page, "j")
+    assert selected(page) == HOSTILE
+    facts = texts(page, ".facts dd")
+    assert facts[0] == f"T{HOSTILE}" and facts[1] == f"S{HOSTILE}"
+    assert facts[2].startswith(f"annotation-0{HOSTILE}")
+    assert f"#C C {HOSTILE}" in texts(page, ".narrations li span")
+    assert texts(page, "#figures tbody th") == [f"Wide {HOSTILE}", "Close"]
+    press(page, "c")
+    assert f"T{HOSTILE} (1)" in texts(page, "#charts svg text")
+    assert page.title == f"Predictions: Wide {HOSTILE}, Close"
+    assert page.find_elements(By.TAG_NAME, "img") == []
+
+
+def test_addresses_name_a_query(page, made):
+    page.get(f"{made[0].as_uri()}#query=4321")
+    page.refresh()
+    assert find(page, "#place").text == f"4322 of {QUERIES}"
+    page.get(f"{made[0].as_uri()}#query=999999")
+    page.refresh()
+    assert find(page, "#place").text == f"1 of {QUERIES}"
+
+
+def test_timeline(page, made):
+    queries = list(iter_queries(read_annotations(made[1])))
+    start, end = true_windows(queries)[0]
+    times = texts(page, ".timeline td.time")
+    assert f"{start:.1f} – {end:.1f}" in times
+    assert len(texts(page, ".timeline tbody.run-0 td.iou")) == 5
+    bar = find(page, ".timeline .true .bar").rect
+    track = find(page, ".timeline .true .track div").rect
+    assert abs((bar["x"] - track["x"]) / track["width"] - start / 480) < 0.01
+    assert len(texts(page, ".timeline .bar.narration")) == 2
+    assert len(texts(page, ".timeline .bar.other")) == 9
+
+
+def test_charts_follow_the_filters(page):
+    press(page, "c")
+    titles = texts(page, "#charts figure h2")
+    assert titles == ["R@1 over IoU", "R@5 over IoU", "Length of windows", "Position of windows",
+                      "By template"]  # fmt: skip
+    cells = texts(page, "#charts figure:first-of-type .numbers tbody tr:nth-child(7) > *")
+    assert cells == ["0.30", *(line[0] for line in figures(page))]
+    choose(page, "clip", "3")
+    changed = texts(page, "#charts figure:first-of-type .numbers tbody tr:nth-child(7) > *")
+    assert changed == ["0.30", *(line[0] for line in figures(page))]
+    lengths = page.execute_script(
+        "return [...document.querySelectorAll('#charts figure:nth-of-type(3) td:nth-child(2)')]"
+        ".map((cell) => Number(cell.textContent))"
+    )
+    assert abs(sum(lengths) - 100) < 0.1
+    assert all(
+        svg.get_attribute("aria-label") for svg in page.find_elements(By.CSS_SELECTOR, "svg")
+    )
+
+
+def test_5000_queries_without_lag(page):
+    assert len(texts(page, ".row")) < 60  # only those in view are there
+    took = page.execute_script(
+        "const field = document.getElementById('search'), times = [];"
+        "for (const value of ['k', 'kn', 'kni', 'knife 1', '', 'number 49']) {"
+        "  const began = performance.now(); field.value = value;"
+        "  field.dispatchEvent(new Event('input', { bubbles: true }));"
+        "  document.body.offsetHeight; times.push(performance.now() - began); }"
+        "return times"
+    )
+    assert max(took) < 500, took
+    choose(page, "search", "")
+    page.execute_script("document.getElementById('list').scrollTop = 66 * 2500")
+    page.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
+    assert any("number 2500" in text for text in texts(page, ".row .text"))
+    assert selected(page) in texts(page, ".row[aria-selected=true] .text")
+
+
+def test_everything_has_a_name(page):
+    """What a screen reader says: fields, buttons and regions by name, options as options."""
+    for view in ("queries", "charts"):
+        find(page, f"#tab-{view}").click()
+        for node in page.find_elements(By.CSS_SELECTOR, "input, select, button, [role], table"):
+            if node.is_displayed() and node.get_attribute("role") != "presentation":
+                named = node.accessible_name or node.text
+                assert named, node.get_attribute("outerHTML")[:200]
+    find(page, "#tab-queries").click()
+    assert find(page, "#list").aria_role == "listbox"
+    assert find(page, ".row").aria_role == "option"
+    assert find(page, "#tab-charts").aria_role == "tab"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_phone(page, scheme):
+    try:
+        page.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True},
+        )
+        media = [{"name": "prefers-color-scheme", "value": scheme}]
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
+        page.refresh()
+        background = page.execute_script("return getComputedStyle(document.body).backgroundColor")
+        assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(13, 17, 23)"}[scheme]
+        assert not find(page, "#detail").is_displayed()
+        for open_view in ("null", "showDetail(true)", "showView('charts')"):
+            page.execute_script(open_view)
+            wide = page.execute_script("return document.documentElement.scrollWidth")
+            assert wide <= 390, open_view
+        page.execute_script("showView('queries'); showDetail(false)")
+        find(page, ".row").click()
+        assert find(page, "#about h2").is_displayed()
+        find(page, "#back").click()
+        assert find(page, "#list").is_displayed()
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
