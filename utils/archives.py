@@ -7,10 +7,8 @@ Zip, tar and tar.gz are read by Python's own libraries; of an archive in parts (
 import gzip
 import io
 import stat
-import struct
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +23,6 @@ BLOCK = 1 << 20  # bytes read at once
 LONGEST_READ = 16 << 20  # bytes that `tarfile` may want at once: no honest header is longer
 ZIP, SPANNED_ZIP, GZIP, TAR = "zip", "spanned zip", "gzip", "tar"
 BEGINNINGS = {b"PK\x03\x04": ZIP, b"PK\x05\x06": ZIP, b"PK\x07\x08": SPANNED_ZIP}
-DAMAGE = (
-    zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, struct.error, EOFError,
-    RuntimeError, ValueError, OverflowError,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -73,7 +67,11 @@ def extract(
     for parts in _archives(files):
         try:
             _extract_one(parts, folder, wanted, limits, names)
-        except DAMAGE as error:
+        except (UserError, MemoryError):
+            raise
+        except Exception as error:  # the parser of a damaged file may trip over anything
+            if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
+                raise  # of the disk, not of the archive
             raise UserError(
                 f"{parts[0]}: damaged or cut off, or one of its {len(parts)} parts is missing or "
                 f"out of order ({str(error)[:100] or type(error).__name__}); delete it and fetch "

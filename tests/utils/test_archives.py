@@ -194,6 +194,16 @@ def test_a_zip_that_declares_too_little(tmp_path):
     assert sum(written) <= 1000
 
 
+def test_names_that_are_none(tmp_path):
+    content = make_zip({"x": b"words", "a.pt": b"words"})
+    assert unpack(tmp_path, content) == {"a.pt": b"words"}
+    for number, name in enumerate((b"\0", b"/")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with pytest.raises(UserError):
+            unpack(folder, content.replace(b"x", name))
+
+
 def test_a_giant_header_in_a_tar_is_not_read(tmp_path):
     entry = tarfile.TarInfo("header")
     entry.type, entry.size = tarfile.XHDTYPE, 1 << 40

@@ -5,6 +5,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.simulated import refuse, succeed
 from utils.annotations import iter_queries, read_annotations
@@ -213,6 +215,29 @@ def test_numbers_that_json_does_not_have_are_named(split, tmp_path, number):
     path.write_text(json.dumps(content).replace('"HERE"', number))
     cases, _ = check(read_submission(path), split)
     assert list(cases.faults) == ["times not finite"]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats() | st.sampled_from("cab"),
+    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_anything_may_stand_in_a_file(split, normalised, data):
+    content = good()
+    result = data.draw(st.sampled_from(content["results"]))
+    places = [(content, "version"), (content, "results"), (content["results"], 1)]
+    places += [(result, key) for key in result]
+    places += [(result["predicted_times"], 2), (result["predicted_times"][0], 1)]
+    parent, key = data.draw(st.sampled_from(places))
+    parent[key] = data.draw(JSON)
+    cases, predictions = check(content, split)
+    assert str(cases.findings(3).table())
+    if not cases.faults:
+        assert not check(normalised(predictions, split), split)[0].faults
 
 
 def test_program(simulated, tmp_path):
