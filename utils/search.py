@@ -43,6 +43,7 @@ CLIPS_AT_ONCE = 16
 CANDIDATES = 10  # spans a clip offers to a question
 NMS_THRESHOLD = 0.5
 TOP = 5
+CUT_OFF = 4.6  # taken from the score of a span that a clip's border cuts off: a hundredth is left
 LEAST = 1e-9  # probability of a span, so that it has a logarithm
 
 Source = str | Path | np.ndarray | torch.Tensor
@@ -229,16 +230,22 @@ class Video:
             for at in range(0, len(self.starts), CLIPS_AT_ONCE):
                 some = slice(at, at + CLIPS_AT_ONCE)
                 spans, score = self.model.ask(self.clips[some], text, number, count)
-                seconds = window_seconds(
-                    spans.cpu().numpy(), self.clip_seconds, self.clips.shape[1]
-                )
+                spans, score = spans.cpu().numpy(), score.cpu().numpy()
+                seconds = window_seconds(spans, self.clip_seconds, self.clips.shape[1])
                 seconds += self.starts[some, None, None]
-                found.append((seconds.reshape(-1, 2), score.cpu().numpy().ravel()))
+                score -= CUT_OFF * self._cut_off(spans, some)
+                found.append((seconds.reshape(-1, 2), score.ravel()))
             all_windows, all_scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
             weight = np.exp(all_scores - all_scores.max())
             best = suppress(all_windows[None], weight[None] / weight.sum(), nms_threshold, top)
             windows[number], scores[number] = best[0][0], best[1][0]
         return Answers(windows, scores)
+
+    def _cut_off(self, spans: np.ndarray, clips: slice) -> np.ndarray:
+        """(C, k) which spans touch a border that another clip sees beyond."""
+        first, last = self.starts[clips, None] <= 0, self.starts[clips, None] >= self.starts[-1]
+        at_start, at_end = spans[..., 0] == 0, spans[..., 1] == self.clips.shape[1] - 1
+        return (at_start & ~first) | (at_end & ~last)
 
 
 def spans_to_compare(

@@ -1,0 +1,122 @@
+"""Video files: frames by time, and features of them in the published layout."""
+
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from tests.simulated import run
+from utils.errors import UserError
+from utils.extract_features import main
+from utils.features import open_features
+from utils.image_encoders import ImageEncoder
+from utils.video import find_videos, frames_at, sampled_frames
+
+av = pytest.importorskip("av")
+RATE = 1.875
+TICKS = 1000  # a second
+
+
+def write_video(file, seconds, fps=30, uneven=False):
+    """Frames that brighten with their time, from black to white."""
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("mpeg4", rate=fps)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, TICKS)
+        time, number = 0.0, 0
+        while time < seconds:
+            shade = np.full((48, 64, 3), round(255 * time / seconds), np.uint8)
+            frame = av.VideoFrame.from_ndarray(shade, format="rgb24")
+            frame.pts, frame.time_base = round(time * TICKS), Fraction(1, TICKS)
+            container.mux(stream.encode(frame))
+            number += 1
+            time += (3 if uneven and number % 2 else 1) / fps
+        container.mux(stream.encode())
+    return file
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """Steady, uneven and another rate; one cut off, one empty."""
+    folder = tmp_path_factory.mktemp("videos")
+    steady = write_video(folder / "steady.mp4", 12)
+    write_video(folder / "uneven.mkv", 12, 25, uneven=True)
+    write_video(folder / "slow.mp4", 8, 10)
+    content = steady.read_bytes()
+    (folder / "torn.mp4").write_bytes(content[: len(content) // 2])
+    (folder / "empty.avi").touch()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds"), [("steady.mp4", 12), ("uneven.mkv", 12), ("slow.mp4", 8)]
+)
+def test_frames_are_those_shown_at_their_times(videos, name, seconds):
+    shades = [image.mean() for image in sampled_frames(videos / name, RATE, 0.5 / RATE, 32)]
+    times = (np.arange(len(shades)) + 0.5) / RATE
+    assert abs(len(shades) - seconds * RATE) <= 1
+    # A frame is shown for up to 0.12 s; shades lose a little in compression.
+    assert np.abs(np.array(shades) / 255 * seconds - times).max() < 0.4
+    some = [7.3, 0.1, 7.3, 3.0, 100.0]
+    near = [image.mean() / 255 * seconds for image in frames_at(videos / name, some, 32)]
+    assert np.allclose(near[:4], some[:4], atol=0.4) and near[4] == pytest.approx(seconds, abs=0.4)
+
+
+def test_frames_are_scaled_by_their_shorter_side(videos):
+    image = next(sampled_frames(videos / "steady.mp4", 1, 0, 24))
+    assert image.shape == (24, 32, 3) and image.dtype == np.uint8
+
+
+@pytest.mark.parametrize(("kind", "frames"), [("clip", 1), ("videomae", 16)])
+def test_rows_are_sixteen_thirtieths_apart(videos, kind, frames):
+    encoder = ImageEncoder(kind, "tiny", "cpu")
+    rows = encoder.extract(videos / "slow.mp4")
+    assert rows.dtype == np.float32 and abs(len(rows) - 8 * RATE) <= 1
+    assert np.isfinite(rows).all() and rows.std(0).max() > 0
+    assert np.array_equal(rows, ImageEncoder(kind, "tiny", "cpu").extract(videos / "slow.mp4"))
+    assert encoder.card(rows.shape[1])["window"] == frames
+
+
+def test_videos_that_can_not_be_read(videos, tmp_path):
+    (tmp_path / "notes.txt").write_text("no video")
+    with pytest.raises(UserError, match=r"notes.txt: damaged, or no video"):
+        list(sampled_frames(tmp_path / "notes.txt", 1, 0, 32))
+    with pytest.raises(UserError, match="no video in this folder"):
+        find_videos(tmp_path)
+    with pytest.raises(UserError, match="no such/encoder"):
+        ImageEncoder("clip", "no such/encoder at all")
+    with pytest.raises(UserError, match=r"no config.json"):
+        ImageEncoder("clip", str(tmp_path))
+
+
+def test_a_folder_is_extracted_and_continued(videos, tmp_path, capsys):
+    out = tmp_path / "data" / "features" / "clip"
+    command = ["--encoder", "tiny", "--output_dir", str(out)]
+    first = run("utils/extract_features.py", *command, "--videos", videos)
+    assert first.returncode == 2 and "Traceback" not in first.stderr
+    broken = [line for line in first.stderr.splitlines() if "broken: " in line]
+    assert len(broken) == 2 and "empty.avi" in broken[0] and "torn.mp4" in broken[1]
+    assert "error: 2 of 5 videos could not be read" in first.stderr
+    shapes = json.loads((out / "feature_shapes.json").read_text())
+    assert set(shapes) == {"steady", "uneven", "slow"}
+    before = (out / "slow.pt").stat().st_mtime_ns
+    rows = torch.load(out / "slow.pt")
+    assert rows.dtype == torch.float32 and list(rows.shape) == [shapes["slow"], 32]
+
+    # What is there stays, what is missing comes back.
+    (out / "steady.pt").unlink()
+    main([*command, "--videos", str(videos / "steady.mp4"), str(videos / "slow.mp4")])
+    assert "1 extracted, 1 there before" in capsys.readouterr().out
+    assert (out / "slow.pt").stat().st_mtime_ns == before
+
+    # The layout is the published one: it can be trained on.
+    store = open_features(
+        tmp_path / "data", "clip", list(shapes), tmp_path / "cache", durations=np.array([12, 8, 12])
+    )
+    assert store.width == 32 and store.lengths.tolist() == list(shapes.values())
+
+    other = ["--videos", str(videos / "slow.mp4"), "--type", "videomae", "--overwrite"]
+    with pytest.raises(UserError, match="another kind"):
+        main([*command, *other])
