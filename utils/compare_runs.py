@@ -13,11 +13,11 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
-import orjson
 from terminaltables import AsciiTable
 
 from utils.errors import UserError, run_program
 from utils.options import ArgumentParser
+from utils.runs import best_evaluation
 
 # Column heading -> name in metrics.jsonl.
 COLUMNS = {
@@ -27,17 +27,6 @@ COLUMNS = {
     "R@5 IoU=0.5": "R@5 IoU=0.5",
     "mIoU": "mIoU",
 }
-
-
-def best_evaluation(run: Path) -> dict:
-    """The evaluation with the highest R@1 IoU=0.3, of equals the latest, as checkpoints are."""
-    files = [run] if run.is_file() else sorted(run.rglob("metrics.jsonl"))
-    if len(files) != 1:
-        raise UserError(f"{run}: {len(files)} files metrics.jsonl under it; name one run folder")
-    lines = [orjson.loads(line) for line in files[0].read_bytes().splitlines()]
-    if not lines:
-        raise UserError(f"{files[0]}: no evaluation in it yet")
-    return max(reversed(lines), key=lambda line: line["R@1 IoU=0.3"])
 
 
 def comparison(runs: list[tuple[str, dict]]) -> str:

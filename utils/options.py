@@ -75,10 +75,8 @@ def parse_options(
             settings["default"] = field.default
         else:
             settings["default"] = field.default_factory()
-        if kind is bool and field.default is True:
+        if kind is bool:
             settings["action"] = argparse.BooleanOptionalAction
-        elif kind is bool:
-            settings["action"] = "store_true"
         else:
             settings["type"] = _value_type(kind, metadata["many"])
             settings["metavar"] = (

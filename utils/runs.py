@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import orjson
 import torch
 
 from utils.checkpoints import load_last_whole, save_atomically
@@ -162,3 +163,17 @@ class Run:
         """Flush what is still on its way."""
         if self._writer is not None:
             self._writer.close()
+
+
+def best_evaluation(run: Path) -> dict:
+    """The evaluation with the highest R@1 IoU=0.3, of equals the latest, as checkpoints are.
+
+    `run` is a run folder, or one above it. Raises `UserError` if there is none or no evaluation.
+    """
+    files = [run] if run.is_file() else sorted(run.rglob("metrics.jsonl"))
+    if len(files) != 1:
+        raise UserError(f"{run}: {len(files)} files metrics.jsonl under it; name one run folder")
+    lines = [orjson.loads(line) for line in files[0].read_bytes().splitlines()]
+    if not lines:
+        raise UserError(f"{files[0]}: no evaluation in it yet")
+    return max(reversed(lines), key=lambda line: line["R@1 IoU=0.3"])

@@ -72,6 +72,8 @@ def shell_variables(name: str) -> str:
             f"DATASET={task.dataset}",
             f"NAQ_DATASET={task.naq_dataset}",
             f"UNITS={task.units}",
+            f"TRAIN_ANNOTATIONS={task.annotations['train']}",
+            f"NAQ_ANNOTATIONS={task.naq_annotations}",
             f"VAL_ANNOTATIONS={task.annotations['val']}",
             f"TEST_ANNOTATIONS={task.annotations['test']}",
         ]

@@ -1,0 +1,170 @@
+# Sourced by the experiments: their options, the data they run on, and the steps they are made of.
+#
+# Options of every experiment:
+#   --model vslnet|reler   the model (vslnet)
+#   --seeds N              mean and spread over N seeds (1)
+#   --devices LIST         0,1,2,3 or cpu (0; cpu in a simulated world)
+#   --feature NAME         a folder under data/features (egovlp)
+#   --task NAME            nlq, nlq_v2 or tacos (nlq)
+#   --label_times HOW      exact or published (exact)
+#   --small                in the quickstart's simulated world, with its sizes: minutes on a laptop
+#   --dry                  in a tiny simulated world, one epoch: does it all run?
+#   --folder DIR           where runs (and simulated data) are written (under experiments/runs)
+# Without --small or --dry it runs on the real data in data/, with the published sizes. The same
+# command continues an experiment that was interrupted.
+source "$(dirname "${BASH_SOURCE[0]}")/../utils/environment.sh"
+source "$CODE_ROOT/utils/entry.sh"
+
+EXPERIMENT="$(basename "$0" .sh)"
+MODEL=vslnet
+SEEDS=1
+DEVICES=""
+FEATURE=egovlp
+TASK="${TASK:-nlq}"
+LABEL_TIMES=exact
+WORLD="${WORLD:-real}" # real, small or tiny
+FOLDER=""
+FACTOR=2.5 # of the narration jitter
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --model | --seeds | --devices | --feature | --task | --label_times | --folder)
+      [ $# -gt 1 ] || fail "$1 needs a value; see $0 --help"
+      case "$1" in
+        --model) MODEL="$2" ;;
+        --seeds) SEEDS="$2" ;;
+        --devices) DEVICES="$2" ;;
+        --feature) FEATURE="$2" ;;
+        --task) TASK="$2" ;;
+        --label_times) LABEL_TIMES="$2" ;;
+        --folder) FOLDER="$2" ;;
+      esac
+      shift 2
+      ;;
+    --small) WORLD=small && shift ;;
+    --dry) WORLD=tiny && shift ;;
+    -h | --help)
+      sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$0"
+      echo
+      sed -n '/^# Options of every/,/^[^#]/{s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
+      exit 0
+      ;;
+    *) fail "unknown option '$1'; see $0 --help" ;;
+  esac
+done
+[[ "$SEEDS" =~ ^[1-9][0-9]*$ ]] || fail "--seeds is '$SEEDS', give a number"
+describe_task "$TASK"
+
+# Learning rates and, in a simulated world, the sizes of a laptop: narrower, shorter, fewer steps
+# than the published recipes.
+SIZES=() STAGE_1=() NLQ_ONLY=() TUNING=()
+case "$MODEL" in
+  vslnet)
+    SCRIPTS="VSLNet/scripts"
+    NLQ_ONLY_LR=0.001
+    TUNING_LR=0.0001
+    ;;
+  reler)
+    SCRIPTS="ReLER/scripts"
+    NLQ_ONLY_LR=0.0001
+    TUNING_LR=0.00001
+    ;;
+  *) fail "--model is '$MODEL'; give vslnet or reler" ;;
+esac
+if [ "$WORLD" != real ] && [ "$MODEL" = vslnet ]; then
+  SIZES=(--text_encoder minilm --max_pos_len 64 --dim 64 --num_heads 2 --drop_rate 0)
+  STAGE_1=(--epochs 6 --batch_size 32 --init_lr 0.004 --warmup_proportion 0.1 --eval_period 100)
+  NLQ_ONLY=(--epochs 30 --warmup_proportion 0.1 --eval_period 60)
+  NLQ_ONLY_LR=0.004
+  TUNING=(--epochs 10 --warmup_proportion 0.1 --drop_rate 0.2 --eval_period 25)
+  TUNING_LR=0.0002
+elif [ "$WORLD" != real ]; then
+  SIZES=(
+    --text_encoder minilm --max_v_l 64 --hidden_dim 64 --bi_num_attention_heads 4
+    --v_intermediate_size 128 --intermediate_size 128 --conditioned_span_pred_num_heads 2
+    --pre_norm
+  )
+  # No dropout, as for VSLNet: so few steps do not overfit.
+  for place in {cross_,}input_dropout {v_,}{attention_probs,hidden}_dropout_prob \
+    conditioned_span_pred_drop_rate; do
+    SIZES+=("--$place" 0)
+  done
+  STAGE_1=(--epochs 6 --batch_size 32 --lr 0.002 --eval_period 160)
+  NLQ_ONLY=(--epochs 30 --eval_period 60)
+  NLQ_ONLY_LR=0.002
+  TUNING=(--epochs 10 --eval_period 25)
+  TUNING_LR=0.0002
+fi
+if [ "$WORLD" = tiny ]; then
+  for stage in STAGE_1 NLQ_ONLY TUNING; do declare -n list="$stage" && list+=(--epochs 1); done
+fi
+if [ "$WORLD" = real ]; then
+  DEVICES="${DEVICES:-0}"
+  FOLDER="${FOLDER:-$CODE_ROOT/experiments/runs/$EXPERIMENT}"
+else
+  DEVICES="${DEVICES:-cpu}"
+  FOLDER="${FOLDER:-$CODE_ROOT/experiments/runs/$EXPERIMENT-$WORLD}"
+  NAQ_ROOT="$FOLDER"
+fi
+export NAQ_ROOT
+DATA="$NAQ_ROOT/data"
+RUNS="$FOLDER/$MODEL"
+if [ "$LABEL_TIMES" != exact ]; then RUNS+="-labels-$LABEL_TIMES"; fi
+SECONDS=0
+
+# step TEXT: a heading with the time so far.
+step() { printf '\n== %s  (%d:%02d)\n' "$1" $((SECONDS / 60)) $((SECONDS % 60)); }
+program() { "$PYTHON" "$CODE_ROOT/utils/$1.py" "${@:2}"; }
+# script NAME ARGUMENT...: one of the model's entry points, on DEVICES and TASK.
+script() { bash "$CODE_ROOT/$SCRIPTS/$1.sh" "$DEVICES" "$TASK" "${@:2}"; }
+
+# prepare_data FEATURE...: simulated files if they are wanted, NaQ, and the prepared data sets.
+prepare_data() {
+  if [ "$WORLD" != real ]; then
+    step "A $WORLD simulated Ego4D"
+    if [ ! -f "$DATA/simulation.json" ]; then
+      program simulate_dataset --data_root "$DATA" --preset "$WORLD" --features "$@" clip
+    fi
+    if [ "$TASK" = tacos ]; then # the simulated questions stand in for those of TACoS
+      for split in train val; do cp "$DATA/nlq_$split.json" "$DATA/tacos_$split.json"; done
+      cp "$DATA/nlq_test_unannotated.json" "$DATA/tacos_test.json"
+    fi
+  fi
+  local version=v1 kind=nlq
+  if [ "$TASK" = nlq_v2 ]; then version=v2; fi
+  if [ "$TASK" = tacos ]; then kind=tacos; fi
+  if [ ! -f "$DATA/dataset/$NAQ_DATASET/test.json" ]; then
+    step "Narrations become queries (NaQ)"
+    program create_naq_dataset --type $kind --em_version $version --data_root "$DATA"
+    _prepare_split "$TRAIN_ANNOTATIONS" "$DATASET"
+    _prepare_split "$NAQ_ANNOTATIONS" "$NAQ_DATASET"
+  fi
+  : >"$FOLDER/no_clips.txt" # zero-shot: the NLQ queries of no clip
+}
+_prepare_split() {
+  program prepare_ego4d_dataset --output_save_path "$DATA/dataset/$2" \
+    --input_train_split "$DATA/$1" --input_val_split "$DATA/$VAL_ANNOTATIONS" \
+    --input_test_split "$DATA/$TEST_ANNOTATIONS"
+}
+
+# train_on_nlq, train_on_naq RUN OPTION..., and fine_tune RUN STAGE_1_RUN OPTION...: with SEED.
+train_on_nlq() {
+  script train_scratch_nlq "$FEATURE" "$1" "$NLQ_ONLY_LR" "${SIZES[@]}" "${NLQ_ONLY[@]}" \
+    --seed "$SEED" --label_times "$LABEL_TIMES" "${@:2}"
+}
+train_on_naq() {
+  script train_naq "$FEATURE" "$1" "$FACTOR" "${SIZES[@]}" "${STAGE_1[@]}" \
+    --seed "$SEED" --label_times "$LABEL_TIMES" "${@:2}"
+}
+fine_tune() {
+  script finetune "$FEATURE" "$1" "$TUNING_LR" "$2" "${SIZES[@]}" "${TUNING[@]}" \
+    --seed "$SEED" --label_times "$LABEL_TIMES" "${@:3}"
+}
+
+# row LABEL RUN: into the table that `show TITLE` prints.
+TABLE=()
+row() { TABLE+=("$1=$2"); }
+show() {
+  step "$1"
+  if [ "$WORLD" != real ]; then echo "(of a simulated world: nothing about real video)"; fi
+  program compare_runs "${TABLE[@]}"
+}
