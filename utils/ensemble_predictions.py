@@ -91,8 +91,11 @@ def _merge_some(
     missing = max(WINDOWS - windows.shape[1], 0)
     windows = np.concatenate([windows, np.repeat(best[:, None], missing, axis=1)], axis=1)
     total = np.pad(total, ((0, 0), (0, missing)), constant_values=NO_SCORE)
-    merged, total = suppress(windows, total, threshold, WINDOWS)
-    return merged, np.maximum(total, 0.0)
+    merged, total = suppress(windows, total, threshold, total.shape[1])
+    # Temporal NMS does not set aside copies of an empty window: fillers go behind all others.
+    order = np.argsort(total == NO_SCORE, axis=1, kind="stable")[:, :WINDOWS]
+    total = np.take_along_axis(total, order, axis=1)
+    return np.take_along_axis(merged, order[..., None], axis=1), np.maximum(total, 0.0)
 
 
 def read_files(paths: list[str]) -> tuple[list[tuple], np.ndarray, np.ndarray]:

@@ -121,6 +121,14 @@ def test_windows_come_from_the_files_and_apart_ones_first(files, threshold):
         assert len(distinct(merged[query])) == min(5, len(given_windows))
 
 
+def test_copies_of_an_empty_window_are_fillers():
+    windows = one_query([[0, 0]] * 3, [[0, 0], [0, 4], [0, 5]])
+    scores = np.array([[[0.5, 0.5, 0.5], [0.5, 0.2, 0.1]]])
+    merged, totals = merge(windows, scores, np.ones(2), 0.5)
+    assert merged[0].tolist() == [[0, 0], [0, 4], [0, 5], [0, 0], [0, 0]]
+    assert totals[0].tolist() == [1, 0.2, 0.1, 0, 0]
+
+
 @given(predictions(files=st.just(2)), st.floats(0.1, 1))
 def test_a_common_factor_of_the_weights_changes_nothing(files, threshold):
     one, _ = merge(*files, np.array([1.0, 2.0]), threshold)
