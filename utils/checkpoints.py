@@ -66,9 +66,13 @@ def save_atomically(value: Any, path: str | Path, keep_previous: bool = False) -
                 os.fsync(file.fileno())
                 path.replace(_previous(path))
         _sync_folder(path.parent)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
+        # When a write fails, `torch.save` stumbles once more while it closes its archive.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
         raise UserError(
-            f"{path}: can't be written ({error.strerror or error}); what was saved before is intact"
+            f"{path}: can't be written ({cause.strerror or cause}); what was saved before is intact"
         ) from None
 
 
@@ -147,12 +151,22 @@ def find_checkpoint(path: str | Path) -> Path:
     return max(found, key=step_of)
 
 
+def is_plain(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is dense, of real numbers, and has its numbers with it."""
+    return (
+        tensor.layout == torch.strided
+        and not (tensor.is_nested or tensor.is_meta)
+        and not (tensor.is_quantized or tensor.is_complex())
+    )
+
+
 def fit_state(model: nn.Module, state: dict[str, torch.Tensor], source: str | Path) -> None:
     """Load weights into `model`; a `UserError` says which keys or shapes do not fit."""
     if not isinstance(state, dict) or not all(torch.is_tensor(v) for v in state.values()):
         raise UserError(f"{source}: not a state dict (parameter name -> tensor)")
     own = model.state_dict()
-    faults = [f"{key} missing" for key in own if key not in state]
+    faults = [f"{key} is not a plain tensor" for key, v in state.items() if not is_plain(v)]
+    faults += [f"{key} missing" for key in own if key not in state]
     faults += [f"{key} unknown" for key in state if key not in own]
     faults += [
         f"{key} is {tuple(state[key].shape)}, this model has {tuple(value.shape)}"

@@ -184,13 +184,17 @@ class Training:
         if self.processes.main:
             print(f"continuing {self.run.folder} at step {self.step} of {self.total}")
 
-    def save(self) -> None:
-        """Save all that is needed to continue, if it is sound."""
+    def refuse_weights(self) -> None:
+        """A finite gradient may still throw weights out of what a number can hold."""
         if not all_finite(self.recipe.model):
             raise UserError(
                 f"weights are not finite after step {self.step}; the state saved before is intact: "
                 "begin anew with a lower learning rate (--restart)"
             )
+
+    def save(self) -> None:
+        """Save all that is needed to continue, if it is sound."""
+        self.refuse_weights()
         self.run.save_state(
             {
                 "model": self.recipe.model.state_dict(),
@@ -288,6 +292,7 @@ class Training:
         """Score the weights as they are, keep them if they are the best, and save the state."""
         recipe, run, step = self.recipe, self.run, self.step
         epoch = (step - 1) // self.steps
+        self.refuse_weights()
         with self.signals.at_once():
             found = recipe.evaluate(epoch, step)
         run.record({"epoch": epoch, "step": step, **found.scores}, found.table)

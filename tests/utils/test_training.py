@@ -21,7 +21,7 @@ def run_toy(folder, *arguments, processes=1):
         launch += ["-m", "torch.distributed.run", "--standalone"]
         launch += ["--nproc_per_node", str(processes)]
     return subprocess.run(
-        [*launch, toy_training.__file__, str(folder), *arguments],
+        [*launch, toy_training.__file__, "--folder", str(folder), *arguments],
         capture_output=True,
         text=True,
         timeout=120,

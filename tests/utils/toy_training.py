@@ -1,7 +1,6 @@
 """A program that trains a linear map with the shared loop; the tests stop and continue it."""
 
 import os
-import signal
 import sys
 import time
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ if not __package__:
 import torch
 from torch import nn
 
-from utils.distributed import start_processes
+from utils.distributed import restarted, start_processes
 from utils.errors import run_program
 from utils.options import option, parse_options
 from utils.runs import Run
@@ -26,8 +25,13 @@ TARGETS = INPUTS @ torch.randn(5, 3, generator=torch.Generator().manual_seed(2))
 
 @dataclass
 class Options:
+    folder: str = option(explanation="run folder")
+    skip_nonfinite: int = option(0, "steps to leave out")
+    spoil: int = option(-1, "row with a value of NaN")
     rate: float = option(0.1, "learning rate")
     kill_at: int = option(0, "kill this process after so many steps")
+    rank: int = option(-1, "kill only this one")
+    signal: int = option(9, "in this way")
     slow: float = option(0.0, "seconds a step")
     restart: bool = option(False, "begin anew")
 
@@ -45,12 +49,15 @@ class Recipe:
         return self.options.rate
 
     def losses(self, network, rows, plan, step):
-        if self.options.kill_at and step == self.options.kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
+        me = self.options.rank in (-1, self.processes.rank)
+        if step == self.options.kill_at > 0 and me and not restarted():
+            os.kill(os.getpid(), self.options.signal)
         time.sleep(self.options.slow)
         mine = torch.from_numpy(self.processes.shard(rows))
+        inputs = INPUTS[mine]
+        inputs[mine == self.options.spoil] = torch.nan
         noise = torch.from_numpy(plan.draws[mine.numpy()]).float().sum(1, keepdim=True)
-        return {"total": ((network(INPUTS[mine] + 0.01 * noise) - TARGETS[mine]) ** 2).mean()}
+        return {"total": ((network(inputs + 0.01 * noise) - TARGETS[mine]) ** 2).mean()}
 
     def evaluate(self, epoch, step):
         return Evaluation(step / 100, {"R@1 IoU=0.3": step / 100}, f"table {step}")
@@ -62,18 +69,22 @@ class Recipe:
         return f"toy_{step}.t7", self.model.state_dict()
 
 
-def main():
-    folder = Path(sys.argv.pop(1))
-    options = parse_options(Options, "toy")
+def train(options):
     processes = start_processes()
     recipe = Recipe(options, processes)
     schedule = Schedule(
         epochs=3, batch_size=8, clip_norm=1.0, seed=3, evaluations=2, log_every=4,
-        save_every_minutes=0.0,
+        save_every_minutes=0.0, skip_nonfinite=options.skip_nonfinite,
     )  # fmt: skip
-    run = Run(folder, options, "options.json", processes, free=("kill_at", "slow", "restart"))
+    free = ("kill_at", "rank", "signal", "slow", "restart", "spoil", "skip_nonfinite")
+    run = Run(Path(options.folder), options, "options.json", processes, free, None, "log.txt")
     fit(recipe, schedule, run, processes, options.restart)
+    run.close()
     processes.close()
+
+
+def main():
+    train(parse_options(Options, "toy"))
 
 
 if __name__ == "__main__":
