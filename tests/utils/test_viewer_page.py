@@ -1,11 +1,12 @@
 """The page to look through predictions, in a real browser (headless Chromium)."""
 
+import json
 import shutil
 
 import numpy as np
 import pytest
 
-from tests.utils.viewer_sample import HOSTILE, make_page
+from tests.utils.viewer_sample import HOSTILE, make_page, view, write_predictions_of, write_split
 from utils.annotations import iter_queries, read_annotations
 from utils.evaluate_ego4d_nlq import predicted_windows, true_windows
 from utils.metrics import evaluate
@@ -196,11 +197,13 @@ def test_hostile_text_stays_text(page):
 
 
 def test_addresses_name_a_query(page, made):
+    page.get("about:blank")
     page.get(f"{made[0].as_uri()}#query=4321")
-    page.refresh()
     assert find(page, "#place").text == f"4322 of {QUERIES}"
+    page.get(f"{made[0].as_uri()}#query=99")
+    WebDriverWait(page, 5).until(lambda page: selected(page).endswith("number 99?"))
+    page.get("about:blank")
     page.get(f"{made[0].as_uri()}#query=999999")
-    page.refresh()
     assert find(page, "#place").text == f"1 of {QUERIES}"
 
 
@@ -247,7 +250,7 @@ def test_5000_queries_without_lag(page):
         "  document.body.offsetHeight; times.push(performance.now() - began); }"
         "return times"
     )
-    assert max(took) < 500, took
+    assert np.median(took) < 300, took
     choose(page, "search", "")
     page.execute_script("document.getElementById('list').scrollTop = 66 * 2500")
     page.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
@@ -257,8 +260,8 @@ def test_5000_queries_without_lag(page):
 
 def test_everything_has_a_name(page):
     """What a screen reader says: fields, buttons and regions by name, options as options."""
-    for view in ("queries", "charts"):
-        find(page, f"#tab-{view}").click()
+    for tab in ("queries", "charts"):
+        find(page, f"#tab-{tab}").click()
         for node in page.find_elements(By.CSS_SELECTOR, "input, select, button, [role], table"):
             if node.is_displayed() and node.get_attribute("role") != "presentation":
                 named = node.accessible_name or node.text
@@ -267,6 +270,29 @@ def test_everything_has_a_name(page):
     assert find(page, "#list").aria_role == "listbox"
     assert find(page, ".row").aria_role == "option"
     assert find(page, "#tab-charts").aria_role == "tab"
+
+
+def test_split_without_times(chromium, tmp_path):
+    split = write_split(tmp_path, 20)
+    file = write_predictions_of(split, tmp_path / "only.json", 3.0)
+    content = json.loads(split.read_text())
+    for video in content["videos"]:
+        for query in video["clips"][0]["annotations"][0]["language_queries"]:
+            query.pop("clip_start_sec", None)
+            query.pop("clip_end_sec", None)
+    split.write_text(json.dumps(content))
+    view("--annotations", split, "--predictions", file, "--output", tmp_path / "page.html")
+    chromium.get((tmp_path / "page.html").as_uri())
+    assert texts(chromium, "#figures tbody > tr > *") == ["only", "20"]
+    assert not find(chromium, ".of-truth").is_displayed()
+    assert texts(chromium, "#order option") == ["as in the file"]
+    assert len(texts(chromium, ".timeline .run-0 td.time")) == 5
+    choose(chromium, "clip", "1")
+    assert count(chromium) == 10
+    press(chromium, "zcc")
+    find(chromium, "#tab-charts").click()
+    assert texts(chromium, "#charts figure h2") == ["Length of windows", "Position of windows"]
+    assert chromium.get_log("browser") == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

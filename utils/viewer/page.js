@@ -139,8 +139,8 @@ const orders = {
   file: { text: "as in the file" },
   "iou-down": { text: "IoU, highest first", key: (q, of) => -of.best[q] },
   "iou-up": { text: "IoU, lowest first", key: (q, of) => of.best[q] },
-  gain: { text: "gain in IoU, file − against", key: (q, of) => of.other[q] - of.best[q], two: true },
-  loss: { text: "loss in IoU, file − against", key: (q, of) => of.best[q] - of.other[q], two: true },
+  gain: { text: "gain in IoU, largest first", key: (q, of) => of.other[q] - of.best[q], two: true },
+  loss: { text: "loss in IoU, largest first", key: (q, of) => of.best[q] - of.other[q], two: true },
   "length-up": { text: "shortest true window first", key: (q) => truth[2 * q + 1] - truth[2 * q] },
   "length-down": { text: "longest true window first", key: (q) => truth[2 * q] - truth[2 * q + 1] },
 };
@@ -320,8 +320,14 @@ function start() {
   new ResizeObserver(() => (byId("charts").hidden ? drawRows() : drawCharts())).observe(
     document.querySelector("main"),
   );
-  const linked = /^#query=(\d+)$/.exec(location.hash);
-  update(linked ? Number(linked[1]) : -1);
+  addEventListener("hashchange", () => state.shown.includes(linked()) && select(linked()));
+  update(linked());
+}
+
+/** The query that the address names; -1 if it names none. */
+function linked() {
+  const found = /^#query=(\d+)$/.exec(location.hash);
+  return found ? Number(found[1]) : -1;
 }
 
 // After the other parts of the script, which define what the page is drawn with.
