@@ -1,0 +1,102 @@
+"""A trained ReLER asked about videos: it reads them as inference does."""
+
+import numpy as np
+import pytest
+import torch
+
+from ReLER.data import open_split
+from ReLER.options import OPTIONS_FILE, Options
+from ReLER.text import TEXT_FILE, open_encoder
+from ReLER.weights import build_model, checkpoint_content
+from utils.checkpoints import save_atomically
+from utils.errors import UserError
+from utils.files import write_json
+from utils.pooling import pool_rows
+from utils.search import load_run
+from utils.text import describe_encoder
+
+UNITS = 60
+ASK = ["Where was the plate?", "Who was there?"]
+
+
+@pytest.fixture(scope="module")
+def trained(simulated, tmp_path_factory):
+    """A run folder as training leaves it, with its validation split."""
+    folder = tmp_path_factory.mktemp("search")
+    options = Options(
+        task="nlq_official_v1", fv="egovlp", mode="val", data_root=str(simulated),
+        cache_dir=str(folder / "cache"), results_root=str(folder), text_encoder="minilm",
+        max_v_l=UNITS, hidden_dim=16, bi_num_attention_heads=2, v_intermediate_size=32,
+        intermediate_size=32, conditioned_span_pred_num_heads=2,
+    )  # fmt: skip
+    encoder = open_encoder(options)
+    data, _ = open_split(options, "val", encoder, torch.device("cpu"), tolerant=False)
+    model = build_model(options, data.width, encoder.width).eval()
+    content = checkpoint_content(model, torch.optim.AdamW(model.parameters()), options, 0)
+    write_json(options.run_folder / OPTIONS_FILE, {})
+    write_json(options.run_folder / TEXT_FILE, describe_encoder(encoder))
+    save_atomically(content, options.run_folder / "model_7.t7")
+    return options.run_folder, data, model
+
+
+def files(data, uid):
+    return [data / "features" / name / f"{uid}.pt" for name in ("egovlp", "clip")]
+
+
+def test_clips_are_read_as_in_inference(trained, simulated):
+    folder, data, model = trained
+    searcher = load_run(folder).model
+    assert searcher.features == ("egovlp", "clip") and searcher.width == 256 + 512
+    clips = np.unique(data.records.clip)
+    rows = np.array([np.flatnonzero(data.records.clip == clip)[0] for clip in clips])
+    batch = data.batch(rows)
+    for place, clip in enumerate(clips):
+        uid = data.records.clip_uids[clip]
+        features = [torch.load(file).float().numpy() for file in files(simulated, uid)]
+        units = int(batch.video_mask[place].sum())
+        pooled = pool_rows(searcher.join(features), UNITS)
+        assert len(pooled) == units
+        with torch.inference_mode():
+            encoded = searcher.encode(torch.from_numpy(pooled[None]))[0]
+            expected = model.embed_video(batch.video[place : place + 1, :units])[0]
+        assert torch.allclose(encoded, expected, atol=2e-2)  # stored in half precision
+
+
+def test_search_from_a_folder_or_a_file_alone(trained, simulated, tmp_path):
+    folder, data, _ = trained
+    pair = files(simulated, data.records.clip_uids[0])
+    run = load_run(folder)
+    answers = run.search(pair, ASK)
+    assert answers.windows.shape == (2, 5, 2) and (np.diff(answers.scores) <= 0).all()
+    alone = tmp_path / "best.t7"
+    alone.write_bytes((folder / "model_7.t7").read_bytes())
+    again = load_run(alone, text_encoder="minilm").search(pair, ASK)
+    assert np.array_equal(again.windows, answers.windows)
+
+
+def test_all_scales_are_asked(trained):
+    folder, _, model = trained
+    searcher = load_run(folder).model
+    pooled = torch.randn(3, UNITS, 768)
+    with torch.inference_mode():
+        text = searcher.read(ASK)
+        spans, scores = searcher.ask(searcher.encode(pooled), text, 1, 4)
+        assert spans.shape == (3, 20, 2) and scores.shape == (3, 20)
+        ends = torch.stack([torch.arange(UNITS), torch.arange(UNITS) + 1], 1) / UNITS
+        video = torch.cat([pooled, ends.expand(3, -1, -1)], 2)
+        tokens, mask = text.gather(np.array([1, 1, 1]), "cpu")
+        best, _ = model.predict_scales(video, torch.ones(3, UNITS), tokens, mask, top=4)
+    offered = (spans[:, :, None] == best[:, None]).all(-1).any(1)
+    assert offered.all()
+
+
+def test_features_that_do_not_fit(trained, simulated):
+    folder, data, _ = trained
+    pair = files(simulated, data.records.clip_uids[0])
+    run = load_run(folder)
+    with pytest.raises(UserError, match="reads 2 features"):
+        run.search(pair[0], ASK)
+    with pytest.raises(UserError, match="512 wide, the model was trained on 768"):
+        run.search([pair[0], pair[0]], ASK)
+    uneven = [torch.randn(100, 256), torch.randn(97, 512)]
+    assert run.encode(uneven).seconds == pytest.approx(100 / 1.875)

@@ -1,0 +1,134 @@
+"""A trained VSLNet asked about videos: what search finds is what inference predicts."""
+
+import dataclasses
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+import utils.search
+from tests.simulated import refuse
+from utils.ask import main
+from utils.checkpoints import save_atomically
+from utils.distributed import start_processes
+from utils.errors import UserError
+from utils.files import write_json
+from utils.search import load_run
+from VSLNet.data import open_split
+from VSLNet.infer import CANDIDATES, predict
+from VSLNet.options import OPTIONS_FILE, Options
+from VSLNet.text import TEXT_FILE, open_text
+from VSLNet.weights import build_model, checkpoint_state
+
+LONG = 10_000.0  # seconds: every clip is one clip
+
+
+@pytest.fixture(scope="module")
+def trained(simulated, tmp_path_factory):
+    """A run folder as training leaves it, with weights that have opinions."""
+    folder = tmp_path_factory.mktemp("search")
+    options = Options(
+        task="nlq_official_v1", fv="egovlp", mode="val", data_root=str(simulated),
+        cache_dir=str(folder / "cache"), model_dir=str(folder), text_encoder="minilm",
+        max_pos_len=32, dim=16, num_heads=2, nms_threshold=0.5,
+    )  # fmt: skip
+    processes = start_processes()
+    text = open_text(options)
+    split = open_split(options, "val", text, processes.device, tolerant=False)
+    model = build_model(options, split.features.width, text)
+    for block in (model.predictor.start_block, model.predictor.end_block):
+        block[2].conv1d.weight.data *= 5
+    write_json(options.run_folder / OPTIONS_FILE, dataclasses.asdict(options))
+    write_json(options.run_folder / TEXT_FILE, text.describe())
+    save_atomically(checkpoint_state(model, text, False), options.run_folder / "vslnet_7.t7")
+    windows = predict(model, split, options, processes)[0]
+    return options, split.records, windows
+
+
+def feature(data, uid):
+    return data / "features" / "egovlp" / f"{uid}.pt"
+
+
+def test_search_finds_what_inference_predicts(trained, simulated, monkeypatch):
+    options, records, expected = trained
+    monkeypatch.setattr(utils.search, "CANDIDATES", CANDIDATES)
+    run = load_run(options.run_folder, clip_seconds=LONG)
+    found = np.empty_like(expected)
+    for clip in np.unique(records.clip):
+        rows = np.flatnonzero(records.clip == clip)
+        questions = [records.sentences[number] for number in records.sentence[rows]]
+        file = feature(simulated, records.clip_uids[clip])
+        found[rows] = run.search(file, questions).windows
+    # Stored features and sentences are rounded to half precision: a few near ties fall otherwise.
+    same = np.isclose(found, expected, atol=1e-3).all(-1)
+    assert same[:, 0].mean() > 0.9 and same.mean() > 0.8
+
+
+def test_clips_are_as_long_as_in_training(trained):
+    options, records, _ = trained
+    seconds = (records.num_frames / records.fps)[np.unique(records.clip)]
+    assert seconds.min() <= load_run(options.run_folder).clip_seconds <= seconds.max()
+
+
+def test_a_run_may_be_moved_and_a_checkpoint_stand_alone(trained, tmp_path, capsys):
+    options, _, _ = trained
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(options.run_folder, moved)
+    video = torch.randn(200, 256)
+    ask = ["where is the plate?"]
+    expected = load_run(options.run_folder).search(video, ask).windows
+    assert np.array_equal(load_run(moved).search(video, ask).windows, expected)
+
+    alone = tmp_path / "vslnet_7.t7"
+    shutil.copy(moved / "vslnet_7.t7", alone)
+    run = load_run(alone, text_encoder="minilm")
+    assert run.model.units == 32 and run.clip_seconds == 480
+    assert "480 s assumed" in capsys.readouterr().err
+    with pytest.raises(UserError, match="trained with the text encoder minilm"):
+        (moved / TEXT_FILE).write_text('{"encoder": "minilm", "width": 384, "hash": "other"}')
+        load_run(moved)
+
+
+def test_ask_prints_windows(trained, simulated, capsys, monkeypatch):
+    options, records, _ = trained
+    file = feature(simulated, records.clip_uids[0])
+    command = ["--checkpoint", str(options.run_folder), "--features", str(file)]
+    main([*command, "--query", "Where was the plate?", "--query", "Who was there?"])
+    said = capsys.readouterr().out
+    lines = said.splitlines()
+    assert lines[0] == "Where was the plate?" and lines.count("Who was there?") == 1
+    assert lines[2].split() == ["|", "|", "from", "|", "to", "|", "score", "|"]
+    assert sum(line.startswith("| 5 | 0:0") for line in lines) == 2
+
+    # Typed, one a line, with one that is none.
+    monkeypatch.setattr("sys.stdin", io.StringIO("Where was the plate?\n?\nWho was there?\n"))
+    main(command)
+    typed = capsys.readouterr()
+    assert typed.out == said and "the question is empty" in typed.err
+
+    main([*command, "--query", "Where was the plate?", "--json", "--top", "3"])
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert len(entry["windows"]) == 3 and set(entry["windows"][0]) == {"start", "end", "score"}
+
+
+def test_ask_refuses_wrong_use(trained, simulated, tmp_path):
+    options, records, _ = trained
+    program = ("utils/ask.py", "--checkpoint", options.run_folder, "--query", "Where?")
+    assert "nothing to search in" in refuse(*program)
+    file = str(feature(simulated, records.clip_uids[0]))
+    command = ["--checkpoint", str(options.run_folder), "--query", "Where?", "--features"]
+    for more, words in (
+        ([file, "--sheet", "sheet.png"], "give --video"),
+        ([file, "--video", "nowhere.mp4"], "no such video"),
+        ([file, file], "reads 1 features"),
+        ([file, "--top", "0"], "--top"),
+        ([file, "--nms_threshold", "0"], "--nms_threshold"),
+        ([file, "--clip_seconds", "-1"], "--clip_seconds"),
+    ):
+        with pytest.raises(UserError, match=words):
+            main([*command, *more])
+    with pytest.raises(UserError, match="no checkpoint"):
+        main(["--checkpoint", str(tmp_path), "--features", file])
