@@ -86,7 +86,9 @@ def workers(count: int) -> Iterator[Map]:
     if count == 1:
         yield map
         return
-    context = multiprocessing.get_context("spawn")
+    # Forked from a process that has imported what they need, and has no threads.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     pool = ProcessPoolExecutor(count, context, _begin_worker)
     try:
         yield partial(pool.map, chunksize=1)

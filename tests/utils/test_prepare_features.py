@@ -372,8 +372,8 @@ def test_a_killed_cut_is_continued(videos, capsys):
 
 def test_workers_end_with_a_killed_parent(data):
     folder = data / "features/egovlp"
-    features = torch.randn(900, 2304)
-    for n in range(120):
+    features = torch.randn(900, 1024)
+    for n in range(60):
         torch.save(features, folder / f"long{n}.pt")
     for uid in LENGTHS:
         (folder / f"{uid}.pt").unlink()
@@ -386,10 +386,10 @@ def test_workers_end_with_a_killed_parent(data):
     assert not (data / "features/egovlp.h5").exists()
     assert len(children) >= 2
     wait_for(lambda: not any(is_alive(child) for child in children))
-    for n in range(110):  # a smaller rest is enough to see that it goes on
+    for n in range(55):  # a smaller rest is enough to see that it goes on
         (folder / f"long{n}.pt").unlink()
     file = pack(data)
-    np.testing.assert_array_equal(PackedFeatures(file, ["long111"]).read(0), features)
+    np.testing.assert_array_equal(PackedFeatures(file, ["long57"]).read(0), features)
 
 
 def children_of(pid):
