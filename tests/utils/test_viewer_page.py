@@ -191,7 +191,7 @@ def test_hostile_text_stays_text(page):
     assert f"#C C {HOSTILE}" in texts(page, ".narrations li span")
     assert texts(page, "#figures tbody th") == [f"Wide {HOSTILE}", "Close"]
     press(page, "c")
-    assert f"T{HOSTILE} (1)" in texts(page, "#charts svg text")
+    assert f"1 · T{HOSTILE}" in texts(page, "#charts svg text")
     assert page.title == f"Predictions: Wide {HOSTILE}, Close"
     assert page.find_elements(By.TAG_NAME, "img") == []
 

@@ -249,7 +249,7 @@ function templateBars() {
   control.value = barMeasure;
   return {
     title: "By template",
-    what: "the number of queries stands behind each template",
+    what: "the number of queries stands before each template",
     control,
     wide: true,
     heads: ["template", "queries", ...runs.map((run) => run.name)],
@@ -259,7 +259,7 @@ function templateBars() {
       const room = 24 + thick * runs.length + 10;
       const most = Math.max(0.01, ...lines.flatMap(({ values }) => values).filter(Number.isFinite));
       const parts = lines.flatMap(({ name, count, values }, at) => [
-        text(0, at * room + 16, `${name} (${count})`),
+        text(0, at * room + 16, `${count} · ${name}`),
         ...values.flatMap((value, number) => {
           const y = at * room + 22 + number * thick;
           const length = Number.isFinite(value) ? (value / most) * (width - 60) : 0;

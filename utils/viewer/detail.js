@@ -151,8 +151,9 @@ function timeline(query, clip, low, high) {
 /** Round seconds under the head of the timeline. */
 function axis(low, high) {
   const steps = [0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600];
-  const by = steps.find((one) => (high - low) / one <= (narrow.matches ? 4 : 8)) ?? 7200;
-  const last = narrow.matches ? 0.8 : 0.93; // so that no number is cut off
+  const room = Math.max(120, byId("about").clientWidth - 240); // pixels, about
+  const by = steps.find((one) => (high - low) / one <= room / 50) ?? 7200;
+  const last = 1 - 36 / room; // so that no number is cut off
   const box = element("div", { class: "axis" });
   for (let time = Math.ceil(low / by) * by; (time - low) / (high - low) < last; time += by) {
     const mark = element("span", {}, by < 1 ? time.toFixed(1) : String(time));

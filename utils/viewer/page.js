@@ -139,8 +139,8 @@ const orders = {
   file: { text: "as in the file" },
   "iou-down": { text: "IoU, highest first", key: (q, of) => -of.best[q] },
   "iou-up": { text: "IoU, lowest first", key: (q, of) => of.best[q] },
-  gain: { text: "gain in IoU, largest first", key: (q, of) => of.other[q] - of.best[q], two: true },
-  loss: { text: "loss in IoU, largest first", key: (q, of) => of.best[q] - of.other[q], two: true },
+  gain: { text: "largest gain in IoU", key: (q, of) => of.other[q] - of.best[q], two: true },
+  loss: { text: "largest loss in IoU", key: (q, of) => of.best[q] - of.other[q], two: true },
   "length-up": { text: "shortest true window first", key: (q) => truth[2 * q + 1] - truth[2 * q] },
   "length-down": { text: "longest true window first", key: (q) => truth[2 * q] - truth[2 * q + 1] },
 };
@@ -184,7 +184,11 @@ function drawSummary() {
     return element(
       "tr",
       {},
-      element("th", { scope: "row", class: colour(number) }, run.name),
+      element(
+        "th",
+        { scope: "row", class: colour(number), title: run.name },
+        element("span", { class: "name" }, run.name),
+      ),
       ...cells.map((cell) => element("td", {}, String(cell))),
     );
   });

@@ -19,11 +19,18 @@ function drawRows() {
   else list.removeAttribute("aria-activedescendant");
 }
 
+/** Runs whose IoU a row says: all, or the two that are compared, so that the query has room. */
+function chipRuns() {
+  if (runs.length <= 3) return runs.map((_, number) => number);
+  const { run, against } = readFilters();
+  return [...new Set([against, run])].sort((a, b) => a - b);
+}
+
 function drawRow(place) {
   const query = state.shown[place];
-  const chips = runs.map((run, number) => {
-    const value = run.best[0][query];
-    const name = `${run.name}: IoU of the first ${fraction(value)}`;
+  const chips = chipRuns().map((number) => {
+    const value = runs[number].best[0][query];
+    const name = `${runs[number].name}: IoU of the first ${fraction(value)}`;
     return element(
       "span",
       { class: `chip ${colour(number)}`, title: name, role: "img", "aria-label": name },
