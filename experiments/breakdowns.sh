@@ -14,12 +14,6 @@ step "NaQ stage 1"
 train_on_naq "$RUNS/stage_1"
 step "NaQ stage 2"
 fine_tune "$RUNS/tuned" "$RUNS/stage_1"
-# predicted RUN: the file that its best checkpoint gives for val.
-predicted() {
-  script infer val "$FEATURE" "$1" "${SIZES[@]}" >&2
-  find "$1" \( -name '*_val_result.json' -o -name '*_val_preds.json' \) -printf '%T@ %p\n' |
-    sort -n | tail -1 | cut -d' ' -f2-
-}
 step "Predictions"
 only="$(predicted "$RUNS/nlq_only")"
 tuned="$(predicted "$RUNS/tuned")"

@@ -29,4 +29,10 @@ done
 step "Challenge file for the test split"
 script infer test "$FEATURE" "$RUNS/seed1/tuned" "${SIZES[@]}"
 
+step "A page to look through the validation queries"
+only="$(predicted "$RUNS/seed1/nlq_only")"
+tuned="$(predicted "$RUNS/seed1/tuned")"
+program view_predictions --annotations "$DATA/$VAL_ANNOTATIONS" --output "$RUNS/predictions.html" \
+  --predictions "NLQ only=$only" "NaQ + fine-tuning=$tuned"
+
 show "Result on the validation split, in per cent"

@@ -160,6 +160,13 @@ fine_tune() {
     --seed "$SEED" --label_times "$LABEL_TIMES" "${@:3}"
 }
 
+# predicted RUN: the file of windows that its best checkpoint gives for val.
+predicted() {
+  local said
+  said="$(script infer val "$FEATURE" "$1" "${SIZES[@]}")"
+  echo "${said##*written to }"
+}
+
 # row LABEL RUN: into the table that `show TITLE` prints.
 TABLE=()
 row() { TABLE+=("$1=$2"); }

@@ -62,7 +62,7 @@ arguments() {
   done
 }
 
-# describe_task TASK: DATASET, NAQ_DATASET, UNITS, VAL_ANNOTATIONS and TEST_ANNOTATIONS of the table.
+# describe_task TASK: DATASET, NAQ_DATASET, UNITS and files, as the table has them.
 describe_task() {
   local row
   row="$(PYTHONPATH="$CODE_ROOT" "$PYTHON" -c '
@@ -92,4 +92,14 @@ launch() {
   fi
   exec "$PYTHON" "$CODE_ROOT/utils/launch.py" --max_restarts "${NAQ_MAX_RESTARTS:-0}" \
     "$count" "$program" "$@" "${OPTIONS[@]}"
+}
+
+# predict PROGRAM OPTION...: launch it; the challenge file of a test split is then checked.
+predict() {
+  if [ "$SPLIT" != test ]; then launch "$@"; fi
+  local said
+  exec 3>&1
+  said="$(launch "$@" | tee /dev/fd/3)"
+  "$PYTHON" "$CODE_ROOT/utils/validate_submission.py" \
+    --annotations "$DATA_ROOT/$TEST_ANNOTATIONS" --predictions "${said##*written to }"
 }

@@ -2,6 +2,7 @@
 # Predict SPLIT (val or test) with the last checkpoint under EXPT_ROOT: writes the challenge file
 # beside the checkpoint, and prints the score table where the split has ground truth.
 # A fine-tuned run is preferred to a stage-1 run in the same EXPT_ROOT.
+# The file of the test split is checked as the challenge server would.
 # Example: VSLNet/scripts/infer.sh 0 nlq test egovlp experiments/runs/tuned
 
 source "$(dirname "${BASH_SOURCE[0]}")/../../utils/entry.sh"
@@ -19,7 +20,7 @@ if ! compgen -G "$RUNS/*_${DATASET}_${FEAT}_*" >/dev/null &&
   DATASET="$NAQ_DATASET"
 fi
 
-launch VSLNet/main.py --mode "$SPLIT" --predictor bert \
+predict VSLNet/main.py --mode "$SPLIT" --predictor bert \
   --task "$DATASET" --fv "$FEAT" --max_pos_len "$UNITS" \
   --data_root "$DATA_ROOT" --eval_gt_json "$DATA_ROOT/$ANNOTATIONS" \
   --remove_empty_queries_from val \

@@ -17,6 +17,8 @@ def test_dry_run(tmp_path, model):
         (row,) = [line for line in table.splitlines() if line.startswith(f"| {name} ")]
         assert " of " in row  # queries evaluated of those there are
     assert list((tmp_path / "run" / model).rglob("*test*.json"))
+    assert "acceptable" in said
+    assert "NaQ + fine-tuning" in (tmp_path / "run" / model / "predictions.html").read_text()
 
 
 def test_wrong_use():
