@@ -336,8 +336,8 @@ def _check(task: tuple[str, Source]) -> np.ndarray | str:
     if len(rows) != source.rows:
         return f"{where}: the file was replaced meanwhile; run the same command again"
     with np.errstate(over="ignore"):
-        written = np.array(rows, dtype, order="C")
-    if not np.isfinite(written).all():
+        written = np.ascontiguousarray(rows, dtype)
+    if written is not rows and not np.isfinite(written).all():
         largest = np.abs(rows).max()
         return f"{where}: {largest:g} is too large for {dtype}; give --dtype float32"
     return written

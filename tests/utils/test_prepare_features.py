@@ -285,6 +285,7 @@ def test_cuts_that_the_videos_do_not_allow(videos, capsys):
         cut(videos)
 
 
+@pytest.mark.slow
 def test_processes_write_what_one_process_writes(data):
     one = PackedFeatures(pack(data), list(LENGTHS)).mapped.tobytes()
     (data / "features/egovlp.h5").unlink()
@@ -370,6 +371,7 @@ def test_a_killed_cut_is_continued(videos, capsys):
     assert hidden(videos) == []
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_killed_parent(data):
     folder = data / "features/egovlp"
     features = torch.randn(900, 1024)
