@@ -84,7 +84,7 @@ def main(arguments: list[str] | None = None) -> None:
     if len(faults) > 1:
         raise UserError(
             f"{len(faults)} faults, named above; mend the files or take them away, and run the "
-            f"same command again: what is done is kept. The first: {faults[0]}"
+            f"same command again. The first: {faults[0]}"
         )
     if faults:
         raise UserError(faults[0])
@@ -169,6 +169,11 @@ def prepare(
         warn(f"{origin}: no features {of} for {len(plan.missing)}: {named(plan.missing)}")
     sources, faults = plan.sources, plan.faults
     width = plan.shape.width if plan.shape else 0
+    if plan.shape and card.get("width", width) != width:
+        raise UserError(
+            f"{origin}: features are {width} wide, their feature card says {card['width']}; "
+            "correct the card, or fetch the features again"
+        )
     dtype = options.dtype or ("float16" if plan.shape and plan.shape.half else "float32")
     output: Output
     if cut and not options.packed:

@@ -146,6 +146,12 @@ def test_the_card_says_where_features_come_from(data):
     )
 
 
+def test_a_card_of_another_width_is_refused(data):
+    (data / "features/egovlp/feature_card.json").write_text('{"width": 7}')
+    with pytest.raises(UserError, match="features are 5 wide, their feature card says 7"):
+        pack(data)
+
+
 def test_a_second_run_does_nothing_and_a_changed_input_is_refused(data, capsys):
     file = pack(data)
     before = file.stat()
