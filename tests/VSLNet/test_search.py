@@ -132,3 +132,35 @@ def test_ask_refuses_wrong_use(trained, simulated, tmp_path):
             main([*command, *more])
     with pytest.raises(UserError, match="no checkpoint"):
         main(["--checkpoint", str(tmp_path), "--features", file])
+
+
+def test_a_video_file_is_searched_with_frames_on_a_sheet(tmp_path, capsys):
+    """From pixels to windows, with the tiny image encoder that the run's data names."""
+    pytest.importorskip("av")
+    image = pytest.importorskip("PIL.Image")
+    from tests.utils.test_extract_features import write_video
+
+    video = write_video(tmp_path / "day.mp4", 12)
+    options = Options(
+        task="mine", fv="clip", data_root=str(tmp_path), model_dir=str(tmp_path),
+        text_encoder="minilm", max_pos_len=16, dim=16, num_heads=2,
+    )  # fmt: skip
+    text = open_text(options)
+    model = build_model(options, 32, text)
+    write_json(options.run_folder / OPTIONS_FILE, dataclasses.asdict(options))
+    write_json(options.run_folder / TEXT_FILE, text.describe())
+    save_atomically(checkpoint_state(model, text, False), options.run_folder / "vslnet_7.t7")
+    write_json(tmp_path / "features" / "clip" / "feature_card.json", {"model": "tiny"})
+
+    sheet = tmp_path / "sheet.png"
+    command = ["--checkpoint", str(options.run_folder), "--video", str(video)]
+    command += ["--query", "Where is the light?", "--clip_seconds", "6", "--top", "3"]
+    main([*command, "--sheet", str(sheet), "--json"])
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert len(entry["windows"]) == 3
+    assert all(0 <= w["start"] < w["end"] <= 13 for w in entry["windows"])
+    with image.open(sheet) as picture:
+        assert picture.format == "PNG" and picture.width > 5 * 100 and picture.height > 3 * 100
+        assert np.asarray(picture).std() > 0
+    with pytest.raises(UserError, match="a sheet is"):
+        main([*command, "--sheet", "sheet.txt"])
