@@ -5,6 +5,8 @@ On four GPUs:   ReLER/scripts/train_naq.sh 0,1,2,3 nlq egovlp runs/naq 2.5
 On two nodes:   torchrun --nnodes 2 --nproc_per_node 4 ... ReLER/main.py --task ... (on each)
 """
 
+import dataclasses
+
 import numpy as np
 import torch
 from torch import nn
@@ -31,6 +33,7 @@ from utils.files import write_json
 from utils.predictions import write_predictions
 from utils.runs import Run
 from utils.scoring import ground_truth, report, score
+from utils.slurm import Cluster, submit
 from utils.text import describe_encoder
 from utils.training import EpochPlan, Evaluation, Schedule, fit
 
@@ -114,7 +117,12 @@ class Recipe:
 
 
 def train(options: Options) -> None:
-    """Train, or continue training, the run that the options name."""
+    """Train, or continue training, the run that the options name; on SLURM if they say so."""
+    if options.slurm:
+        asked = (options.slurm_partition, options.slurm_nodes, options.slurm_gpus)
+        here = dataclasses.replace(options, slurm=False)
+        submit(train, here, options.run_folder / "slurm", Cluster(*asked, options.slurm_minutes))
+        return
     processes = start_processes()
     schedule = Schedule(
         epochs=options.epochs,

@@ -83,12 +83,23 @@ class Options:
     save_text_encoder: bool = option(False, "include the frozen text encoder in checkpoints")
     nms_threshold: float | None = option(None, "suppress predictions overlapping more than this")
 
+    # Clusters
+    slurm: bool = option(False, "submit the training to SLURM instead of running it here")
+    slurm_partition: str | None = option(None, "where (default: the cluster's own)")
+    slurm_nodes: int = option(1, "machines")
+    slurm_gpus: int = option(1, "GPUs a machine, one process each")
+    slurm_minutes: int = option(1440, "longest time a start; requeued and continued when it is up")
+
     # Of the published release, without meaning here
     num_workers: int = option(0, "accepted, no effect: data loading needs no processes")
     save_dir: str | None = option(None, "accepted, no effect: stores are under cache_dir")
     gpu_idx: str | None = option(None, "accepted, no effect: set CUDA_VISIBLE_DEVICES")
 
     def __post_init__(self) -> None:
+        if self.skip_nonfinite < 0:
+            raise UserError(f"--skip_nonfinite must be at least 0, is {self.skip_nonfinite}")
+        if self.slurm_nodes < 1 or self.slurm_gpus < 0 or self.slurm_minutes < 1:
+            raise UserError("--slurm_nodes and --slurm_minutes must be at least 1, --slurm_gpus 0")
         for name in ("max_pos_len", "dim", "num_heads", "epochs", "batch_size", "tb_log_freq"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name} must be at least 1, is {getattr(self, name)}")
@@ -137,6 +148,11 @@ FREE_OPTIONS = (
     "save_every_minutes",
     "skip_nonfinite",
     "restart",
+    "slurm",
+    "slurm_partition",
+    "slurm_nodes",
+    "slurm_gpus",
+    "slurm_minutes",
     "log_to_tensorboard",
     "tb_log_dir",
     "tb_log_freq",

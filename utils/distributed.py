@@ -87,7 +87,7 @@ def start_processes() -> Processes:
     if "TORCHELASTIC_RUN_ID" in os.environ:
         _end_with_launcher()
     if size > 1:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+        _meet("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", rank, size)
     return Processes(rank, size, device)
 
 
@@ -100,6 +100,18 @@ def restarted() -> bool:
 def lost_peer(error: BaseException) -> bool:
     """Whether an error says that another process has gone."""
     return isinstance(error, dist.DistError) or "gloo" in str(error)
+
+
+def _meet(backend: str, rank: int, size: int) -> None:
+    """Join the group, away from what the processes of an earlier start told each other.
+
+    When torchrun starts processes again their addresses may still be in its store, and whoever is
+    first would knock at the door of a dead one.
+    """
+    store, _, _ = next(iter(dist.rendezvous("env://")))
+    start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    own = dist.PrefixStore(f"start {start}", store)
+    dist.init_process_group(backend, store=own, rank=rank, world_size=size)
 
 
 def _end_with_launcher() -> None:
