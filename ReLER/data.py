@@ -9,7 +9,6 @@ are read, and there is no loop over samples.
 Shapes: R queries, C clips, B batch, V video units, F feature dim, M feature rows in a batch.
 """
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +35,7 @@ from utils.distributed import Processes
 from utils.errors import UserError, warn
 from utils.features import FeatureStore, open_features
 from utils.records import Records
+from utils.resident import resident
 from utils.spans import exact_unit_windows, highlight_windows, jitter_windows, unit_windows
 from utils.splits import keep_complete, keep_some, named, read_split
 from utils.text import TextEncoder
@@ -125,19 +125,24 @@ class ClipData:
         features: Mapping[str, FeatureStore],
         tokens: Tokens,
         options: DataOptions,
+        device: torch.device | str = "cpu",
+        place: str = "cpu",
     ):
         """All clips of the records must have all features: see `keep_complete`.
 
         Args:
             features: the chosen feature and CLIP by name, in the order the model has them; stores
                 of all clips of `records.clip_uids`.
+            device, place: where feature rows live while batches are gathered: see `resident`.
 
         Warns about clips whose features differ in length by more than 5 %.
         """
         self.records = records
         self.options = options
         self.tokens = tokens
-        self._tables = [_Table(store, not options.no_norm_vfeat) for store in features.values()]
+        self._tables = [
+            _Table(store, not options.no_norm_vfeat, device, place) for store in features.values()
+        ]
         lengths = np.stack([store.lengths for store in features.values()])  # (features, C)
         self.clip_rows = lengths.max(0)  # (C,) the shorter feature is padded with zeros
         self.clips = np.unique(records.clip)
@@ -168,6 +173,7 @@ class ClipData:
         parts: int = SCALES[0],
         key: Key | None = None,
         processes: Processes | None = None,
+        device: torch.device | str = "cpu",
     ) -> Batch:
         """The tensors of this process's share of `rows`.
 
@@ -179,8 +185,11 @@ class ClipData:
             rows: (B,) row numbers of the whole batch.
             parts: into how many the model will cut the clips; the loss counts them.
             key: turns augmentation on, and fixes it.
+            device: of the tensors, unless it is that of `processes`.
         """
-        size, device = (processes.size, processes.device) if processes else (1, "cpu")
+        size = 1
+        if processes:
+            size, device = processes.size, processes.device
         rows = rows[: len(rows) // size * size]
         samples = self._samples(rows, key)
         padded = int(samples.units.max()) if key else self._longest
@@ -198,7 +207,7 @@ class ClipData:
         highlight = (place >= first[:, None]) & (place <= last[:, None])
         text, text_mask = self.tokens.gather(self.records.sentence[rows], device)
         return Batch(
-            self._video(samples, padded).to(device),
+            self._video(samples, padded, device),
             torch.from_numpy(place < samples.units[:, None]).to(device, torch.float32),
             text[:, : self.options.max_q_l],
             text_mask[:, : self.options.max_q_l],
@@ -239,7 +248,7 @@ class ClipData:
             )
         return Samples(cuts, units, windows, draws)
 
-    def _video(self, samples: Samples, padded: int) -> torch.Tensor:
+    def _video(self, samples: Samples, padded: int, device: torch.device | str) -> torch.Tensor:
         """(B, V, F) features of the samples, zero at padding."""
         columns = []
         if self.options.ctx_mode != "tef":
@@ -247,7 +256,7 @@ class ClipData:
             columns = [table.pool(bags) for table in self._tables]
         if self.options.ctx_mode != "video":
             columns.append(temporal_endpoints(samples.units, padded))
-        return torch.cat(columns, 2)
+        return torch.cat([column.to(device) for column in columns], 2)
 
 
 def temporal_endpoints(units: np.ndarray, padded: int) -> torch.Tensor:
@@ -292,12 +301,10 @@ class Bags(NamedTuple):
 class _Table:
     """One feature's rows, mapped, with the scale that brings each of them to length 1."""
 
-    def __init__(self, store: FeatureStore, scaled: bool):
+    def __init__(self, store: FeatureStore, scaled: bool, device: torch.device | str, place: str):
         self.store = store
         self.width = store.width
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # the mapping is read-only, and only read
-            self._rows = torch.from_numpy(store.joined)
+        self._rows = resident(store.joined, device, place)
         # Scales are found when a row is first drawn: NaN until then.
         self._scale = np.full(len(store.joined), np.nan if scaled else 1.0, np.float32)
 
@@ -306,12 +313,13 @@ class _Table:
         there = bags.row < self.store.lengths[bags.clip]
         index = np.where(there, self.store.offsets[bags.clip] + bags.row, 0)
         weight = torch.from_numpy(bags.share * self._scales(index) * there)
+        where = self._rows.device
         pooled = F.embedding_bag(
-            torch.from_numpy(index),
+            torch.from_numpy(index).to(where),
             self._rows,
-            torch.from_numpy(bags.offsets),
+            torch.from_numpy(bags.offsets).to(where),
             mode="sum",
-            per_sample_weights=weight.to(self._rows.dtype),
+            per_sample_weights=weight.to(where, self._rows.dtype),
         )
         return pooled.float().unflatten(0, bags.shape)
 
@@ -353,5 +361,7 @@ def open_split(
     lengths = {kind: store.lengths for kind, store in features.items()}
     records = keep_complete(records, lengths, name, tolerant)
     live = options.text_features == "live"
-    tokens = open_tokens(encoder, records.sentences, options.cache, device, live, training)
-    return ClipData(records, features, tokens, options.part(DataOptions)), listed
+    place = options.feature_device
+    tokens = open_tokens(encoder, records.sentences, options.cache, device, live, training, place)
+    data = ClipData(records, features, tokens, options.part(DataOptions), device, place)
+    return data, listed

@@ -48,16 +48,12 @@ def _predict_share(
         for at in range(0, len(mine), options.eval_bsz):
             place = slice(at, at + options.eval_bsz)
             rows = mine[place]
-            batch = data.batch(rows)
+            batch = data.batch(rows, device=device)
             spans, scores = model.predict_scales(
-                batch.video.to(device),
-                batch.video_mask.to(device),
-                batch.text.to(device),
-                batch.text_mask.to(device),
-                top=count,
+                batch.video, batch.video_mask, batch.text, batch.text_mask, top=count
             )
             scores = scores.cpu().numpy()
-            units = batch.video_mask.sum(1).numpy()[:, None]
+            units = batch.video_mask.sum(1).cpu().numpy()[:, None]
             windows = window_seconds(spans.cpu().numpy(), records.duration[rows, None], units)
             if options.nms_threshold is not None:
                 windows, scores = suppress(windows, scores, options.nms_threshold, PREDICTIONS)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from utils.errors import UserError
 from utils.options import option
+from utils.resident import PLACES
 
 OPTIONS_FILE = "opt.json"  # in the run folder
 
@@ -40,6 +41,9 @@ class Options:
 
     # Text
     text_encoder: str | None = option(None, "name or folder (default: published CLIP)")
+    feature_device: str = option(
+        "auto", "where features wait: on the GPU if they fit, or not", choices=PLACES
+    )
     text_features: str = option("cached", "encode once, or in the loop", choices=("cached", "live"))
 
     # Model
@@ -167,6 +171,7 @@ FREE_OPTIONS = (
     "slurm_minutes",
     "tb_log_freq",
     "num_workers",
+    "feature_device",
     "device",
     "cache_dir",
     "data_root",

@@ -120,6 +120,7 @@ def open_split(
     )
     if options.video_agnostic:
         features = features.randomised(options.seed)
+    features = features.to(device, options.feature_device)
     records = keep_complete(records, {options.fv: features.lengths}, name, tolerant)
     return Split(
         name,

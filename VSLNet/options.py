@@ -7,6 +7,7 @@ from pathlib import Path
 from utils.errors import UserError
 from utils.files import read_json
 from utils.options import option
+from utils.resident import PLACES
 
 OPTIONS_FILE = "configs.json"  # in the run folder
 
@@ -40,6 +41,9 @@ class Options:
 
     # Text
     text_encoder: str | None = option(None, "name or folder (default: bert-base-uncased)")
+    feature_device: str = option(
+        "auto", "where features wait: on the GPU if they fit, or not", choices=PLACES
+    )
     text_features: str = option(
         "cached", "encode once, or in the loop with dropout", choices=("cached", "live")
     )
@@ -157,6 +161,7 @@ FREE_OPTIONS = (
     "tb_log_dir",
     "tb_log_freq",
     "num_workers",
+    "feature_device",
     "save_dir",
     "gpu_idx",
     "cache_dir",

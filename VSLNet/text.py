@@ -45,6 +45,7 @@ class EncoderText:
         self._live = options.text_features == "live"
         self._cache = options.cache
         self._limit = options.max_pos_len
+        self._place = options.feature_device
 
     def describe(self) -> dict:
         """The encoder that checkpoints leave out: name, width and hash."""
@@ -52,7 +53,9 @@ class EncoderText:
 
     def open(self, sentences: list[str], device: torch.device, train: bool) -> Gather:
         """A function from sentence numbers to `Text`."""
-        tokens = open_tokens(self.encoder, sentences, self._cache, device, self._live, train)
+        tokens = open_tokens(
+            self.encoder, sentences, self._cache, device, self._live, train, self._place
+        )
 
         def gather(rows: np.ndarray, device: torch.device) -> Text:
             features, mask = tokens.gather(rows, device)

@@ -17,6 +17,7 @@ from utils.errors import warn
 from utils.feature_files import FeatureFiles, PackedFeatures, find_features, rows_off
 from utils.files import fingerprint
 from utils.pooling import pool_rows
+from utils.resident import resident, take
 from utils.stores import create_array, map_array, open_store, read_card
 
 FORMAT = 2  # raise when what is stored changes
@@ -56,6 +57,15 @@ class PooledFeatures:
     rows: np.ndarray  # (C,) before pooling; 0 without a file
     pooled: np.ndarray  # (C, U, F) half or single precision
     folder: Path  # of the store
+    table: torch.Tensor | None = None  # what batches are gathered from; by default the mapping
+
+    def __post_init__(self) -> None:
+        if self.table is None:
+            object.__setattr__(self, "table", resident(self.pooled))
+
+    def to(self, device: torch.device, place: str) -> "PooledFeatures":
+        """The same features, gathered from where `resident` puts them."""
+        return replace(self, table=resident(self.pooled, device, place))
 
     @property
     def lengths(self) -> np.ndarray:
@@ -78,9 +88,8 @@ class PooledFeatures:
         """Features (B, V, F) float32 of the clips numbered, and their mask (B, V) float32."""
         lengths = self.lengths[clips]
         longest = int(lengths.max())
-        block = torch.from_numpy(self.pooled[clips, :longest])
         mask = torch.from_numpy(np.arange(longest) < lengths[:, None])
-        return block.to(device).float(), mask.to(device).float()
+        return take(self.table, clips, device, longest).float(), mask.to(device).float()
 
     def randomised(self, seed: int) -> "PooledFeatures":
         """The same clips with random features: what a model knows without seeing (ablation).
@@ -100,7 +109,7 @@ class PooledFeatures:
 
         key = fingerprint(FORMAT, self.folder.name, seed)
         folder = open_store(self.folder.parent, "random", key, build)
-        return replace(self, pooled=map_array(folder / "pooled.npy"), folder=folder)
+        return replace(self, pooled=map_array(folder / "pooled.npy"), folder=folder, table=None)
 
 
 class _NeedsSingle(Exception):

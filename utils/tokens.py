@@ -1,6 +1,6 @@
 """Token features of a split's sentences: encoded once into a mapped store, or live in the loop."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from utils.errors import UserError
 from utils.files import fingerprint
+from utils.resident import resident, take
 from utils.stores import create_array, map_array, open_store
 from utils.text import TextEncoder
 
@@ -34,11 +35,13 @@ def open_tokens(
     device: torch.device | str,
     live: bool,
     train: bool,
+    place: str = "cpu",
 ) -> "TokenStore | LiveTokens":
-    """Token features of the sentences, stored or encoded in the loop."""
+    """Token features of the sentences, stored (where: see `resident`) or encoded in the loop."""
     if live:
         return LiveTokens(encoder, sentences, train)
-    return encode_sentences(encoder, sentences, cache, device)
+    store = encode_sentences(encoder, sentences, cache, device)
+    return replace(store, table=resident(store.tokens, device, place))
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,11 @@ class TokenStore:
 
     tokens: np.ndarray  # (T, width) float16
     offsets: np.ndarray  # (S + 1,) first token of each sentence
+    table: torch.Tensor | None = None  # what batches are gathered from; by default the mapping
+
+    def __post_init__(self) -> None:
+        if self.table is None:
+            object.__setattr__(self, "table", resident(self.tokens))
 
     @property
     def width(self) -> int:
@@ -59,7 +67,7 @@ class TokenStore:
         """Features (B, Q, width) float32 of the sentences, zero at padding, and mask (B, Q)."""
         places, mask = ragged_places(self.offsets, sentences)
         there = torch.from_numpy(mask).to(device).float()
-        features = torch.from_numpy(self.tokens[places]).to(device).float()
+        features = take(self.table, places, device).float()
         return features * there[..., None], there
 
 
