@@ -10,7 +10,6 @@ command.
 """
 
 import argparse
-import os
 import sys
 from collections import Counter
 from datetime import UTC, datetime
@@ -103,7 +102,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     add("--packed", action="store_true", help="cut into one .h5 file, not a folder of .pt")
     add("--dtype", choices=("float16", "float32"), help="precision (default: that of the files)")
-    add("--workers", type=int, default=min(4, os.cpu_count() or 1), metavar="N", help="processes")
+    add("--workers", type=int, default=1, metavar="N", help="processes; more if cores are idle")
     add("--overwrite", action="store_true", help="replace what was made from other files")
     card = parser.add_argument_group(
         "feature card (default: feature_card.json of the input, or that of published features)"
