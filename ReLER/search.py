@@ -19,10 +19,14 @@ from utils.search import spans_to_compare
 from utils.tokens import LiveTokens
 
 VIDEO_WEIGHT = "input_vid_proj.0.LayerNorm.weight"  # (F,)
+# Scales of the first look, at all clips, and of the second, at the most promising ones.
+LOOKS = ((4,), tuple(parts for parts in SCALES if parts != 4))
 
 
 class Searcher:
     """Model and text encoder of a run (see `utils.search.Searcher`)."""
+
+    looks = len(LOOKS)
 
     def __init__(self, checkpoint: Path, text_encoder: str | None, device: torch.device):
         content = read_checkpoint(checkpoint)
@@ -68,11 +72,11 @@ class Searcher:
         return self.model.embed_video(torch.cat(columns, 2))
 
     def ask(
-        self, clips: torch.Tensor, text: LiveTokens, question: int, count: int
+        self, clips: torch.Tensor, text: LiveTokens, question: int, count: int, look: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The best spans in units (C, k, 2) of each encoded clip, and their scores (C, k).
 
-        Each scale offers `count` of them.
+        Each scale of the look offers `count` of them.
         """
         many, mask = len(clips), clips.new_ones(clips.shape[:2])
         tokens, there = text.gather(np.array([question]), self.device)
@@ -80,7 +84,7 @@ class Searcher:
         tokens = self.model.embed_text(tokens[:, :limit]).expand(many, -1, -1)
         there = there[:, :limit].expand(many, -1)
         offers = []
-        for parts in SCALES:
+        for parts in LOOKS[look]:
             encoded, _, _ = self.model.encode(clips, mask, tokens, there, parts)
             offers.append(spans_to_compare(*self.model.predictor(encoded, mask), count))
         spans, scores = zip(*offers, strict=True)

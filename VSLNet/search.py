@@ -25,6 +25,8 @@ POSITIONS = "feature_encoder.pos_embedding.position_embeddings.weight"  # (units
 class Searcher:
     """Model and text of a run (see `utils.search.Searcher`)."""
 
+    looks = 1
+
     def __init__(self, checkpoint: Path, text_encoder: str | None, device: torch.device):
         state = load_safely(checkpoint)
         if VIDEO_WEIGHT not in state or POSITIONS not in state:
@@ -52,7 +54,7 @@ class Searcher:
         return self.model.encode_video(clips, clips.new_ones(clips.shape[:2]))
 
     def ask(
-        self, clips: torch.Tensor, text: Gather, question: int, count: int
+        self, clips: torch.Tensor, text: Gather, question: int, count: int, look: int = 0
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The best spans in units (C, count, 2) of each encoded clip, and scores (C, count)."""
         tokens = text(np.array([question]), self.device)

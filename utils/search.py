@@ -41,6 +41,7 @@ PACKAGES = {
 CLIP_SECONDS = 480.0  # of Ego4D NLQ's clips, where the data set of training is not there
 CLIPS_AT_ONCE = 16
 CANDIDATES = 10  # spans a clip offers to a question
+PROMISING = 10  # clips that later looks are taken at
 NMS_THRESHOLD = 0.5
 TOP = 5
 CUT_OFF = 4.6  # taken from the score of a span that a clip's border cuts off: a hundredth is left
@@ -62,6 +63,7 @@ class Searcher(Protocol):
     features: tuple[str, ...]  # names of the features it reads
     width: int | None  # of all of them together, None if any will do
     units: int  # a clip is pooled to
+    looks: int  # a clip can be given; those after the first only where the first found most
     options: Any
     device: torch.device
 
@@ -75,7 +77,7 @@ class Searcher(Protocol):
         """(C, V, F) -> (C, V, D)."""
 
     def ask(
-        self, clips: torch.Tensor, text: Any, question: int, count: int
+        self, clips: torch.Tensor, text: Any, question: int, count: int, look: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Spans in units (C, n, 2), n >= count, and scores (C, n) as of `spans_to_compare`."""
 
@@ -226,26 +228,34 @@ class Video:
         scores = np.empty((len(questions), top))
         count = max(CANDIDATES, top)
         for number in tqdm(range(len(questions)), "asking", unit="question", leave=False):
-            found = []
-            for at in range(0, len(self.starts), CLIPS_AT_ONCE):
-                some = slice(at, at + CLIPS_AT_ONCE)
-                spans, score = self.model.ask(self.clips[some], text, number, count)
-                spans, score = spans.cpu().numpy(), score.cpu().numpy()
-                seconds = window_seconds(spans, self.clip_seconds, self.clips.shape[1])
-                seconds += self.starts[some, None, None]
-                score -= CUT_OFF * self._cut_off(spans, some)
-                found.append((seconds.reshape(-1, 2), score.ravel()))
-            all_windows, all_scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
+            found = [self._offers(np.arange(len(self.starts)), text, number, count, look=0)]
+            promising = np.argsort(-found[0][1].max(1), kind="stable")[:PROMISING]
+            for look in range(1, self.model.looks):
+                found.append(self._offers(promising, text, number, count, look))
+            all_windows = np.concatenate([offered.reshape(-1, 2) for offered, _ in found])
+            all_scores = np.concatenate([score.ravel() for _, score in found])
             weight = np.exp(all_scores - all_scores.max())
             best = suppress(all_windows[None], weight[None] / weight.sum(), nms_threshold, top)
             windows[number], scores[number] = best[0][0], best[1][0]
         return Answers(windows, scores)
 
-    def _cut_off(self, spans: np.ndarray, clips: slice) -> np.ndarray:
-        """(C, k) which spans touch a border that another clip sees beyond."""
-        first, last = self.starts[clips, None] <= 0, self.starts[clips, None] >= self.starts[-1]
-        at_start, at_end = spans[..., 0] == 0, spans[..., 1] == self.clips.shape[1] - 1
-        return (at_start & ~first) | (at_end & ~last)
+    def _offers(
+        self, clips: np.ndarray, text: Any, question: int, count: int, look: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Windows (C, n, 2) in seconds that some clips offer, and their scores (C, n)."""
+        windows, scores = [], []
+        for at in range(0, len(clips), CLIPS_AT_ONCE):
+            some = clips[at : at + CLIPS_AT_ONCE]
+            encoded = self.clips[torch.from_numpy(some).to(self.clips.device)]
+            spans, score = self.model.ask(encoded, text, question, count, look)
+            spans, score, starts = spans.cpu().numpy(), score.cpu().numpy(), self.starts[some, None]
+            units = self.clips.shape[1]
+            # A span that touches a border is cut off there, unless it is the video's.
+            cut_off = (spans[..., 0] == 0) & (starts > 0)
+            cut_off |= (spans[..., 1] == units - 1) & (starts < self.starts[-1])
+            windows.append(window_seconds(spans, self.clip_seconds, units) + starts[..., None])
+            scores.append(score - CUT_OFF * cut_off)
+        return np.concatenate(windows), np.concatenate(scores)
 
 
 def spans_to_compare(

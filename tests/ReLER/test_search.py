@@ -80,8 +80,10 @@ def test_all_scales_are_asked(trained):
     pooled = torch.randn(3, UNITS, 768)
     with torch.inference_mode():
         text = searcher.read(ASK)
-        spans, scores = searcher.ask(searcher.encode(pooled), text, 1, 4)
-        assert spans.shape == (3, 20, 2) and scores.shape == (3, 20)
+        clips = searcher.encode(pooled)
+        looks = [searcher.ask(clips, text, 1, 4, look)[0] for look in range(searcher.looks)]
+        spans = torch.cat(looks, 1)
+        assert spans.shape == (3, 20, 2)
         ends = torch.stack([torch.arange(UNITS), torch.arange(UNITS) + 1], 1) / UNITS
         video = torch.cat([pooled, ends.expand(3, -1, -1)], 2)
         tokens, mask = text.gather(np.array([1, 1, 1]), "cpu")

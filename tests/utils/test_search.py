@@ -19,6 +19,7 @@ class Bright:
     features = ("egovlp",)
     width = 4
     units = 40
+    looks = 1
     options = None
     device = torch.device("cpu")
     seen = 0
@@ -33,7 +34,7 @@ class Bright:
         self.seen = max(self.seen, len(clips))
         return clips
 
-    def ask(self, clips, text, question, count):
+    def ask(self, clips, text, question, count, look):
         light = clips[..., 0]
         before = torch.nn.functional.pad(light[:, :-1], (1, 0))
         after = torch.nn.functional.pad(light[:, 1:], (0, 1))
