@@ -33,14 +33,11 @@ from utils.feature_files import (
     rows_off,
     rows_per_second,
 )
+from utils.feature_outputs import FolderOutput, Output, PackedOutput, Source
 from utils.feature_writing import (
     FORMAT,
-    FolderOutput,
     Map,
-    Output,
-    PackedOutput,
     Shape,
-    Source,
     check_sources,
     look,
     workers,

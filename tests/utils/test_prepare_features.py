@@ -309,10 +309,11 @@ def test_processes_write_what_one_process_writes(data):
 KILLED = """
 import os, signal, sys
 import utils.feature_writing as writing
+import utils.feature_outputs as outputs
 from utils.prepare_features import main
 writing.SYNC_SECONDS = 0
 left = int(sys.argv[1])
-put = writing.PackedOutput.put if sys.argv[2] == "packed" else writing.FolderOutput.put
+put = outputs.PackedOutput.put if sys.argv[2] == "packed" else outputs.FolderOutput.put
 def put_some(self, uid, place, rows):
     global left
     if left == 0:
@@ -320,7 +321,7 @@ def put_some(self, uid, place, rows):
         os.kill(os.getpid(), signal.SIGKILL)
     left -= 1
     put(self, uid, place, rows)
-writing.PackedOutput.put = writing.FolderOutput.put = put_some
+outputs.PackedOutput.put = outputs.FolderOutput.put = put_some
 main(sys.argv[3:])
 """
 
