@@ -104,8 +104,6 @@ class PackedOutput(Output):
             return False
 
     def create(self, sources: list[Source]) -> None:
-        import h5py  # slow to import
-
         self.work.unlink(missing_ok=True)
         lengths = [source.rows for source in sources]
         size = sum(lengths) * self.width * np.dtype(self.dtype).itemsize
@@ -114,7 +112,16 @@ class PackedOutput(Output):
             raise UserError(
                 f"{self.final.parent}: {size / 1e9:.1f} GB are needed, {free / 1e9:.1f} are free"
             )
-        # The room for all rows is laid out now, one piece from a page on; workers fill it.
+        try:
+            self._lay_out(sources, lengths, size)
+        except RuntimeError as error:  # what h5py says of a file system's limits
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{self.work}: can't make a file of {size} bytes ({reason})") from None
+
+    def _lay_out(self, sources: list[Source], lengths: list[int], size: int) -> None:
+        """Make the room for all rows, one piece from a page on; workers fill it."""
+        import h5py  # slow to import
+
         alignment = {"alignment_threshold": size, "alignment_interval": PAGE}
         with h5py.File(self.work, "w", **alignment) as packed:
             packed["clip_uids"] = [source.uid for source in sources]
