@@ -34,7 +34,9 @@ from utils.predictions import write_predictions
 from utils.runs import Run
 from utils.scoring import ground_truth, report, score
 from utils.slurm import Cluster, submit
+from utils.splits import input_files
 from utils.text import describe_encoder
+from utils.timelines import draw, examples
 from utils.training import EpochPlan, Evaluation, Schedule, fit
 
 
@@ -103,7 +105,9 @@ class Recipe:
             write_predictions(name, self.val.records, windows, scores)
         scored = score(self.truth, windows)
         figures = scored.percentages()
-        return Evaluation(figures["R@1 IoU=0.3"], figures, report(scored, f"Epoch {epoch}"))
+        picture = draw(examples(self.val.records, self.truth.seconds, windows))
+        table = report(scored, f"Epoch {epoch}")
+        return Evaluation(figures["R@1 IoU=0.3"], figures, table, picture)
 
     def clips(self, rows: np.ndarray) -> list[str]:
         """The clips of training queries."""
@@ -136,11 +140,21 @@ def train(options: Options) -> None:
         log_every=options.tb_log_freq,
         save_every_minutes=options.save_every_minutes,
         skip_nonfinite=options.skip_nonfinite,
+        profile=options.profile,
     )
     recipe = Recipe(options, processes, schedule)
     folder = options.run_folder
     board = folder / "tensorboard_log"
-    run = Run(folder, options, OPTIONS_FILE, processes, FREE_OPTIONS, board, "train.log.txt")
+    run = Run(
+        folder,
+        options,
+        OPTIONS_FILE,
+        processes,
+        FREE_OPTIONS,
+        board,
+        "train.log.txt",
+        input_files(options.data_root, options.task, options.fv, "clip"),
+    )
     if processes.main:
         write_json(folder / TEXT_FILE, describe_encoder(recipe.encoder), indent=True)
         parameters = sum(p.numel() for p in recipe.model.parameters() if p.requires_grad)

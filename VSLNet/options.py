@@ -75,6 +75,7 @@ class Options:
     eval_period: int = option(0, "steps between evaluations (0: twice an epoch and at its end)")
     save_every_minutes: float = option(10.0, "time between saved states")
     skip_nonfinite: int = option(0, "steps with a loss or gradient of NaN to leave out, not stop")
+    profile: int = option(0, "write a trace of so many steps into the run folder")
     restart: bool = option(False, "begin anew instead of continuing the run in the folder")
 
     # Runs
@@ -152,6 +153,7 @@ FREE_OPTIONS = (
     "save_every_minutes",
     "skip_nonfinite",
     "restart",
+    "profile",
     "slurm",
     "slurm_partition",
     "slurm_nodes",

@@ -20,6 +20,8 @@ from utils.predictions import write_predictions
 from utils.runs import Run
 from utils.scoring import ground_truth, report, score
 from utils.slurm import Cluster, submit
+from utils.splits import input_files
+from utils.timelines import draw, examples
 from utils.training import EpochPlan, Evaluation, Schedule, fit
 from VSLNet.data import open_split
 from VSLNet.infer import predict
@@ -92,7 +94,8 @@ class Recipe:
         scored = score(self.truth, windows)
         figures = scored.percentages()
         table = report(scored, f"Epoch {epoch}, Step {step}")
-        return Evaluation(figures["R@1 IoU=0.3"], figures, table)
+        picture = draw(examples(self.val.records, self.truth.seconds, windows))
+        return Evaluation(figures["R@1 IoU=0.3"], figures, table, picture)
 
     def clips(self, rows: np.ndarray) -> list[str]:
         """The clips of training queries."""
@@ -125,12 +128,22 @@ def train(options: Options) -> None:
         log_every=options.tb_log_freq,
         save_every_minutes=options.save_every_minutes,
         skip_nonfinite=options.skip_nonfinite,
+        profile=options.profile,
     )
     recipe = Recipe(options, processes, schedule)
     log_dir = None
     if options.log_to_tensorboard is not None:
         log_dir = Path(options.tb_log_dir) / options.log_to_tensorboard
-    run = Run(options.run_folder, options, OPTIONS_FILE, processes, FREE_OPTIONS, log_dir)
+    inputs = input_files(options.data_root, options.task, options.fv)
+    run = Run(
+        options.run_folder,
+        options,
+        OPTIONS_FILE,
+        processes,
+        FREE_OPTIONS,
+        log_dir,
+        inputs=inputs,
+    )
     if processes.main:
         write_json(options.run_folder / TEXT_FILE, recipe.text.describe(), indent=True)
         parameters = sum(p.numel() for p in recipe.model.parameters() if p.requires_grad)

@@ -11,13 +11,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import torch
 
 from utils.checkpoints import load_last_whole, save_atomically
 from utils.distributed import Processes, restarted
 from utils.errors import UserError
-from utils.files import atomic_write, write_json
+from utils.files import atomic_write, read_json, write_json
+from utils.provenance import how_made
 
 KEPT_CHECKPOINTS = 3
 
@@ -26,7 +28,8 @@ class Run:
     """One training run and its folder; only the main process writes.
 
     `options` is the dataclass a run was started with; those named in `free` may differ when it is
-    continued (where to log, how often to save, ...), any other change is refused by name.
+    continued (where to log, how often to save, ...), any other change is refused by name. `inputs`
+    are the files whose hashes `made.json` keeps, with the command and versions of each start.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class Run:
         free: Iterable[str] = (),
         log_dir: Path | None = None,
         log_file: str | None = None,
+        inputs: Iterable[Path] = (),
     ):
         self.folder = folder
         self.processes = processes
@@ -46,6 +50,7 @@ class Run:
         self._options = dataclasses.asdict(options)
         self._options_file = folder / options_file
         self._free = set(free)
+        self._inputs = list(inputs)
         self._log_dir = log_dir
         self._log_file = folder / log_file if log_file else None
         self._tables = folder / "eval_results.txt"
@@ -78,15 +83,24 @@ class Run:
         if self.processes.main:
             self._tidy(state["sizes"] if state else {})
             write_json(self._options_file, self._options, indent=True)
+            self._write_how_made(continued=state is not None)
             if self._log_dir is not None:
                 from torch.utils.tensorboard import SummaryWriter  # slow to import
 
                 again = state["step"] + 1 if state else None
                 self._writer = SummaryWriter(str(self._log_dir), purge_step=again)
+                lines = [f"| {name} | {value} |" for name, value in self._options.items()]
+                table = "\n".join(["| option | value |", "|---|---|", *lines])
+                self._writer.add_text("options", table, state["step"] if state else 0)
         return state
 
+    def _write_how_made(self, continued: bool) -> None:
+        file = self.folder / "made.json"
+        before = read_json(file) if continued and file.is_file() else []
+        write_json(file, [*before, how_made(self._inputs)], indent=True)
+
     def _clear(self) -> None:
-        for pattern in ("*.t7", "*_preds.json", "state*.pt", "*.txt", "metrics.jsonl"):
+        for pattern in ("*.t7", "*_preds*.json", "state*.pt", "*.txt", "metrics.jsonl"):
             for file in self.folder.glob(pattern):
                 file.unlink()
 
@@ -141,8 +155,6 @@ class Run:
     def record(self, scores: dict, table: str) -> None:
         """Add one evaluation to `metrics.jsonl` and its table to `eval_results.txt`."""
         if self.processes.main:
-            import orjson
-
             self.history.append(scores)
             with atomic_write(self.folder / "metrics.jsonl") as file:
                 file.writelines(orjson.dumps(line) + b"\n" for line in self.history)
@@ -158,6 +170,11 @@ class Run:
             figures = " ".join(f"{name} {float(value):.6g}" for name, value in scalars.items())
             with self._log_file.open("a", encoding="utf-8") as file:
                 file.write(f"step {step} {figures}\n")
+
+    def show(self, name: str, picture: np.ndarray, step: int) -> None:
+        """A picture (H, W, 3) for TensorBoard, if it was asked for (main process)."""
+        if self._writer is not None:
+            self._writer.add_image(name, picture, step, dataformats="HWC")
 
     def close(self) -> None:
         """Flush what is still on its way."""

@@ -39,6 +39,14 @@ def read_split(
     return wanted, len(records)
 
 
+def input_files(data_root: str | Path, task: str, *features: str) -> list[Path]:
+    """The small files that say what a training run on these data has read."""
+    root = Path(data_root)
+    splits = [root / "dataset" / task / f"{name}.json" for name in ("train", "val")]
+    cards = ("feature_shapes.json", "feature_card.json")
+    return splits + [root / "features" / name / card for name in features for card in cards]
+
+
 def keep_some(records: Records, wanted: np.ndarray, name: str) -> Records:
     """The wanted queries (R,) bool; a `UserError` if none of the split is left."""
     if not wanted.any():

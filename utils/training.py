@@ -20,6 +20,7 @@ from tqdm import tqdm
 from utils.distributed import Processes, lost_peer
 from utils.errors import UserError, warn
 from utils.guard import Guard, all_finite, first_few, look_at
+from utils.profiling import profiled
 from utils.runs import Run
 from utils.signals import Stopped, StopSignals
 
@@ -46,6 +47,7 @@ class Evaluation(NamedTuple):
     selection: float  # R@1 IoU=0.3
     scores: dict  # JSON-able
     table: str
+    picture: np.ndarray | None = None  # (H, W, 3) of a few queries, on the main process
 
 
 class Recipe(Protocol):
@@ -88,6 +90,7 @@ class Schedule:
     log_every: int = 10
     save_every_minutes: float = 10.0
     skip_nonfinite: int = 0  # steps with a loss or gradient that is not finite to leave out
+    profile: int = 0  # steps to profile
 
     def steps_per_epoch(self, rows: int, processes: int) -> int:
         """Batches an epoch; a last one smaller than the number of processes is left out."""
@@ -231,9 +234,9 @@ class Training:
         if self.to_evaluate:
             self.evaluate()
 
-        with tqdm(
-            total=self.total, initial=self.step, unit="step", disable=not processes.main
-        ) as bar:
+        bar = tqdm(total=self.total, initial=self.step, unit="step", disable=not processes.main)
+        looking = profiled(schedule.profile if processes.main else 0, run.folder / "profile")
+        with bar, looking as look:
             while self.step < self.total:
                 plan = plan_epoch(schedule.seed, self.step // self.steps, recipe.rows)
                 bar.set_description(f"training, epoch {plan.epoch + 1}/{schedule.epochs}")
@@ -251,6 +254,7 @@ class Training:
                     self.step = step + 1
                     self.to_evaluate = schedule.evaluates(self.step, self.steps, self.total)
                     bar.update()
+                    look()
 
                     logs = self.step % schedule.log_every == 0
                     due = run.state_due(schedule.save_every_minutes)
@@ -297,6 +301,8 @@ class Training:
             found = recipe.evaluate(epoch, step)
         run.record({"epoch": epoch, "step": step, **found.scores}, found.table)
         run.log(step, {f"val/{k}": v for k, v in found.scores.items()})
+        if found.picture is not None:
+            run.show("val/windows (green: true)", found.picture, step)
         if found.selection >= self.best:
             self.best, self.best_table = found.selection, found.table
             run.keep_checkpoint(*recipe.checkpoint(epoch, step))
