@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.simulated import ROOT, refuse, run, succeed
 from utils.predictions import read_predictions, read_scores
@@ -63,6 +64,17 @@ def test_stage_1_leaves_the_published_files(joint):
     assert state["video_affine.linear.conv1d.weight"].shape == (16, 256, 1)
     assert "Rank@1" in said and "queries evaluated" in said
     assert list(folder.glob("tb_logs/nlq_aug_naq_official_v1_egovlp/events*"))
+
+
+def test_a_run_says_how_it_was_made_and_shows_windows(joint, simulated):
+    folder, _ = joint
+    model = run_folder(folder, "nlq_aug_naq_official_v1")
+    (made,) = json.loads((model / "made.json").read_text())
+    assert "--nar_exp_factor 2.5" in made["command"]
+    assert str(simulated / "dataset/nlq_aug_naq_official_v1/train.json") in made["inputs"]
+    board = EventAccumulator(str(folder / "tb_logs/nlq_aug_naq_official_v1_egovlp")).Reload()
+    assert board.Tags()["images"] == ["val/windows (green: true)"]
+    assert "options/text_summary" in board.Tags()["tensors"]
 
 
 def test_finetune_then_infer_val_and_test(joint, simulated, tmp_path):
