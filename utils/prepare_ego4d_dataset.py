@@ -17,6 +17,7 @@ from utils.annotations import Query, iter_clips, iter_queries, read_annotations
 from utils.errors import UserError, run_program, warn
 from utils.files import write_json
 from utils.options import ArgumentParser
+from utils.records import clean_sentence
 from utils.tasks import ROWS_PER_SECOND, SPLITS
 
 
@@ -89,14 +90,6 @@ def prepare_split(path: str | Path, has_times: bool = True) -> dict[str, dict]:
                 f"{path}: clip {uid} is shorter than one feature row, 16/30 s; take it out"
             )
     return clips
-
-
-def clean_sentence(text: str) -> str:
-    """A query as the text encoders get it: spaces and question marks at its ends off, one put on.
-
-    Spaces come off first, so "knife ?" keeps its inner space, as in the published data sets.
-    """
-    return text.strip(" ").strip("?").lower() + "?"
 
 
 def _new_entry(clip: dict) -> dict:

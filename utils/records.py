@@ -20,6 +20,14 @@ from utils.files import read_json
 NARRATION_MARK = "#"  # narrations begin with it ("#C C picks the knife"), other queries don't
 
 
+def clean_sentence(text: str) -> str:
+    """A query as the text encoders get it: spaces and question marks at its ends off, one put on.
+
+    Spaces come off first, so "knife ?" keeps its inner space, as in the published data sets.
+    """
+    return text.strip(" ").strip("?").lower() + "?"
+
+
 @dataclass(frozen=True)
 class Records:
     """The queries of a split. Selecting rows keeps the tables of clips and texts whole."""

@@ -28,7 +28,7 @@ from utils.files import read_json
 from utils.image_encoders import KINDS, ImageEncoder
 from utils.pooling import pool_rows
 from utils.predictions import best_spans, suppress
-from utils.records import read_records
+from utils.records import clean_sentence, read_records
 from utils.spans import window_seconds
 from utils.tasks import ROWS_PER_SECOND
 from utils.video import is_video
@@ -289,7 +289,7 @@ def as_trained(question: str) -> str:
     """A question as prepared data sets have them: lower case, one question mark."""
     if not question.strip(" ?"):
         raise UserError("the question is empty; ask something like: Where did I put the keys?")
-    return question.strip(" ").strip("?").lower() + "?"
+    return clean_sentence(question)
 
 
 def read_features(

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from utils.errors import UserError
-from utils.prepare_ego4d_dataset import clean_sentence, main, prepare_split
+from utils.prepare_ego4d_dataset import main, prepare_split
+from utils.records import clean_sentence
 
 
 def arguments(output: Path, train: Path, val: Path, test: Path) -> list[str]:
