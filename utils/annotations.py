@@ -5,13 +5,14 @@ Only the keys that matter are looked at: `video_uid`, `clip_uid`, the clip's `vi
 `clip_end_sec`. Everything else is carried along as it is. Times are seconds.
 """
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from utils.errors import UserError
 from utils.files import read_json
+
+LONGEST = 1e9  # seconds; what is beyond is no time, and would overflow as a number of frames
 
 
 class Query(NamedTuple):
@@ -155,8 +156,7 @@ def _check_text(parent: dict, key: str, at: str) -> None:
 
 
 def _is_time(value: Any) -> bool:
-    kind = type(value)
-    return kind is int or (kind is float and math.isfinite(value))
+    return type(value) in (int, float) and -LONGEST <= value <= LONGEST  # NaN is not
 
 
 def _show(value: Any) -> str:

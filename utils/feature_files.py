@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from utils.checkpoints import load_safely
+from utils.checkpoints import is_plain, load_safely
 from utils.errors import UserError, warn
 from utils.files import file_stamp, fingerprint, read_json
 from utils.tasks import ROWS_PER_SECOND
@@ -261,9 +261,12 @@ def read_features(file: Path) -> np.ndarray:
     if not torch.is_tensor(features) or not features.is_floating_point():
         kind = "an integer tensor" if torch.is_tensor(features) else type(features).__name__
         raise UserError(f"{file}: must be a tensor of numbers (rows, width), is {kind}")
+    if not is_plain(features):
+        raise UserError(f"{file}: must be a dense tensor with its values; save it again as one")
     if features.ndim != 2:
         shape = tuple(features.shape)
         raise UserError(f"{file}: is not a tensor (rows, width), but of shape {shape}")
+    features = features.detach()
     return (features if features.dtype == torch.float16 else features.float()).numpy()
 
 

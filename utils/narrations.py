@@ -79,7 +79,11 @@ def read_narrations(path: str | Path, video_uids: Sequence[str]) -> Narrations:
     # One pass in pieces, in the order of the file; only the rows wanted stay in memory.
     wanted = rows.filter(pl.col("good") & pl.col("video").is_not_null())
     counts = rows.select(pl.len(), pl.col("good").sum().alias("good"))
-    table, counts = pl.collect_all([wanted, counts], engine="streaming")
+    try:
+        table, counts = pl.collect_all([wanted, counts], engine="streaming")
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).split("\n")[0][:120]
+        raise UserError(f"{path}: damaged ({reason}); fetch it again") from None
     total, good = counts.row(0)
     if not good:
         raise UserError(f"{path}: none of its {total} rows can be read; fetch it again")

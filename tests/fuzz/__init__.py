@@ -1,0 +1,1 @@
+"""Mutated inputs of every kind, given to every program that reads them."""
