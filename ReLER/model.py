@@ -38,6 +38,7 @@ from utils.span_encoder import SpanPredictor, initialise, mask_logits
 
 SCALES = (2, 3, 4, 5, 6)  # numbers of parts, in training one drawn per batch, in inference all
 TOP = 5  # windows predicted for a query
+LARGEST = 1 << 16  # of any whole number in the model's shape
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,9 @@ class ModelOptions:
         return cls(**{name: value for name, value in opt.items() if name in names})
 
     def __post_init__(self) -> None:
+        # Checkpoints bring values from anywhere.
+        for field in dataclasses.fields(self):
+            _check_value(field, getattr(self, field.name))
         for name, known in (
             ("position_embedding", ("sine", "learned")),
             ("conditioned_span_pred_predictor", ("bert", "rnn", "justfc")),
@@ -105,6 +109,21 @@ class ModelOptions:
         for heads in ("bi_num_attention_heads", "nheads", "conditioned_span_pred_num_heads"):
             if self.hidden_dim % getattr(self, heads):
                 raise UserError(f"hidden_dim {self.hidden_dim} is no multiple of {heads}")
+
+
+def _check_value(field: dataclasses.Field, value: Any) -> None:
+    """Refuse what is no value of an option of the model's shape."""
+    counts = ("num_cross_encoder_layers", "enc_layers", "NPM_score_norm")
+    least = 0 if field.name in counts else 1
+    sound = {
+        int: isinstance(value, int) and least <= value <= LARGEST,
+        float: isinstance(value, int | float) and 0 <= value < 1,  # chances of dropout
+        bool: isinstance(value, bool | int) and value in (0, 1),
+        str: isinstance(value, str),
+    }
+    if not sound[field.type]:
+        shown = repr(value)[:40]
+        raise UserError(f"{field.name} is {shown}, no value that a model can be built with")
 
 
 class Outputs(NamedTuple):

@@ -35,7 +35,10 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or "model" not in content:
         raise UserError(f"{file}: not a ReLER checkpoint, it has no 'model'")
     opt = content.get("opt", {})
-    return {**content, "opt": vars(opt) if isinstance(opt, argparse.Namespace) else dict(opt)}
+    opt = vars(opt) if isinstance(opt, argparse.Namespace) else opt
+    if not isinstance(opt, dict):
+        raise UserError(f"{file}: its 'opt' is no collection of options; the file is damaged")
+    return {**content, "opt": opt}
 
 
 def load_weights(model: ReLER, content: dict[str, Any], file: Path) -> None:

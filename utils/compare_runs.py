@@ -27,6 +27,7 @@ COLUMNS = {
     "R@5 IoU=0.5": "R@5 IoU=0.5",
     "mIoU": "mIoU",
 }
+COUNTS = ("step", "evaluated", "listed")
 
 
 def comparison(runs: list[tuple[str, dict]]) -> str:
@@ -56,7 +57,11 @@ def main(arguments: list[str] | None = None) -> None:
         label, separator, folder = text.rpartition("=")
         if not separator:
             raise UserError(f"'{text}' is not LABEL=FOLDER")
-        runs.append((label, best_evaluation(Path(folder))))
+        scores = best_evaluation(Path(folder))
+        lacking = [name for name in (*COLUMNS.values(), *COUNTS) if name not in scores]
+        if lacking:
+            raise UserError(f"{folder}: its evaluations have no {', '.join(lacking)}")
+        runs.append((label, scores))
     print(comparison(runs))
 
 

@@ -190,7 +190,13 @@ def best_evaluation(run: Path) -> dict:
     files = [run] if run.is_file() else sorted(run.rglob("metrics.jsonl"))
     if len(files) != 1:
         raise UserError(f"{run}: {len(files)} files metrics.jsonl under it; name one run folder")
-    lines = [orjson.loads(line) for line in files[0].read_bytes().splitlines()]
+    try:
+        lines = [orjson.loads(line) for line in files[0].read_bytes().splitlines()]
+        figures = [float(line["R@1 IoU=0.3"]) for line in lines]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{files[0]}: not a training run's evaluations: JSON lines with 'R@1 IoU=0.3'"
+        ) from None
     if not lines:
         raise UserError(f"{files[0]}: no evaluation in it yet")
-    return max(reversed(lines), key=lambda line: line["R@1 IoU=0.3"])
+    return lines[len(lines) - 1 - int(np.argmax(figures[::-1]))]

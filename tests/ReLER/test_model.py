@@ -229,6 +229,13 @@ def test_mixed_precision_stays_near_float32(published_model, inputs, dtype):
 @pytest.mark.parametrize(
     ("opt", "word"),
     [
+        ({"v_feat_dim": 6, "hidden_dim": "256"}, "hidden_dim"),
+        ({"v_feat_dim": 6, "hidden_dim": -8}, "hidden_dim"),
+        ({"v_feat_dim": 6, "max_v_l": 10**12}, "max_v_l"),
+        ({"v_feat_dim": 6, "nheads": 0}, "nheads"),
+        ({"v_feat_dim": 6, "input_dropout": float("nan")}, "input_dropout"),
+        ({"v_feat_dim": 6, "pre_norm": []}, "pre_norm"),
+        ({"v_feat_dim": 6, "position_embedding": 3}, "position_embedding"),
         ({"v_feat_dim": 6, "hidden_dim": 30}, "multiple"),
         ({"v_feat_dim": 6, "position_embedding": "none"}, "position_embedding"),
         ({"v_feat_dim": 6, "conditioned_span_pred_predictor": "gru"}, "gru"),

@@ -34,3 +34,13 @@ def test_wrong_use(tmp_path):
     assert "0 files metrics.jsonl" in refuse("utils/compare_runs.py", f"a={tmp_path}")
     make_run(tmp_path / "empty")
     assert "no evaluation in it yet" in refuse("utils/compare_runs.py", f"a={tmp_path}")
+
+
+def test_lines_that_are_no_evaluations(tmp_path):
+    run = make_run(tmp_path / "torn", 5.0)
+    file = run / "model" / "metrics.jsonl"
+    for text in ('{"step": 1}', '{"R@1 IoU=0.3": [1]}', "[]", '{"R@1', "7"):
+        file.write_text(text)
+        assert "not a training run's evaluations" in refuse("utils/compare_runs.py", f"a={run}")
+    file.write_text('{"R@1 IoU=0.3": 1}')
+    assert "have no R@1 IoU=0.5" in refuse("utils/compare_runs.py", f"a={run}")
