@@ -115,7 +115,11 @@ def matrix(folder: Path, data: Path, kills: int, seed: int) -> list[list]:
 def soak(folder: Path, cycles: int, seed: int) -> list[list]:
     """Kill a tiny run at any time, by any signal, continue it until it ends; and again."""
     draw = random.Random(seed)
-    begun = {"processes": children(), "shared memory": shared_memory(), "open files": open_files()}
+    begun = {
+        "child processes": children(),
+        "shared memory": shared_memory(),
+        "open files": open_files(),
+    }
     done = dict.fromkeys(("SIGKILL", "SIGTERM", "SIGUSR1", "finished"), 0)
     wrong: list[str] = []
     wholes = {}
@@ -126,7 +130,7 @@ def soak(folder: Path, cycles: int, seed: int) -> list[list]:
     run, processes = folder / "run", 1
     for _ in tqdm(range(cycles), desc="start, kill, continue", unit="cycle"):
         how = draw.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1))
-        after = draw.uniform(0.02, 0.6)
+        after = draw.uniform(0.02, 1.0)
         codes = live(partial(toy, run), processes, patience=after, impatience=how)
         if not any(codes):
             done["finished"] += 1
@@ -140,7 +144,11 @@ def soak(folder: Path, cycles: int, seed: int) -> list[list]:
             told = 128 + how
             if how != signal.SIGKILL and not set(codes) <= {0, told, -how, 75}:
                 wrong.append(f"{how.name}: exit codes {codes}")
-    left = {"processes": children(), "shared memory": shared_memory(), "open files": open_files()}
+    left = {
+        "child processes": children(),
+        "shared memory": shared_memory(),
+        "open files": open_files(),
+    }
     rows = [[name, count] for name, count in done.items()]
     rows += [[f"{what} before and after", f"{begun[what]} {left[what]}"] for what in begun]
     if begun != left:
