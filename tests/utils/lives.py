@@ -20,6 +20,8 @@ import utils.files
 from utils.errors import run_program
 from utils.training import Training
 
+# Options name the folder, and `made.json` has an entry for each start.
+UNLIKE = ("made.json", "configs.json", "opt.json", "options.json")
 PATIENCE = 60.0  # seconds until all processes have to have ended
 
 
@@ -96,8 +98,8 @@ def differences(whole: Path, other: Path) -> list[str]:
             # A previous state may be of another step: it depends on where the run was stopped.
             if ".previous" not in name and not same(_load(whole / name), _load(other / name)):
                 found.append(f"{name} differs")
-        elif not name.endswith((".json", ".txt", ".jsonl")) or "opt" in name or "configs" in name:
-            continue  # options name the folder
+        elif not name.endswith((".json", ".txt", ".jsonl")) or Path(name).name in UNLIKE:
+            continue
         elif (whole / name).read_bytes() != (other / name).read_bytes():
             found.append(f"{name} differs")
     return found
