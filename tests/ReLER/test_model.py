@@ -77,7 +77,7 @@ def test_default_options_are_the_released_ones(golden):
     assert {"enc_layers", "cross_first", "pre_norm", "use_txt_pos", "n_input_proj"} <= known
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=3), st.integers(2, 6))
 def test_every_scale_works_at_every_length(lengths, parts):
     torch.manual_seed(0)

@@ -14,20 +14,14 @@ EXPERIMENTS = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["tacos"])
+@pytest.mark.long
+@pytest.mark.parametrize("name", sorted(EXPERIMENTS))
 def test_dry_run(tmp_path, name):
     said = succeed(f"experiments/{name}.sh", "--dry", "--folder", tmp_path)
     for row in EXPERIMENTS[name]:
         assert any(line.startswith(f"| {row}") for line in said.splitlines()), row
     if name == "challenge_2023":
         assert list(tmp_path.rglob("*test*.json"))
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("name", sorted(EXPERIMENTS.keys() - {"tacos"}))
-def test_dry_run_of_the_others(tmp_path, name):
-    test_dry_run(tmp_path, name)
 
 
 @pytest.mark.long

@@ -5,8 +5,10 @@ import pytest
 from tests.simulated import refuse, succeed
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("model", ["vslnet", "reler"])
+@pytest.mark.parametrize(
+    "model",
+    [pytest.param("vslnet", marks=pytest.mark.slow), pytest.param("reler", marks=pytest.mark.long)],
+)
 def test_dry_run(tmp_path, model):
     said = succeed(
         "experiments/quickstart.sh", "--dry", "--model", model, "--folder", tmp_path / "run"

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
+from tqdm import tqdm
 
 import utils.files
 from utils.errors import run_program
@@ -142,6 +143,8 @@ def _fork(train: Callable, rank: int, processes: int, port: int, kill: Kill | No
             RANK=str(rank), WORLD_SIZE=str(processes), LOCAL_RANK=str(rank),
             MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
         )  # fmt: skip
+        # The bars' own lock is shared by forks: one killed while it holds it would stop us all.
+        tqdm.set_lock(threading.RLock())
         log = io.StringIO()
         sys.stdout = sys.stderr = log
         with killing(kill if kill and kill.rank == rank else None):
