@@ -14,6 +14,7 @@ EXPERIMENTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("name", sorted(EXPERIMENTS))
 def test_dry_run(tmp_path, name):
@@ -24,6 +25,7 @@ def test_dry_run(tmp_path, name):
         assert list(tmp_path.rglob("*test*.json"))
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_dry_run_of_breakdowns(tmp_path):
     pytest.importorskip("matplotlib")
@@ -32,6 +34,7 @@ def test_dry_run_of_breakdowns(tmp_path):
     assert list(tmp_path.glob("vslnet/breakdowns/*"))
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_dry_run_of_nms(tmp_path):
     said = succeed("experiments/nms.sh", "--dry", "--folder", tmp_path)

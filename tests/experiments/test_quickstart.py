@@ -7,7 +7,10 @@ from tests.simulated import refuse, succeed
 
 @pytest.mark.parametrize(
     "model",
-    [pytest.param("vslnet", marks=pytest.mark.slow), pytest.param("reler", marks=pytest.mark.long)],
+    [
+        pytest.param("vslnet", marks=pytest.mark.slow),
+        pytest.param("reler", marks=[pytest.mark.slow, pytest.mark.long]),
+    ],
 )
 def test_dry_run(tmp_path, model):
     said = succeed(

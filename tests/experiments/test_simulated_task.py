@@ -25,6 +25,7 @@ def forget_text(prepared):
         file.write_text(json.dumps(content))
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_needs_language_and_video(tmp_path):
     data = tmp_path / "data"
