@@ -107,6 +107,8 @@ QUERY = f"{CLIP}.annotations[0].language_queries[0]"
         (annotations(query(7)), QUERY, "query must be a text, not 7"),
         (annotations(query(start="1.0")), QUERY, "clip_start_sec must be seconds, not '1.0'"),
         (annotations(query(end=True)), QUERY, "clip_end_sec must be seconds, not true"),
+        (annotations(query(end=1e308)), QUERY, "clip_end_sec must be seconds, not 1e+308"),
+        (annotations(query(start=-1e308)), QUERY, "clip_start_sec must be seconds, not -1e+308"),
         (annotations(query(end=None)), QUERY, "only one of clip_start_sec and clip_end_sec"),
     ],
 )
@@ -124,6 +126,13 @@ def test_clip_without_bounds(tmp_path):
     content = annotations()
     del content["videos"][0]["clips"][0]["video_start_sec"]
     with pytest.raises(UserError, match=r"clips\[0\]: video_start_sec is missing"):
+        read_annotations(written(tmp_path, content))
+
+
+def test_clip_bounds_that_are_no_times(tmp_path):
+    content = annotations()
+    content["videos"][0]["clips"][0]["video_end_sec"] = 1e308
+    with pytest.raises(UserError, match=r"clips\[0\]\.video_end_sec: must be seconds, not 1e\+308"):
         read_annotations(written(tmp_path, content))
 
 

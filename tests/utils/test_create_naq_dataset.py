@@ -247,6 +247,20 @@ def test_wrong_narration_files(tmp_path):
         read_narrations(path, ["v"])
 
 
+def test_a_zero_byte_in_the_narrations(tmp_path):
+    """In the first row it spoils the file, later its row, which is skipped and counted."""
+    path = narration_file(tmp_path, *[("v1", "1.0", "2.0", "#C C waits")] * 50)
+    header, *rows = path.read_bytes().splitlines(keepends=True)
+    spoilt = rows[0][:4] + b"\0" + rows[0][4:]
+    path.write_bytes(b"".join([header, spoilt, *rows[1:]]))
+    with pytest.raises(UserError, match=r"egoclip\.csv: damaged .*; fetch it again$") as error:
+        read_narrations(path, ["v1"])
+    assert "\n" not in str(error.value)
+    path.write_bytes(b"".join([header, rows[0], spoilt, *rows[2:]]))
+    narrations = read_narrations(path, ["v1"])
+    assert (len(narrations), narrations.skipped) == (49, 1)
+
+
 def test_as_a_user_runs_it(root, data_root, golden):
     expected = (golden / "naq" / "expected_stats.txt").read_text()
     program = root / "utils" / "create_naq_dataset.py"

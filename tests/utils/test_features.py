@@ -199,6 +199,27 @@ def test_bad_files_are_named(data, content, words, read, monkeypatch):
     assert left == []
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torch.ones(7, 5).to_sparse(),
+        lambda: torch.ones(7, 5).to_sparse_csr(),
+        lambda: torch.nested.nested_tensor([torch.ones(3, 5), torch.ones(4, 5)]),
+        lambda: torch.quantize_per_tensor(torch.ones(7, 5), 0.1, 0, torch.qint8),
+        lambda: torch.ones(7, 5, device="meta"),
+        lambda: torch.ones(7, 5, dtype=torch.complex64),
+    ],
+    ids=["sparse", "sparse rows", "nested", "quantised", "without values", "complex"],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch's, of layouts that may change
+def test_unusual_tensors_are_refused_in_one_line(data, make):
+    torch.save(make(), data / "features/egovlp/b.pt")
+    for read in (pooled, joined):
+        with pytest.raises(UserError, match=r"b\.pt: ") as error:
+            read(data)
+        assert "\n" not in str(error.value)
+
+
 def test_several_bad_files_are_named_and_counted(data):
     folder = data / "features/egovlp"
     uids = [f"clip{n}" for n in range(9)]
