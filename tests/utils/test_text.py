@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import utils.text
+import utils.pretrained
 from utils.errors import UserError
 from utils.text import find_encoder, load_encoder
 from utils.tokens import LiveTokens, RaggedTokens, encode_sentences
@@ -341,7 +341,7 @@ def hub(tmp_path, monkeypatch):
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        monkeypatch.setattr(utils.text, "HUB_SECONDS", 0.5)
+        monkeypatch.setattr(utils.pretrained, "HUB_SECONDS", 0.5)
         yield tmp_path / "hub"
 
 

@@ -1,0 +1,100 @@
+"""Frozen encoders of the `transformers` library: found in a folder or on the hub, loaded whole.
+
+Weights are never made up and no code of a model's folder is run.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatch
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from utils.errors import UserError, quiet_libraries
+
+WEIGHT_FILES = ("model*.safetensors", "pytorch_model*.bin")  # the first kind there is read
+WEIGHT_INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+HUB_SECONDS = 10.0  # to wait for the hub's first answer
+
+
+def find_pretrained(name: str, what: str, files: Sequence[str], remedy: str) -> Path:
+    """The folder with an encoder's config, weights and further `files`.
+
+    `what` it is (`text encoder`) and the `remedy` are words for the `UserError` if it is neither
+    here nor to be had from the hub.
+    """
+    if not Path(name).is_dir():
+        return _from_hub(name, what, files, remedy)
+    if not (Path(name) / "config.json").is_file():
+        raise UserError(f"{name}: no config.json, not the folder of {_one(what)}")
+    return Path(name)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files with an encoder's weights."""
+    for kind in WEIGHT_FILES:
+        if found := sorted(folder.glob(kind)):
+            return found
+    return []
+
+
+def load_pretrained(model_class: Any, folder: Path, what: str, unread: Sequence[str]) -> nn.Module:
+    """The model with all its weights, but for those whose names hold a word of `unread`."""
+    load = partial(model_class.from_pretrained, output_loading_info=True)
+    model, report = load_from(folder, what, load)
+    lacking = sorted(k for k in report["missing_keys"] if not any(w in k for w in unread))
+    if lacking:
+        # The library would draw them at random, differently each time.
+        raise UserError(
+            f"{folder}: {len(lacking)} weights of the {what} are missing "
+            f"({lacking[0]}, ...); give the folder of a whole encoder"
+        )
+    return model
+
+
+def load_from(folder: Path, what: str, load: Callable) -> Any:
+    """What a loader of the library makes of a folder; whatever trips it is one line."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    try:
+        return load(str(folder), local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0][:150]
+        raise UserError(f"{folder}: can't be loaded as {_one(what)} ({reason})") from None
+
+
+def _from_hub(name: str, what: str, files: Sequence[str], remedy: str) -> Path:
+    os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "15")
+    quiet_libraries()
+    from huggingface_hub import HfApi, snapshot_download  # slow to import
+    from huggingface_hub.errors import HFValidationError
+
+    wanted = ["config.json", *files, *WEIGHT_INDICES]
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True))
+        if (folder / "config.json").is_file() and weight_files(folder):
+            return folder
+    except HFValidationError:
+        raise UserError(f"{what} '{name}' is neither a folder nor a hub name") from None
+    except Exception:  # not in the local cache; the library has no one error for it
+        pass
+    try:
+        # Asked first with a limit: the download itself may wait for a silent server for ever.
+        about = HfApi().model_info(name, timeout=HUB_SECONDS)
+        there = [file.rfilename for file in about.siblings or []]
+        kind = next((kind for kind in WEIGHT_FILES if any(fnmatch(f, kind) for f in there)), None)
+        if kind is None:
+            raise ValueError(f"it has no weights {' or '.join(WEIGHT_FILES)}")
+        return Path(snapshot_download(name, allow_patterns=[*wanted, kind]))
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0][:100] or type(error).__name__
+        raise UserError(
+            f"{what} '{name}' is not on this machine and can't be fetched ({reason}); {remedy}"
+        ) from None
+
+
+def _one(what: str) -> str:
+    return f"{'an' if what[0] in 'aeiou' else 'a'} {what}"
