@@ -51,6 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
         code = failure.exitcode
         if _spoke(failure):
             print(f"error: {failure.message}", file=sys.stderr)
+            code = 2  # whatever stopped it afterwards
         elif code < 0:
             print(
                 f"error: process {rank} of {chosen.processes} was killed by "
@@ -71,7 +72,7 @@ def _blame(item: tuple) -> tuple:
     """First those with a reason of their own, last those that ended because another one did."""
     _, failure = item
     followed = failure.exitcode in (PEER_LOST, -signal.SIGTERM, 128 + signal.SIGTERM)
-    return followed, not _spoke(failure), failure.timestamp
+    return not _spoke(failure), followed, failure.timestamp
 
 
 def _spoke(failure: Any) -> bool:

@@ -335,9 +335,10 @@ class Training:
             processes,
         )
         seen = processes.gather((recipe.clips(np.array(wrong.rows, dtype=int)), wrong.parameters))
-        if not processes.main:
-            sys.exit(2)
         self.save()
+        if not processes.main:
+            # Whoever ends first has the others stopped: the main process must have spoken by then.
+            processes.largest(0)  # fails when it has gone (`fit`)
         raise UserError(
             f"training went wrong at step {step}, learning rate {recipe.learning_rate(step):.6g}: "
             + ", ".join(f"{name} {value:.6g}" for name, value in wrong.losses.items())

@@ -34,6 +34,7 @@ class Options:
     signal: int = option(9, "in this way")
     slow: float = option(0.0, "seconds a step")
     restart: bool = option(False, "begin anew")
+    last_words: float = option(0.0, "seconds that the main process takes to end")
 
 
 class Recipe:
@@ -76,9 +77,12 @@ def train(options):
         epochs=3, batch_size=8, clip_norm=1.0, seed=3, evaluations=2, log_every=4,
         save_every_minutes=0.0, skip_nonfinite=options.skip_nonfinite,
     )  # fmt: skip
-    free = ("kill_at", "rank", "signal", "slow", "restart", "spoil", "skip_nonfinite")
+    free = ("kill_at", "rank", "signal", "slow", "restart", "spoil", "skip_nonfinite", "last_words")
     run = Run(Path(options.folder), options, "options.json", processes, free, None, "log.txt")
-    fit(recipe, schedule, run, processes, options.restart)
+    try:
+        fit(recipe, schedule, run, processes, options.restart)
+    finally:
+        time.sleep(options.last_words if processes.main else 0.0)
     run.close()
     processes.close()
 
