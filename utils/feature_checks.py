@@ -7,7 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.feature_files import FeatureFiles, FeatureFolder, PackedFeatures, find_features
+from utils.feature_files import (
+    FeatureFiles,
+    FeatureFolder,
+    PackedFeatures,
+    find_features,
+    rows_off,
+)
 from utils.findings import Findings
 from utils.records import Records
 from utils.splits import named
@@ -97,10 +103,10 @@ def _check_rows(
 ) -> None:
     """Rows against the clips' durations."""
     expected = durations * files.rate
-    allowed = np.maximum(2, 0.05 * expected)
     there = np.isin(np.arange(len(rows)), files.there) & (rows > 0)
-    for where, word in ((rows < expected - allowed, "short"), (rows > expected + allowed, "long")):
-        if not (where := where & there).any():
+    off = there & rows_off(rows, expected)
+    for where, word in ((off & (rows < expected), "short"), (off & (rows > expected), "long")):
+        if not where.any():
             continue
         clip = int(np.flatnonzero(where)[0])
         findings.warning(

@@ -11,19 +11,17 @@ from pathlib import Path
 if not __package__:  # run as a file: make the checkout importable wherever it lies
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import numpy as np
-
-from utils.errors import UserError, quiet_libraries, run_program
-from utils.files import atomic_write
+from utils.errors import UserError, run_program
 from utils.options import ArgumentParser
 from utils.runs import best_evaluation
 
-Points = dict[float, list[float]]  # place -> figures of its runs
 
+def read_curves(texts: list[str], figure: str) -> dict[str, dict[float, list[float]]]:
+    """Curves by name, place -> figures, from `CURVE:PLACE=FOLDER` texts.
 
-def read_curves(texts: list[str], figure: str) -> dict[str, Points]:
-    """Curves by name, from `CURVE:PLACE=FOLDER` texts; the figure is of the best evaluation."""
-    curves: dict[str, Points] = {}
+    The figure is of each run's best evaluation.
+    """
+    curves: dict[str, dict[float, list[float]]] = {}
     for text in texts:
         parts = re.fullmatch(r"(.+):([-+.\deE]+)=(.+)", text)
         try:
@@ -48,31 +46,9 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     curves = read_curves(options.runs, options.figure)
     file = Path(options.output)
-    quiet_libraries()
-    try:
-        import matplotlib
-    except ImportError:
-        raise UserError("drawing needs the package matplotlib: pip install matplotlib") from None
-    matplotlib.use("agg")
-    from matplotlib import pyplot
+    from utils.plots import plot_curves  # slow to import
 
-    picture, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
-    known = picture.canvas.get_supported_filetypes()
-    if file.suffix[1:] not in known:
-        raise UserError(f"{file}: can't draw this kind of file; give one of {', '.join(known)}")
-    for name, points in curves.items():
-        places = sorted(points)
-        means = np.array([np.mean(points[place]) for place in places])
-        spread = np.array([np.std(points[p], ddof=1) if len(points[p]) > 1 else 0 for p in places])
-        (line,) = axes.plot(places, means, marker="o", label=name)
-        axes.fill_between(places, means - spread, means + spread, color=line.get_color(), alpha=0.2)
-    axes.set_xlabel(options.xlabel)
-    axes.set_ylabel(f"{options.figure}, %")
-    axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    with atomic_write(file) as stream:
-        picture.savefig(stream, format=file.suffix[1:])
+    plot_curves(file, curves, options.xlabel, f"{options.figure}, %")
     print(f"drawn: {file}")
 
 

@@ -1,4 +1,4 @@
-"""Plots of an analysis, as PNG files. Needs matplotlib, which nothing else here does."""
+"""Plots, of an analysis and of runs along a quantity. Needs matplotlib, which nothing else does."""
 
 from pathlib import Path
 
@@ -10,9 +10,11 @@ from utils.files import atomic_write
 try:
     from matplotlib.figure import Figure
 except ImportError:
-    raise UserError("plots need matplotlib: pip install matplotlib, or leave out --plots") from None
+    raise UserError("plots need matplotlib: pip install matplotlib") from None
 
 BAR = 0.8  # of the room between groups that bars take
+
+Points = dict[float, list[float]]  # place -> figures
 
 
 def plot_analysis(folder: Path, analysis: dict[str, dict], figure: str) -> list[Path]:
@@ -80,7 +82,27 @@ def _intervals(panels: dict[str, dict]) -> Figure:
     return canvas
 
 
+def plot_curves(file: Path, curves: dict[str, Points], xlabel: str, ylabel: str) -> None:
+    """Draw the mean and spread of figures at each place; the file's ending says the format."""
+    canvas = Figure(figsize=(6, 4), layout="constrained")
+    known = canvas.canvas.get_supported_filetypes()
+    if file.suffix[1:] not in known:
+        raise UserError(f"{file}: can't draw this kind of file; give one of {', '.join(known)}")
+    axes = canvas.subplots()
+    for name, points in curves.items():
+        places = sorted(points)
+        means = np.array([np.mean(points[place]) for place in places])
+        spread = np.array([np.std(points[p], ddof=1) if len(points[p]) > 1 else 0 for p in places])
+        (line,) = axes.plot(places, means, marker="o", label=name)
+        axes.fill_between(places, means - spread, means + spread, color=line.get_color(), alpha=0.2)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    _save(canvas, file)
+
+
 def _save(canvas: Figure, file: Path) -> Path:
     with atomic_write(file) as content:
-        canvas.savefig(content, format="png", dpi=120)
+        canvas.savefig(content, format=file.suffix[1:], dpi=120)
     return file
