@@ -24,7 +24,7 @@ from utils.prepare_ego4d_dataset import prepare_split
 from utils.records import Records, read_records
 from utils.spans import EMPTY_SECONDS
 from utils.splits import named
-from utils.tasks import SPLITS, TASKS, Task
+from utils.tasks import SPLITS, TASKS, Task, clip_sources
 
 TOLERANCE = 0.05  # seconds a window may lie outside its clip without a word: annotators' rounding
 
@@ -177,11 +177,10 @@ def _is_stale(
 
 def check_narrations(root: Path, task: Task, findings: Findings) -> None:
     """What NaQ is made from: narrations, the annotation files that say which clips there are."""
-    ending = "_v2.json" if task.annotations["train"].endswith("_v2.json") else ".json"
     videos: set[str] = set()
-    for source in ("vq", "nlq", "moments"):
-        check = f"clips of {source}"
-        file = root / f"{source}_train{ending}"
+    for name in clip_sources(task.version):
+        check = f"clips of {name.split('_')[0]}"
+        file = root / name
         if not file.is_file():
             findings.warning(check, f"{file}: not there", MEND_NAQ)
         elif (content := findings.tried(check, read_annotations, file)) is not None:

@@ -24,9 +24,8 @@ from utils.errors import UserError, run_program, warn
 from utils.files import atomic_write
 from utils.narrations import Narrations, read_narrations
 from utils.options import ArgumentParser
-from utils.tasks import FRAME_RATE
+from utils.tasks import ENDINGS, FRAME_RATE, clip_sources
 
-CLIP_SOURCES = ("vq", "nlq", "moments")
 V1_SHARE, V1_SEED = 0.95, 300  # the published v1 data set holds 95 % of the videos
 SAME_BOUND = 1e-3  # seconds by which two mentions of a clip's bound may differ
 
@@ -65,9 +64,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data_root", default="data", metavar="DIR", help="where the files lie")
     options = parser.parse_args(arguments)
     root = Path(options.data_root)
-    ending = "_v2.json" if options.em_version == "v2" else ".json"
+    ending = ENDINGS[options.em_version]
 
-    clips = read_clips([root / f"{source}_train{ending}" for source in CLIP_SOURCES])
+    clips = read_clips([root / name for name in clip_sources(options.em_version)])
     print(f"# Unique videos: {len(clips)}")
     print(f"# Unique clips: {sum(map(len, clips.values()))}", flush=True)
     if options.em_version == "v1":

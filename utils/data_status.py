@@ -17,13 +17,12 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
 from terminaltables import AsciiTable
 
 from utils.annotations import iter_clips, iter_queries, read_annotations
-from utils.create_naq_dataset import CLIP_SOURCES
 from utils.downloads import show_size
 from utils.errors import UserError, run_program, warn
 from utils.feature_files import FeatureFolder, find_features
 from utils.files import read_json
 from utils.options import ArgumentParser
-from utils.tasks import FEATURES, SPLITS, TASKS, Task
+from utils.tasks import FEATURES, SPLITS, TASKS, Task, clip_sources
 
 
 class Need(NamedTuple):
@@ -54,10 +53,9 @@ class Place:
     def __init__(self, root: Path, name: str):
         self.root = root
         self.task: Task = TASKS[name]
-        self.version = "v2" if name.endswith("_v2") else "v1"
+        self.version = self.task.version
         self.kind = name.removesuffix("_v2")
-        self.ending = "_v2.json" if self.version == "v2" else ".json"
-        self.clip_sources = [f"{source}_train{self.ending}" for source in CLIP_SOURCES]
+        self.clip_sources = clip_sources(self.version)
 
     def needs(self) -> list[Need]:
         """All but features, in the order in which they can be got."""

@@ -27,6 +27,14 @@ class Cluster(NamedTuple):
     gpus: int  # a node, one process each; 0: one process a node, on the CPU
     minutes: int
 
+    @classmethod
+    def of(cls, options: Any) -> "Cluster":
+        """What a training's options ask for; a `UserError` if that is no cluster."""
+        nodes, gpus, minutes = options.slurm_nodes, options.slurm_gpus, options.slurm_minutes
+        if nodes < 1 or gpus < 0 or minutes < 1:
+            raise UserError("--slurm_nodes and --slurm_minutes must be at least 1, --slurm_gpus 0")
+        return cls(options.slurm_partition, nodes, gpus, minutes)
+
 
 class Job:
     """A training, run by each task of a job."""

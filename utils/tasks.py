@@ -9,6 +9,7 @@ STRIDE = 16  # frames between feature rows
 ROWS_PER_SECOND = FRAME_RATE / STRIDE  # 1.875
 
 SPLITS = ("train", "val", "test")
+ENDINGS = {"v1": ".json", "v2": "_v2.json"}  # of annotation files, by version
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,11 @@ class Task:
     annotations: dict[str, str]  # split -> annotation file with (or without) ground truth
     naq_annotations: str  # the annotation file that create_naq_dataset writes
     units: int  # VSLNet's max_pos_len
+
+    @property
+    def version(self) -> str:
+        """Of the annotations."""
+        return "v2" if self.annotations["train"].endswith(ENDINGS["v2"]) else "v1"
 
 
 TASKS = {
@@ -60,6 +66,11 @@ TASKS = {
 
 # Widths of the features of the published experiments; any other folder under features/ works too.
 FEATURES = {"slowfast": 2304, "egovlp": 256, "internvideo": 2304, "clip": 512}
+
+
+def clip_sources(version: str) -> list[str]:
+    """The annotation files that say which clips NaQ covers."""
+    return [f"{benchmark}_train{ENDINGS[version]}" for benchmark in ("vq", "nlq", "moments")]
 
 
 def shell_variables(name: str) -> str:
