@@ -13,11 +13,10 @@ from ReLER.text import open_encoder
 from ReLER.weights import build_model, load_weights, read_checkpoint
 from utils.checkpoints import find_checkpoint, step_of
 from utils.distributed import Processes, start_processes
-from utils.predictions import suppress
+from utils.predictions import WINDOWS, suppress
 from utils.scoring import publish
 from utils.spans import window_seconds
 
-PREDICTIONS = 5
 CANDIDATES = 20  # spans each scale offers to temporal NMS
 
 
@@ -28,8 +27,7 @@ def predict(
 
     Every process gets those of all queries.
     """
-    rows, windows, scores = _predict_share(model, data, options, processes)
-    return processes.gather_rows(rows, windows), processes.gather_rows(rows, scores)
+    return processes.gather_rows(*_predict_share(model, data, options, processes))
 
 
 @torch.inference_mode()
@@ -38,10 +36,10 @@ def _predict_share(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     device, records = processes.device, data.records
     dtype = torch.float16 if options.amp == "fp16" else torch.bfloat16
-    count = PREDICTIONS if options.nms_threshold is None else CANDIDATES
+    count = WINDOWS if options.nms_threshold is None else CANDIDATES
     mine = np.arange(len(records))[processes.rank :: processes.size]
     model.eval()
-    found, scored = np.empty((len(mine), PREDICTIONS, 2)), np.empty((len(mine), PREDICTIONS))
+    found, scored = np.empty((len(mine), WINDOWS, 2)), np.empty((len(mine), WINDOWS))
     bar = tqdm(total=len(mine), desc="predicting", unit="query", leave=False,
                disable=not processes.main)  # fmt: skip
     with bar, torch.autocast(device.type, dtype, enabled=options.amp != "off"):
@@ -56,7 +54,7 @@ def _predict_share(
             units = batch.video_mask.sum(1).cpu().numpy()[:, None]
             windows = window_seconds(spans.cpu().numpy(), records.duration[rows, None], units)
             if options.nms_threshold is not None:
-                windows, scores = suppress(windows, scores, options.nms_threshold, PREDICTIONS)
+                windows, scores = suppress(windows, scores, options.nms_threshold, WINDOWS)
             found[place], scored[place] = windows, scores
             bar.update(len(rows))
     return mine, found, scored

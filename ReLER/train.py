@@ -36,7 +36,7 @@ from utils.scoring import ground_truth, report, score
 from utils.slurm import Cluster, submit
 from utils.splits import input_files
 from utils.text import describe_encoder
-from utils.timelines import draw, examples
+from utils.timelines import examples
 from utils.training import EpochPlan, Evaluation, Schedule, fit
 
 
@@ -105,9 +105,9 @@ class Recipe:
             write_predictions(name, self.val.records, windows, scores)
         scored = score(self.truth, windows)
         figures = scored.percentages()
-        picture = draw(examples(self.val.records, self.truth.seconds, windows))
+        shown = examples(self.val.records, self.truth.seconds, windows)
         table = report(scored, f"Epoch {epoch}")
-        return Evaluation(figures["R@1 IoU=0.3"], figures, table, picture)
+        return Evaluation(figures["R@1 IoU=0.3"], figures, table, shown)
 
     def clips(self, rows: np.ndarray) -> list[str]:
         """The clips of training queries."""
@@ -123,9 +123,8 @@ class Recipe:
 def train(options: Options) -> None:
     """Train, or continue training, the run that the options name; on SLURM if they say so."""
     if options.slurm:
-        asked = (options.slurm_partition, options.slurm_nodes, options.slurm_gpus)
         here = dataclasses.replace(options, slurm=False)
-        submit(train, here, options.run_folder / "slurm", Cluster(*asked, options.slurm_minutes))
+        submit(train, here, options.run_folder / "slurm", Cluster.of(options))
         return
     processes = start_processes()
     schedule = Schedule(

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from utils.checkpoints import find_checkpoint
 from utils.distributed import Processes, start_processes
-from utils.predictions import best_spans, suppress
+from utils.predictions import WINDOWS, best_spans, suppress
 from utils.scoring import publish
 from utils.spans import window_seconds
 from VSLNet.data import Split, open_split
@@ -19,7 +19,6 @@ from VSLNet.weights import build_model, load_weights
 
 CLIPS_AT_ONCE = 16
 QUERIES_AT_ONCE = 64
-PREDICTIONS = 5
 CANDIDATES = 50  # spans a query offers to temporal NMS
 
 
@@ -30,8 +29,7 @@ def predict(
 
     Every process gets those of all queries.
     """
-    rows, windows, scores = _predict_share(model, split, options, processes)
-    return processes.gather_rows(rows, windows), processes.gather_rows(rows, scores)
+    return processes.gather_rows(*_predict_share(model, split, options, processes))
 
 
 @torch.inference_mode()
@@ -40,11 +38,11 @@ def _predict_share(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     device, records = processes.device, split.records
     dtype = torch.float16 if options.amp == "fp16" else torch.bfloat16
-    count = PREDICTIONS if options.nms_threshold is None else CANDIDATES
+    count = WINDOWS if options.nms_threshold is None else CANDIDATES
     clips = np.unique(records.clip)[processes.rank :: processes.size]
     model.eval()
-    taken, found = [np.empty(0, np.int64)], [np.empty((0, PREDICTIONS, 2))]
-    scored = [np.empty((0, PREDICTIONS))]
+    taken, found = [np.empty(0, np.int64)], [np.empty((0, WINDOWS, 2))]
+    scored = [np.empty((0, WINDOWS))]
     bar = tqdm(total=int(np.isin(records.clip, clips).sum()), desc=f"predicting {split.name}",
                unit="query", leave=False, disable=not processes.main)  # fmt: skip
     with bar, torch.autocast(device.type, dtype, enabled=options.amp != "off"):
@@ -68,7 +66,7 @@ def _predict_share(
                     split.units[rows, None],
                 )
                 if options.nms_threshold is not None:
-                    windows, scores = suppress(windows, scores, options.nms_threshold, PREDICTIONS)
+                    windows, scores = suppress(windows, scores, options.nms_threshold, WINDOWS)
                 taken.append(rows)
                 found.append(windows)
                 scored.append(scores)

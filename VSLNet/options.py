@@ -8,6 +8,7 @@ from utils.errors import UserError
 from utils.files import read_json
 from utils.options import option
 from utils.resident import PLACES
+from utils.slurm import Cluster
 
 OPTIONS_FILE = "configs.json"  # in the run folder
 
@@ -103,8 +104,7 @@ class Options:
     def __post_init__(self) -> None:
         if self.skip_nonfinite < 0:
             raise UserError(f"--skip_nonfinite must be at least 0, is {self.skip_nonfinite}")
-        if self.slurm_nodes < 1 or self.slurm_gpus < 0 or self.slurm_minutes < 1:
-            raise UserError("--slurm_nodes and --slurm_minutes must be at least 1, --slurm_gpus 0")
+        Cluster.of(self)  # refuses what is none
         for name in ("max_pos_len", "dim", "num_heads", "epochs", "batch_size", "tb_log_freq"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name} must be at least 1, is {getattr(self, name)}")

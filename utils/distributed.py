@@ -43,12 +43,12 @@ class Processes:
         dist.all_gather_object(values, value)
         return values
 
-    def gather_rows(self, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """All processes' values in the order of their row numbers, on each of them."""
-        rows, values = (
-            np.concatenate(column) for column in zip(*self.gather((rows, values)), strict=True)
-        )
-        return values[np.argsort(rows)]
+    def gather_rows(self, rows: np.ndarray, *columns: np.ndarray) -> tuple[np.ndarray, ...]:
+        """All processes' columns in the order of their row numbers, on each of them."""
+        shares = zip(*self.gather((rows, *columns)), strict=True)
+        rows, *columns = (np.concatenate(share) for share in shares)
+        order = np.argsort(rows)
+        return tuple(column[order] for column in columns)
 
     def barrier(self) -> None:
         """Wait until every process is here."""

@@ -7,7 +7,7 @@ the state was saved, and starting the same command again goes on from the last s
 import dataclasses
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from utils.distributed import Processes, restarted
 from utils.errors import UserError
 from utils.files import atomic_write, read_json, write_json
 from utils.provenance import how_made
+from utils.timelines import Example, draw
 
 KEPT_CHECKPOINTS = 3
 
@@ -171,10 +172,10 @@ class Run:
             with self._log_file.open("a", encoding="utf-8") as file:
                 file.write(f"step {step} {figures}\n")
 
-    def show(self, name: str, picture: np.ndarray, step: int) -> None:
-        """A picture (H, W, 3) for TensorBoard, if it was asked for (main process)."""
-        if self._writer is not None:
-            self._writer.add_image(name, picture, step, dataformats="HWC")
+    def show(self, name: str, shown: Sequence[Example], step: int) -> None:
+        """A picture of queries for TensorBoard, if it was asked for (main process)."""
+        if self._writer is not None and shown:
+            self._writer.add_image(name, draw(shown), step, dataformats="HWC")
 
     def close(self) -> None:
         """Flush what is still on its way."""

@@ -1,5 +1,6 @@
 """Pictures of a few queries: the true window and the predicted ones on the clip's timeline."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -37,7 +38,7 @@ def examples(records: Records, truth: np.ndarray, windows: np.ndarray) -> list[E
     ]
 
 
-def draw(shown: list[Example]) -> np.ndarray:
+def draw(shown: Sequence[Example]) -> np.ndarray:
     """An image (H, W, 3) uint8: for each query its text, the true window, the predicted ones."""
     heights = [LINE * 2 + (BAR + 2) * len(example.windows) + LINE for example in shown]
     image = Image.new("RGB", (WIDTH, sum(heights) + LINE), PAPER)

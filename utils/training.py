@@ -8,6 +8,7 @@ with the same weights as one that never stopped (docs/survival.md).
 
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -23,6 +24,7 @@ from utils.guard import Guard, all_finite, first_few, look_at
 from utils.profiling import profiled
 from utils.runs import Run
 from utils.signals import Stopped, StopSignals
+from utils.timelines import Example
 
 PEER_LOST = 75  # exit code: another process has gone, and says why
 
@@ -47,7 +49,7 @@ class Evaluation(NamedTuple):
     selection: float  # R@1 IoU=0.3
     scores: dict  # JSON-able
     table: str
-    picture: np.ndarray | None = None  # (H, W, 3) of a few queries, on the main process
+    examples: Sequence[Example] = ()  # a few queries, for a picture
 
 
 class Recipe(Protocol):
@@ -301,8 +303,7 @@ class Training:
             found = recipe.evaluate(epoch, step)
         run.record({"epoch": epoch, "step": step, **found.scores}, found.table)
         run.log(step, {f"val/{k}": v for k, v in found.scores.items()})
-        if found.picture is not None:
-            run.show("val/windows (green: true)", found.picture, step)
+        run.show("val/windows (green: true)", found.examples, step)
         if found.selection >= self.best:
             self.best, self.best_table = found.selection, found.table
             run.keep_checkpoint(*recipe.checkpoint(epoch, step))

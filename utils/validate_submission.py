@@ -29,13 +29,13 @@ from utils.predictions import (
     CHALLENGE,
     RESULT_KEYS,
     VERSION,
+    WINDOWS,
     Prediction,
     read_scores,
     result_fault,
     write_results,
 )
 
-WINDOWS = 5  # of each query
 ROUNDING = 1e-3  # seconds past a clip's end that are not worth a word
 MENDS = "--output mends it"
 REMEDIES = {

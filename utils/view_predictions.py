@@ -27,13 +27,13 @@ from tqdm import tqdm
 
 from utils.annotations import Query, iter_clips, iter_queries, read_annotations
 from utils.errors import UserError, run_program, warn
-from utils.evaluate_ego4d_nlq import WINDOWS, predicted_windows, true_windows
 from utils.files import atomic_write, read_json
 from utils.metrics import iou
 from utils.narrations import read_narrations
 from utils.options import ArgumentParser
-from utils.predictions import read_predictions
+from utils.predictions import WINDOWS, read_predictions
 from utils.records import NARRATION_MARK, read_records
+from utils.scoring import predicted_windows, true_windows
 
 VIEWER = Path(__file__).resolve().parent / "viewer"
 SCRIPTS = ("page.js", "queries.js", "detail.js", "charts.js")  # one script, in this order
