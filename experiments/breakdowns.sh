@@ -3,21 +3,25 @@
 # was asked for in training, by length and place of the window; with bootstrap intervals.
 #
 #   bash experiments/breakdowns.sh --devices 0,1,2,3 --feature egovlp
-#   bash experiments/breakdowns.sh --small
+#   bash experiments/breakdowns.sh --small --seeds 3
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 prepare_data "$FEATURE"
-SEED=1
-step "NLQ only"
-train_on_nlq "$RUNS/nlq_only"
-step "NaQ stage 1"
-train_on_naq "$RUNS/stage_1"
-step "NaQ stage 2"
-fine_tune "$RUNS/tuned" "$RUNS/stage_1"
-step "Predictions"
-only="$(predicted "$RUNS/nlq_only")"
-tuned="$(predicted "$RUNS/tuned")"
+FILES=()
+for ((SEED = 1; SEED <= SEEDS; SEED++)); do
+  runs="$RUNS/seed$SEED"
+  step "NLQ only (seed $SEED of $SEEDS)"
+  train_on_nlq "$runs/nlq_only"
+  step "NaQ stage 1 (seed $SEED of $SEEDS)"
+  train_on_naq "$runs/joint"
+  step "NaQ stage 2 (seed $SEED of $SEEDS)"
+  fine_tune "$runs/tuned" "$runs/joint"
+  step "Predictions (seed $SEED of $SEEDS)"
+  only="$(predicted "$runs/nlq_only")"
+  tuned="$(predicted "$runs/tuned")"
+  FILES+=("NLQ only=$only" "NaQ + fine-tuning=$tuned")
+done
 step "By group"
 program analyse_predictions --ground_truth_json "$DATA/$VAL_ANNOTATIONS" \
   --train_annotations "$DATA/$TRAIN_ANNOTATIONS" --plots "$RUNS/breakdowns" \
-  --predictions "NLQ only=$only" "NaQ + fine-tuning=$tuned"
+  --predictions "${FILES[@]}"

@@ -1,18 +1,27 @@
 #!/usr/bin/env bash
-# What temporal non-maximum suppression does: the same run, its five windows as published (often
+# What temporal non-maximum suppression does: the same runs, their five windows as published (often
 # nearly the same) and kept apart at several thresholds.
 #
 #   bash experiments/nms.sh --devices 0,1,2,3 --feature egovlp
-#   bash experiments/nms.sh --small
+#   bash experiments/nms.sh --small --seeds 3
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 prepare_data "$FEATURE"
-SEED=1
-step "NaQ stage 1"
-train_on_naq "$RUNS/stage_1"
-step "As published"
-script infer val "$FEATURE" "$RUNS/stage_1" "${SIZES[@]}"
-for threshold in 0.3 0.5 0.7; do
-  step "Windows that overlap by more than $threshold left out"
-  script infer val "$FEATURE" "$RUNS/stage_1" "${SIZES[@]}" --nms_threshold "$threshold"
+FILES=()
+# keep LABEL RUN OPTION...: predictions of val, under a name of their own.
+keep() {
+  local file="$2/val, $1.json" made
+  made="$(predicted "$2" "${@:3}")"
+  cp "$made" "$file"
+  FILES+=("$1=$file")
+}
+for ((SEED = 1; SEED <= SEEDS; SEED++)); do
+  run="$RUNS/seed$SEED/joint"
+  step "NaQ stage 1 (seed $SEED of $SEEDS)"
+  train_on_naq "$run"
+  step "Predictions (seed $SEED of $SEEDS)"
+  keep "as published" "$run"
+  for threshold in 0.3 0.5 0.7; do keep "NMS $threshold" "$run" --nms_threshold "$threshold"; done
 done
+step "Windows as published, and none that overlap by more than a threshold"
+program analyse_predictions --ground_truth_json "$DATA/$VAL_ANNOTATIONS" --predictions "${FILES[@]}"

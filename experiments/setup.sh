@@ -160,10 +160,10 @@ fine_tune() {
     --seed "$SEED" --label_times "$LABEL_TIMES" "${@:3}"
 }
 
-# predicted RUN: the file of windows that its best checkpoint gives for val.
+# predicted RUN OPTION...: the file of windows that its best checkpoint gives for val.
 predicted() {
   local said
-  said="$(script infer val "$FEATURE" "$1" "${SIZES[@]}")"
+  said="$(script infer val "$FEATURE" "$1" "${SIZES[@]}" "${@:2}")"
   echo "${said##*written to }"
 }
 

@@ -3,7 +3,7 @@
     python utils/analyse_predictions.py --ground_truth_json data/nlq_val.json \\
         --predictions scratch=a.json NaQ=b.json --train_annotations data/nlq_train.json
 
-Figures of all queries and of groups of them, twice: with and without windows of at most 1/30 s,
+Files of the same name are several training seeds of one thing: their figures are averaged. Figures of all queries and of groups of them, twice: with and without windows of at most 1/30 s,
 which published figures leave out. Differences are to the first file, with a confidence interval of
 the paired bootstrap; those whose interval leaves out 0 have a star.
 """
@@ -49,10 +49,10 @@ class Answers(NamedTuple):
     truth: np.ndarray  # (R, 2) seconds
     clip: np.ndarray  # (R,) number of each query's clip
     groupings: list[Grouping]
-    figures: dict[str, np.ndarray]  # file -> (R, M) per cent
+    figures: dict[str, np.ndarray]  # name -> (R, M) per cent
     listed: int  # queries there are
     untimed: int  # of them without times
-    unanswered: dict[str, int]  # file -> queries it has no prediction for
+    unanswered: dict[str, int]  # name -> queries without prediction, over all its files
 
 
 def read_answers(options: argparse.Namespace) -> Answers:
@@ -66,23 +66,25 @@ def read_answers(options: argparse.Namespace) -> Answers:
             f"{options.ground_truth_json}: its {len(queries)} queries have no times, so "
             "predictions can't be scored; give annotations with ground truth"
         )
-    windows, unanswered = {}, {}
-    for name, path in options.predictions.items():
-        windows[name], answered = predicted_windows(queries, read_predictions(path), max(TOP_K))
+    windows: dict[str, list[np.ndarray]] = {name: [] for name, _ in options.predictions}
+    unanswered = dict.fromkeys(windows, 0)
+    for name, path in options.predictions:
+        found, answered = predicted_windows(queries, read_predictions(path), max(TOP_K))
+        windows[name].append(found)
         if not (timed & answered).any():
             raise UserError(
                 f"{path}: no prediction for any of the {len(queries)} queries of "
                 f"{options.ground_truth_json}: of another split or version?"
             )
-        unanswered[name] = int(np.count_nonzero(~answered))
+        unanswered[name] += int(np.count_nonzero(~answered))
         rows = rows & answered
     if not rows.any():
         raise UserError("no query is answered by all files: are they of different splits?")
     kept = [query for query, is_kept in zip(queries, rows, strict=True) if is_kept]
     figures = {}
     for name, own in windows.items():
-        columns = query_figures(truth[rows], own[rows], THRESHOLDS, TOP_K).values()
-        figures[name] = 100 * np.stack(list(columns), axis=1)
+        seeds = [query_figures(truth[rows], one[rows], THRESHOLDS, TOP_K).values() for one in own]
+        figures[name] = 100 * np.mean([np.stack(list(one), axis=1) for one in seeds], axis=0)
     return Answers(
         truth=truth[rows],
         clip=np.unique([query.clip_uid for query in kept], return_inverse=True)[1],
@@ -112,8 +114,8 @@ def _groupings(
 def results(answers: Answers, rows: np.ndarray, options: argparse.Namespace) -> dict:
     """Figures of some queries (R,) bool for each file, and differences to the first file.
 
-    {"queries": number, "figures": {file: {figure: per cent}},
-    "differences": {file: {figure: {"mean", "low", "high"}}}}
+    {"queries": number, "figures": {name: {figure: per cent}},
+    "differences": {name: {figure: {"mean", "low", "high"}}}}
     """
     parts = {name: own[rows] for name, own in answers.figures.items()}
     means = {name: own.mean(axis=0).tolist() for name, own in parts.items()}
@@ -195,12 +197,13 @@ def _table(rows: list[list], title: str) -> str:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The options of the command line; `predictions` as {name: path}."""
+    """The options of the command line; `predictions` as (name, path) pairs."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ground_truth_json", required=True, metavar="FILE", help="annotations")
     parser.add_argument(
-        "--predictions", required=True, nargs="+", metavar="NAME=FILE", help="challenge files"
-    )
+        "--predictions", required=True, nargs="+", metavar="NAME=FILE",
+        help="challenge files; of one name: seeds, averaged",
+    )  # fmt: skip
     parser.add_argument(
         "--train_annotations", metavar="FILE", help="annotations to count objects in"
     )
@@ -219,14 +222,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.samples < 1 or options.seed < 0:
         parser.error("--samples must be 1 or more, --seed 0 or more")
-    files = {}
+    files = []
     for text in options.predictions:
         name, _, path = text.partition("=")
         if not name or not path:
             parser.error(f"--predictions: '{text}' is not NAME=FILE")
-        if name in files:
-            parser.error(f"--predictions: two files have the name '{name}'")
-        files[name] = path
+        files.append((name, path))
     options.predictions = files
     return options
 

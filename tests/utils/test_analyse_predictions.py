@@ -181,6 +181,17 @@ def test_one_file_and_a_file_with_itself(files, capsys):
     assert intervals and set(intervals) == {"+0.00 [+0.00, +0.00] "}
 
 
+def test_files_of_one_name_are_averaged(files, tmp_path):
+    one, other = (file.partition("=")[2] for file in files[3:])
+    both = [f"one={one}", f"other={other}", f"both={one}", f"both={other}"]
+    main([*files[:3], *both, "--json", str(tmp_path / "found.json"), "--samples", "5"])
+    for protocol in json.loads((tmp_path / "found.json").read_text()).values():
+        figures = protocol["all"]["figures"]
+        assert list(figures) == ["one", "other", "both"]
+        for name, mean in figures["both"].items():
+            assert mean == pytest.approx((figures["one"][name] + figures["other"][name]) / 2)
+
+
 def test_plots(files, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     main([*files, "--plots", str(tmp_path / "plots"), "--samples", "20", "--figure", "mIoU"])
@@ -211,7 +222,6 @@ def test_matplotlib_is_only_loaded_for_plots(files, root):
         (["--samples", "0"], "--samples must be 1 or more"),
         (["--figure", "R@9"], "invalid choice: 'R@9'"),
         (["--predictions", "x.json"], "'x.json' is not NAME=FILE"),
-        (["--predictions", "a=x.json", "a=y.json"], "two files have the name 'a'"),
     ],
 )
 def test_bad_options(files, capsys, wrong, said):
