@@ -3,8 +3,10 @@
     python utils/analyse_predictions.py --ground_truth_json data/nlq_val.json \\
         --predictions scratch=a.json NaQ=b.json --train_annotations data/nlq_train.json
 
-Files of the same name are several training seeds of one thing: their figures are averaged. Figures of all queries and of groups of them, twice: with and without windows of at most 1/30 s,
-which published figures leave out. Differences are to the first file, with a confidence interval of
+Files of the same name are several training seeds of one thing: their figures are averaged.
+
+Figures of all queries and of groups of them, twice: with and without windows of at most 1/30 s,
+which published figures leave out. Differences are to the first name, with a confidence interval of
 the paired bootstrap; those whose interval leaves out 0 have a star.
 """
 
