@@ -10,26 +10,15 @@ import numpy as np
 import pytest
 import torch
 
+from tests.utils.feature_sample import LENGTHS, source, write_features
 from utils.errors import UserError
 from utils.features import open_features, pooled_features
 from utils.pooling import pool_rows
 
-LENGTHS = {"a": 40, "b": 7, "c": 16}
-
 
 @pytest.fixture
 def data(tmp_path):
-    folder = tmp_path / "features" / "egovlp"
-    folder.mkdir(parents=True)
-    draw = torch.Generator().manual_seed(0)
-    for uid, rows in LENGTHS.items():
-        torch.save(torch.randn(rows, 5, generator=draw), folder / f"{uid}.pt")
-    (folder / "feature_shapes.json").write_text(json.dumps(LENGTHS))
-    return tmp_path
-
-
-def source(data, uid):
-    return torch.load(data / "features/egovlp" / f"{uid}.pt", weights_only=True).numpy()
+    return write_features(tmp_path)
 
 
 def pooled(data, uids=("a", "b", "gone", "c"), units=16, **more):

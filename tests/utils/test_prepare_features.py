@@ -16,24 +16,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.simulated import refuse
+from tests.utils.feature_sample import LENGTHS, source, write_features
 from utils.errors import UserError
 from utils.feature_files import PackedFeatures
 from utils.features import open_features, pooled_features
 from utils.prepare_features import main
 
 PROGRAM = "utils/prepare_features.py"
-LENGTHS = {"a": 40, "b": 7, "c": 16}
 
 
 @pytest.fixture
 def data(tmp_path):
-    folder = tmp_path / "features" / "egovlp"
-    folder.mkdir(parents=True)
-    draw = torch.Generator().manual_seed(0)
-    for uid, rows in LENGTHS.items():
-        torch.save(torch.randn(rows, 5, generator=draw), folder / f"{uid}.pt")
-    (folder / "feature_shapes.json").write_text(json.dumps(LENGTHS))
-    return tmp_path
+    return write_features(tmp_path)
 
 
 @pytest.fixture
@@ -75,10 +69,6 @@ def cut(data, *more, annotations=("train.json", "val.json")):
     words += ["--from_video_features", data / "videos", "--annotations", *files, *more]
     main(list(map(str, words)))
     return data / "features/egovlp"
-
-
-def source(data, uid):
-    return torch.load(data / "features/egovlp" / f"{uid}.pt", weights_only=True).numpy()
 
 
 def hidden(data):
