@@ -8,15 +8,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 features=(slowfast egovlp internvideo)
 prepare_data "${features[@]}"
 for FEATURE in "${features[@]}"; do
-  for ((SEED = 1; SEED <= SEEDS; SEED++)); do
-    runs="$RUNS/$FEATURE/seed$SEED"
-    step "$FEATURE (seed $SEED of $SEEDS)"
-    train_on_nlq "$runs/nlq_only"
-    train_on_naq "$runs/stage_1"
-    fine_tune "$runs/tuned" "$runs/stage_1"
-    row "$FEATURE, NLQ only" "$runs/nlq_only"
-    row "$FEATURE, NaQ stage 1" "$runs/stage_1"
-    row "$FEATURE, NaQ + fine-tuning" "$runs/tuned"
-  done
+  with_and_without_naq NLQ "$RUNS/$FEATURE" "$FEATURE"
 done
 show "NLQ v1, validation split"

@@ -175,3 +175,19 @@ show() {
   if [ "$WORLD" != real ]; then echo "(of a simulated world: nothing about real video)"; fi
   program compare_runs "${TABLE[@]}"
 }
+
+# with_and_without_naq NAME RUNS [LABEL]: for every seed a training on NAME's own queries, one with
+# NaQ (stage 1) and its fine-tuning (stage 2), in folders under RUNS; a row each, LABEL first.
+with_and_without_naq() {
+  local label="${3:+$3, }" runs
+  for ((SEED = 1; SEED <= SEEDS; SEED++)); do
+    runs="$2/seed$SEED"
+    step "${3:-$1} (seed $SEED of $SEEDS)"
+    train_on_nlq "$runs/${1,,}_only"
+    train_on_naq "$runs/stage_1"
+    fine_tune "$runs/tuned" "$runs/stage_1"
+    row "$label$1 only" "$runs/${1,,}_only"
+    row "${label}NaQ stage 1" "$runs/stage_1"
+    row "${label}NaQ + fine-tuning" "$runs/tuned"
+  done
+}
