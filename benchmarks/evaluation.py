@@ -8,7 +8,6 @@ Both versions of each must find the same. Times are medians, on two threads.
 
 import os
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 from terminaltables import AsciiTable
 
+from benchmarks.timing import median_time
 from utils.errors import UserError, run_program
 from utils.metrics import evaluate
 from utils.options import ArgumentParser
@@ -113,16 +113,6 @@ def plain_suppress(windows: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray,
         np.take_along_axis(windows, places[..., None], 1),
         np.take_along_axis(scores, places, 1),
     )
-
-
-def median_time(work: Callable[[], object], repeats: int) -> float:
-    """Median seconds of a run."""
-    times = []
-    for _ in range(repeats + 1):
-        begin = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - begin)
-    return float(np.median(times[1:]))
 
 
 if __name__ == "__main__":

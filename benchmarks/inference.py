@@ -9,20 +9,19 @@ windows; plain models are those of `vslnet_step.py` and `reler_step.py`.
     python benchmarks/inference.py
 """
 
-import os
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import numpy as np
 import torch
 
 from benchmarks import reler_step, vslnet_step
 from benchmarks.evaluation import plain_best
 from benchmarks.text import bert_in_the_loop, clip_in_the_loop, stored
+from benchmarks.timing import alternate, circumstances
 from ReLER.model import SCALES, ModelOptions, ReLER
 from utils.errors import UserError, run_program
 from utils.options import ArgumentParser
@@ -39,8 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--times", type=int, default=5, help="timed batches of each version")
     options = parser.parse_args(arguments)
     print(
-        f"{CLIPS} clips of {QUERIES} queries, {torch.get_num_threads()} threads, load "
-        f"{os.getloadavg()[0]:.1f}, torch {torch.__version__}; queries a second by the clock "
+        f"{CLIPS} clips of {QUERIES} queries, {circumstances()}; queries a second by the clock "
         f"(by CPU time), medians of {options.times} batches taken in turn"
     )
     with torch.inference_mode():
@@ -59,19 +57,8 @@ def compare(name: str, plain: Version, ours: Version, times: int) -> None:
     if not torch.allclose(expected, found, rtol=SCORES_AGREE):
         raise UserError(f"{name}: the two versions scored their windows differently")
     for precision in (None, torch.bfloat16):
-        spent: list[list[tuple[float, float]]] = [[], []]
-        for _ in range(times):
-            for times_of, version, dtype in zip(
-                spent, (plain, ours), (None, precision), strict=True
-            ):
-                begin = time.perf_counter(), time.process_time()
-                version(dtype)
-                now = time.perf_counter(), time.process_time()
-                times_of.append((now[0] - begin[0], now[1] - begin[1]))
-        rates = [
-            [CLIPS * QUERIES / statistics.median(kind) for kind in zip(*version, strict=True)]
-            for version in spent
-        ]
+        versions = lambda _: plain(None), lambda _, dtype=precision: ours(dtype)
+        rates = CLIPS * QUERIES / np.median(alternate(versions, times), 0)
         print(
             f"{name}: plain float32 {rates[0][0]:.1f} ({rates[0][1]:.1f})   ours "
             f"{'bfloat16' if precision else 'float32 '} {rates[1][0]:.1f} ({rates[1][1]:.1f})   "

@@ -8,8 +8,6 @@ Both must find the same units. Times are medians; on two threads, though both us
 
 import os
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")
@@ -18,6 +16,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 import numpy as np
 from terminaltables import AsciiTable
 
+from benchmarks.timing import median_time
 from utils.errors import UserError, run_program
 from utils.options import ArgumentParser
 from utils.spans import unit_windows
@@ -77,16 +76,6 @@ def check(seconds: np.ndarray, duration: np.ndarray, units: int) -> None:
     ours = unit_windows(seconds, duration, np.full(len(seconds), units))
     if not np.array_equal(ours, label_plainly(seconds, duration, units)):
         raise UserError(f"{units} units: the two ways label windows differently")
-
-
-def median_time(work: Callable[[], object], repeats: int) -> float:
-    """Median seconds of a run."""
-    times = []
-    for _ in range(repeats + 1):
-        begin = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - begin)
-    return float(np.median(times[1:]))
 
 
 if __name__ == "__main__":

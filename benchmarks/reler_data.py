@@ -10,8 +10,8 @@ write it for a data loader's worker. Both must give the same tensors.
 
 import sys
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -19,6 +19,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 import numpy as np
 import torch
 
+from benchmarks.timing import circumstances, spent, training_step
 from ReLER.augment import cut_windows, draw, draw_parts
 from ReLER.data import Batch, ClipData, DataOptions, Key
 from ReLER.losses import LossOptions, losses
@@ -42,10 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--clips", type=int, default=50, help="clips in the made-up split")
     parser.add_argument("--steps", type=int, default=3, help="timed training steps")
     options = parser.parse_args(arguments)
-    print(
-        f"clips of {ROWS} rows, batch {options.batch}, {torch.get_num_threads()} threads, "
-        f"torch {torch.__version__}; medians"
-    )
+    print(f"clips of {ROWS} rows, batch {options.batch}, {circumstances()}; medians")
     for width in (256, 2304):
         with tempfile.TemporaryDirectory(prefix="naq-benchmark-") as folder:
             compare(Path(folder), width, options)
@@ -64,14 +62,12 @@ def compare(folder: Path, width: int, options: object) -> None:
     if not torch.allclose(video, plain(data, stores, batches[0]), atol=1e-6):
         raise UserError("the two versions made different tensors")
 
-    first = time.perf_counter()
-    for rows in batches:
-        data.batch(rows, key=KEY)
-    first = (time.perf_counter() - first) / len(batches)
-    ours = median(lambda rows: data.batch(rows, key=KEY), batches)
+    read = partial(data.batch, key=KEY)
+    first = float(np.mean([spent(read, rows)[0] for rows in batches]))
+    ours = median(read, batches)
     plainly = median(lambda rows: plain(data, stores, rows), batches)
-    train = training_step(data.width)
-    step = median(lambda rows: train(data.batch(rows, key=KEY)), batches[: options.steps])
+    train = reler_step(data.width)
+    step = median(lambda rows: train(read(rows)), batches[: options.steps])
     print(
         f"{width}+{TEXT_WIDTH} dims: {options.batch / ours:5.0f} samples/s "
         f"(rows seen for the first time {options.batch / first:.0f}/s), plain "
@@ -82,28 +78,20 @@ def compare(folder: Path, width: int, options: object) -> None:
 
 def median(work: Callable, batches: list[np.ndarray]) -> float:
     """Median seconds of the work on a batch."""
-    times = []
-    for rows in batches:
-        begin = time.perf_counter()
-        work(rows)
-        times.append(time.perf_counter() - begin)
-    return float(np.median(times))
+    return float(np.median([spent(work, rows)[0] for rows in batches]))
 
 
-def training_step(width: int) -> Callable[[Batch], None]:
+def reler_step(width: int) -> Callable[[Batch], object]:
     """A float32 step of the full-size model."""
     torch.manual_seed(0)
     model = ReLER(ModelOptions(v_feat_dim=width)).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, weight_decay=1e-4)
 
-    def step(batch: Batch) -> None:
+    def loss(batch: Batch) -> torch.Tensor:
         outputs = model(*batch[:4], draw_parts(0, 0))
-        losses(outputs, batch.targets, batch.video_mask, LossOptions())["total"].backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)
-        optimizer.step()
-        optimizer.zero_grad()
+        return losses(outputs, batch.targets, batch.video_mask, LossOptions())["total"]
 
-    return step
+    return training_step(loss, optimizer, 0.1)
 
 
 def plain(data: ClipData, stores: dict[str, FeatureStore], rows: np.ndarray) -> torch.Tensor:

@@ -4,17 +4,15 @@ The plain version encodes the text in the loop with CLIP, loops over the parts a
 of the contrastive loss, computes attention as a softmax of a product, draws one random number per
 dropped element, runs width-1 convolutions as convolutions and computes what nothing reads. Both
 have the same weights, and without dropout must have the same losses. Ours reads token features from
-their store, and is also timed in bfloat16 beside the same plain float32 step. Video features are
-made up, not loaded.
+their store, and is also timed in bfloat16 beside the same plain float32 step. Steps take the scales
+in turn. Video features are made up, not loaded.
 
     python benchmarks/reler_step.py                   # batch 16, 600 units, 256 and 2304 + 512 dims
     python benchmarks/reler_step.py --batch 4 --steps 3
 """
 
 import math
-import os
 import sys
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,12 +23,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks.text import Read, clip_in_the_loop, median_time, stored
+from benchmarks.text import clip_in_the_loop, stored
+from benchmarks.timing import Contest, compare_steps, step_options
 from ReLER.layers import sine_positions
 from ReLER.losses import LossOptions, Targets, losses
 from ReLER.model import SCALES, ModelOptions, ReLER, real_parts
 from utils.errors import UserError, run_program
-from utils.options import ArgumentParser
 
 TEXT_WIDTH, TOKENS = 512, 12
 AGREEMENT = 1e-4  # relative difference of the losses without dropout
@@ -38,66 +36,25 @@ AGREEMENT = 1e-4  # relative difference of the losses without dropout
 
 def main(arguments: list[str] | None = None) -> None:
     """Check that both versions agree, then time them in float32 and bfloat16."""
-    parser = ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batch", type=int, default=16, help="queries a step")
-    parser.add_argument("--units", type=int, default=600, help="units a clip")
-    parser.add_argument("--widths", type=int, nargs="+", default=[256, 2304], help="beside CLIP")
-    parser.add_argument("--steps", type=int, default=5, help="timed steps of each kind")
-    options = parser.parse_args(arguments)
-
-    print(
-        f"batch {options.batch}, {options.units} units, {torch.get_num_threads()} threads, load "
-        f"{os.getloadavg()[0]:.1f}, torch {torch.__version__}; seconds by the clock (CPU time), "
-        f"medians of {options.steps} steps over the scales in turn"
-    )
+    options = step_options(__doc__.splitlines()[0], arguments, batch=16, units=600, steps=5)
     texts = clip_in_the_loop(options.batch), stored(TEXT_WIDTH, options.batch, TOKENS)
-    for width in options.widths:
+
+    def contest(width: int) -> Contest:
         torch.manual_seed(0)
         model = ReLER(ModelOptions(v_feat_dim=width + 514, max_v_l=options.units))
         batch = random_batch(options.batch, options.units, width + 514)
         check(model, batch)
-        for name, dtype in (("float32", None), ("bfloat16", torch.bfloat16)):
-            plain, ours, ratio = alternate(model, batch, texts, options.steps, dtype)
-            print(
-                f"{width:5}+512 dims  plain float32 {plain[0]:.2f} ({plain[1]:.2f})   "
-                f"ours {name:8} {ours[0]:.2f} ({ours[1]:.2f})   "
-                f"ratio {ratio[0]:.2f}x ({ratio[1]:.2f}x)",
-                flush=True,
-            )
-    seconds = [median_time(text) for text in texts]
-    print(f"of these, text: plain {seconds[0]:.3f}, ours {seconds[1]:.4f}")
+        model.train()
+        return Contest(
+            name=f"{width:5}+512 dims",
+            plain=lambda step: plain_loss(model, batch, SCALES[step % len(SCALES)]),
+            ours=lambda step: our_loss(model, batch, SCALES[step % len(SCALES)]),
+            optimizer=torch.optim.AdamW(model.parameters(), lr=1e-6, weight_decay=1e-4, fused=True),
+            clip_norm=0.1,
+            digits=2,
+        )
 
-
-def alternate(
-    model: ReLER,
-    batch: "Batch",
-    texts: tuple[Read, Read],
-    steps: int,
-    dtype: torch.dtype | None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Medians of both versions' steps and of their ratios; each (2,): by the clock, CPU time.
-
-    `dtype` is what ours computes in. Steps are taken in turn so that both meet the same noise.
-    """
-    model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, weight_decay=1e-4, fused=True)
-    times = np.zeros((steps, 2, 2))
-    versions = ((plain_loss, None), (our_loss, dtype))
-    for step in range(-1, steps):  # the first one warms up
-        for place, (version, precision) in enumerate(versions):
-            begin = time.perf_counter(), time.process_time()
-            texts[place]()
-            with torch.autocast("cpu", precision, enabled=precision is not None):
-                total = version(model, batch, SCALES[step % len(SCALES)])
-            total.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 0.1)
-            optimizer.step()
-            optimizer.zero_grad()
-            if step >= 0:
-                spent = time.perf_counter() - begin[0], time.process_time() - begin[1]
-                times[step, place] = spent
-    plain, ours = np.median(times, 0)
-    return plain, ours, np.median(times[:, 0] / times[:, 1], 0)
+    compare_steps(options, texts, contest)
 
 
 class Batch(NamedTuple):

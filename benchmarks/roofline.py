@@ -10,11 +10,9 @@ operations: it is what the rest of the time goes to.
     python benchmarks/roofline.py --device cuda --dtype bfloat16 --vslnet_batch 2048
 """
 
-import os
-import statistics
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import reler_step, vslnet_step
+from benchmarks.timing import Loss, circumstances, median_time, training_step
 from ReLER.model import ModelOptions, ReLER
 from utils.errors import run_program
 from utils.options import ArgumentParser
@@ -50,8 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     products, copies = ceilings(options.device, dtype)
     print(
-        f"{options.device}, {options.dtype}, {torch.get_num_threads()} threads, load "
-        f"{os.getloadavg()[0]:.1f}, torch {torch.__version__}: matrix product "
+        f"{options.device}, {options.dtype}, {circumstances()}: matrix product "
         f"{products / 1e9:.0f} GFLOP/s, copy {copies / 1e9:.1f} GB/s"
     )
     for name, batch, make in (
@@ -60,9 +58,11 @@ def main(arguments: list[str] | None = None) -> None:
         ("ReLER, 256+512 dims", options.reler_batch, reler),
     ):
         model, loss = make(batch)
-        step = training_step(model, loss, options.device, dtype)
+        model.to(options.device).train()
+        optimizer = torch.optim.AdamW(parameter_groups(model), lr=1e-6, fused=True)
+        step = training_step(partial(loss, options.device), optimizer, 1.0, dtype, options.device)
         operations, moved = cost(step)
-        seconds = median_time(step, options.device, options.steps)
+        seconds = median_time(step, options.steps, options.device)
         rate = batch / seconds
         print(
             f"{name}, batch {batch}: {operations / 1e9:.0f} GFLOP, {moved / 1e9:.1f} GB by its "
@@ -72,9 +72,6 @@ def main(arguments: list[str] | None = None) -> None:
             f"epochs of {QUERIES:,} queries",
             flush=True,
         )
-
-
-Loss = Callable[[str], torch.Tensor]
 
 
 def vslnet(batch: int, width: int = 256) -> tuple[nn.Module, Loss]:
@@ -100,24 +97,6 @@ def reler(batch: int) -> tuple[nn.Module, Loss]:
         return reler_step.our_loss(model, there, 4)
 
     return model, loss
-
-
-def training_step(
-    model: nn.Module, loss: Loss, device: str, dtype: torch.dtype
-) -> Callable[[], None]:
-    """Loss, gradients, clipping and the optimizer."""
-    model.to(device).train()
-    optimizer = torch.optim.AdamW(parameter_groups(model), lr=1e-6, fused=True)
-
-    def step() -> None:
-        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
-            total = loss(device)
-        total.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return step
 
 
 class Traffic(TorchDispatchMode):
@@ -151,22 +130,10 @@ def ceilings(device: str, dtype: torch.dtype) -> tuple[float, float]:
     """Operations a second of a large matrix product, and bytes a second of a large copy."""
     size = CEILING_SIZE[device]
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    products = 2 * size**3 / median_time(lambda: a @ b, device, 7)
+    products = 2 * size**3 / median_time(lambda: a @ b, 7, device)
     source = torch.randn(2**26 if device == "cpu" else 2**30, device=device)
     target = torch.empty_like(source)
-    return products, 2 * source.nbytes / median_time(lambda: target.copy_(source), device, 7)
-
-
-def median_time(work: Callable[[], object], device: str, times: int) -> float:
-    """Median seconds, once warm."""
-    seconds = []
-    for _ in range(times + 1):
-        begin = time.perf_counter()
-        work()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - begin)
-    return statistics.median(seconds[1:])
+    return products, 2 * source.nbytes / median_time(lambda: target.copy_(source), 7, device)
 
 
 if __name__ == "__main__":

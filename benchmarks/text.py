@@ -4,30 +4,25 @@ Both give nothing to the step, whose made-up text must be the same for the versi
 The encoders have the published ones' shapes and random weights.
 """
 
-import statistics
-import time
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from transformers import BertConfig, BertModel, CLIPTextConfig, CLIPTextModelWithProjection
 
+from benchmarks.timing import Work
 from utils.tokens import TokenStore
 
 CLIP_CONTEXT = 77  # the published code pads every sentence to it
 SENTENCES = 10_000
 
-Read = Callable[[], object]
 
-
-def bert_in_the_loop(batch: int, tokens: int) -> Read:
+def bert_in_the_loop(batch: int, tokens: int) -> Work:
     """BERT base in training mode, with its dropout, as published for VSLNet."""
     model = BertModel(BertConfig()).train()
     numbers = torch.randint(1000, 30_000, (batch, tokens))
     return lambda: _without_gradients(model, numbers)
 
 
-def clip_in_the_loop(batch: int) -> Read:
+def clip_in_the_loop(batch: int) -> Work:
     """CLIP ViT-B/16's text tower in evaluation mode, as published for ReLER."""
     config = CLIPTextConfig(projection_dim=512)
     model = CLIPTextModelWithProjection(config).eval()
@@ -36,23 +31,12 @@ def clip_in_the_loop(batch: int) -> Read:
     return lambda: _without_gradients(model, numbers)
 
 
-def stored(width: int, batch: int, tokens: int) -> Read:
+def stored(width: int, batch: int, tokens: int) -> Work:
     """Our store, with sentences drawn anew for each batch."""
     draw = np.random.default_rng(0)
     features = draw.standard_normal((SENTENCES * tokens, width), np.float32).astype(np.float16)
     store = TokenStore(features, np.arange(SENTENCES + 1) * tokens)
     return lambda: store.gather(draw.integers(0, SENTENCES, batch))
-
-
-def median_time(read: Read, times: int = 5) -> float:
-    """Median seconds of reading the text of a batch."""
-    read()
-    seconds = []
-    for _ in range(times):
-        begin = time.perf_counter()
-        read()
-        seconds.append(time.perf_counter() - begin)
-    return statistics.median(seconds)
 
 
 @torch.no_grad()

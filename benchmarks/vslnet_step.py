@@ -11,9 +11,7 @@ Ours is also timed in bfloat16, beside the same plain float32 step.
 """
 
 import math
-import os
 import sys
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,9 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks.text import Read, bert_in_the_loop, median_time, stored
+from benchmarks.text import bert_in_the_loop, stored
+from benchmarks.timing import Contest, compare_steps, step_options
 from utils.errors import UserError, run_program
-from utils.options import ArgumentParser
 from utils.span_encoder import MASKED
 from VSLNet.model import Predictions, VSLNet, losses, parameter_groups
 
@@ -36,37 +34,28 @@ AGREEMENT = 1e-4  # relative difference of losses, and of gradients to the large
 
 def main(arguments: list[str] | None = None) -> None:
     """Check that both versions agree, then time them in float32 and bfloat16."""
-    parser = ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batch", type=int, default=32, help="queries a step")
-    parser.add_argument("--units", type=int, default=128, help="units a clip")
-    parser.add_argument("--widths", type=int, nargs="+", default=[256, 2304], help="feature widths")
-    parser.add_argument("--steps", type=int, default=11, help="timed steps of each kind")
-    options = parser.parse_args(arguments)
-
-    print(
-        f"batch {options.batch}, {options.units} units, {torch.get_num_threads()} threads, load "
-        f"{os.getloadavg()[0]:.1f}, torch {torch.__version__}; seconds by the clock (CPU time), "
-        f"medians of {options.steps} steps taken in turn"
-    )
+    options = step_options(__doc__.splitlines()[0], arguments, batch=32, units=128, steps=11)
     texts = (
         bert_in_the_loop(options.batch, max(TOKENS)),
         stored(TEXT_WIDTH, options.batch, max(TOKENS)),
     )
-    for width in options.widths:
+
+    def contest(width: int) -> Contest:
         torch.manual_seed(0)
         model = VSLNet(width, TEXT_WIDTH, max_pos_len=options.units)
         batch = random_batch(options.batch, options.units, width)
         check(model, batch)
-        for name, dtype in (("float32", None), ("bfloat16", torch.bfloat16)):
-            plain, ours, ratio = alternate(model, batch, texts, options.steps, dtype)
-            print(
-                f"{width:5} dims  plain float32 {plain[0]:.3f} ({plain[1]:.3f})   "
-                f"ours {name:8} {ours[0]:.3f} ({ours[1]:.3f})   "
-                f"ratio {ratio[0]:.2f}x ({ratio[1]:.2f}x)",
-                flush=True,
-            )
-    seconds = [median_time(text) for text in texts]
-    print(f"of these, text: plain {seconds[0]:.3f}, ours {seconds[1]:.4f}")
+        model.train()
+        return Contest(
+            name=f"{width:5} dims",
+            plain=lambda _: plain_loss(model, batch),
+            ours=lambda _: our_loss(model, batch),
+            optimizer=torch.optim.AdamW(parameter_groups(model), lr=1e-6, eps=1e-6, fused=True),
+            clip_norm=1.0,
+            digits=3,
+        )
+
+    compare_steps(options, texts, contest)
 
 
 class Batch(NamedTuple):
@@ -101,38 +90,6 @@ def random_batch(size: int, units: int, width: int) -> Batch:
         end,
         ((unit >= start[:, None] - 1) & (unit <= end[:, None] + 1)).float(),
     )
-
-
-def alternate(
-    model: VSLNet,
-    batch: Batch,
-    texts: tuple[Read, Read],
-    steps: int,
-    dtype: torch.dtype | None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Medians of both versions' steps and of their ratios; each (2,): by the clock, CPU time.
-
-    `dtype` is what ours computes in.
-    """
-    model.train()
-    optimizer = torch.optim.AdamW(parameter_groups(model), lr=1e-6, eps=1e-6, fused=True)
-    times = np.zeros((steps, 2, 2))
-    versions = ((plain_loss, None), (our_loss, dtype))
-    for step in range(-1, steps):  # the first one warms up
-        for place, (version, precision) in enumerate(versions):
-            begin = time.perf_counter(), time.process_time()
-            texts[place]()
-            with torch.autocast("cpu", precision, enabled=precision is not None):
-                total = version(model, batch)
-            total.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            if step >= 0:
-                spent = time.perf_counter() - begin[0], time.process_time() - begin[1]
-                times[step, place] = spent
-    plain, ours = np.median(times, 0)
-    return plain, ours, np.median(times[:, 0] / times[:, 1], 0)
 
 
 def our_loss(model: VSLNet, batch: Batch) -> torch.Tensor:
