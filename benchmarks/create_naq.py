@@ -2,7 +2,8 @@
 
 Makes inputs as large as the published ones (3.85 M narrations of 7,900 videos, 540 MB; 1,700
 training clips) in a temporary folder, runs both programs on them as processes of their own, and
-prints time, peak memory and the ratios. Both must write the same queries.
+prints time, peak memory and the ratios. Both must write the same queries. The plain one needs
+pandas, which is not among the requirements: pip install pandas.
 
     python benchmarks/create_naq.py              # full scale: some minutes, 2 GB of disk
     python benchmarks/create_naq.py --scale 0.1
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 import uuid
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -38,10 +40,12 @@ NARRATIONS_PER_CLIP = 530
 
 def main(arguments: list[str] | None = None) -> None:
     """Generate, run both, compare."""
-    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=f"{__doc__.splitlines()[0]} Needs pandas.")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the full scale")
     parser.add_argument("--plain", metavar="DIR", help="run the plain version on a data root")
     options = parser.parse_args(arguments)
+    if find_spec("pandas") is None:
+        raise UserError("the plain version needs pandas: pip install pandas")
     if options.plain:
         plain(Path(options.plain))
         return
