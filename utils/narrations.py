@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from utils.errors import UserError
+from utils.errors import UserError, in_brief
 
 COLUMNS = ("video_uid", "clip_start", "clip_end", "clip_text")
+SEPARATORS = "\0\1\2\3"  # of which one is in no honest file
+BLOCK = 1 << 24  # bytes read at once
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def read_narrations(path: str | Path, video_uids: Sequence[str]) -> Narrations:
     """Read the narrations of `video_uids` (distinct).
 
     Rows with a wrong number of fields, times that aren't finite numbers, an end before the start,
-    or an empty text are skipped and counted. Quotes are plain text.
+    an empty text or a NUL byte are skipped and counted. Quotes are plain text.
 
     Raises:
         UserError: the file or one of its columns is missing, or no row can be read.
@@ -82,8 +84,7 @@ def read_narrations(path: str | Path, video_uids: Sequence[str]) -> Narrations:
     try:
         table, counts = pl.collect_all([wanted, counts], engine="streaming")
     except pl.exceptions.PolarsError as error:
-        reason = str(error).split("\n")[0][:120]
-        raise UserError(f"{path}: damaged ({reason}); fetch it again") from None
+        raise UserError(f"{path}: damaged ({in_brief(error)}); fetch it again") from None
     total, good = counts.row(0)
     if not good:
         raise UserError(f"{path}: none of its {total} rows can be read; fetch it again")
@@ -105,6 +106,19 @@ def _header(path: Path) -> list[str]:
     return columns
 
 
+def _absent(path: Path) -> str:
+    """A separator that the file doesn't hold; what follows one in a row would be lost uncounted."""
+    left = SEPARATORS
+    with path.open("rb") as file:
+        while left and (block := file.read(BLOCK)):
+            left = "".join(byte for byte in left if byte.encode() not in block)
+    if not left:
+        raise UserError(
+            f"{path}: damaged: not a text, it holds bytes that no text does; fetch it again"
+        )
+    return left[0]
+
+
 def _rows(path: Path, columns: list[str], videos: pl.Enum) -> pl.LazyFrame:
     """All rows but blank ones: video (its number, if it is one of `videos`), start, end, text.
 
@@ -115,7 +129,7 @@ def _rows(path: Path, columns: list[str], videos: pl.Enum) -> pl.LazyFrame:
         skip_rows=1,
         has_header=False,
         schema={"line": pl.String},
-        separator="\0",  # which no text holds: a table of one column, so that fields can be counted
+        separator=_absent(path),  # a table of one column, so that fields can be counted
         truncate_ragged_lines=True,
         quote_char=None,
         encoding="utf8-lossy",
@@ -127,8 +141,9 @@ def _rows(path: Path, columns: list[str], videos: pl.Enum) -> pl.LazyFrame:
     def seconds(name: str) -> pl.Expr:
         return field(name).str.strip_chars().cast(pl.Float64, strict=False)
 
-    fields = lines.select(fields=pl.col("line").str.split("\t")).select(
+    fields = lines.select("line", fields=pl.col("line").str.split("\t")).select(
         complete=pl.col("fields").list.len() == len(columns),
+        torn=pl.col("line").str.contains("\0", literal=True),
         video=field("video_uid").cast(videos, strict=False).to_physical(),
         start=seconds("clip_start"),
         end=seconds("clip_end"),
@@ -136,6 +151,7 @@ def _rows(path: Path, columns: list[str], videos: pl.Enum) -> pl.LazyFrame:
     )
     good = (
         pl.col("complete")
+        & ~pl.col("torn")
         & pl.col("start").is_finite()
         & pl.col("end").is_finite()
         & (pl.col("start") <= pl.col("end"))
