@@ -113,6 +113,17 @@ def edited(name: str, *place: Any, value: Any = ...) -> Callable[[Path], None]:
     return edit
 
 
+def doubled(name: str) -> Callable[[Path], None]:
+    """The first entry of a JSON object once more, at its end."""
+
+    def double(root: Path) -> None:
+        content = json.loads((root / name).read_bytes())
+        first = json.dumps(dict([next(iter(content.items()))]))
+        (root / name).write_text(json.dumps(content)[:-1] + ", " + first[1:])
+
+    return double
+
+
 def tensor(value: Any, name: str = CLIP) -> Callable[[Path], None]:
     return lambda root: torch.save(value, root / name)
 
@@ -210,6 +221,7 @@ CASES = [
          edited(f"{PREPARED}/val.json", "v1", "sentences")),
     Case("a prepared clip has fewer windows than queries", RELER, programs.reler,
          edited(f"{PREPARED}/val.json", "v1", "exact_times", value=[[1.0, 2.0]])),
+    Case("a prepared clip is there twice", RELER, programs.reler, doubled(f"{PREPARED}/val.json")),
     Case("a prepared split is empty", VSLNET, programs.vslnet,
          holds(f"{PREPARED}/val.json", b"{}")),
     # features

@@ -17,7 +17,7 @@ from typing import BinaryIO
 from tqdm import tqdm
 
 from utils.downloads import check_space, show_size
-from utils.errors import UserError
+from utils.errors import UserError, in_brief
 
 BLOCK = 1 << 20  # bytes read at once
 LONGEST_READ = 16 << 20  # bytes that `tarfile` may want at once: no honest header is longer
@@ -74,7 +74,7 @@ def extract(
                 raise  # of the disk, not of the archive
             raise UserError(
                 f"{parts[0]}: damaged or cut off, or one of its {len(parts)} parts is missing or "
-                f"out of order ({str(error)[:100] or type(error).__name__}); delete it and fetch "
+                f"out of order ({in_brief(error, 100)}); delete it and fetch "
                 "it again"
             ) from None
     return list(names)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from utils.errors import UserError, warn
+from utils.errors import UserError, in_brief, warn
 from utils.files import atomic_write
 
 
@@ -47,8 +47,7 @@ def load_safely(path: str | Path, allow: tuple = (), mmap: bool = False) -> Any:
         # Of a torn archive: the parser looks for its directory before the file's start.
         raise UserError(f"{path}: damaged or cut off (no end); fetch it again") from None
     except Exception as error:  # the parser of a damaged file may trip over anything
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise UserError(f"{path}: damaged or cut off ({reason}); fetch it again") from None
+        raise UserError(f"{path}: damaged or cut off ({in_brief(error)}); fetch it again") from None
 
 
 def save_atomically(value: Any, path: str | Path, keep_previous: bool = False) -> None:

@@ -19,6 +19,20 @@ def warn(message: str) -> None:
     print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
+def in_brief(error: BaseException, most: int = 120) -> str:
+    """What a library says of an error, in `most` characters: whole sentences, or else words."""
+    lines = str(error).strip().splitlines()
+    said = " ".join(lines[0].split()) if lines else type(error).__name__
+    if len(said) > most:
+        sentences, end, _ = said[:most].rpartition(". ")
+        if end:
+            said = sentences
+        else:
+            words = said[: most - 3].rsplit(maxsplit=1)[0] if " " in said[: most - 3] else said
+            said = words[: most - 3].rstrip(" ,;:") + "..."
+    return said if said.endswith("...") else said.rstrip(".")
+
+
 def complain(line: str) -> None:
     """Say what is wrong on stderr, or to the launcher: it speaks once for all its processes."""
     file = os.environ.get("TORCHELASTIC_ERROR_FILE")

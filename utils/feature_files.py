@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from utils.checkpoints import is_plain, load_safely
-from utils.errors import UserError, warn
+from utils.errors import UserError, in_brief, warn
 from utils.files import file_stamp, fingerprint, read_json
 from utils.tasks import ROWS_PER_SECOND
 
@@ -185,9 +185,8 @@ class PackedFeatures(FeatureFiles):
                 self.card = {name: _plain(value) for name, value in packed.attrs.items()}
                 start, shape, kind = rows.id.get_offset(), rows.shape, rows.dtype
         except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-            reason = (str(error).splitlines() or [""])[0][:120]
             raise UserError(
-                f"{file}: not a packed feature file, or cut off ({reason}); make it again"
+                f"{file}: not a packed feature file, or cut off ({in_brief(error)}); make it again"
             ) from None
         _check_card(self.card, file)
         if len(shape) != 2 or kind not in PACKED_TYPES or start is None:

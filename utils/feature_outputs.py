@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from utils.checkpoints import save_atomically
-from utils.errors import UserError
+from utils.errors import UserError, in_brief
 from utils.feature_files import CARD_FILE, SHAPES_FILE, PackedFeatures, read_card
 from utils.files import write_json
 
@@ -115,8 +115,9 @@ class PackedOutput(Output):
         try:
             self._lay_out(sources, lengths, size)
         except RuntimeError as error:  # what h5py says of a file system's limits
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{self.work}: can't make a file of {size} bytes ({reason})") from None
+            raise UserError(
+                f"{self.work}: can't make a file of {size} bytes ({in_brief(error)})"
+            ) from None
 
     def _lay_out(self, sources: list[Source], lengths: list[int], size: int) -> None:
         """Make the room for all rows, one piece from a page on; workers fill it."""

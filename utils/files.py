@@ -1,8 +1,10 @@
 """Files: JSON in and out, atomic writes, fingerprints of inputs."""
 
 import hashlib
+import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,21 +14,40 @@ import orjson
 
 from utils.errors import UserError
 
+NAME_ENDS = (b'":', b'" :')  # in an object of JSON
+
 
 def read_json(path: str | Path) -> Any:
-    """Parse a JSON file; a missing or malformed one is a `UserError` with its path and place."""
+    """Parse a JSON file.
+
+    Raises:
+        UserError: it is missing or malformed, holds NaN, nests hundreds of levels deep, or has a
+            name twice in one object, of which all but the last would be lost.
+    """
     path = Path(path)
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     try:
-        return orjson.loads(content)
+        value = orjson.loads(content)
     except orjson.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        if number := _first_non_number(content):
+            raise UserError(f"{path}: {number}, which JSON can't hold ({place})") from None
         raise UserError(
-            f"{path}: not valid JSON (line {error.lineno}, column {error.colno}: {error.msg}); "
+            f"{path}: not valid JSON ({place}: {error.msg}); "
             "the file may be cut off: fetch or make it again"
         ) from None
+    names = sum(map(content.count, NAME_ENDS))
+    del content  # may be large, as what follows
+    try:
+        kept = orjson.dumps(value).count(NAME_ENDS[0])
+    except orjson.JSONEncodeError:
+        raise UserError(f"{path}: nested too deeply") from None
+    if names != kept and (name := _first_double(path)):
+        raise UserError(f"{path}: {name!r} comes twice in one object; keep one of the two")
+    return value
 
 
 def write_json(path: str | Path, value: Any, indent: bool = False) -> None:
@@ -34,6 +55,41 @@ def write_json(path: str | Path, value: Any, indent: bool = False) -> None:
     options = orjson.OPT_SERIALIZE_NUMPY | (orjson.OPT_INDENT_2 if indent else 0)
     with atomic_write(path) as file:
         file.write(orjson.dumps(value, option=options))
+
+
+class _NonNumber(str):
+    """NaN or an infinity, as Python's own writer puts it into JSON."""
+
+
+def _first_non_number(content: bytes) -> str | None:
+    """Where JSON holds NaN or an infinity, and which; None if it does not, or is none besides."""
+    try:
+        value = json.loads(content, parse_constant=_NonNumber, parse_int=float)
+    except (ValueError, RecursionError):
+        return None
+    inner = [("", value)]
+    while inner:
+        place, value = inner.pop()
+        if isinstance(value, _NonNumber):
+            return f"{place.lstrip('.') or 'top level'}: is {value}"
+        if isinstance(value, dict):
+            inner += [(f"{place}.{name}", entry) for name, entry in reversed(value.items())]
+        elif isinstance(value, list):
+            inner += [(f"{place}[{n}]", value[n]) for n in reversed(range(len(value)))]
+    return None
+
+
+def _first_double(path: Path) -> str | None:
+    """A name that an object in a JSON file has twice."""
+    doubled: list[str] = []
+
+    def note(pairs: list[tuple[str, Any]]) -> None:
+        if len(dict(pairs)) < len(pairs):
+            counts = Counter(name for name, _ in pairs)
+            doubled.append(counts.most_common(1)[0][0])
+
+    json.loads(path.read_bytes(), object_pairs_hook=note)
+    return doubled[0] if doubled else None
 
 
 @contextmanager

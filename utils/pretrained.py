@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from utils.errors import UserError, quiet_libraries
+from utils.errors import UserError, in_brief, quiet_libraries
 
 WEIGHT_FILES = ("model*.safetensors", "pytorch_model*.bin")  # the first kind there is read
 WEIGHT_INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -62,7 +62,7 @@ def load_from(folder: Path, what: str, load: Callable) -> Any:
     try:
         return load(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:
-        reason = (str(error).splitlines() or [""])[0][:150]
+        reason = in_brief(error, 150)
         raise UserError(f"{folder}: can't be loaded as {_one(what)} ({reason})") from None
 
 
@@ -90,7 +90,7 @@ def _from_hub(name: str, what: str, files: Sequence[str], remedy: str) -> Path:
             raise ValueError(f"it has no weights {' or '.join(WEIGHT_FILES)}")
         return Path(snapshot_download(name, allow_patterns=[*wanted, kind]))
     except Exception as error:
-        reason = (str(error).splitlines() or [""])[0][:100] or type(error).__name__
+        reason = in_brief(error, 100)
         raise UserError(
             f"{what} '{name}' is not on this machine and can't be fetched ({reason}); {remedy}"
         ) from None

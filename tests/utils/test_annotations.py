@@ -138,7 +138,7 @@ def test_clip_bounds_that_are_no_times(tmp_path):
 
 def test_not_a_number_is_refused(tmp_path):
     path = written(tmp_path, annotations(query(start=float("nan"))))
-    with pytest.raises(UserError, match="not valid JSON"):
+    with pytest.raises(UserError, match="clip_start_sec: is NaN"):
         read_annotations(path)
     path.write_text(path.read_text().replace("NaN", "1e999"))
     with pytest.raises(UserError):

@@ -24,6 +24,42 @@ def test_malformed_json_names_file_and_place(tmp_path, content):
         read_json(tmp_path / "bad.json")
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"a": [1.0, {"b": NaN}]}', r"a\[1\]\.b: is NaN, which JSON can't hold \(line 1, column"),
+        ('[0, "NaN",\n -Infinity, NaN]', r"\[2\]: is -Infinity"),
+        ("Infinity", "top level: is Infinity"),
+        ("NaN]", "not valid JSON"),
+    ],
+)
+def test_nan_is_named_with_its_place(tmp_path, content, said):
+    (tmp_path / "bad.json").write_text(content)
+    with pytest.raises(UserError, match=said) as error:
+        read_json(tmp_path / "bad.json")
+    assert ("cut off" in str(error.value)) == ("not valid" in said)
+
+
+@pytest.mark.parametrize("content", ['{"a": 1, "b": 2, "a": 1}', '[{"x": {"a" :1, "a":\n{}}}]'])
+def test_a_name_that_comes_twice_is_not_lost_silently(tmp_path, content):
+    (tmp_path / "bad.json").write_text(content)
+    with pytest.raises(UserError, match=r"bad\.json: 'a' comes twice in one object"):
+        read_json(tmp_path / "bad.json")
+
+
+@pytest.mark.parametrize("content", ['{"a" : 1, "b\\"": "c\\":", "d\\\\":":"}', '{"\\u0022:": {}}'])
+def test_names_are_told_apart_whatever_is_in_them(tmp_path, content):
+    (tmp_path / "a.json").write_text(content)
+    assert read_json(tmp_path / "a.json") == json.loads(content)
+
+
+@pytest.mark.parametrize("depth", [300, 5000])
+def test_json_that_nests_too_deeply_is_refused(tmp_path, depth):
+    (tmp_path / "bad.json").write_text("[" * depth + "]" * depth)
+    with pytest.raises(UserError, match=r"bad\.json: (nested too deeply|not valid JSON .*depth)"):
+        read_json(tmp_path / "bad.json")
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         read_json(tmp_path / "nowhere.json")
