@@ -4,6 +4,8 @@ Without --query questions are read from the terminal, one a line.
 """
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 if not __package__:  # run as a file: make the checkout importable wherever it lies
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import numpy as np
 import orjson
 from terminaltables import AsciiTable
 
@@ -18,6 +21,7 @@ from utils.contact_sheet import check_sheet, write_sheet
 from utils.errors import UserError, quiet_libraries, run_program
 from utils.options import ArgumentParser
 from utils.search import NMS_THRESHOLD, TOP, Answers, load_run
+from utils.viewer.page import Asked, Clip, Run, address, check_output, page_data, write_page
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -34,9 +38,14 @@ def main(arguments: list[str] | None = None) -> None:
     )
     video = run.encode(options.features or options.video)
     if options.query:
-        tell(options.query, video.ask(options.query, options.top, options.nms_threshold), options)
+        answers = video.ask(options.query, options.top, options.nms_threshold)
+        tell(options.query, answers, options)
+        draw(options.query, answers, options)
+        if options.html:
+            write_answers(options.query, [answers], video.seconds, options)
         return
     print(f"{clock(video.seconds)} of video; ask, or leave with an empty line", file=sys.stderr)
+    asked, found = [], []
     for question in typed_questions():
         try:
             answers = video.ask([question], options.top, options.nms_threshold)
@@ -44,6 +53,11 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"error: {error}", file=sys.stderr)
             continue
         tell([question], answers, options)
+        draw([question], answers, options)
+        asked.append(question)
+        found.append(answers)
+        if options.html:
+            write_answers(asked, found, video.seconds, options)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -56,13 +70,20 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--checkpoint", required=True, metavar="RUN", help="run folder or checkpoint, either model")
     add("--video", metavar="FILE", help="video file; its features are made if none are given")
     add("--features", nargs="+", metavar="FILE", help=".pt (rows, width); ReLER: the feature, CLIP")
-    add("--query", action="append", metavar="TEXT", help="question; may be given several times")
+    add(
+        "--query",
+        action="append",
+        type=legible,
+        metavar="TEXT",
+        help="question; may be given several times",
+    )
     add("--top", type=int, default=TOP, metavar="N", help="windows a question")
     add(
         "--nms_threshold", type=float, default=NMS_THRESHOLD, metavar="X",
         help="windows overlap by at most this IoU",
     )  # fmt: skip
     add("--json", action="store_true", help="print JSON instead of tables")
+    add("--html", metavar="FILE", help="write a page to look through them; --video plays in it")
     add("--sheet", metavar="FILE", help="write frames of each window as an image (needs --video)")
     add(
         "--clip_seconds", type=float, metavar="X",
@@ -86,14 +107,21 @@ def check(options: argparse.Namespace) -> None:
         raise UserError(f"--top must be at least 1, is {options.top}")
     if not 0 < options.nms_threshold <= 1:
         raise UserError(f"--nms_threshold must be in (0, 1], is {options.nms_threshold:g}")
-    if options.sheet:
+    if options.html is not None:
+        if Path(options.html).suffix.lower() not in (".html", ".htm"):
+            raise UserError(f"--html {options.html}: browsers want a name that ends .html")
+        check_output("--html", options.html)
+    if options.sheet is not None:
         if not options.video:
             raise UserError("--sheet shows frames: give --video FILE")
         check_sheet(options.sheet)
+        check_output("--sheet", options.sheet)
 
 
 def typed_questions() -> Iterator[str]:
     """Lines from the terminal, or a pipe, until an empty one."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
     while True:
         if sys.stdin.isatty():
             print("> ", end="", file=sys.stderr, flush=True)
@@ -104,7 +132,7 @@ def typed_questions() -> Iterator[str]:
 
 
 def tell(questions: list[str], answers: Answers, options: argparse.Namespace) -> None:
-    """Print the windows, and draw them where a sheet is wanted."""
+    """Print the windows."""
     if options.json:
         content = [
             {
@@ -127,14 +155,45 @@ def tell(questions: list[str], answers: Answers, options: argparse.Namespace) ->
             table = AsciiTable(rows)
             table.justify_columns = {1: "right", 2: "right", 3: "right"}
             print(f"{question}\n{table.table}", flush=True)
-    if options.sheet:
-        rows = []
-        for question, windows in zip(questions, answers.windows.tolist(), strict=True):
-            rows.append((question, None))
-            for rank, (start, end) in enumerate(windows, 1):
-                rows.append((f"{rank}.  {clock(start)} to {clock(end)}", (start, end)))
-        write_sheet(options.sheet, Path(options.video), rows)
-        print(f"frames: {options.sheet}", file=sys.stderr)
+
+
+def draw(questions: list[str], answers: Answers, options: argparse.Namespace) -> None:
+    """Frames of the windows, where a sheet is wanted."""
+    if options.sheet is None:
+        return
+    rows = []
+    for question, windows in zip(questions, answers.windows.tolist(), strict=True):
+        rows.append((question, None))
+        for rank, (start, end) in enumerate(windows, 1):
+            rows.append((f"{rank}.  {clock(start)} to {clock(end)}", (start, end)))
+    write_sheet(options.sheet, Path(options.video), rows)
+    print(f"frames: {options.sheet}", file=sys.stderr)
+
+
+def write_answers(
+    questions: list[str], found: list[Answers], length: float, options: argparse.Namespace
+) -> None:
+    """The page of all that was asked so far.
+
+    Args:
+        length: of the video, in seconds.
+    """
+    name = legible(Path(options.video or options.features[0]).name)
+    windows, scores = map(np.concatenate, zip(*found, strict=True))
+    video = address(options.video, options.html) if options.video else None
+    data = page_data(
+        Asked(text=questions, clip=[name] * len(questions)),
+        [Run(legible(options.checkpoint), windows, np.ones(len(questions), bool), scores)],
+        {name: Clip(length, video=video)},
+        answers=True,
+    )
+    write_page(options.html, [name], data)
+    print(f"page: {options.html}", file=sys.stderr)
+
+
+def legible(text: str) -> str:
+    """Text of the command line, with a mark for every byte of it that is no UTF-8."""
+    return os.fsencode(text).decode(errors="replace")
 
 
 def clock(seconds: float) -> str:

@@ -7,47 +7,35 @@ The page is one file that needs no network; several challenge files stand side b
 """
 
 import argparse
-import base64
-import hashlib
-import os
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import quote
 
 if not __package__:  # run as a file: make the checkout importable wherever it lies
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
-import orjson
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 from tqdm import tqdm
 
 from utils.annotations import Query, iter_clips, iter_queries, read_annotations
 from utils.errors import UserError, run_program, warn
-from utils.files import atomic_write, read_json
-from utils.metrics import iou
+from utils.files import read_json
 from utils.narrations import read_narrations
 from utils.options import ArgumentParser
 from utils.predictions import WINDOWS, read_predictions
 from utils.records import NARRATION_MARK, read_records
 from utils.scoring import predicted_windows, true_windows
+from utils.viewer.page import (
+    Asked,
+    Clip,
+    Narration,
+    Run,
+    address,
+    check_output,
+    page_data,
+    write_page,
+)
 
-VIEWER = Path(__file__).resolve().parent / "viewer"
-SCRIPTS = ("page.js", "queries.js", "detail.js", "charts.js")  # one script, in this order
 MOST_FILES = 6  # as many as there are colours that can be told apart
-
-Narration = tuple[float, float, str]  # start and end in clip seconds, text
-
-
-class Run(NamedTuple):
-    """What one challenge file says of R queries."""
-
-    name: str
-    windows: np.ndarray  # (R, 5, 2) seconds, NaN where there are fewer
-    answered: np.ndarray  # (R,) bool
 
 
 def name_files(texts: list[str]) -> dict[str, str]:
@@ -147,109 +135,22 @@ def _prepared_narrations(file: str) -> dict[str, list[Narration]]:
     return found
 
 
-def page_data(
-    annotations: dict,
-    queries: list[Query],
-    runs: list[Run],
-    narrations: dict[str, list[Narration]],
-    videos: dict[str, str],
-) -> dict[str, Any]:
-    """All that the page shows, as columns for JSON; IoU are those of `utils.metrics`, unrounded.
-
-    Texts that queries share are numbered; numbers are aligned with the queries (R); windows and
-    IoU are flat, (R * 5 * 2) and (R * 5), with NaN for none, which JSON writes as null.
-
-    Args:
-        videos: clip uid -> address of its video.
-    """
-    truth = true_windows(queries)  # (R, 2)
-    lengths = {
-        clip["clip_uid"]: clip["video_end_sec"] - clip["video_start_sec"]
-        for _, clip in iter_clips(annotations)
-    }
-    clips, clip = number(query.clip_uid for query in queries)
-    sources, source = number(query.annotation_uid for query in queries)
-    templates, template = number(_text(query, "template") for query in queries)
-    objects, slot = number(_text(query, "slot_x") for query in queries)
-    return {
-        "perQuery": WINDOWS,
-        "clips": [
-            {
-                "uid": uid,
-                "seconds": round(lengths[uid], 3),
-                "narrations": [
-                    (round(s, 2), round(e, 2), text) for s, e, text in narrations.get(uid, ())
-                ],
-                "video": videos.get(uid),
-            }
-            for uid in clips
-        ],
-        "annotations": sources,
-        "templates": templates,
-        "objects": objects,
-        "queries": {
-            "text": [query.query["query"] for query in queries],
-            "clip": clip,
-            "annotation": source,
-            "index": [query.query_idx for query in queries],
-            "template": template,
-            "object": slot,
-            "truth": np.round(truth, 3).ravel(),
-        },
-        "runs": [
-            {
-                "name": run.name,
-                "answered": run.answered,
-                "windows": np.round(run.windows, 3).ravel(),
-                "iou": np.where(
-                    np.isnan(run.windows).any(axis=2) | np.isnan(truth).any(axis=1)[:, None],
-                    np.nan,
-                    iou(run.windows, truth[:, None]),
-                ).ravel(),
-            }
-            for run in runs
-        ],
-    }
-
-
-def number(texts: Iterable[str]) -> tuple[list[str], list[int]]:
-    """Distinct texts in the order they come, and the number of each text among them."""
-    table: dict[str, int] = {}
-    numbers = [table.setdefault(text, len(table)) for text in texts]
-    return list(table), numbers
+def asked_of(queries: list[Query]) -> Asked:
+    """The queries of annotations, as the page shows them."""
+    return Asked(
+        text=[query.query["query"] for query in queries],
+        clip=[query.clip_uid for query in queries],
+        truth=true_windows(queries),
+        annotation=[query.annotation_uid for query in queries],
+        index=[query.query_idx for query in queries],
+        template=[_text(query, "template") for query in queries],
+        object=[_text(query, "slot_x") for query in queries],
+    )
 
 
 def _text(query: Query, key: str) -> str:
     value = query.query.get(key)
     return value.strip() if isinstance(value, str) else ""
-
-
-def render(title: str, data: dict[str, Any]) -> str:
-    """The page.
-
-    Texts of the files are nowhere markup: the title is escaped, the data is JSON without any `<`,
-    which the script puts in as text; and the page allows no script but its own.
-    """
-    pages = Environment(
-        loader=FileSystemLoader(VIEWER), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    style = (VIEWER / "page.css").read_text(encoding="utf-8")
-    script = "".join((VIEWER / name).read_text(encoding="utf-8") for name in SCRIPTS)
-    content = orjson.dumps(data, option=orjson.OPT_SERIALIZE_NUMPY).decode()
-    return pages.get_template("page.html").render(
-        title=title,
-        style=Markup(style),
-        style_hash=_digest(style),
-        script=Markup(script),
-        script_hash=_digest(script),
-        data=Markup(content.replace("<", "\\u003c")),
-    )
-
-
-def _digest(text: str) -> str:
-    """As a content security policy names an inline style or script."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 def find_videos(folder: str, output: str, annotations: dict) -> dict[str, str]:
@@ -262,11 +163,7 @@ def find_videos(folder: str, output: str, annotations: dict) -> dict[str, str]:
         raise UserError(f"--videos {folder}: no such folder")
     uids = [clip["clip_uid"] for _, clip in iter_clips(annotations)]
     files = {uid: Path(folder) / f"{uid}.mp4" for uid in uids}
-    found = {
-        uid: quote(Path(os.path.relpath(file, Path(output).parent)).as_posix())
-        for uid, file in files.items()
-        if file.is_file()
-    }
+    found = {uid: address(file, output) for uid, file in files.items() if file.is_file()}
     if len(found) < len(files):
         warn(f"{folder}: holds videos of {len(found)} of {len(files)} clips")
     return found
@@ -295,6 +192,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     """Read all files, write the page."""
     options = parse(arguments)
+    check_output("--output", options.output)
     files = name_files(options.predictions)
     annotations = read_annotations(options.annotations)
     queries = list(iter_queries(annotations))
@@ -303,15 +201,18 @@ def main(arguments: list[str] | None = None) -> None:
     runs = [read_run(name, file, queries) for name, file in files.items()]
     narrations = clip_narrations(options.narrations, annotations) if options.narrations else {}
     videos = find_videos(options.videos, options.output, annotations) if options.videos else {}
-    page = render(
-        f"Predictions: {', '.join(files)}",
-        page_data(annotations, queries, runs, narrations, videos),
-    ).encode()
-    with atomic_write(options.output) as file:
-        file.write(page)
+    clips = {
+        clip["clip_uid"]: Clip(
+            clip["video_end_sec"] - clip["video_start_sec"],
+            narrations.get(clip["clip_uid"], ()),
+            videos.get(clip["clip_uid"]),
+        )
+        for _, clip in iter_clips(annotations)
+    }
+    size = write_page(options.output, files, page_data(asked_of(queries), runs, clips))
     print(
         f"{len(queries)} queries, {len(runs)} file{'s' if len(runs) > 1 else ''} of predictions, "
-        f"{len(page) / 1e6:.1f} MB: open {options.output} in a browser"
+        f"{size / 1e6:.1f} MB: open {options.output} in a browser"
     )
 
 

@@ -1,4 +1,4 @@
-"""The page to look through predictions, in a real browser (headless Chromium)."""
+"""The page of predictions and of answers, in a real browser (headless Chromium)."""
 
 import json
 import shutil
@@ -11,6 +11,7 @@ from utils.annotations import iter_queries, read_annotations
 from utils.evaluate_ego4d_nlq import predicted_windows, true_windows
 from utils.metrics import evaluate
 from utils.predictions import read_predictions
+from utils.viewer.page import Asked, Clip, Run, page_data, write_page
 
 INSTALL = "apt-get install -y chromium chromium-driver && pip install selenium"
 try:
@@ -292,6 +293,66 @@ def test_split_without_times(chromium, tmp_path):
     press(chromium, "zcc")
     find(chromium, "#tab-charts").click()
     assert texts(chromium, "#charts figure h2") == ["Length of windows", "Position of windows"]
+    assert chromium.get_log("browser") == []
+
+
+def write_video(file, seconds):
+    """Of a kind that every browser plays."""
+    av = pytest.importorskip("av")
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("libvpx", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(10 * seconds):
+            shade = np.full((48, 64, 3), 255 * number // (10 * seconds), np.uint8)
+            frame = av.VideoFrame.from_ndarray(shade, format="rgb24")
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def test_answers(chromium, tmp_path):
+    """To questions about a video: no ground truth, no figures; it plays at the windows."""
+    write_video(tmp_path / "my day #1.webm", 20)
+    windows = np.array([[[12, 15], [3, 4], [np.nan, np.nan]], [[3.2, 4], [7, 9], [16, 18.0]]])
+    scores = np.array([[0.25, 1.23456e-5, np.nan], [0.5, 0.25, 0.1]])
+    texts_ = ["Where was the card?", HOSTILE]
+    data = page_data(
+        Asked(text=texts_, clip=["day"] * 2),
+        [Run(HOSTILE, windows, np.ones(2, bool), scores)],
+        {"day": Clip(5000.0, video="my%20day%20%231.webm")},
+        answers=True,
+    )
+    write_page(tmp_path / "page.html", ["day"], data)
+    chromium.get((tmp_path / "page.html").as_uri())
+    assert chromium.title == "Answers: day" and find(chromium, "h1").text == "Answers"
+    assert count(chromium) == 2 and texts(chromium, ".row .text") == texts_
+    for gone in ("nav", "#fields", "#more", "#figures", "#charts"):
+        assert not find(chromium, gone).is_displayed(), gone
+    assert texts(chromium, ".facts > *") == ["video", "day 1:23:20"]
+    assert texts(chromium, ".timeline td.time") == ["0:00:12 – 0:00:15", "0:00:03 – 0:00:04"]
+    assert texts(chromium, ".timeline td.iou") == ["0.25", "0.0000123"]
+    assert texts(chromium, ".axis span")[1] in ("0:10:00", "0:20:00")
+
+    def played():
+        return chromium.execute_script("return document.querySelector('video').currentTime")
+
+    WebDriverWait(chromium, 10).until(lambda _: abs(played() - 12) < 0.2)  # shown, not played
+    find(chromium, ".timeline tr:last-of-type td.time button").click()
+    WebDriverWait(chromium, 10).until(lambda _: 3 <= played() <= 4.5)
+    press(chromium, "p")
+    WebDriverWait(chromium, 10).until(lambda _: 12 <= played() <= 15.5)
+
+    press(chromium, "jcz")
+    assert selected(chromium) == HOSTILE and not find(chromium, "#charts").is_displayed()
+    assert texts(chromium, ".timeline .heading")[0] == HOSTILE
+    assert chromium.find_elements(By.TAG_NAME, "img") == []
+    press(chromium, "?")
+    assert "play the first window, where there is a video" in texts(chromium, "#keys dd")
+    assert "charts and back" not in texts(chromium, "#keys dd")
+    assert "Grey bars" not in find(chromium, "#help").text
+    press(chromium, Keys.ESCAPE)
+    choose(chromium, "search", "card")
+    assert texts(chromium, ".row .text") == texts_[:1]
     assert chromium.get_log("browser") == []
 
 

@@ -49,22 +49,27 @@ function drawTimes() {
 }
 
 function facts(query, clip) {
+  const annotation = annotations[queries.annotation[query]];
   const rows = [
     ["template", templates[queries.template[query]]],
     ["object", objects[queries.object[query]]],
-    ["annotation", `${annotations[queries.annotation[query]]}, query ${queries.index[query]}`],
+    ["annotation", annotation && `${annotation}, query ${queries.index[query]}`],
   ].filter(([, text]) => text);
-  const only = element(
-    "button",
-    { type: "button", class: "link", title: "Only queries of this clip", onclick: () => showClip(queries.clip[query]) },
-    clip.uid,
-  );
+  const only =
+    clips.length === 1
+      ? clip.uid
+      : element(
+          "button",
+          { type: "button", class: "link", title: "Only queries of this clip", onclick: () => showClip(queries.clip[query]) },
+          clip.uid,
+        );
+  const length = answers ? clock(clip.seconds) : `${seconds(clip.seconds)} s`;
   return element(
     "dl",
     { class: "facts" },
     ...rows.flatMap(([name, text]) => [element("dt", {}, name), element("dd", {}, text)]),
-    element("dt", {}, "clip"),
-    element("dd", {}, only, ` ${seconds(clip.seconds)} s`),
+    element("dt", {}, answers ? "video" : "clip"),
+    element("dd", {}, only, ` ${length}`),
   );
 }
 
@@ -75,9 +80,9 @@ function showClip(number) {
 }
 
 function timeline(query, clip, low, high) {
-  const line = (head, bars, window, overlap, kind = "") => {
+  const line = (head, bars, window, figure, kind = "") => {
     const played = window && clip.video && Number.isFinite(window[0]);
-    const times = window && Number.isFinite(window[0]) ? window.map(seconds).join(" – ") : "";
+    const times = window && Number.isFinite(window[0]) ? window.map(moment).join(" – ") : "";
     return element(
       "tr",
       { class: kind },
@@ -90,13 +95,13 @@ function timeline(query, clip, low, high) {
           ? element("button", { type: "button", class: "link", onclick: () => play(...window) }, times)
           : times,
       ),
-      element("td", { class: "iou" }, overlap == null ? "" : fraction(overlap)),
+      element("td", { class: "iou" }, figure),
     );
   };
   const ticks = (pairs, kind) =>
     pairs.map(([start, end, text]) => {
       const mark = bar(start, end, low, high, kind);
-      if (mark) mark.title = `${seconds(start)} – ${seconds(end)}  ${text}`;
+      if (mark) mark.title = `${moment(start)} – ${moment(end)}  ${text}`;
       return mark;
     });
   const heading = (text, kind) =>
@@ -119,16 +124,16 @@ function timeline(query, clip, low, high) {
         {},
         element("th", { scope: "col" }, ""),
         element("th", { scope: "col", class: "axis" }, axis(low, high)),
-        element("th", { scope: "col", class: "time" }, "seconds"),
-        element("th", { scope: "col", class: "iou" }, hasTruth ? "IoU" : ""),
+        element("th", { scope: "col", class: "time" }, answers ? "from – to" : "seconds"),
+        element("th", { scope: "col", class: "iou" }, hasTruth ? "IoU" : runs[0].scores ? "score" : ""),
       ),
     ),
     element(
       "tbody",
       {},
-      clip.narrations.length ? line("Narrations", ticks(clip.narrations, "narration"), null, null, "thin") : null,
-      others.length ? line("Other queries", ticks(others, "other"), null, null, "thin") : null,
-      hasTruth ? line("Ground truth", [bar(...own, low, high, "truth")].filter(Boolean), own, null, "true") : null,
+      clip.narrations.length ? line("Narrations", ticks(clip.narrations, "narration"), null, "", "thin") : null,
+      others.length ? line("Other queries", ticks(others, "other"), null, "", "thin") : null,
+      hasTruth ? line("Ground truth", [bar(...own, low, high, "truth")].filter(Boolean), own, "", "true") : null,
     ),
     ...runs.map((run, number) =>
       element(
@@ -141,7 +146,9 @@ function timeline(query, clip, low, high) {
           if (Number.isNaN(window[0])) return null;
           const edges = bar(...own, low, high, "edges");
           const found = bar(...window, low, high, colour(number));
-          return line(String(rank + 1), [found, edges].filter(Boolean), window, hasTruth ? run.iou[at] : null);
+          const score = run.scores ? String(Number(run.scores[at].toPrecision(3))) : "";
+          const figure = hasTruth ? fraction(run.iou[at]) : score;
+          return line(String(rank + 1), [found, edges].filter(Boolean), window, figure);
         }),
       ),
     ),
@@ -150,13 +157,14 @@ function timeline(query, clip, low, high) {
 
 /** Round seconds under the head of the timeline. */
 function axis(low, high) {
-  const steps = [0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600];
+  const steps = [0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600].filter((one) => !answers || one >= 1);
+  const label = answers ? 70 : 50; // pixels
   const room = Math.max(120, byId("about").clientWidth - 240); // pixels, about
-  const by = steps.find((one) => (high - low) / one <= room / 50) ?? 7200;
-  const last = 1 - 36 / room; // so that no number is cut off
+  const by = steps.find((one) => (high - low) / one <= room / label) ?? 7200;
+  const last = 1 - (label - 14) / room; // so that no number is cut off
   const box = element("div", { class: "axis" });
   for (let time = Math.ceil(low / by) * by; (time - low) / (high - low) < last; time += by) {
-    const mark = element("span", {}, by < 1 ? time.toFixed(1) : String(time));
+    const mark = element("span", {}, answers ? clock(time) : by < 1 ? time.toFixed(1) : String(time));
     mark.style.left = `${(100 * (time - low)) / (high - low)}%`;
     box.append(mark);
   }
@@ -179,8 +187,8 @@ function narrationList(query, clip, low, high) {
           "li",
           { class: to >= start && from <= end ? "current" : "" },
           clip.video
-            ? element("button", { type: "button", class: "link", onclick: () => play(from, to) }, seconds(from))
-            : element("span", { class: "time" }, seconds(from)),
+            ? element("button", { type: "button", class: "link", onclick: () => play(from, to) }, moment(from))
+            : element("span", { class: "time" }, moment(from)),
           element("span", {}, text),
         ),
       ),
@@ -188,12 +196,17 @@ function narrationList(query, clip, low, high) {
   );
 }
 
-/** The clip's video, at the true window or else at the first file's first prediction. */
-function player(query, clip) {
+/** The true window, or else the first run's first. */
+function bestKnown(query) {
   const known = Number.isNaN(truth[2 * query])
     ? runs[0].windows.subarray(2 * perQuery * query)
     : truth.subarray(2 * query);
-  const src = Number.isNaN(known[0]) ? clip.video : fragment(clip, known[0], known[1]);
+  return [known[0], known[1]];
+}
+
+function player(query, clip) {
+  const [start, end] = bestKnown(query);
+  const src = Number.isNaN(start) ? clip.video : fragment(clip, start, end);
   return element("video", { controls: true, preload: "metadata", playsinline: true, src });
 }
 
@@ -208,8 +221,9 @@ function play(start, end) {
   video.play().catch(() => {}); // the video shows by itself what is wrong with it
 }
 
-function playTruth() {
-  const [start, end] = [truth[2 * state.selected], truth[2 * state.selected + 1]];
+function playBest() {
+  if (state.selected < 0) return;
+  const [start, end] = bestKnown(state.selected);
   if (Number.isFinite(start)) play(start, end);
 }
 

@@ -6,7 +6,7 @@
 // `element` alone, as text nodes and attributes, never as markup.
 
 const data = JSON.parse(document.getElementById("data").textContent);
-const { clips, templates, objects, annotations, queries, runs, perQuery } = data;
+const { answers, clips, templates, objects, annotations, queries, runs, perQuery } = data;
 const total = queries.text.length;
 const numbers = (values) => Float64Array.from(values, (value) => value ?? NaN);
 
@@ -71,6 +71,13 @@ function setOptions(select, pairs) {
 }
 
 const seconds = (value) => (Number.isFinite(value) ? value.toFixed(1) : "–");
+/** h:mm:ss */
+const clock = (value) => {
+  const whole = Math.round(value);
+  const two = (number) => String(number % 60).padStart(2, "0");
+  return `${Math.floor(whole / 3600)}:${two(Math.floor(whole / 60))}:${two(whole)}`;
+};
+const moment = (value) => (answers && Number.isFinite(value) ? clock(value) : seconds(value));
 const fraction = (value) => (Number.isFinite(value) ? value.toFixed(2) : "–");
 const percent = (value) => (Number.isFinite(value) ? (100 * value).toFixed(2) : "–");
 const colour = (run) => `run-${run}`;
@@ -241,8 +248,8 @@ const keys = {
     byId("search").select();
   },
   z: () => zoom(!state.zoomed),
-  p: () => playTruth(),
-  c: () => showView(byId("charts").hidden ? "charts" : "queries"),
+  p: () => playBest(),
+  c: () => answers || showView(byId("charts").hidden ? "charts" : "queries"),
   Escape: () => showDetail(false),
   "?": () => byId("help").showModal(),
 };
@@ -251,8 +258,8 @@ const keyHelp = [
   ["Page Down / Page Up, Home / End", "further, in the list"],
   ["/", "search"],
   ["z", "zoom the timeline to the windows"],
-  ["p", "play the true window, where there is a video"],
-  ["c", "charts and back"],
+  ["p", `play the ${hasTruth ? "true" : "first"} window, where there is a video`],
+  ...(answers ? [] : [["c", "charts and back"]]),
   ["Enter / Esc", "open the query / back to the list"],
   ["?", "this help"],
 ];

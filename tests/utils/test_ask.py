@@ -1,0 +1,113 @@
+"""Asking a video: the page of answers, and what is refused before anything long begins."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import utils.ask
+from tests.utils.test_search import Bright
+from tests.utils.test_view_predictions import Page
+from tests.utils.viewer_sample import HOSTILE
+from utils.errors import UserError
+from utils.search import Run
+
+SECONDS = 7200
+
+
+@pytest.fixture
+def asking(tmp_path, monkeypatch):
+    """Ask two hours of features with a light in them; returns the folder and the program."""
+    video = np.random.default_rng(0).uniform(0, 0.1, (SECONDS * 15 // 8, 4)).astype(np.float32)
+    video[9000:9012, 0] = 1  # at 1:20:00
+    torch.save(torch.from_numpy(video), tmp_path / "my day.pt")
+    (tmp_path / "my day.mp4").touch()
+    monkeypatch.setattr(utils.ask, "load_run", lambda *_: Run(Bright(), 75.0))
+
+    def ask(*arguments):
+        own = ["--checkpoint", f"joint{HOSTILE}", "--features", tmp_path / "my day.pt"]
+        utils.ask.main([str(argument) for argument in (*own, *arguments)])
+
+    return tmp_path, ask
+
+
+def test_the_page_holds_the_answers(asking, capsys):
+    folder, ask = asking
+    page = folder / "pages" / "page.html"
+    ask(
+        "--query", "Where is the light?", "--query", HOSTILE, "--top", 3, "--json",
+        "--video", folder / "my day.mp4", "--html", page,
+    )  # fmt: skip
+    said = capsys.readouterr()
+    assert f"page: {page}" in said.err
+    read = Page(page)
+    data, printed = read.data, json.loads(said.out)
+    assert data["queries"]["text"] == [entry["query"] for entry in printed]
+    assert data["queries"]["text"][1] == HOSTILE
+    windows = [[w["start"], w["end"]] for entry in printed for w in entry["windows"]]
+    assert np.reshape(data["runs"][0]["windows"], (-1, 2)).tolist() == windows
+    assert data["runs"][0]["scores"] == [w["score"] for e in printed for w in e["windows"]]
+    assert windows[0][0] == pytest.approx(4800, abs=2)
+    assert data["queries"]["truth"] == [None] * 4 and data["perQuery"] == 3
+    assert data["clips"] == [
+        {"uid": "my day.mp4", "seconds": SECONDS, "narrations": [], "video": "../my%20day.mp4"}
+    ]
+    # Hostile text is data and nowhere else.
+    assert read.tags.count("script") == 2 and "img" not in read.tags
+    assert "<img" not in page.read_text()
+    assert data["runs"][0]["name"] == f"joint{HOSTILE}"
+    assert not list(page.parent.glob(".*"))  # nothing half-written stays
+
+
+def test_a_page_without_video_plays_nothing(asking):
+    folder, ask = asking
+    ask("--query", "Where?", "--html", folder / "page.html")
+    (clip,) = Page(folder / "page.html").data["clips"]
+    assert clip["uid"] == "my day.pt" and clip["video"] is None
+
+
+def test_typed_questions_gather_in_the_page(asking, monkeypatch):
+    folder, ask = asking
+    page = folder / "page.html"
+
+    class Typed(io.StringIO):
+        def readline(self):
+            sizes.append(len(Page(page).data["queries"]["text"]) if page.exists() else 0)
+            return super().readline()
+
+    sizes = []
+    monkeypatch.setattr("sys.stdin", Typed("Where is the light?\n?\nWho was there?\n"))
+    ask("--html", page)
+    assert sizes == [0, 1, 1, 2]
+    assert Page(page).data["queries"]["text"] == ["Where is the light?", "Who was there?"]
+
+
+def test_bytes_that_are_no_text_are_marked(asking, capsys):
+    folder, ask = asking
+    ask("--query", "Where is the caf\udce9?", "--html", folder / "page.html")
+    assert "Where is the caf�?" in capsys.readouterr().out
+    assert Page(folder / "page.html").data["queries"]["text"] == ["Where is the caf�?"]
+
+
+def test_outputs_that_cannot_be_written_are_refused_at_once(asking, monkeypatch, tmp_path):
+    _, ask = asking
+    monkeypatch.setattr(utils.ask, "load_run", None)  # not reached
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.html").mkdir()
+    (tmp_path / "folder.png").mkdir()
+    for option, name, words in (
+        ("--html", "folder.html", "is a folder"),
+        ("--html", "file/page.html", "is not a folder"),
+        ("--html", "file/further/page.html", "is not a folder"),
+        ("--html", "my day.mp4", "ends .html"),
+        ("--html", "", "ends .html"),
+        ("--sheet", "folder.png", "is a folder"),
+        ("--sheet", "file/sheet.png", "is not a folder"),
+    ):
+        name = name and tmp_path / name
+        with pytest.raises(UserError, match=words):
+            ask("--query", "Where?", "--video", tmp_path / "my day.mp4", option, name)
+    with pytest.raises(UserError, match="can't write into /proc"):
+        ask("--query", "Where?", "--html", "/proc/page.html")
