@@ -28,8 +28,7 @@ PAUSE = 0.8  # mean time between events, seconds
 KINDS = {"handle": 0.82, "together": 0.06, "talk": 0.07, "walk": 0.05}
 HANDLE, TOGETHER, TALK, WALK = range(4)  # "together": an object is handled with somebody
 
-SPLIT_NAMES = ("train", "val", "test", "none")  # "none": a video without clips
-TRAIN, VAL, TEST, NO_CLIPS = range(4)
+TRAIN, VAL, TEST, NO_CLIPS = range(4)  # the split of a video; some have no clips
 
 
 @dataclass(frozen=True)
