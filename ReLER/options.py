@@ -6,45 +6,28 @@ from pathlib import Path
 
 from utils.errors import UserError
 from utils.options import option
-from utils.resident import PLACES
-from utils.slurm import Cluster
+from utils.training_options import FREE, TrainingOptions
 
 OPTIONS_FILE = "opt.json"  # in the run folder
 
 
-@dataclass
-class Options:
+@dataclass(kw_only=True)
+class Options(TrainingOptions):
     """Everything that can be chosen on the command line."""
 
-    task: str = option(explanation="data set: a folder under <data_root>/dataset")
     fv: str = option(explanation="video feature, besides clip: a folder under <data_root>/features")
-    mode: str = option("train", "train, or predict a split", choices=("train", "val", "test"))
 
     # Data
-    data_root: str = option("data", "folder with dataset/ and features/")
-    cache_dir: str | None = option(None, "derived stores (default: <data_root>/cache)")
-    eval_gt_json: str | None = option(None, "annotations to score against, if they hold times")
     max_v_l: int = option(600, "units a clip is pooled to")
     max_q_l: int = option(32, "tokens of a query that are read")
     ctx_mode: str = option(
         "video_tef", "features, temporal endpoints or both", choices=("video_tef", "video", "tef")
     )
     no_norm_vfeat: bool = option(False, "features as they are, not scaled to length 1")
-    label_times: str = option(
-        "exact", "label windows by exact or truncated times", choices=("exact", "published")
-    )
     vslnet_thres_in_train: float = option(0.0, "train on windows longer than this (seconds)")
-    scaling_subsample_clips: str | None = option(None, "keep narrations of the listed clips only")
-    zeroshot_subsample_clips: str | None = option(None, "keep NLQ queries of the listed clips only")
-    nar_exp_factor: float = option(1.0, "scale narration windows by up to this (jitter; 1: off)")
-    nar_translate: bool = option(False, "also move scaled narration windows")
-    allow_missing: bool = option(False, "predict without the clips that lack features")
 
     # Text
     text_encoder: str | None = option(None, "name or folder (default: published CLIP)")
-    feature_device: str = option(
-        "auto", "where features wait: on the GPU if they fit, or not", choices=PLACES
-    )
     text_features: str = option("cached", "encode once, or in the loop", choices=("cached", "live"))
 
     # Model
@@ -98,61 +81,30 @@ class Options:
     resume: str | None = option(None, "checkpoint file or run folder to take the weights from")
     resume_opt: bool = option(False, "take its optimizer too")
     resume_all: bool = option(False, "take its optimizer, scheduler and epoch too")
-    amp: str = option("off", "mixed precision", choices=("off", "bf16", "fp16"))
-    compile: bool = option(False, "compile the model")
     eval_period: int = option(0, "steps between evaluations (0: at the end of each epoch)")
-    save_every_minutes: float = option(10.0, "time between saved states")
-    skip_nonfinite: int = option(0, "steps with a loss or gradient of NaN to leave out, not stop")
-    profile: int = option(0, "write a trace of so many steps into the run folder")
-    restart: bool = option(False, "begin anew instead of continuing the run in the folder")
 
     # Runs
     results_root: str = option("results", "run folders are made here")
     exp_id: str | None = option(None, "names the run folder video_tef-<exp_id> (default: task_fv)")
-    tb_log_freq: int = option(10, "steps between logged losses")
-    nms_threshold: float | None = option(None, "suppress predictions overlapping more than this")
-
-    # Clusters
-    slurm: bool = option(False, "submit the training to SLURM instead of running it here")
-    slurm_partition: str | None = option(None, "where (default: the cluster's own)")
-    slurm_nodes: int = option(1, "machines")
-    slurm_gpus: int = option(1, "GPUs a machine, one process each")
-    slurm_minutes: int = option(1440, "longest time a start; requeued and continued when it is up")
 
     # Of the published release, without meaning here
     num_workers: int = option(0, "accepted, no effect: data loading needs no processes")
     device: int = option(0, "accepted, no effect: set CUDA_VISIBLE_DEVICES")
 
     def __post_init__(self) -> None:
-        if self.skip_nonfinite < 0:
-            raise UserError(f"--skip_nonfinite must be at least 0, is {self.skip_nonfinite}")
-        Cluster.of(self)  # refuses what is none
-        for name in ("max_v_l", "max_q_l", "hidden_dim", "epochs", "batch_size", "eval_bsz"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name} must be at least 1, is {getattr(self, name)}")
-        if self.nar_exp_factor < 1:
-            raise UserError(f"--nar_exp_factor must be at least 1, is {self.nar_exp_factor}")
+        super().__post_init__()
+        self.refuse_below(1, "max_v_l", "max_q_l", "hidden_dim", "epochs", "batch_size", "eval_bsz")
         if self.lr <= 0:
             raise UserError(f"--lr must be positive, is {self.lr}")
-        if self.nms_threshold is not None and not 0 < self.nms_threshold <= 1:
-            raise UserError(f"--nms_threshold must be in (0, 1], is {self.nms_threshold}")
         if self.fv == "clip":
             raise UserError("--fv clip: CLIP is always there, name another feature beside it")
         if (self.resume_opt or self.resume_all) and self.resume is None:
             raise UserError("--resume_opt and --resume_all need --resume CHECKPOINT")
-        for name in ("task", "fv"):
-            if Path(getattr(self, name)).name != getattr(self, name):
-                raise UserError(f"--{name} must be a plain name, is '{getattr(self, name)}'")
 
     @property
     def run_folder(self) -> Path:
         """Where checkpoints and scores of this run lie, as published."""
         return Path(self.results_root) / f"video_tef-{self.exp_id or f'{self.task}_{self.fv}'}"
-
-    @property
-    def cache(self) -> Path:
-        """Where derived stores are kept."""
-        return Path(self.cache_dir) if self.cache_dir else Path(self.data_root) / "cache"
 
     def part(self, kind: type) -> object:
         """The options of the model, the losses or the data alone, as their own dataclass."""
@@ -161,22 +113,4 @@ class Options:
 
 
 # Options that may differ between the parts of a run that was stopped and continued.
-FREE_OPTIONS = (
-    "save_every_minutes",
-    "skip_nonfinite",
-    "restart",
-    "profile",
-    "slurm",
-    "slurm_partition",
-    "slurm_nodes",
-    "slurm_gpus",
-    "slurm_minutes",
-    "tb_log_freq",
-    "num_workers",
-    "feature_device",
-    "device",
-    "cache_dir",
-    "data_root",
-    "results_root",
-    "eval_bsz",
-)
+FREE_OPTIONS = (*FREE, "num_workers", "device", "results_root", "eval_bsz")

@@ -1,0 +1,97 @@
+"""Options that every model has: its data, how it trains and where.
+
+A model's own options inherit these, add theirs and redeclare a field whose words differ. Names are
+those of the published release, so that scripts keep working.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from utils.errors import UserError
+from utils.options import option
+from utils.resident import PLACES
+from utils.slurm import Cluster
+
+# May differ between the parts of a run that was stopped and continued.
+FREE = (
+    "save_every_minutes",
+    "skip_nonfinite",
+    "restart",
+    "profile",
+    "slurm",
+    "slurm_partition",
+    "slurm_nodes",
+    "slurm_gpus",
+    "slurm_minutes",
+    "tb_log_freq",
+    "feature_device",
+    "cache_dir",
+    "data_root",
+)
+
+
+@dataclass(kw_only=True)
+class TrainingOptions:
+    """What can be chosen for every model, in training and prediction."""
+
+    task: str = option(explanation="data set: a folder under <data_root>/dataset")
+    fv: str = option(explanation="video feature: a folder under <data_root>/features")
+    mode: str = option("train", "train, or predict a split", choices=("train", "val", "test"))
+
+    # Data
+    data_root: str = option("data", "folder with dataset/ and features/")
+    cache_dir: str | None = option(None, "derived stores (default: <data_root>/cache)")
+    eval_gt_json: str | None = option(None, "annotations to score against, if they hold times")
+    label_times: str = option(
+        "exact", "label windows by exact or truncated times", choices=("exact", "published")
+    )
+    scaling_subsample_clips: str | None = option(None, "keep narrations of the listed clips only")
+    zeroshot_subsample_clips: str | None = option(None, "keep NLQ queries of the listed clips only")
+    nar_exp_factor: float = option(1.0, "scale narration windows by up to this (jitter; 1: off)")
+    nar_translate: bool = option(False, "also move scaled narration windows")
+    allow_missing: bool = option(False, "predict without the clips that lack features")
+    feature_device: str = option(
+        "auto", "where features wait: on the GPU if they fit, or not", choices=PLACES
+    )
+
+    # Training
+    amp: str = option("off", "mixed precision", choices=("off", "bf16", "fp16"))
+    compile: bool = option(False, "compile the model")
+    save_every_minutes: float = option(10.0, "time between saved states")
+    skip_nonfinite: int = option(0, "steps with a loss or gradient of NaN to leave out, not stop")
+    profile: int = option(0, "write a trace of so many steps into the run folder")
+    restart: bool = option(False, "begin anew instead of continuing the run in the folder")
+    tb_log_freq: int = option(10, "steps between logged losses")
+    nms_threshold: float | None = option(None, "suppress predictions overlapping more than this")
+
+    # Clusters
+    slurm: bool = option(False, "submit the training to SLURM instead of running it here")
+    slurm_partition: str | None = option(None, "where (default: the cluster's own)")
+    slurm_nodes: int = option(1, "machines")
+    slurm_gpus: int = option(1, "GPUs a machine, one process each")
+    slurm_minutes: int = option(1440, "longest time a start; requeued and continued when it is up")
+
+    def __post_init__(self) -> None:
+        Cluster.of(self)  # refuses what is none
+        self.refuse_below(0, "skip_nonfinite")
+        self.refuse_below(1, "tb_log_freq", "nar_exp_factor")
+        if self.nms_threshold is not None and not 0 < self.nms_threshold <= 1:
+            raise UserError(f"--nms_threshold must be in (0, 1], is {self.nms_threshold}")
+        self.refuse_paths("task", "fv")
+
+    def refuse_below(self, least: int, *names: str) -> None:
+        """A `UserError` if one of the options is smaller than `least`."""
+        for name in names:
+            if getattr(self, name) < least:
+                raise UserError(f"--{name} must be at least {least}, is {getattr(self, name)}")
+
+    def refuse_paths(self, *names: str) -> None:
+        """A `UserError` if one of the options is no plain name of a file or folder."""
+        for name in names:
+            if Path(getattr(self, name)).name != getattr(self, name):
+                raise UserError(f"--{name} must be a plain name, is '{getattr(self, name)}'")
+
+    @property
+    def cache(self) -> Path:
+        """Where derived stores are kept."""
+        return Path(self.cache_dir) if self.cache_dir else Path(self.data_root) / "cache"
