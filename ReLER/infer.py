@@ -1,6 +1,7 @@
 """ReLER's predictions: five windows of every query from all scales; processes share the queries."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,9 +11,10 @@ from ReLER.data import ClipData, open_split
 from ReLER.model import ModelOptions, ReLER
 from ReLER.options import Options
 from ReLER.text import open_encoder
-from ReLER.weights import build_model, load_weights, read_checkpoint
+from ReLER.weights import build_trained, read_checkpoint
 from utils.checkpoints import find_checkpoint, step_of
 from utils.distributed import Processes, start_processes
+from utils.options import adopt
 from utils.predictions import WINDOWS, suppress
 from utils.scoring import publish
 from utils.spans import window_seconds
@@ -60,12 +62,12 @@ def _predict_share(
     return mine, found, scored
 
 
-def adopt_architecture(options: Options, opt: dict) -> Options:
-    """The options with the model's shape and inputs as the checkpoint says it was trained."""
+def adopt_architecture(options: Options, opt: dict, file: Path) -> Options:
+    """The options with the model's shape and inputs as a checkpoint's `opt` says it was trained."""
     names = {field.name for field in dataclasses.fields(ModelOptions)}
     names |= {"ctx_mode", "no_norm_vfeat", "max_q_l"}
     names &= {field.name for field in dataclasses.fields(Options)}
-    return dataclasses.replace(options, **{k: v for k, v in opt.items() if k in names})
+    return adopt(options, {k: v for k, v in opt.items() if k in names}, file)
 
 
 def infer(options: Options) -> None:
@@ -73,13 +75,12 @@ def infer(options: Options) -> None:
     processes = start_processes()
     file = find_checkpoint(options.resume or options.run_folder)
     content = read_checkpoint(file)
-    options = adopt_architecture(options, content["opt"])
+    options = adopt_architecture(options, content["opt"], file)
     encoder = open_encoder(options, file.parent)
     data, listed = open_split(
         options, options.mode, encoder, processes.device, options.allow_missing
     )
-    model = build_model(options, data.width, encoder.width)
-    load_weights(model, content, file)
+    model = build_trained(options, data.width, encoder.width, content, file)
     model.to(processes.device)
     windows, scores = predict(model, data, options, processes)
     if processes.main:

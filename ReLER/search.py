@@ -14,7 +14,8 @@ from ReLER.infer import adopt_architecture
 from ReLER.model import SCALES
 from ReLER.options import Options
 from ReLER.text import open_encoder
-from ReLER.weights import build_model, load_weights, read_checkpoint
+from ReLER.weights import build_trained, read_checkpoint
+from utils.errors import UserError
 from utils.search import spans_to_compare
 from utils.tokens import LiveTokens
 
@@ -31,16 +32,17 @@ class Searcher:
     def __init__(self, checkpoint: Path, text_encoder: str | None, device: torch.device):
         content = read_checkpoint(checkpoint)
         opt = content["opt"]
-        kept = {name: opt[name] for name in ("task", "fv", "data_root") if name in opt}
+        names = ("task", "fv", "data_root")
+        kept = {name: opt[name] for name in names if isinstance(opt.get(name), str)}
         chosen = {"task": "unknown", "fv": "unknown", "mode": "val"} | kept
-        self.options = adopt_architecture(Options(**chosen, text_encoder=text_encoder), opt)
+        options = Options(**chosen, text_encoder=text_encoder)
+        self.options = adopt_architecture(options, opt, checkpoint)
         self.features = (self.options.fv, "clip")
         self.units = self.options.max_v_l
         self.device = device
         self._encoder = open_encoder(self.options, checkpoint.parent)
-        width = len(content["model"][VIDEO_WEIGHT])
-        self.model = build_model(self.options, width, self._encoder.width)
-        load_weights(self.model, content, checkpoint)
+        width = _video_width(content["model"], checkpoint)
+        self.model = build_trained(self.options, width, self._encoder.width, content, checkpoint)
         self.model.to(device).eval()
         self._has_ends = self.options.ctx_mode != "video"
         self._has_rows = self.options.ctx_mode != "tef"
@@ -89,3 +91,11 @@ class Searcher:
             offers.append(spans_to_compare(*self.model.predictor(encoded, mask), count))
         spans, scores = zip(*offers, strict=True)
         return torch.cat(spans, 1), torch.cat(scores, 1)
+
+
+def _video_width(weights: object, checkpoint: Path) -> int:
+    """Width of the features that a model of these weights reads."""
+    weight = weights.get(VIDEO_WEIGHT) if isinstance(weights, dict) else None
+    if not torch.is_tensor(weight) or weight.ndim != 1:
+        raise UserError(f"{checkpoint}: not a ReLER checkpoint, it has no {VIDEO_WEIGHT}")
+    return len(weight)

@@ -75,6 +75,8 @@ class Recipe:
         if self.options.resume_opt or self.options.resume_all:
             load_optimizer(self.optimizer, content, file)
         if self.options.resume_all:
+            if type(content.get("epoch")) is not int or content["epoch"] < 0:
+                raise UserError(f"{file}: its 'epoch' is no number; resume the weights only")
             self.first_epoch = content["epoch"] + 1
             if self.first_epoch >= self.options.epochs:
                 raise UserError(

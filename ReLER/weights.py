@@ -12,8 +12,8 @@ import torch
 
 from ReLER.model import ModelOptions, ReLER
 from ReLER.options import Options
-from utils.checkpoints import fit_state, load_safely
-from utils.errors import UserError
+from utils.checkpoints import check_state, fit_optimizer, fit_state, load_safely
+from utils.errors import UserError, in_brief
 
 SCHEDULER_GAMMA = 0.1
 
@@ -41,6 +41,28 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     return {**content, "opt": opt}
 
 
+def build_trained(
+    options: Options, video_dim: int, text_dim: int, content: dict[str, Any], file: Path
+) -> ReLER:
+    """The model that a checkpoint's weights fit, filled with them.
+
+    Its options may be anything: memory is taken only for what the weights fit.
+    """
+    weights = content["model"]
+    layers = max(options.num_cross_encoder_layers, options.enc_layers, options.n_input_proj)
+    if not isinstance(weights, dict) or layers > len(weights):
+        raise UserError(f"{file}: its options name {layers} layers, which its weights don't have")
+    try:
+        with torch.device("meta"):
+            outline = build_model(options, video_dim, text_dim)
+    except (UserError, RuntimeError) as error:
+        raise UserError(f"{file}: its options make no model ({in_brief(error)})") from None
+    check_state(outline, weights, file)
+    model = build_model(options, video_dim, text_dim)
+    load_weights(model, content, file)
+    return model
+
+
 def load_weights(model: ReLER, content: dict[str, Any], file: Path) -> None:
     """Fill the model from a checkpoint's content."""
     fit_state(model, content["model"], file)
@@ -48,12 +70,7 @@ def load_weights(model: ReLER, content: dict[str, Any], file: Path) -> None:
 
 def load_optimizer(optimizer: torch.optim.Optimizer, content: dict[str, Any], file: Path) -> None:
     """Take over the state of a checkpoint's optimizer."""
-    try:
-        optimizer.load_state_dict(content["optimizer"])
-    except (KeyError, ValueError) as error:
-        raise UserError(
-            f"{file}: its optimizer does not fit this model ({error}); resume the weights only"
-        ) from None
+    fit_optimizer(optimizer, content.get("optimizer"), file)
 
 
 def checkpoint_content(

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from utils.errors import UserError
 from utils.files import read_json
 from utils.records import read_records
 from utils.text import TextEncoder, describe_encoder, load_encoder, load_trained_encoder
@@ -97,8 +98,7 @@ def open_text(options: Options) -> EncoderText | WordText:
     if options.predictor == "rnn":
         if trained:
             # The vectors themselves come with the checkpoint.
-            described = read_json(file)
-            vocabulary = Vocabulary(described["words"], described["characters"])
+            vocabulary = _read_vocabulary(file)
             vectors = np.zeros((len(vocabulary.words), options.word_dim), "f4")
             return WordText(options, vocabulary, vectors)
         return WordText(options, *_vocabulary_of_splits(options))
@@ -108,6 +108,16 @@ def open_text(options: Options) -> EncoderText | WordText:
     else:
         encoder = load_encoder(name or DEFAULT_ENCODER, random, options.seed)
     return EncoderText(options, encoder)
+
+
+def _read_vocabulary(file: Path) -> Vocabulary:
+    described = read_json(file)
+    known = described if isinstance(described, dict) else {}
+    lists = [known.get(name) for name in ("words", "characters")]
+    for some in lists:
+        if not isinstance(some, list) or not all(isinstance(text, str) for text in some):
+            raise UserError(f"{file}: must hold lists of words and characters; copy the run again")
+    return Vocabulary(*lists)
 
 
 def _vocabulary_of_splits(options: Options) -> tuple[Vocabulary, np.ndarray]:

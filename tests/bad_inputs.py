@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 import h5py
 import torch
 
-from tests.fuzz import models, project
-from tests.fuzz import test_fuzz as programs
+from tests.fuzz import models, programs, project
 from utils import ask, download_features, prepare_features
 from utils.files import write_json
 

@@ -5,6 +5,7 @@ the classes a caller lists.
 """
 
 import errno
+import math
 import os
 import pickle
 import re
@@ -150,6 +151,52 @@ def find_checkpoint(path: str | Path) -> Path:
     return max(found, key=step_of)
 
 
+def fit_optimizer(optimizer: torch.optim.Optimizer, state: Any, source: str | Path) -> None:
+    """Load an optimizer's state; a `UserError` says that it is of another model, or damaged."""
+    own = optimizer.state_dict()
+    try:
+        fits = all(
+            len(group["params"]) == len(mine["params"])
+            and all(_alike(group.get(name), value) for name, value in mine.items())
+            for group, mine in zip(state["param_groups"], own["param_groups"], strict=True)
+        )
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        numbers = [n for group in state["param_groups"] for n in group["params"]]
+        for parameter, number in zip(parameters, numbers, strict=True):
+            for value in state["state"].get(number, {}).values():
+                # Numbers of steps were plain ones before torch 1.12.
+                value = torch.as_tensor(
+                    value, dtype=None if torch.is_tensor(value) else torch.float
+                )
+                fits &= _is_sound(value) and value.shape in (parameter.shape, ())
+        fits &= set(state["state"]) <= set(numbers)
+        if fits:
+            optimizer.load_state_dict(state)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError):
+        fits = False
+    if not fits:
+        raise UserError(
+            f"{source}: its optimizer does not fit this model, or is damaged; continue with the "
+            "weights only"
+        )
+
+
+def _alike(value: Any, own: Any) -> bool:
+    """Whether a setting of an optimizer can stand in another one's place."""
+    if isinstance(own, bool) or own is None:
+        return value is None or isinstance(value, bool)
+    if isinstance(own, int | float):
+        return type(value) in (int, float) and math.isfinite(value)
+    if isinstance(own, tuple | list):
+        return len(value) == len(own) and all(map(_alike, value, own))
+    return True
+
+
+def _is_sound(value: Any) -> bool:
+    plain = torch.is_tensor(value) and is_plain(value) and value.is_floating_point()
+    return plain and bool(torch.isfinite(value).all())
+
+
 def is_plain(tensor: torch.Tensor) -> bool:
     """Whether a tensor is dense, of real numbers, and has its numbers with it."""
     return (
@@ -161,6 +208,12 @@ def is_plain(tensor: torch.Tensor) -> bool:
 
 def fit_state(model: nn.Module, state: dict[str, torch.Tensor], source: str | Path) -> None:
     """Load weights into `model`; a `UserError` says which keys or shapes do not fit."""
+    check_state(model, state, source)
+    model.load_state_dict(state)
+
+
+def check_state(model: nn.Module, state: dict[str, torch.Tensor], source: str | Path) -> None:
+    """Raise `UserError` if weights don't fit `model`, which may be one without memory ("meta")."""
     if not isinstance(state, dict) or not all(torch.is_tensor(v) for v in state.values()):
         raise UserError(f"{source}: not a state dict (parameter name -> tensor)")
     own = model.state_dict()
@@ -181,4 +234,3 @@ def fit_state(model: nn.Module, state: dict[str, torch.Tensor], source: str | Pa
     bad = [key for key, value in state.items() if not torch.isfinite(value).all()]
     if bad:
         raise UserError(f"{source}: {bad[0]} holds NaN or infinite values; use another checkpoint")
-    model.load_state_dict(state)

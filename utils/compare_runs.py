@@ -61,6 +61,8 @@ def main(arguments: list[str] | None = None) -> None:
         lacking = [name for name in (*COLUMNS.values(), *COUNTS) if name not in scores]
         if lacking:
             raise UserError(f"{folder}: its evaluations have no {', '.join(lacking)}")
+        if odd := [name for name in COLUMNS.values() if type(scores[name]) not in (int, float)]:
+            raise UserError(f"{folder}: {odd[0]} of its evaluations is no number")
         runs.append((label, scores))
     print(comparison(runs))
 

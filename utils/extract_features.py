@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from utils.checkpoints import save_atomically
 from utils.errors import UserError, run_program
-from utils.feature_files import CARD_FILE, SHAPES_FILE
-from utils.files import read_json, write_json
+from utils.feature_files import CARD_FILE, SHAPES_FILE, read_card, read_shapes
+from utils.files import write_json
 from utils.image_encoders import KINDS, ImageEncoder
 from utils.options import ArgumentParser
 from utils.video import find_videos
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
     videos = by_name([file for path in options.videos for file in find_videos(path)])
     folder = Path(options.output_dir or f"data/features/{options.type}")
     shapes_file = folder / SHAPES_FILE
-    shapes = read_json(shapes_file) if shapes_file.is_file() else {}
+    shapes = read_shapes(folder)
     waiting = {
         name: file
         for name, file in videos.items()
@@ -89,8 +89,8 @@ def by_name(videos: list[Path]) -> dict[str, Path]:
 def check_card(folder: Path, card: dict) -> None:
     """Write the folder's feature card, or refuse to mix features of another encoder with it."""
     file = folder / CARD_FILE
-    there = read_json(file) if file.is_file() else None
-    if there is None:
+    there = read_card(folder)
+    if not file.is_file():
         write_json(file, card, indent=True)
     elif differing := [name for name in SAME if there.get(name) != card[name]]:
         raise UserError(

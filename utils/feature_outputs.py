@@ -152,10 +152,16 @@ class PackedOutput(Output):
     def finish(self, sources: list[Source], card: dict) -> None:
         import h5py
 
-        with h5py.File(self.work, "r+") as packed:
-            packed.attrs.update(
-                {k: v if isinstance(v, PLAIN) else json.dumps(v) for k, v in card.items()}
-            )
+        said = {k: v if isinstance(v, PLAIN) else json.dumps(v) for k, v in card.items()}
+        try:
+            if any("\0" in name for name in said):  # HDF5 would keep what stands before it
+                raise ValueError("a name holds a NUL byte")
+            with h5py.File(self.work, "r+") as packed:
+                packed.attrs.update(said)
+        except (RuntimeError, ValueError, TypeError) as error:  # a name or text it has no room for
+            raise UserError(
+                f"{self.work}: can't keep this feature card ({in_brief(error)}); correct the card"
+            ) from None
         uids = [source.uid for source in sources]
         found = PackedFeatures(self.work, uids).lengths.tolist()
         if found != [source.rows for source in sources]:

@@ -204,7 +204,7 @@ def _read_journal(file: Path, header: str) -> set[tuple[str, str]] | None:
     for line in lines[1:]:
         try:
             uid, mark = json.loads(line)
-        except ValueError:  # the last line of a run that was killed
+            done.add((uid, mark))
+        except (ValueError, TypeError):  # the last line of a run that was killed
             continue
-        done.add((uid, mark))
     return done

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from utils.errors import warn
+from utils.errors import UserError, warn
 from utils.feature_files import FeatureFiles, PackedFeatures, find_features, rows_off
 from utils.files import fingerprint
 from utils.pooling import pool_rows
@@ -148,14 +148,24 @@ def open_features(
     if packed:
         store = FeatureStore(clip_uids, files.lengths, files.offsets, files.mapped)
     else:
-        card = read_card(folder)
-        joined = np.memmap(folder / "rows.bin", card["dtype"], "r", shape=tuple(card["shape"]))
+        joined = _map_joined(folder)
         lengths = map_array(folder / "lengths.npy")
         # Rows lie in the order of the clips that have any.
         store = FeatureStore(clip_uids, lengths, np.cumsum(lengths) - lengths, joined)
     files.check(store.lengths, store.width, width)
     _check_durations(files, name, store.lengths, durations)
     return store
+
+
+def _map_joined(folder: Path) -> np.ndarray:
+    """The rows (T, F) of a store, mapped as its card says they lie."""
+    card, file = read_card(folder), folder / "rows.bin"
+    try:
+        rows, width = card["shape"]
+        kind = {"float16": np.float16, "float32": np.float32}[card["dtype"]]
+        return np.memmap(file, kind, "r", shape=(rows, width))
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{folder}: not a store of features; delete it") from None
 
 
 def pooled_features(

@@ -8,11 +8,13 @@ import argparse
 import dataclasses
 import shutil
 import sys
+from collections.abc import Mapping
 from typing import Any, NoReturn, TypeVar
 
-from utils.errors import complain
+from utils.errors import UserError, complain
 
 Options = TypeVar("Options")
+LARGEST = 100_000  # a number that says something of a model's shape
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -90,6 +92,28 @@ def parse_options(
         names = [field.name] + ([metadata["alias"]] if metadata["alias"] else [])
         parser.add_argument(*(f"--{name}" for name in names), dest=field.name, **settings)
     return cls(**vars(parser.parse_args(arguments)))
+
+
+def adopt(options: Options, values: Mapping[str, Any], source: object) -> Options:
+    """The options with values out of a file; a `UserError` for one of another type."""
+    for field in dataclasses.fields(options):
+        if field.name not in values:
+            continue
+        choices = field.metadata["choices"]
+        value = values[field.name]
+        if not _fits(value, field.type) or (choices and value not in choices):
+            value = repr(value)[:60]
+            raise UserError(f"{source}: its {field.name} can't be {value}; the file is damaged")
+    return dataclasses.replace(options, **values)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    kinds = set(getattr(kind, "__args__", (kind,)))
+    if bool in kinds and value in (0, 1):  # as integers in older files
+        return True
+    if type(value) is int:
+        return bool(kinds & {int, float}) and abs(value) <= LARGEST
+    return type(value) in kinds and (type(value) is not float or abs(value) <= LARGEST)
 
 
 def _is_required(field: dataclasses.Field) -> bool:

@@ -71,6 +71,11 @@ class Run:
                 self._clear()
             self.processes.barrier()
         state = load_last_whole(self.state_file, tell=self.processes.main)
+        if state is not None and not _is_state(state):
+            raise UserError(
+                f"{self.state_file}: not the state of a run, or damaged; copy it again, or begin "
+                "anew with --restart"
+            )
         seen = self.processes.gather(state["step"] if state else 0)
         if len(set(seen)) > 1:
             raise UserError(
@@ -98,6 +103,8 @@ class Run:
     def _write_how_made(self, continued: bool) -> None:
         file = self.folder / "made.json"
         before = read_json(file) if continued and file.is_file() else []
+        if not isinstance(before, list):
+            raise UserError(f"{file}: must be a list of starts; take the file away")
         write_json(file, [*before, how_made(self._inputs)], indent=True)
 
     def _clear(self) -> None:
@@ -181,6 +188,31 @@ class Run:
         """Flush what is still on its way."""
         if self._writer is not None:
             self._writer.close()
+
+
+def _is_state(state: Any) -> bool:
+    """Whether a state has the form it is saved in, and names no file outside of the run's folder.
+
+    Files named in it are deleted or cut, so a state from elsewhere must not choose them.
+    """
+    if not isinstance(state, dict):
+        return False
+    options, history, kept, sizes = (state.get(n) for n in ("options", "history", "kept", "sizes"))
+    return (
+        type(state.get("step")) is int
+        and isinstance(options, dict)
+        and isinstance(history, list)
+        and all(isinstance(scores, dict) for scores in history)
+        and isinstance(kept, list)
+        and all(map(_is_file_name, kept))
+        and isinstance(sizes, dict)
+        and all(map(_is_file_name, sizes))
+        and all(type(size) is int and size >= 0 for size in sizes.values())
+    )
+
+
+def _is_file_name(name: Any) -> bool:
+    return isinstance(name, str) and name.isprintable() and Path(name).name == name != ".."
 
 
 def best_evaluation(run: Path) -> dict:

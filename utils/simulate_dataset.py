@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 from utils.described import DescribedScenery, read_described
 from utils.errors import UserError, run_program
-from utils.files import atomic_write, read_json, write_json
+from utils.feature_files import read_card
+from utils.files import atomic_write, write_json
 from utils.options import ArgumentParser
 from utils.scenery import Scenery, row_count
 from utils.simulated_files import clip_file, nlq_file, write_narrations
@@ -163,8 +164,7 @@ def spare_real_features(options: argparse.Namespace, root: Path, names: Iterable
     """Refuse to write into a folder of features that weren't simulated: they took days to fetch."""
     for name in names:
         folder = root / "features" / name
-        card = folder / "feature_card.json"
-        simulated = card.exists() and read_json(card).get("model") == MODEL
+        simulated = read_card(folder).get("model") == MODEL
         if any(folder.glob("*")) and not simulated and not options.overwrite:
             raise UserError(
                 f"{folder} holds features that are not simulated: give another --data_root, "

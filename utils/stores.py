@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from utils.errors import UserError
-from utils.files import read_json, write_json
+from utils.errors import UserError, in_brief
+from utils.files import fingerprint, read_json, write_json
 
 CARD = "card.json"
+HEAD = 4096  # bytes of a file's beginning that its mark covers
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -51,8 +52,8 @@ def open_store(cache: Path, role: str, key: str, build: Callable[[Path], dict]) 
             files = sorted(building.iterdir())
             for file in files:
                 _to_disk(file)
-            sizes = {file.name: file.stat().st_size for file in files}
-            write_json(building / CARD, {**card, "key": key, "files": sizes}, indent=True)
+            card = {**card, "key": key, "files": {file.name: _mark(file) for file in files}}
+            write_json(building / CARD, {**card, "mark": fingerprint(card)}, indent=True)
             if folder.exists():
                 shutil.rmtree(folder)
             building.chmod(0o755)
@@ -72,10 +73,17 @@ def _complete(folder: Path, key: str) -> bool:
         return False
     try:
         card = read_card(folder)
-        sizes = card["files"].items()
-        return card["key"] == key and all((folder / f).stat().st_size == n for f, n in sizes)
-    except (UserError, OSError, KeyError, TypeError, AttributeError):
+        if card.pop("mark") != fingerprint(card) or card["key"] != key:
+            return False
+        return all(_mark(folder / name) == mark for name, mark in card["files"].items())
+    except (UserError, OSError, KeyError, TypeError, ValueError, AttributeError):
         return False
+
+
+def _mark(file: Path) -> list:
+    """Size and beginning of a file: enough to notice a torn or foreign one without reading it."""
+    with file.open("rb") as stream:
+        return [file.stat().st_size, fingerprint(stream.read(HEAD).hex())]
 
 
 def _to_disk(file: Path) -> None:
@@ -102,6 +110,16 @@ def create_array(file: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
 
 
 def map_array(file: Path) -> np.ndarray:
-    """An array of a store, mapped read-only: processes on a machine share its pages."""
-    array = np.load(file, mmap_mode="r", allow_pickle=False)
+    """An array of a store, mapped read-only: processes on a machine share its pages.
+
+    Raises `UserError` if it is none; objects in it are never unpickled.
+    """
+    try:
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+    except OSError:
+        raise
+    except Exception as error:  # the parser of a foreign head may trip over anything
+        raise UserError(
+            f"{file}: not an array of numbers ({in_brief(error)}); delete {file.parent}"
+        ) from None
     return np.asarray(array) if array.size == 0 else array

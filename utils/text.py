@@ -56,11 +56,16 @@ def load_trained_encoder(
     Raises `UserError` if the one named is another than the run's.
     """
     described = read_json(file) if file.is_file() else {}
+    names = ("encoder", "hash")
+    if described and not (
+        isinstance(described, dict) and all(isinstance(described.get(name), str) for name in names)
+    ):
+        raise UserError(f"{file}: must say the text encoder's name and hash; copy the run again")
     encoder = load_encoder(name or described.get("encoder") or default, random_weights, seed)
     if described and described["hash"] != encoder.fingerprint:
         raise UserError(
             f"{file}: the run was trained with the text encoder {described['encoder']} "
-            f"(width {described['width']}), the weights or files of {encoder.name} (width "
+            f"(width {described.get('width')}), the weights or files of {encoder.name} (width "
             f"{encoder.width}) are others; "
             "give the same with --text_encoder"
         )
@@ -97,6 +102,8 @@ class TextEncoder:
         self._seed = seed
         self._model: nn.Module | None = None
         config = read_json(folder / "config.json")
+        if not isinstance(config, dict):
+            raise UserError(f"{folder}/config.json: must be an object, not a text encoder")
         self.is_clip = config.get("model_type") in CLIP_TYPES
         if self.is_clip:
             config = {**config, **config.get("text_config", {})}

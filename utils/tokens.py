@@ -110,7 +110,7 @@ def encode_sentences(
 
     key = fingerprint(FORMAT, encoder.fingerprint, sentences)
     folder = open_store(cache, "tokens", key, build)
-    return TokenStore(map_array(folder / "tokens.npy"), np.load(folder / "offsets.npy"))
+    return TokenStore(map_array(folder / "tokens.npy"), map_array(folder / "offsets.npy"))
 
 
 @dataclass(frozen=True)

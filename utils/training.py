@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from utils.checkpoints import fit_optimizer, fit_state
 from utils.distributed import Processes, lost_peer
 from utils.errors import UserError, warn
 from utils.guard import Guard, all_finite, first_few, look_at
@@ -180,9 +181,20 @@ class Training:
             self.step = self.steps * first_epoch
             self.save()
             return
-        self.recipe.model.load_state_dict(state["model"])
-        self.recipe.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        file = self.run.state_file
+        fit_state(self.recipe.model, state.get("model"), file)
+        fit_optimizer(self.recipe.optimizer, state.get("optimizer"), file)
+        kinds = {"skipped": int, "to_evaluate": bool, "best": (float, int), "best_table": str}
+        odd = [name for name, kind in kinds.items() if not isinstance(state.get(name), kind)]
+        try:
+            self.scaler.load_state_dict(state.get("scaler"))
+        except (RuntimeError, KeyError, TypeError, AttributeError):
+            odd.append("scaler")
+        if odd or not 0 <= state["step"] <= self.total:
+            raise UserError(
+                f"{file}: its {odd[0] if odd else 'step'} is not one of this run; copy the file "
+                "again, or begin anew with --restart"
+            )
         self.guard.skipped = self.told = state["skipped"]
         self.step, self.to_evaluate = state["step"], state["to_evaluate"]
         self.best, self.best_table = state["best"], state["best_table"]

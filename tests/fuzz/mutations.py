@@ -87,13 +87,17 @@ def edited(draw: Callable, content: Any) -> Any:
 def torn(draw: Callable, whole: bytes) -> bytes:
     """Bytes cut off, changed, put in or repeated."""
     act = draw(st.sampled_from(["cut", "flip", "insert", "repeat", "empty", "zeros"]))
-    place = draw(st.integers(0, max(0, len(whole) - 1)))
+
+    def somewhere() -> int:  # drawn alike for any length: what libraries write differs in it
+        return draw(st.integers(0, 2**20 - 1)) * len(whole) >> 20
+
+    place = somewhere()
     if act == "cut":
         return whole[:place]
     if act == "flip":
         for _ in range(draw(st.integers(1, 8))):
             whole = whole[:place] + bytes([draw(st.integers(0, 255))]) + whole[place + 1 :]
-            place = draw(st.integers(0, max(0, len(whole) - 1)))
+            place = somewhere()
         return whole
     if act == "insert":
         junk = draw(st.sampled_from([b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b"NaN", b"[" * 3000]))
@@ -116,6 +120,25 @@ def json_files(content: Any) -> st.SearchStrategy[bytes]:
         edited(content).map(json_bytes),
         torn(json_bytes(content)),
     )
+
+
+def json_copies(whole: bytes) -> st.SearchStrategy[bytes]:
+    """Harmed JSON, of JSON as it lies in a file."""
+    return json_files(json.loads(whole))
+
+
+@st.composite
+def heads(draw: Callable, whole: bytes) -> bytes:
+    """A numpy file with another type or shape in its head, bytes changed, or pickled objects."""
+    if draw(st.integers(0, 3)) == 0:
+        return draw(torn(whole))
+    if draw(st.integers(0, 3)) == 0:
+        stream = io.BytesIO()
+        np.save(stream, np.array([Hostile()], object), allow_pickle=True)
+        return stream.getvalue()[: len(whole)].ljust(len(whole), b"\0")
+    old = draw(st.sampled_from([b"<f2", b"<f4", b"<i8", b"False", b"(", b",", b"1", b"2", b"'"]))
+    new = draw(st.sampled_from([b"|O ", b"<i2", b">i8", b"True ", b"-", b"9", b"0", b" ", b"("]))
+    return whole.replace(old, new.ljust(len(old))[: len(old)], draw(st.sampled_from([1, -1])))
 
 
 @st.composite
@@ -221,7 +244,8 @@ def state_dicts(draw: Callable, state: dict[str, torch.Tensor]) -> Any:
             value = torch.ones(2, 3)
         odd = [value[..., :1], value.double(), value.half(), value.int(), value * torch.nan,
                value[None], value.to_sparse(), value.to("meta"), value.bool(), value.cfloat(),
-               torch.nn.Parameter(value), value.expand(2, *value.shape)]  # fmt: skip
+               torch.nn.Parameter(value, requires_grad=False),
+               value.expand(2, *value.shape)]  # fmt: skip
         if act == "rename":
             state[draw(st.sampled_from(["module." + key, "", "x" * 200]))] = value
         elif act == "odd":
@@ -234,6 +258,15 @@ def state_dicts(draw: Callable, state: dict[str, torch.Tensor]) -> Any:
 
 
 @st.composite
+def edited_part(draw: Callable, part: Any) -> Any:
+    """A part of a checkpoint with something edited inside, if it is a container."""
+    if isinstance(part, argparse.Namespace):
+        opt = draw(edited(vars(part)))
+        return draw(st.sampled_from([opt, argparse.Namespace(**{str(k): opt[k] for k in opt})]))
+    return draw(edited(part))
+
+
+@st.composite
 def state_files(draw: Callable, state: dict[str, torch.Tensor]) -> bytes:
     """A harmed VSLNet checkpoint, a plain state dict."""
     if draw(st.integers(0, 3)) == 0:
@@ -243,14 +276,16 @@ def state_files(draw: Callable, state: dict[str, torch.Tensor]) -> bytes:
 
 @st.composite
 def run_files(draw: Callable, content: dict[str, Any]) -> bytes:
-    """A harmed ReLER checkpoint: model, optimizer, lr_scheduler or epoch, but not its options."""
+    """A harmed checkpoint of several parts: weights as `model`, options as `opt`, and others."""
     content = dict(content)
-    act = draw(st.sampled_from(["torn", "model", "remove", "replace"]))
+    act = draw(st.sampled_from(["torn", "model", "inside", "inside", "remove", "replace"]))
     if act == "torn":
         return draw(torn(_saved(content)))
-    key = draw(st.sampled_from(sorted(content.keys() - {"opt"})))
+    key = draw(st.sampled_from(sorted(content)))
     if act == "model":
         content["model"] = draw(state_dicts(content["model"]))
+    elif act == "inside":
+        content[key] = draw(edited_part(content[key]))
     elif act == "remove":
         del content[key]
     else:

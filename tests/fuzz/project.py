@@ -3,15 +3,18 @@
 import contextlib
 import os
 import signal
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from utils.errors import UserError
-from utils.files import write_json
+from utils.files import read_json, write_json
+from utils.predictions import scores_file, write_results
 
 SECONDS = 32.0  # of each clip
 ROWS, WIDTH = 60, 6
@@ -65,7 +68,7 @@ def prepared(split: str) -> dict:
 
 def challenge() -> dict:
     """A challenge file for val."""
-    windows = [[3.0, 5.0], [1, 2], [0.0, 30.5], [4.0, 9.0], [7.0, 8.0]]
+    windows = [[3.0, 5.0], [1.0, 2.0], [0.0, 30.5], [4.0, 9.0], [7.0, 8.0]]
     results = [
         {"clip_uid": uid, "annotation_uid": f"a{uid}", "query_idx": n, "predicted_times": windows}
         for uid in UIDS["val"]
@@ -82,6 +85,36 @@ NARRATIONS = (
     b"train1\tpass_2\t90.0\t91.0\t#O a man walks\n"
     b"elsewhere\tpass_1\t1.0\t2.0\t#C C looks around\n"
 )
+
+
+def challenge_scores() -> dict:
+    """The side file of the challenge file."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "challenge.json"
+        keys = [tuple(result.values())[:3] for result in challenge()["results"]]
+        windows = np.array([result["predicted_times"] for result in challenge()["results"]])
+        write_results(
+            file, keys, windows, np.linspace(1.0, 0.1, windows[..., 0].size).reshape(-1, 5)
+        )
+        return read_json(scores_file(file))
+
+
+MANIFEST = {
+    "features": {
+        "egovlp": {
+            "width": 256,
+            "parts": [{"url": "https://127.0.0.1/a.zip", "size": 5, "sha256": "0" * 64}],
+        },
+        "clip": {"parts": []},
+    }
+}
+FIGURES = ("R@1 IoU=0.3", "R@1 IoU=0.5", "R@5 IoU=0.3", "R@5 IoU=0.5", "mIoU")
+EVALUATION = dict.fromkeys(FIGURES, 1.5) | {"step": 3, "evaluated": 4, "listed": 5}
+
+
+def toy_folder(root: Path) -> Path:
+    """The run folder of a training that ended."""
+    return root / "toy"
 
 
 def tacos() -> dict:
@@ -111,6 +144,9 @@ def make(root: Path) -> Path:
             torch.save(torch.rand(ROWS, WIDTH), folder / f"{uid}.pt")
         write_json(folder / "feature_shapes.json", shapes)
     write_json(root / "challenge_2.json", challenge())
+    write_json(root / "challenge_scores.json", challenge_scores())
+    write_json(root / "manifest.json", MANIFEST)
+    write_json(root / "clips.json", ["t1", "t2"])
     return root
 
 
