@@ -18,8 +18,10 @@ from utils.options import adopt
 from utils.predictions import WINDOWS, suppress
 from utils.scoring import publish
 from utils.spans import window_seconds
+from utils.threads import each_on_a_core
 
 CANDIDATES = 20  # spans each scale offers to temporal NMS
+CPU_BATCH = 4  # queries a core predicts at once: more of them outgrow its cache
 
 
 def predict(
@@ -32,7 +34,6 @@ def predict(
     return processes.gather_rows(*_predict_share(model, data, options, processes))
 
 
-@torch.inference_mode()
 def _predict_share(
     model: ReLER, data: ClipData, options: Options, processes: Processes
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -40,25 +41,33 @@ def _predict_share(
     dtype = torch.float16 if options.amp == "fp16" else torch.bfloat16
     count = WINDOWS if options.nms_threshold is None else CANDIDATES
     mine = np.arange(len(records))[processes.rank :: processes.size]
+    at_once = options.eval_bsz if device.type != "cpu" else min(options.eval_bsz, CPU_BATCH)
+    chunks = [mine[at : at + at_once] for at in range(0, len(mine), at_once)]
     model.eval()
-    found, scored = np.empty((len(mine), WINDOWS, 2)), np.empty((len(mine), WINDOWS))
-    bar = tqdm(total=len(mine), desc="predicting", unit="query", leave=False,
-               disable=not processes.main)  # fmt: skip
-    with bar, torch.autocast(device.type, dtype, enabled=options.amp != "off"):
-        for at in range(0, len(mine), options.eval_bsz):
-            place = slice(at, at + options.eval_bsz)
-            rows = mine[place]
-            batch = data.batch(rows, device=device)
+
+    @torch.inference_mode()
+    def windows_of(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        batch = data.batch(rows, device=device)
+        with torch.autocast(device.type, dtype, enabled=options.amp != "off"):
             spans, scores = model.predict_scales(
                 batch.video, batch.video_mask, batch.text, batch.text_mask, top=count
             )
-            scores = scores.cpu().numpy()
-            units = batch.video_mask.sum(1).cpu().numpy()[:, None]
-            windows = window_seconds(spans.cpu().numpy(), records.duration[rows, None], units)
-            if options.nms_threshold is not None:
-                windows, scores = suppress(windows, scores, options.nms_threshold, WINDOWS)
+        units = batch.video_mask.sum(1).cpu().numpy()[:, None]
+        windows = window_seconds(spans.cpu().numpy(), records.duration[rows, None], units)
+        if options.nms_threshold is None:
+            return windows, scores.cpu().numpy()
+        return suppress(windows, scores.cpu().numpy(), options.nms_threshold, WINDOWS)
+
+    found, scored = np.empty((len(mine), WINDOWS, 2)), np.empty((len(mine), WINDOWS))
+    bar = tqdm(total=len(mine), desc="predicting", unit="query", leave=False,
+               disable=not processes.main)  # fmt: skip
+    done = 0
+    with bar:
+        for windows, scores in each_on_a_core(windows_of, chunks, device):
+            place = slice(done, done + len(windows))
             found[place], scored[place] = windows, scores
-            bar.update(len(rows))
+            done += len(windows)
+            bar.update(len(windows))
     return mine, found, scored
 
 

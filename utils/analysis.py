@@ -16,6 +16,7 @@ from utils.spans import EMPTY_SECONDS
 
 DRAWN_AT_ONCE = 4_000_000  # numbers in memory
 FIFTHS = 5
+UNASKED = "zero-shot: objects of no training query"
 
 
 class Grouping(NamedTuple):
@@ -40,11 +41,14 @@ def by_template(queries: Sequence[Query]) -> Grouping:
 
 def by_object(queries: Sequence[Query], sets: dict[str, set[str]]) -> Grouping:
     """By how often training asks about a query's object; `sets` as `objects.object_sets` gives."""
-    set_of = {name: title for title, names in sets.items() for name in names}
+    set_of: dict[str | None, str | None] = {
+        name: title for title, names in sets.items() for name in names
+    }
+    set_of[None] = None  # queries that ask of no object
     return _grouping(
         "object frequency in training",
-        sets,
-        [set_of.get(query_object(query.query)) for query in queries],
+        [UNASKED, *sets],
+        [set_of.get(query_object(query.query), UNASKED) for query in queries],
     )
 
 

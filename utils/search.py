@@ -31,6 +31,7 @@ from utils.predictions import best_spans, suppress
 from utils.records import clean_sentence, read_records
 from utils.spans import window_seconds
 from utils.tasks import ROWS_PER_SECOND
+from utils.threads import each_on_a_core
 from utils.video import is_video
 
 # Package of a model -> its file of options in a run folder, and a key of its checkpoints.
@@ -217,17 +218,16 @@ class Video:
     clip_seconds: float
     seconds: float
 
-    @torch.inference_mode()
     def ask(
         self, questions: list[str], top: int = TOP, nms_threshold: float = NMS_THRESHOLD
     ) -> Answers:
         """The `top` windows that answer each question, overlapping by at most the threshold."""
         questions = list(map(as_trained, questions))
         text = self.model.read(questions)
-        windows = np.empty((len(questions), top, 2))
-        scores = np.empty((len(questions), top))
         count = max(CANDIDATES, top)
-        for number in tqdm(range(len(questions)), "asking", unit="question", leave=False):
+
+        @torch.inference_mode()
+        def best(number: int) -> tuple[np.ndarray, np.ndarray]:
             found = [self._offers(np.arange(len(self.starts)), text, number, count, look=0)]
             promising = np.argsort(-found[0][1].max(1), kind="stable")[:PROMISING]
             for look in range(1, self.model.looks):
@@ -235,8 +235,11 @@ class Video:
             all_windows = np.concatenate([offered.reshape(-1, 2) for offered, _ in found])
             all_scores = np.concatenate([score.ravel() for _, score in found])
             weight = np.exp(all_scores - all_scores.max())
-            best = suppress(all_windows[None], weight[None] / weight.sum(), nms_threshold, top)
-            windows[number], scores[number] = best[0][0], best[1][0]
+            return suppress(all_windows[None], weight[None] / weight.sum(), nms_threshold, top)
+
+        answers = each_on_a_core(best, range(len(questions)), self.clips.device)
+        bar = tqdm(answers, "asking", len(questions), unit="question", leave=False)
+        windows, scores = (np.concatenate(column) for column in zip(*bar, strict=True))
         return Answers(windows, scores)
 
     def _offers(

@@ -54,8 +54,9 @@ def test_gradients_equal_the_published_ones(published_model, inputs, reference):
             assert not parameter.requires_grad
             assert not expected.any(), name
             continue
-        largest = expected.abs().max().clamp(min=1e-3)
-        assert (parameter.grad - expected).abs().max() < 1e-4 * largest, name
+        # Some gradients (of a bias under a softmax) are 0 but for rounding.
+        tolerance = 1e-4 * expected.abs().max() + 1e-6
+        assert (parameter.grad - expected).abs().max() <= tolerance, name
 
 
 def test_part_labels_equal_the_published_ones(golden, reference):

@@ -43,8 +43,9 @@ def test_by_object():
     sets = object_sets(["cup"] + ["pan"] * 2 + ["tap"] * 9)
     slots = ["Tap!", "cup", "dog", "pan", None]
     found = by_object([query("Objects: Where is X?", slot) for slot in slots], sets)
-    assert [name.split(":")[0] for name in found.names] == ["low-shot", "mid-shot", "high-shot"]
-    assert found.of_query.tolist() == [2, 0, -1, 1, -1]
+    shots = ["zero-shot", "low-shot", "mid-shot", "high-shot"]
+    assert [name.split(":")[0] for name in found.names] == shots
+    assert found.of_query.tolist() == [3, 1, 0, 2, -1]
 
 
 def test_by_length():

@@ -106,3 +106,28 @@ def test_half_precision_comes_in_and_gradients_go_back(dtype):
     torch.manual_seed(0)
     torch.testing.assert_close(out.float(), attend(*inputs, bias, 2, 0.2), rtol=0.02, atol=0.02)
     assert all(x.grad.dtype == dtype and torch.isfinite(x.grad).all() for x in half)
+
+
+@pytest.mark.parametrize("shape", [(3, 64, 12, 2, 8), (2, 40, 1, 4, 16), (1, 33, 32, 8, 64)])
+def test_many_to_few_without_dropout(shape):
+    """Done with the many in the last dimension, to the same effect."""
+    *inputs, bias = draw(*shape[:3], shape[4])
+    assert attention._is_to_few(*inputs[:2], 0.0)
+    mine = attend(*inputs, bias, shape[3], 0.0)
+    theirs = plain(*inputs, bias, shape[3], 1.0)
+    torch.testing.assert_close(mine, theirs)
+    weights = torch.randn(mine.shape, generator=torch.Generator().manual_seed(1))
+    for own, other in zip(
+        torch.autograd.grad(mine, inputs, weights),
+        torch.autograd.grad(theirs, inputs, weights),
+        strict=True,
+    ):
+        torch.testing.assert_close(own, other)
+
+
+def test_many_to_few_where_all_is_masked():
+    """As with PyTorch's own, a sample without anything to attend to is attended to evenly."""
+    *inputs, bias = draw(2, 40, 6, 8)
+    bias = torch.full_like(bias, -10_000.0)
+    found = attend(*inputs, bias, 2, 0.0)
+    torch.testing.assert_close(found, plain(*inputs, bias, 2, 1.0), atol=1e-3, rtol=1e-3)
