@@ -24,6 +24,7 @@ from torch import nn
 
 from benchmarks.text import bert_in_the_loop, stored
 from benchmarks.timing import Contest, compare_steps, step_options
+from utils.dropout import Dropout
 from utils.errors import UserError, run_program
 from utils.span_encoder import MASKED
 from VSLNet.model import Predictions, VSLNet, losses, parameter_groups
@@ -193,7 +194,8 @@ def plain_linear(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 def dropped(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    return F.dropout(x, 0.2, module.training)
+    rate = next(part.p for part in module.modules() if isinstance(part, Dropout))
+    return F.dropout(x, rate, module.training)
 
 
 def masked(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,101 @@
+"""Nothing is learned worse for being fast: VSLNet's runs trained anew, plainly, side by side.
+
+Each run is repeated with its own options, but by the plain layers of `vslnet_step.py` (one random
+number per dropped element, no fused attention, float32), with the text encoded in the loop, the
+encoder's own dropout included. What one run starts from is the plain version of that run. The same
+command continues what was interrupted.
+
+    bash experiments/quickstart.sh --seeds 3
+    python benchmarks/learning.py experiments/runs/quickstart-small/vslnet/seed*/*
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks import vslnet_step
+from utils.compare_runs import comparison
+from utils.errors import UserError, quiet_libraries, run_program
+from utils.files import read_json
+from utils.memory import keep_freed_memory
+from utils.options import ArgumentParser
+from utils.runs import best_evaluation
+from utils.training import EpochPlan
+from VSLNet import train as training
+from VSLNet.options import OPTIONS_FILE, Options
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train the plain versions, then print both by the name of the run's folder."""
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="+", type=Path, help="finished runs of VSLNet")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("experiments/runs/plain"), help="of the plain runs"
+    )
+    options = parser.parse_args(arguments)
+    quiet_libraries()
+    keep_freed_memory()
+    training.Recipe = PlainRecipe  # what `train` trains
+    plain: dict[Path, Path] = {}  # of each run
+    # Those that start from others come after them.
+    trained = {run.resolve(): trained_with(run) for run in options.runs}
+    for run, how in sorted(trained.items(), key=lambda item: item[1].init_from is not None):
+        start = None if how.init_from is None else Path(how.init_from).resolve()
+        if start is not None and start not in plain:
+            raise UserError(f"{run} starts from {start}, which is not among the runs; give it too")
+        plain[run] = (options.folder / run.parent.name / run.name).resolve()
+        training.train(
+            dataclasses.replace(
+                how,
+                text_features="live",
+                amp="off",
+                compile=False,
+                init_from=None if start is None else str(plain[start]),
+                model_dir=str(plain[run] / "checkpoints"),
+                log_to_tensorboard=None,
+            )
+        )
+    rows = []
+    for name in dict.fromkeys(run.name for run in trained):
+        same = [run for run in trained if run.name == name]
+        rows += [(f"{name}, ours", best_evaluation(run)) for run in same]
+        rows += [(f"{name}, plain", best_evaluation(plain[run])) for run in same]
+    print(comparison(rows))
+
+
+def trained_with(run: Path) -> Options:
+    """The options of a run."""
+    files = sorted(run.rglob(OPTIONS_FILE))
+    if len(files) != 1:
+        raise UserError(f"{run}: {len(files)} files {OPTIONS_FILE} under it; name one run's folder")
+    return Options(**read_json(files[0]))
+
+
+class PlainRecipe(training.Recipe):
+    """The same training by plain layers."""
+
+    def losses(
+        self, network: nn.Module, rows: np.ndarray, plan: EpochPlan, step: int
+    ) -> dict[str, torch.Tensor]:
+        """The total alone."""
+        batch = self.train.batch(rows, plan.draws, self.options, self.processes)
+        plain = vslnet_step.Batch(
+            batch.video,
+            batch.video_mask,
+            batch.text.tokens,
+            batch.text.mask,
+            batch.start,
+            batch.end,
+            batch.highlight,
+        )
+        return {"total": vslnet_step.plain_loss(self.model, plain)}
+
+
+if __name__ == "__main__":
+    run_program(main)
