@@ -36,6 +36,7 @@ from utils.errors import UserError, warn
 from utils.features import FeatureStore, open_features
 from utils.records import Records
 from utils.resident import resident
+from utils.shapes import in_steps, pad_to
 from utils.spans import exact_unit_windows, highlight_windows, jitter_windows, unit_windows
 from utils.splits import keep_complete, keep_some, named, read_split
 from utils.text import TextEncoder
@@ -67,6 +68,7 @@ class DataOptions:
     extend: float = 0.1  # highlight the window extended by this share on each side
     nar_exp_factor: float = 1.0  # scale narration windows by up to this
     nar_translate: bool = True  # and move them
+    compile: bool = False  # training batches of few different shapes
 
     def __post_init__(self) -> None:
         known = {"ctx_mode": ("video_tef", "video", "tef"), "label_times": ("exact", "published")}
@@ -178,8 +180,8 @@ class ClipData:
         """The tensors of this process's share of `rows`.
 
         Nothing depends on how many processes share a batch: totals are of all `rows`, and clips are
-        padded to the longest of them, or without augmentation to the longest of the split, so that
-        predictions do not depend on the batch either.
+        padded to the longest of them (for a compiled model to `max_v_l`), or without augmentation
+        to the longest of the split, so that predictions do not depend on the batch either.
 
         Args:
             rows: (B,) row numbers of the whole batch.
@@ -193,6 +195,8 @@ class ClipData:
         rows = rows[: len(rows) // size * size]
         samples = self._samples(rows, key)
         padded = int(samples.units.max()) if key else self._longest
+        if key and self.options.compile:
+            padded = self.options.max_v_l
         units_total = float(samples.units.sum()) / size
         parts_total = float(real_parts(samples.units, padded, parts).sum()) / size
         if processes:
@@ -205,12 +209,16 @@ class ClipData:
         salient = draw_inside(samples.windows, samples.draws.salient)
         unsalient = draw_outside(samples.windows, samples.units, samples.draws.unsalient)
         highlight = (place >= first[:, None]) & (place <= last[:, None])
-        text, text_mask = self.tokens.gather(self.records.sentence[rows], device)
+        read = self.tokens.gather(self.records.sentence[rows], device)
+        text, text_mask = (x[:, : self.options.max_q_l] for x in read)
+        if key and self.options.compile:
+            tokens = in_steps(text.shape[1], self.options.max_q_l)
+            text, text_mask = pad_to(text, tokens), pad_to(text_mask, tokens)
         return Batch(
             self._video(samples, padded, device),
             torch.from_numpy(place < samples.units[:, None]).to(device, torch.float32),
-            text[:, : self.options.max_q_l],
-            text_mask[:, : self.options.max_q_l],
+            text,
+            text_mask,
             Targets(
                 start,
                 end,

@@ -13,6 +13,7 @@ import torch
 from utils.distributed import Processes
 from utils.features import PooledFeatures, pooled_features
 from utils.records import Records
+from utils.shapes import in_steps, pad_to
 from utils.spans import (
     EMPTY_SECONDS,
     exact_unit_windows,
@@ -71,6 +72,10 @@ class Split:
             )
         device = processes.device
         video, video_mask = self.features.gather(self.records.clip[mine], device)
+        text = self.text(self.records.sentence[mine], device)
+        if options.compile:
+            video, video_mask = (pad_to(x, options.max_pos_len) for x in (video, video_mask))
+            text = text.pad(in_steps(text.mask.shape[1], options.max_pos_len))
         lit = highlight_windows(windows, units, options.extend)
         place = np.arange(video.shape[1])
         highlight = (place >= lit[:, :1]) & (place <= lit[:, 1:])
@@ -78,7 +83,7 @@ class Split:
         return Batch(
             video,
             video_mask,
-            self.text(self.records.sentence[mine], device),
+            text,
             start,
             end,
             torch.from_numpy(highlight).to(device).float(),

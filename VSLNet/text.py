@@ -10,6 +10,7 @@ import torch
 from utils.errors import UserError
 from utils.files import read_json
 from utils.records import read_records
+from utils.shapes import pad_to
 from utils.text import TextEncoder, describe_encoder, load_encoder, load_trained_encoder
 from utils.tokens import open_tokens
 from VSLNet.options import Options
@@ -29,6 +30,10 @@ class Text(NamedTuple):
     def cut(self, limit: int) -> "Text":
         """The first `limit` tokens of each query: there are no more positions than that."""
         return Text(*(part if part is None else part[:, :limit] for part in self))
+
+    def pad(self, length: int) -> "Text":
+        """Padding after each query, up to so many tokens."""
+        return Text(*(part if part is None else pad_to(part, length) for part in self))
 
 
 Gather = Callable[[np.ndarray, torch.device], Text]

@@ -27,6 +27,7 @@ from utils.runs import Run
 from utils.signals import Stopped, StopSignals
 from utils.timelines import Example
 
+SHAPES = 64  # of batches: lengths of queries, numbers of parts, the last batch of an epoch
 PEER_LOST = 75  # exit code: another process has gone, and says why
 
 
@@ -242,7 +243,9 @@ class Training:
         schedule, recipe, run, processes = self.schedule, self.recipe, self.run, self.processes
         network: nn.Module = recipe.model
         if schedule.compile:
-            network = torch.compile(network)
+            # Batches come in few shapes, so each can have code of its own.
+            torch._dynamo.config.recompile_limit = SHAPES
+            network = torch.compile(network, dynamic=False)
         if processes.size > 1:
             network = DistributedDataParallel(network)
         if self.to_evaluate:

@@ -259,6 +259,22 @@ def test_long_queries_are_cut(data, records):
     assert batch.text[:, 0, 0].tolist() == records.sentence[:20].tolist()
 
 
+def test_compiled_models_get_batches_of_one_shape(data, records, stores):
+    padded = ClipData(records, stores, Sentences(), dataclasses.replace(OPTIONS, compile=True))
+    lengths = set()
+    for rows in np.arange(20)[:, None]:
+        few, batch = data.batch(rows, key=Key(3, 1)), padded.batch(rows, key=Key(3, 1))
+        assert batch.video.shape == (1, 40, 11) and batch.text.shape == (1, 6, 3)
+        lengths.add((few.video.shape[1], few.text.shape[1]))
+        for whole, part in zip(batch[:4], few[:4], strict=True):
+            assert torch.equal(whole[:, : part.shape[1]], part)
+            assert not whole[:, part.shape[1] :].any()
+        lit, part = batch.targets.highlight, few.targets.highlight
+        assert torch.equal(lit[:, : part.shape[1]], part) and lit.sum() == part.sum()
+    assert len(lengths) > 3
+    assert torch.equal(padded.batch(rows).text, data.batch(rows).text)  # of predictions: as before
+
+
 def test_temporal_endpoints():
     ends = temporal_endpoints(np.array([2, 4]), 4)
     assert ends[0].tolist() == [[0, 0.5], [0.5, 1], [0, 0], [0, 0]]

@@ -307,3 +307,23 @@ class TestWrongUse:
         assert "clip" in self.scratch(data, tmp_path)
         train.write_text("{}")
         assert "no queries" in self.scratch(data, tmp_path)
+
+
+@pytest.mark.long
+def test_a_compiled_model_learns_the_same(simulated, tmp_path):
+    """Compiled, batches have one shape, so nothing is compiled twice but the epoch's last one."""
+    losses = []
+    for extra in ((), ("--compile",)):
+        folder = tmp_path / f"run{len(extra)}"
+        said = succeed(
+            f"{SCRIPTS}/train_scratch_nlq.sh", "cpu", "nlq", "egovlp", folder, "0.001",
+            "--data_root", simulated, *TINY, "--drop_rate", "0", "--tb_log_freq", "1",
+            "--max_pos_len", "32", "--batch_size", "4", *extra,
+        )  # fmt: skip
+        assert "recompile_limit" not in said
+        (log,) = folder.rglob("events.out.tfevents.*")
+        events = EventAccumulator(str(log)).Reload().Scalars("train/total")
+        losses.append([event.value for event in events])
+    assert len(losses[0]) > 1
+    # Padding reaches a little into what convolutions see.
+    np.testing.assert_allclose(*losses, rtol=0.05)
