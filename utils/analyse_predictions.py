@@ -140,9 +140,14 @@ def results(answers: Answers, rows: np.ndarray, options: argparse.Namespace) -> 
 
 
 def analyse(answers: Answers, options: argparse.Namespace) -> dict:
-    """`results` of both protocols: of all their queries, and of each group that has any."""
+    """`results` of both protocols: of all their queries, and of each group that has any.
+
+    Without any empty window they are the same, and the first stands for both.
+    """
     lengths = answers.truth[:, 1] - answers.truth[:, 0]
     kept = {"with": np.ones(len(lengths), dtype=bool), "without": lengths > EMPTY_SECONDS}
+    if kept["without"].all():
+        del kept["without"]
     return {
         PROTOCOLS[protocol]: {
             "all": results(answers, rows, options),
@@ -246,6 +251,8 @@ def main(arguments: list[str] | None = None) -> None:
         f"{len(answers.truth)} of {answers.listed} queries are compared; without times: "
         f"{answers.untimed}; without prediction: {missing}"
     )
+    if len(analysis) == 1:
+        print("none of their windows is empty (at most 1/30 s): both protocols are the same")
     for protocol, found in analysis.items():
         count = found["all"]["queries"]
         print(f"\n{overall_table(f'{protocol}: {count} queries', found['all'])}")

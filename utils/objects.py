@@ -36,6 +36,7 @@ def object_sets(objects: Iterable[str | None]) -> dict[str, set[str]]:
         most = max(above[0], counts[-(-number * len(counts) // len(SHOTS)) - 1])
         names = {name for name, count in times.items() if below < count <= most}
         bounds = f"{most}" if above[0] == most else f"{above[0]}-{most}"
-        sets[f"{shots}: objects of {bounds} training queries"] = names
+        queries = "query" if bounds == "1" else "queries"
+        sets[f"{shots}: objects of {bounds} training {queries}"] = names
         below = most
     return sets

@@ -145,7 +145,7 @@ def test_object_sets_are_thirds_that_keep_equal_frequencies_together():
     found = object_sets([None, *(name for name, count in counts.items() for _ in range(count))])
     assert list(found.values()) == [{"a", "b"}, {"c", "d"}, {"e", "f"}]
     assert list(found) == [
-        "low-shot: objects of 1 training queries",
+        "low-shot: objects of 1 training query",
         "mid-shot: objects of 2-3 training queries",
         "high-shot: objects of 5-9 training queries",
     ]
