@@ -6,7 +6,14 @@ import shutil
 import numpy as np
 import pytest
 
-from tests.utils.viewer_sample import HOSTILE, make_page, view, write_predictions_of, write_split
+from tests.utils.viewer_sample import (
+    HOSTILE,
+    TEMPLATES,
+    make_page,
+    view,
+    write_predictions_of,
+    write_split,
+)
 from utils.annotations import iter_queries, read_annotations
 from utils.evaluate_ego4d_nlq import predicted_windows, true_windows
 from utils.metrics import evaluate
@@ -89,6 +96,37 @@ def count(page):
 
 def selected(page):
     return find(page, "#about h2").text
+
+
+def settle(page):
+    """Wait until what follows scrolling or another size has been drawn."""
+    page.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
+
+
+def cut_off(page, selector):
+    """Texts of elements that are wider than their place."""
+    return page.execute_script(
+        "return [...document.querySelectorAll(arguments[0])].filter((node) => {"
+        "  const svg = node.ownerSVGElement;"
+        "  return svg ? node.getBoundingClientRect().right > svg.getBoundingClientRect().right + 1"
+        "             : node.scrollWidth > node.clientWidth; }).map((node) => node.textContent)",
+        selector,
+    )
+
+
+def on_a_phone(page, scheme="light"):
+    page.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True},
+    )
+    media = [{"name": "prefers-color-scheme", "value": scheme}]
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
+    page.refresh()
+
+
+def on_a_desk(page):
+    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
 def figures(page):
@@ -254,7 +292,7 @@ def test_5000_queries_without_lag(page):
     assert np.median(took) < 300, took
     choose(page, "search", "")
     page.execute_script("document.getElementById('list').scrollTop = 66 * 2500")
-    page.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
+    settle(page)
     assert any("number 2500" in text for text in texts(page, ".row .text"))
     assert selected(page) in texts(page, ".row[aria-selected=true] .text")
 
@@ -359,13 +397,7 @@ def test_answers(chromium, tmp_path):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_phone(page, scheme):
     try:
-        page.execute_cdp_cmd(
-            "Emulation.setDeviceMetricsOverride",
-            {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True},
-        )
-        media = [{"name": "prefers-color-scheme", "value": scheme}]
-        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
-        page.refresh()
+        on_a_phone(page, scheme)
         background = page.execute_script("return getComputedStyle(document.body).backgroundColor")
         assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(13, 17, 23)"}[scheme]
         assert not find(page, "#detail").is_displayed()
@@ -373,11 +405,55 @@ def test_phone(page, scheme):
             page.execute_script(open_view)
             wide = page.execute_script("return document.documentElement.scrollWidth")
             assert wide <= 390, open_view
+            assert cut_off(page, ".timeline td, div.axis span") == [], open_view
+        assert TEMPLATES[1] in " ".join(texts(page, "svg text"))  # in two lines
+        assert [text for text in cut_off(page, "svg text") if HOSTILE[-6:] not in text] == []
         page.execute_script("showView('queries'); showDetail(false)")
+        settle(page)
         find(page, ".row").click()
         assert find(page, "#about h2").is_displayed()
         find(page, "#back").click()
         assert find(page, "#list").is_displayed()
     finally:
-        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+        on_a_desk(page)
+
+
+def test_the_timeline_uses_the_room_there_is(page):
+    """On a narrow screen names stand above their tracks, and the axis is that of the track."""
+
+    def widths():
+        return [find(page, selector).rect["width"] for selector in (".track", "#about")]
+
+    track, room = widths()
+    assert track > 0.5 * room and len(texts(page, ".axis span")) > 5
+    try:
+        on_a_phone(page)
+        page.execute_script("showDetail(true)")
+        track, room = widths()
+        assert track > 0.5 * room
+        name, line = (find(page, f".timeline .true {part}").rect for part in ("th", ".track div"))
+        assert name["y"] + 10 < line["y"]
+        assert 2 <= len(texts(page, ".axis span")) < 6
+    finally:
+        on_a_desk(page)
+
+
+def test_windows_of_a_day_fit_their_columns(chromium, tmp_path):
+    windows = np.array([[[45296, 45299.5], [86390, 86399]]])
+    data = page_data(
+        Asked(text=["Where was the card?"], clip=["day"]),
+        [Run("joint", windows, np.ones(1, bool), np.array([[0.25, 1.23456e-5]]))],
+        {"day": Clip(86400.0)},
+        answers=True,
+    )
+    write_page(tmp_path / "page.html", ["day"], data)
+    chromium.get((tmp_path / "page.html").as_uri())
+    shown = ["12:34:56 – 12:35:00", "23:59:50 – 23:59:59"]
+    try:
+        for scene in (on_a_desk, on_a_phone):
+            scene(chromium)
+            chromium.execute_script("showDetail(true)")
+            assert texts(chromium, ".timeline td.time") == shown
+            assert cut_off(chromium, ".timeline td, div.axis") == []
+    finally:
+        on_a_desk(chromium)

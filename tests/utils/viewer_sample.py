@@ -10,7 +10,11 @@ from utils.view_predictions import main
 
 HOSTILE = "</script><img src=x onerror=\"document.title='owned'\"><!--<script>&amp;"
 OBJECTS = ("knife", "cup", "red box")
-TEMPLATES = ("Objects: Where is object X?", "Objects: What did I put in X?", None)
+TEMPLATES = (
+    "Objects: Where is object X?",
+    "People: Who did I interact with when I did activity X?",
+    None,
+)
 
 
 def write_split(folder: Path, queries: int, per_clip: int = 10, seed: int = 0) -> Path:

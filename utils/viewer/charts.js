@@ -49,7 +49,7 @@ function figure({ title, what, heads, rows, draw, control = null, wide = false }
         { class: "numbers" },
         element(
           "table",
-          {},
+          { "aria-label": title },
           element("thead", {}, element("tr", {}, ...heads.map((head) => element("th", { scope: "col" }, head)))),
           element(
             "tbody",
@@ -83,6 +83,19 @@ const text = (x, y, words, anchor = "start", kind = "") =>
 const rule = (x1, y1, x2, y2) => drawing("line", { x1, y1, x2, y2, class: "rule" });
 const hover = (words) => drawing("title", {}, words);
 
+const LETTER = 6.6; // pixels, about, at the size of the text of charts
+
+/** Words in lines that are at most so many pixels wide. */
+function brokenLines(words, width) {
+  const lines = [];
+  for (const word of words.split(" ")) {
+    const longer = lines.length ? `${lines.at(-1)} ${word}` : word;
+    if (lines.length && longer.length * LETTER <= width) lines[lines.length - 1] = longer;
+    else lines.push(word);
+  }
+  return lines;
+}
+
 /** A round bound for values up to `most`, in steps that are few. */
 function scale(most) {
   const step = [0.01, 0.02, 0.05, 0.1, 0.2].find((one) => most / one <= 5) ?? 0.25;
@@ -108,9 +121,10 @@ function curves(name, k) {
     const rows = evaluated(number, state.shown);
     return THRESHOLDS.map((threshold) => recall(number, rows, k, threshold));
   });
+  const windows = k === 1 ? "the first window" : `one of the first ${k} windows`;
   return {
     title: `${name} over IoU`,
-    what: `share of queries with an IoU above the threshold among the first ${k === 1 ? "window" : k}`,
+    what: `share of queries with an IoU above the threshold for ${windows}`,
     heads: ["IoU above", ...runs.map((run) => run.name)],
     rows: THRESHOLDS.map((t, at) => [t.toFixed(2), ...lines.map((line) => percent(line[at]))]),
     draw(width) {
@@ -256,24 +270,30 @@ function templateBars() {
     rows: lines.map(({ name, count, values }) => [name, String(count), ...values.map(percent)]),
     draw(width) {
       const thick = 12;
-      const room = 24 + thick * runs.length + 10;
       const most = Math.max(0.01, ...lines.flatMap(({ values }) => values).filter(Number.isFinite));
-      const parts = lines.flatMap(({ name, count, values }, at) => [
-        text(0, at * room + 16, `${count} · ${name}`),
-        ...values.flatMap((value, number) => {
-          const y = at * room + 22 + number * thick;
-          const length = Number.isFinite(value) ? (value / most) * (width - 60) : 0;
-          return [
+      const parts = [];
+      let y = 0; // from the top down
+      for (const { name, count, values } of lines) {
+        for (const line of brokenLines(`${count} · ${name}`, width)) {
+          y += 16;
+          parts.push(text(0, y, line));
+        }
+        y += 6;
+        values.forEach((value, number) => {
+          const length = Math.max(1, Number.isFinite(value) ? (value / most) * (width - 60) : 0);
+          parts.push(
             drawing(
               "rect",
-              { x: 0, y, width: Math.max(1, length), height: thick - 2, class: colour(number) },
+              { x: 0, y, width: length, height: thick - 2, class: colour(number) },
               hover(`${runs[number].name}: ${percent(value)}`),
             ),
-            text(Math.max(1, length) + 5, y + 9, percent(value), "start", "small"),
-          ];
-        }),
-      ]);
-      return { height: lines.length * room + 4, parts };
+            text(length + 5, y + 9, percent(value), "start", "small"),
+          );
+          y += thick;
+        });
+        y += 12;
+      }
+      return { height: y, parts };
     },
   };
 }

@@ -43,6 +43,7 @@ function drawTimes() {
   const range = timelineRange(query);
   const parts = [timeline(query, clip, ...range), narrationList(query, clip, ...range)];
   byId("times").replaceChildren(...parts.filter(Boolean));
+  drawAxis();
   const current = byId("times").querySelector(".current");
   const list = current?.parentElement;
   if (list) list.scrollTop = current.offsetTop - list.clientHeight / 3;
@@ -63,7 +64,7 @@ function facts(query, clip) {
           { type: "button", class: "link", title: "Only queries of this clip", onclick: () => showClip(queries.clip[query]) },
           clip.uid,
         );
-  const length = answers ? clock(clip.seconds) : `${seconds(clip.seconds)} s`;
+  const length = answers ? clock(clip.seconds) : `${seconds(clip.seconds)}\u00a0s`;
   return element(
     "dl",
     { class: "facts" },
@@ -115,7 +116,7 @@ function timeline(query, clip, low, high) {
   const own = [truth[2 * query], truth[2 * query + 1]];
   return element(
     "table",
-    { class: "timeline" },
+    { class: "timeline", "aria-label": "Windows" },
     element(
       "thead",
       {},
@@ -123,7 +124,7 @@ function timeline(query, clip, low, high) {
         "tr",
         {},
         element("th", { scope: "col" }, ""),
-        element("th", { scope: "col", class: "axis" }, axis(low, high)),
+        element("th", { scope: "col", class: "axis", "aria-hidden": "true" }),
         element("th", { scope: "col", class: "time" }, answers ? "from – to" : "seconds"),
         element("th", { scope: "col", class: "iou" }, hasTruth ? "IoU" : runs[0].scores ? "score" : ""),
       ),
@@ -155,20 +156,23 @@ function timeline(query, clip, low, high) {
   );
 }
 
-/** Round seconds under the head of the timeline. */
-function axis(low, high) {
+/** Round seconds in the head of the timeline, as many as there is room for. */
+function drawAxis() {
+  const head = document.querySelector(".timeline th.axis");
+  if (!head) return;
+  const [low, high] = timelineRange(state.selected);
   const steps = [0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600].filter((one) => !answers || one >= 1);
   const label = answers ? 70 : 50; // pixels
-  const room = Math.max(120, byId("about").clientWidth - 240); // pixels, about
+  const room = Math.max(120, head.clientWidth); // of a timeline that is out of view there is none
   const by = steps.find((one) => (high - low) / one <= room / label) ?? 7200;
-  const last = 1 - (label - 14) / room; // so that no number is cut off
+  const last = 1 - (label - 10) / room; // so that no number is cut off
   const box = element("div", { class: "axis" });
   for (let time = Math.ceil(low / by) * by; (time - low) / (high - low) < last; time += by) {
     const mark = element("span", {}, answers ? clock(time) : by < 1 ? time.toFixed(1) : String(time));
     mark.style.left = `${(100 * (time - low)) / (high - low)}%`;
     box.append(mark);
   }
-  return box;
+  head.replaceChildren(box);
 }
 
 function narrationList(query, clip, low, high) {
@@ -207,7 +211,8 @@ function bestKnown(query) {
 function player(query, clip) {
   const [start, end] = bestKnown(query);
   const src = Number.isNaN(start) ? clip.video : fragment(clip, start, end);
-  return element("video", { controls: true, preload: "metadata", playsinline: true, src });
+  const name = `Video of ${clip.uid}`;
+  return element("video", { controls: true, preload: "metadata", playsinline: true, src, "aria-label": name });
 }
 
 /** A part of a video: the browser starts and stops there. */

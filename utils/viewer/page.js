@@ -219,8 +219,10 @@ function showView(name) {
 function showDetail(on) {
   document.body.dataset.view = on ? "detail" : "list";
   (on ? byId("detail") : byId("list")).focus({ preventScroll: true });
-  if (on) byId("detail").scrollTop = 0;
-  else drawRows();
+  if (on) {
+    byId("detail").scrollTop = 0;
+    drawAxis();
+  } else drawRows();
 }
 
 function step(by) {
@@ -328,11 +330,18 @@ function start() {
     byId(`tab-${other}`).focus();
   });
   byId("list").addEventListener("scroll", drawRows, { passive: true });
-  new ResizeObserver(() => (byId("charts").hidden ? drawRows() : drawCharts())).observe(
-    document.querySelector("main"),
-  );
+  new ResizeObserver(drawAgain).observe(document.querySelector("main"));
   addEventListener("hashchange", () => state.shown.includes(linked()) && select(linked()));
   update(linked());
+}
+
+/** What depends on how much room there is. */
+function drawAgain() {
+  if (!byId("charts").hidden) drawCharts();
+  else {
+    drawRows();
+    drawAxis();
+  }
 }
 
 /** The query that the address names; -1 if it names none. */
