@@ -32,7 +32,7 @@ def load_safely(path: str | Path, allow: tuple = (), mmap: bool = False) -> Any:
     try:
         with torch.serialization.safe_globals(list(allow)):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap or None)
-    except pickle.UnpicklingError as error:
+    except (pickle.UnpicklingError, KeyError) as error:  # the latter of a byte that is no command
         refused = re.search(r"GLOBAL (\S+)", str(error))
         if refused:
             raise UserError(

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,15 @@ def test_torn_files_are_named(tmp_path, cut, mmap):
     (tmp_path / "torn.t7").write_bytes(whole[:cut])
     with pytest.raises(UserError, match=r"torn\.t7: .*damaged"):
         load_safely(tmp_path / "torn.t7", mmap=mmap)
+
+
+@pytest.mark.parametrize("content", [b"hi", b"<!DOCTYPE html>", b"garbage", b"x"])
+def test_files_of_no_tensors_are_named(tmp_path, content):
+    """Whatever their first byte means to the parser, or if it means nothing."""
+    (tmp_path / "features.pt").write_bytes(content)
+    with pytest.raises(UserError, match=r"features.pt: (not a file of tensors|damaged)") as refusal:
+        load_safely(tmp_path / "features.pt")
+    assert not re.search(r"\(\d+\)", str(refusal.value))  # a parser's number says nothing
 
 
 def test_find_checkpoint(tmp_path):
