@@ -13,6 +13,7 @@ from utils.video import frames_at
 FRAMES = 5  # of a window
 HEIGHT = 120  # pixels of a frame
 CAPTION = 22  # pixels of a line of text
+FONT = 14
 GAP = 4
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
@@ -34,16 +35,19 @@ def write_sheet(
             it, or without one: a heading.
     """
     check_sheet(file)
-    image_type, draw_type = _library()
+    image_type, draw_type, font_type = _library()
     times = [window_times(*window) for _, window in rows if window is not None]
     frames = frames_at(video, [time for some in times for time in some], HEIGHT)
     width, height = (frames[0].shape[1], HEIGHT) if frames else (HEIGHT, HEIGHT)
     lines = CAPTION * len(rows) + (height + GAP) * len(times)
-    sheet = image_type.new("RGB", (FRAMES * (width + GAP) - GAP, lines), "white")
+    font = font_type.load_default(FONT)
+    widest = max([round(font.getlength(caption)) for caption, _ in rows], default=0) + 2 * GAP
+    across = max(FRAMES * (width + GAP) - GAP, widest)  # of an upright video, the frames are less
+    sheet = image_type.new("RGB", (across, lines), "white")
     draw = draw_type.Draw(sheet)
     at, top = iter(frames), 0
     for caption, window in rows:
-        draw.text((GAP, top + GAP), caption, fill="black", font_size=14)
+        draw.text((GAP, top + GAP), caption, fill="black", font=font)
         top += CAPTION
         if window is not None:
             for place in range(FRAMES):
@@ -59,9 +63,9 @@ def window_times(start: float, end: float) -> list[float]:
     return [start + (place + 0.5) / FRAMES * (end - start) for place in range(FRAMES)]
 
 
-def _library() -> tuple[Any, Any]:
+def _library() -> tuple[Any, Any, Any]:
     try:
-        from PIL import Image, ImageDraw
+        from PIL import Image, ImageDraw, ImageFont
     except ImportError:
         raise UserError("contact sheets need Pillow: pip install pillow") from None
-    return Image, ImageDraw
+    return Image, ImageDraw, ImageFont
