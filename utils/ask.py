@@ -19,9 +19,11 @@ from terminaltables import AsciiTable
 
 from utils.contact_sheet import check_sheet, write_sheet
 from utils.errors import UserError, quiet_libraries, run_program
+from utils.files import check_output
 from utils.options import ArgumentParser
 from utils.search import NMS_THRESHOLD, TOP, Answers, load_run
-from utils.viewer.page import Asked, Clip, Run, address, check_output, page_data, write_page
+from utils.video import check_video
+from utils.viewer.page import Asked, Clip, Run, address, check_page, page_data, write_page
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -108,14 +110,14 @@ def check(options: argparse.Namespace) -> None:
     if not 0 < options.nms_threshold <= 1:
         raise UserError(f"--nms_threshold must be in (0, 1], is {options.nms_threshold:g}")
     if options.html is not None:
-        if Path(options.html).suffix.lower() not in (".html", ".htm"):
-            raise UserError(f"--html {options.html}: browsers want a name that ends .html")
-        check_output("--html", options.html)
+        check_page("--html", options.html)
     if options.sheet is not None:
         if not options.video:
             raise UserError("--sheet shows frames: give --video FILE")
         check_sheet(options.sheet)
         check_output("--sheet", options.sheet)
+    if options.video and (options.sheet or not options.features):
+        check_video(Path(options.video))
 
 
 def typed_questions() -> Iterator[str]:

@@ -17,8 +17,8 @@ from tqdm import tqdm
 from utils.checkpoints import save_atomically
 from utils.errors import UserError, run_program
 from utils.feature_files import CARD_FILE, SHAPES_FILE, read_card, read_shapes
-from utils.files import write_json
-from utils.image_encoders import KINDS, ImageEncoder
+from utils.files import check_output_folder, write_json
+from utils.image_encoders import KINDS, ImageEncoder, expected_card
 from utils.options import ArgumentParser
 from utils.video import find_videos
 
@@ -30,6 +30,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     videos = by_name([file for path in options.videos for file in find_videos(path)])
     folder = Path(options.output_dir or f"data/features/{options.type}")
+    check_output_folder("--output_dir", folder)
+    check_card(folder, expected_card(options.type, options.encoder))
     shapes_file = folder / SHAPES_FILE
     shapes = read_shapes(folder)
     waiting = {
@@ -48,7 +50,10 @@ def main(arguments: list[str] | None = None) -> None:
                 bar.write(f"broken: {fault}", file=sys.stderr)
                 broken += 1
                 continue
-            check_card(folder, encoder.card(rows.shape[1]))
+            card = encoder.card(rows.shape[1])
+            check_card(folder, card)
+            if not (folder / CARD_FILE).is_file():
+                write_json(folder / CARD_FILE, card, indent=True)
             save_atomically(torch.from_numpy(rows), folder / f"{name}.pt")
             shapes[name] = len(rows)
             write_json(shapes_file, shapes, indent=True)
@@ -87,12 +92,11 @@ def by_name(videos: list[Path]) -> dict[str, Path]:
 
 
 def check_card(folder: Path, card: dict) -> None:
-    """Write the folder's feature card, or refuse to mix features of another encoder with it."""
-    file = folder / CARD_FILE
+    """Refuse a folder whose own card says another thing than `card`: features don't mix."""
+    if not (folder / CARD_FILE).is_file():
+        return
     there = read_card(folder)
-    if not file.is_file():
-        write_json(file, card, indent=True)
-    elif differing := [name for name in SAME if there.get(name) != card[name]]:
+    if differing := [name for name in SAME if name in card and there.get(name) != card[name]]:
         raise UserError(
             f"{folder}: holds features of another kind ({differing[0]} {there.get(differing[0])}, "
             f"not {card[differing[0]]}); give another --output_dir"

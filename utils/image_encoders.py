@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from utils.devices import find_device
 from utils.errors import UserError, quiet_libraries
 from utils.files import read_json
 from utils.pretrained import find_pretrained, load_pretrained
@@ -61,17 +62,25 @@ KINDS = {
 }
 
 
+def expected_card(kind: str, name: str | None) -> dict:
+    """What the feature card of an encoder's rows will say, as far as it is known unloaded."""
+    return {
+        "frame_rate": FRAME_RATE,
+        "stride": STRIDE,
+        "window": KINDS[kind].frames,
+        "model": name or KINDS[kind].published,
+    }
+
+
 class ImageEncoder:
     """A `transformers` model that makes one feature row of the frames of 16/30 s."""
 
     def __init__(self, kind: str, name: str | None = None, device: str = "auto"):
-        """Raises `UserError` if the encoder is neither here nor to be had from the hub."""
+        """Raises `UserError` if encoder or device are neither here nor, the encoder, on the hub."""
         if kind not in KINDS:
             raise UserError(f"--type is '{kind}'; known are {', '.join(KINDS)}")
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
         self.kind, self.name = kind, name or KINDS[kind].published
-        self.device = torch.device(device)
+        self.device = find_device(device)
         folder = None if self.name == TINY else _find(self.name)
         if folder is None:
             model = _tiny(kind)
@@ -89,11 +98,8 @@ class ImageEncoder:
         for key, value in self._model.state_dict().items():
             digest.update(key.encode() + value.cpu().float().numpy().tobytes())
         return {
-            "frame_rate": FRAME_RATE,
-            "stride": STRIDE,
-            "window": KINDS[self.kind].frames,
+            **expected_card(self.kind, self.name),
             "width": width,
-            "model": self.name,
             "hash": digest.hexdigest(),
             "normalisation": "none",
             "source": "utils/extract_features.py",

@@ -12,6 +12,7 @@ Shapes: R feature rows, F feature dim, C clips, V units, D hidden, Q questions, 
 """
 
 import importlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ import torch
 from tqdm import tqdm
 
 from utils.checkpoints import find_checkpoint, load_safely
+from utils.devices import find_device
 from utils.errors import UserError, warn
 from utils.feature_files import CARD_FILE, FeatureFolder
 from utils.files import read_json
@@ -100,15 +102,15 @@ def load_run(
             feature card of the run's data says, or the published one).
 
     Raises:
-        UserError: no checkpoint there, a checkpoint of neither model, or another text encoder.
+        UserError: no checkpoint there, a checkpoint of neither model, another text encoder, or no
+            such device.
     """
     checkpoint = find_checkpoint(run)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if clip_seconds is not None and not clip_seconds > 0:
-        raise UserError(f"--clip_seconds must be above 0, is {clip_seconds:g}")
+    place = find_device(device)
+    if clip_seconds is not None and not 0 < clip_seconds < math.inf:
+        raise UserError(f"--clip_seconds must be above 0 and finite, is {clip_seconds:g}")
     package = importlib.import_module(f"{_package_of(checkpoint)}.search")
-    model = package.Searcher(checkpoint, text_encoder, torch.device(device))
+    model = package.Searcher(checkpoint, text_encoder, place)
     return Run(model, clip_seconds or _trained_clip_seconds(model.options), image_encoder)
 
 
@@ -302,7 +304,7 @@ def read_features(
     sources = list(video) if isinstance(video, tuple | list) else [video]
     if len(sources) != len(names):
         raise UserError(
-            f"the model reads {len(names)} features ({', '.join(names)}), {len(sources)} given"
+            f"the model reads {' and '.join(names)} features, one file each; {len(sources)} given"
         )
     features, rates = zip(*map(_read_feature, sources), strict=True)
     if len(set(rates)) > 1:

@@ -35,6 +35,15 @@ def find_videos(path: str | Path) -> list[Path]:
     return videos
 
 
+def check_video(file: Path) -> None:
+    """Refuse what has no first frame, before anything long begins.
+
+    Raises:
+        UserError: there is no such file, it is damaged, or it holds no video.
+    """
+    next(sampled_frames(file, rate=1, offset=0, side=16))
+
+
 def sampled_frames(file: Path, rate: float, offset: float, side: int) -> Iterator[np.ndarray]:
     """The frames shown at `offset`, `offset + 1 / rate`, ... seconds until the video's end.
 

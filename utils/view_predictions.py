@@ -30,7 +30,7 @@ from utils.viewer.page import (
     Narration,
     Run,
     address,
-    check_output,
+    check_page,
     page_data,
     write_page,
 )
@@ -192,7 +192,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     """Read all files, write the page."""
     options = parse(arguments)
-    check_output("--output", options.output)
+    check_page("--output", options.output)
     files = name_files(options.predictions)
     annotations = read_annotations(options.annotations)
     queries = list(iter_queries(annotations))

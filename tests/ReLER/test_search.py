@@ -96,7 +96,7 @@ def test_features_that_do_not_fit(trained, simulated):
     folder, data, _ = trained
     pair = files(simulated, data.records.clip_uids[0])
     run = load_run(folder)
-    with pytest.raises(UserError, match="reads 2 features"):
+    with pytest.raises(UserError, match="one file each; 1 given"):
         run.search(pair[0], ASK)
     with pytest.raises(UserError, match="512 wide, the model was trained on 768"):
         run.search([pair[0], pair[0]], ASK)

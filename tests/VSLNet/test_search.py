@@ -123,10 +123,12 @@ def test_ask_refuses_wrong_use(trained, simulated, tmp_path):
     for more, words in (
         ([file, "--sheet", "sheet.png"], "give --video"),
         ([file, "--video", "nowhere.mp4"], "no such video"),
-        ([file, file], "reads 1 features"),
+        ([file, file], "one file each; 2 given"),
         ([file, "--top", "0"], "--top"),
         ([file, "--nms_threshold", "0"], "--nms_threshold"),
         ([file, "--clip_seconds", "-1"], "--clip_seconds"),
+        ([file, "--clip_seconds", "inf"], "--clip_seconds"),
+        ([file, "--device", "gpu"], "--device gpu is not to be had here"),
     ):
         with pytest.raises(UserError, match=words):
             main([*command, *more])

@@ -111,3 +111,14 @@ def test_outputs_that_cannot_be_written_are_refused_at_once(asking, monkeypatch,
             ask("--query", "Where?", "--video", tmp_path / "my day.mp4", option, name)
     with pytest.raises(UserError, match="can't write into /proc"):
         ask("--query", "Where?", "--html", "/proc/page.html")
+
+
+def test_a_video_without_frames_is_refused_at_once(asking, monkeypatch):
+    pytest.importorskip("av")
+    folder, ask = asking
+    monkeypatch.setattr(utils.ask, "load_run", None)  # not reached
+    video = ["--video", str(folder / "my day.mp4")]  # an empty file
+    with pytest.raises(UserError, match=r"my day.mp4: damaged, or no video"):
+        ask("--query", "Where?", *video, "--sheet", folder / "sheet.png")
+    with pytest.raises(UserError, match=r"my day.mp4: damaged, or no video"):
+        utils.ask.main(["--checkpoint", "joint", "--query", "Where?", *video])

@@ -120,3 +120,19 @@ def test_a_folder_is_extracted_and_continued(videos, tmp_path, capsys):
     other = ["--videos", str(videos / "slow.mp4"), "--type", "videomae", "--overwrite"]
     with pytest.raises(UserError, match="another kind"):
         main([*command, *other])
+    # Also where nothing is left to do: the features there are not those that were asked for.
+    with pytest.raises(UserError, match=r"another kind \(window 1, not 16\)"):
+        main([*command, *other[:-1]])
+    with pytest.raises(UserError, match=r"another kind \(model tiny, not openai/clip"):
+        main([*command[2:], "--videos", str(videos / "slow.mp4")])
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_videos_are_read(videos, monkeypatch):
+    monkeypatch.setattr("utils.extract_features.ImageEncoder", None)  # not reached
+    for folder, words in (
+        (videos / "slow.mp4", "slow.mp4 is not a folder"),
+        (videos / "slow.mp4" / "deeper", "slow.mp4 is not a folder"),
+        ("/proc/features", "can't write into /proc"),
+    ):
+        with pytest.raises(UserError, match=words):
+            main(["--videos", str(videos), "--output_dir", str(folder)])

@@ -9,7 +9,15 @@ import textwrap
 import pytest
 
 from utils.errors import UserError
-from utils.files import atomic_write, file_stamp, fingerprint, read_json, write_json
+from utils.files import (
+    atomic_write,
+    check_output,
+    check_output_folder,
+    file_stamp,
+    fingerprint,
+    read_json,
+    write_json,
+)
 
 
 def test_json_round_trip(tmp_path):
@@ -101,3 +109,20 @@ def test_fingerprint_ignores_key_order_and_sees_changes(tmp_path):
     before = file_stamp(file)
     file.write_bytes(b"22")
     assert file_stamp(file) != before
+
+
+def test_outputs_are_refused_where_nothing_can_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    for name in ("new", "deep/er/new", "file"):
+        check_output("--output", tmp_path / name)
+    for name in (".", "new", "deep/er"):
+        check_output_folder("--output_dir", tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]  # nothing was made
+    with pytest.raises(UserError, match="is a folder; give the name of a file"):
+        check_output("--output", tmp_path)
+    with pytest.raises(UserError, match=r"^--output .*/file/new: .*/file is not a folder"):
+        check_output("--output", tmp_path / "file" / "new")
+    with pytest.raises(UserError, match="/file is not a folder"):
+        check_output_folder("--output_dir", tmp_path / "file")
+    with pytest.raises(UserError, match="can't write into /proc"):
+        check_output_folder("--output_dir", "/proc/new")

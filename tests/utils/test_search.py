@@ -109,7 +109,7 @@ def test_rates_come_from_the_feature_card(tmp_path):
     ("video", "words"),
     [
         (np.zeros((10, 5), np.float32), "5 wide, the model was trained on 4"),
-        ((np.zeros((10, 4)), np.zeros((10, 4))), "reads 1 features"),
+        ((np.zeros((10, 4)), np.zeros((10, 4))), "reads egovlp features, one file each; 2 given"),
         (np.zeros(10), "must be"),
         ("nowhere.pt", "no such file"),
         ("nowhere.mp4", "egovlp"),
@@ -124,6 +124,13 @@ def test_a_checkpoint_of_neither_model_is_refused(tmp_path):
     torch.save({"weight": torch.zeros(1)}, tmp_path / "other_1.t7")
     with pytest.raises(UserError, match="neither VSLNet nor ReLER"):
         load_run(tmp_path)
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("inf"), float("nan")])
+def test_clips_have_a_length(tmp_path, seconds):
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "other_1.t7")
+    with pytest.raises(UserError, match="--clip_seconds must be above 0 and finite"):
+        load_run(tmp_path, clip_seconds=seconds)
 
 
 def test_utils_imports_no_model():

@@ -209,6 +209,10 @@ def test_mistakes_are_one_line(tmp_path):
         view(*program, other)
     with pytest.raises(UserError, match="no such folder"):
         view(*program, file, "--videos", tmp_path / "none")
+    with pytest.raises(
+        UserError, match=r"--output .*page.txt: browsers want a name that ends .html"
+    ):
+        view("--annotations", split, "--output", tmp_path / "page.txt", "--predictions", file)
     missing = refuse("utils/view_predictions.py", *program, tmp_path / "none.json")
     assert "no such file" in missing
     assert not (tmp_path / "page.html").exists()

@@ -7,7 +7,6 @@ R queries, k windows each.
 import base64
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from utils.errors import UserError
-from utils.files import atomic_write
+from utils.files import atomic_write, check_output
 from utils.metrics import iou
 
 VIEWER = Path(__file__).resolve().parent
@@ -125,23 +124,15 @@ def number(texts: Iterable[str]) -> tuple[list[str], list[int]]:
     return list(table), numbers
 
 
-def check_output(option: str, file: str) -> None:
-    """Refuse a file that could not be written, before anything long begins.
+def check_page(option: str, file: str) -> None:
+    """Refuse a name of a page that could not be written, or that browsers would not show.
 
     Raises:
-        UserError: it is a folder, or lies where nothing can be made.
+        UserError: of which kind it is.
     """
-    path = Path(file)
-    if path.is_dir():
-        raise UserError(f"{option} {file!r} is a folder; give the name of a file")
-    folder = next(parent for parent in path.parents if parent.exists())
-    if not folder.is_dir():
-        raise UserError(f"{option} {file}: {folder} is not a folder")
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(f"{option} {file}: can't write into {folder} ({error.strerror})") from None
+    if Path(file).suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"{option} {file}: browsers want a name that ends .html")
+    check_output(option, file)
 
 
 def address(file: str | Path, page: str | Path) -> str:
