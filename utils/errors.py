@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tqdm import tqdm
+
 LAUNCHED = "NAQ_LAUNCHED"  # set by utils/launch.py
 
 
@@ -16,7 +18,8 @@ class UserError(Exception):
 
 def warn(message: str) -> None:
     """Print one line of warning on stderr, where progress bars and tables are not disturbed."""
-    print(f"warning: {message}", file=sys.stderr, flush=True)
+    tqdm.write(f"warning: {message}", file=sys.stderr)  # on a line of its own, above the bars
+    sys.stderr.flush()
 
 
 def in_brief(error: BaseException, most: int = 120) -> str:

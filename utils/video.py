@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from utils.errors import UserError
+from utils.errors import UserError, warn
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg")
 LAST_FRAME = 1 / 30  # seconds the last frame is shown, if the file doesn't say
+SHORTFALL = 0.1  # of a file's duration, from which it is worth a warning
 SEEK_SECONDS = 5.0  # nearer times are reached by decoding on
 
 
@@ -123,6 +124,9 @@ def _frames(file: Path, seek: float = 0.0) -> Iterator[tuple[float, float, Any]]
             start, frame = before
             lasts = float(frame.duration * frame.time_base) if frame.duration else LAST_FRAME
             yield start, start + lasts, frame
+            said = (container.duration or 0) / av.time_base
+            if start + lasts < said - SHORTFALL * max(1, said):
+                warn(f"{file}: its video ends at {start + lasts:.1f} s of {said:.1f} s; cut off?")
     except av.error.FFmpegError as error:
         raise UserError(f"{file}: damaged, or no video ({error.strerror})") from None
 

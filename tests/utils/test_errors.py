@@ -1,8 +1,12 @@
-"""How a program ends: what is quoted of a library's words."""
+"""How a program ends and warns: what is quoted of a library's words, and where a warning stands."""
+
+import re
+import sys
 
 import pytest
+from tqdm import tqdm
 
-from utils.errors import in_brief
+from utils.errors import in_brief, warn
 
 
 @pytest.mark.parametrize(
@@ -25,3 +29,11 @@ from utils.errors import in_brief
 def test_a_quote_ends_with_a_sentence_or_a_word(words, quoted):
     assert in_brief(ValueError(words), 40) == quoted
     assert len(quoted) <= 40
+
+
+def test_a_warning_stands_on_a_line_of_its_own_beside_a_bar(capsys):
+    with tqdm(total=2, desc="reading", file=sys.stderr):
+        warn("it is cut off")
+    said = capsys.readouterr().err
+    assert "warning: it is cut off" in re.split("[\r\n]", said)
+    assert said.count("reading") >= 2  # the bar goes on under it

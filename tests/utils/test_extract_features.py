@@ -1,6 +1,7 @@
 """Video files: frames by time, and features of them in the published layout."""
 
 import json
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -89,6 +90,20 @@ def test_videos_that_can_not_be_read(videos, tmp_path):
         ImageEncoder("clip", "no such/encoder at all")
     with pytest.raises(UserError, match=r"no config.json"):
         ImageEncoder("clip", str(tmp_path))
+
+
+def test_a_video_cut_off_in_its_middle_is_warned_of(videos, tmp_path, capsys):
+    """Containers made for streaming play on without their end, as if nothing were missing."""
+    whole = write_video(tmp_path / "whole.mkv", 12)
+    content = whole.read_bytes()
+    (tmp_path / "half.mkv").write_bytes(content[: len(content) // 2])
+    for name in ("steady.mp4", "uneven.mkv", "slow.mp4"):
+        list(sampled_frames(videos / name, RATE, 0, 32))
+    frames = list(sampled_frames(whole, RATE, 0, 32))
+    assert capsys.readouterr().err == ""
+    fewer = list(sampled_frames(tmp_path / "half.mkv", RATE, 0, 32))
+    assert 1 < len(fewer) < 0.8 * len(frames)
+    assert re.search(r"half.mkv: its video ends at [\d.]+ s of 12", capsys.readouterr().err)
 
 
 def test_a_folder_is_extracted_and_continued(videos, tmp_path, capsys):
