@@ -455,5 +455,9 @@ def test_windows_of_a_day_fit_their_columns(chromium, tmp_path):
             chromium.execute_script("showDetail(true)")
             assert texts(chromium, ".timeline td.time") == shown
             assert cut_off(chromium, ".timeline td, div.axis") == []
+            chromium.execute_script("zoom(true)")
+            assert texts(chromium, ".axis span")[0] in ("12:34:54", "12:34:55")
+            assert cut_off(chromium, "div.axis") == []
+            chromium.execute_script("zoom(false)")
     finally:
         on_a_desk(chromium)

@@ -167,11 +167,15 @@ function drawAxis() {
   const by = steps.find((one) => (high - low) / one <= room / label) ?? 7200;
   const last = 1 - (label - 10) / room; // so that no number is cut off
   const box = element("div", { class: "axis" });
+  const mark = (time, words) => {
+    const node = element("span", {}, words);
+    node.style.left = `${(100 * (time - low)) / (high - low)}%`;
+    box.append(node);
+  };
   for (let time = Math.ceil(low / by) * by; (time - low) / (high - low) < last; time += by) {
-    const mark = element("span", {}, answers ? clock(time) : by < 1 ? time.toFixed(1) : String(time));
-    mark.style.left = `${(100 * (time - low)) / (high - low)}%`;
-    box.append(mark);
+    mark(time, answers ? clock(time) : by < 1 ? time.toFixed(1) : String(time));
   }
+  if (!box.firstChild) mark(low, moment(low)); // no round time has room: where it begins
   head.replaceChildren(box);
 }
 
