@@ -18,7 +18,7 @@ class Options(TrainingOptions):
     fv: str = option(explanation="video feature, besides clip: a folder under <data_root>/features")
 
     # Data
-    max_v_l: int = option(600, "units a clip is pooled to")
+    max_v_l: int = option(600, "units a clip is pooled to", usual=True)
     max_q_l: int = option(32, "tokens of a query that are read")
     ctx_mode: str = option(
         "video_tef", "features, temporal endpoints or both", choices=("video_tef", "video", "tef")
@@ -27,8 +27,10 @@ class Options(TrainingOptions):
     vslnet_thres_in_train: float = option(0.0, "train on windows longer than this (seconds)")
 
     # Text
-    text_encoder: str | None = option(None, "name or folder (default: published CLIP)")
-    text_features: str = option("cached", "encode once, or in the loop", choices=("cached", "live"))
+    text_encoder: str | None = option(None, "name or folder (default: published CLIP)", usual=True)
+    text_features: str = option(
+        "cached", "encode once, or in the loop", choices=("cached", "live"), usual=True
+    )
 
     # Model
     hidden_dim: int = option(256, "hidden width")
@@ -70,22 +72,28 @@ class Options(TrainingOptions):
     temperature: float = option(0.07, "temperature of the contrastive loss")
 
     # Training
-    epochs: int = option(200, "passes over the training split", alias="n_epoch")
-    batch_size: int = option(32, "queries a step, over all processes together", alias="bsz")
+    epochs: int = option(200, "passes over the training split", alias="n_epoch", usual=True)
+    batch_size: int = option(
+        32, "queries a step, over all processes together", alias="bsz", usual=True
+    )
     eval_bsz: int = option(32, "queries predicted at once")
-    lr: float = option(1e-4, "learning rate")
+    lr: float = option(1e-4, "learning rate", usual=True)
     lr_drop: int = option(400, "epochs after which the learning rate drops by 10")
     wd: float = option(1e-4, "weight decay")
     grad_clip: float = option(0.1, "largest gradient norm")
-    seed: int = option(2018, "seed of every random draw")
-    resume: str | None = option(None, "checkpoint file or run folder to take the weights from")
+    seed: int = option(2018, "seed of every random draw", usual=True)
+    resume: str | None = option(
+        None, "checkpoint file or run folder to take the weights from", usual=True
+    )
     resume_opt: bool = option(False, "take its optimizer too")
-    resume_all: bool = option(False, "take its optimizer, scheduler and epoch too")
+    resume_all: bool = option(False, "take its optimizer, scheduler and epoch too", usual=True)
     eval_period: int = option(0, "steps between evaluations (0: at the end of each epoch)")
 
     # Runs
-    results_root: str = option("results", "run folders are made here")
-    exp_id: str | None = option(None, "names the run folder video_tef-<exp_id> (default: task_fv)")
+    results_root: str = option("results", "run folders are made here", usual=True)
+    exp_id: str | None = option(
+        None, "names the run folder video_tef-<exp_id> (default: task_fv)", usual=True
+    )
 
     # Of the published release, without meaning here
     num_workers: int = option(0, "accepted, no effect: data loading needs no processes")

@@ -18,23 +18,32 @@ class Options(TrainingOptions):
 
     # Data
     video_feature_dim: int | None = option(None, "checked against the features' own width")
-    max_pos_len: int = option(128, "units a clip is pooled to")
+    max_pos_len: int = option(128, "units a clip is pooled to", usual=True)
     extend: float = option(0.1, "highlight the window extended by this share on each side")
     remove_empty_queries_from: list[str] = option(
-        (), "splits to drop windows of at most 1/30 s from", choices=("train", "val"), many=True
+        (),
+        "splits to drop windows of at most 1/30 s from",
+        choices=("train", "val"),
+        many=True,
+        usual=True,
     )
 
     # Text
-    text_encoder: str | None = option(None, "name or folder (default: bert-base-uncased)")
+    text_encoder: str | None = option(
+        None, "name or folder (default: bert-base-uncased)", usual=True
+    )
     text_features: str = option(
-        "cached", "encode once, or in the loop with dropout", choices=("cached", "live")
+        "cached", "encode once, or in the loop with dropout", choices=("cached", "live"), usual=True
     )
     word_dim: int = option(300, "width of the word vectors (predictor rnn)")
     char_dim: int = option(50, "width of the character vectors (predictor rnn)")
 
     # Model
     predictor: str = option(
-        "bert", "transformer over text-encoder tokens, or LSTM over GloVe", choices=("bert", "rnn")
+        "bert",
+        "transformer over text-encoder tokens, or LSTM over GloVe",
+        choices=("bert", "rnn"),
+        usual=True,
     )
     dim: int = option(128, "hidden width")
     num_heads: int = option(8, "attention heads")
@@ -45,17 +54,17 @@ class Options(TrainingOptions):
     video_agnostic: bool = option(False, "random video features (ablation)")
 
     # Training
-    epochs: int = option(100, "passes over the training split")
-    batch_size: int = option(32, "queries a step, over all processes together")
-    init_lr: float = option(0.0005, "highest learning rate")
-    warmup_proportion: float = option(0.0, "share of the steps spent warming up")
+    epochs: int = option(100, "passes over the training split", usual=True)
+    batch_size: int = option(32, "queries a step, over all processes together", usual=True)
+    init_lr: float = option(0.0005, "highest learning rate", usual=True)
+    warmup_proportion: float = option(0.0, "share of the steps spent warming up", usual=True)
     clip_norm: float = option(1.0, "largest gradient norm")
-    seed: int = option(12345, "seed of every random draw")
-    init_from: str | None = option(None, "checkpoint file or run folder to start from")
+    seed: int = option(12345, "seed of every random draw", usual=True)
+    init_from: str | None = option(None, "checkpoint file or run folder to start from", usual=True)
     eval_period: int = option(0, "steps between evaluations (0: twice an epoch and at its end)")
 
     # Runs
-    model_dir: str = option("checkpoints", "run folders are made here")
+    model_dir: str = option("checkpoints", "run folders are made here", usual=True)
     model_name: str = option("vslnet", "first part of the run folder and of its files")
     suffix: str | None = option(None, "last part of the run folder")
     log_to_tensorboard: str | None = option(None, "name of the TensorBoard log")

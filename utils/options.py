@@ -30,6 +30,11 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
             return action.help or ""
         return f"{action.help or ''} (default: %(default)s)"
 
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if isinstance(action, argparse.BooleanOptionalAction) and not action.default:
+            return action.option_strings[0]  # what is off needs no way to turn it off
+        return super()._format_action_invocation(action)
+
 
 class ArgumentParser(argparse.ArgumentParser):
     """`argparse` whose complaints are one line, with exit code 2."""
@@ -50,12 +55,16 @@ def option(
     choices: tuple | None = None,
     many: bool = False,
     alias: str | None = None,
+    usual: bool = False,
 ) -> Any:
     """A dataclass field that is also a command-line option; without a default it is required.
 
-    `many` options take one or more values; booleans are flags; an `alias` is a second name.
+    `many` options take one or more values; booleans are flags; an `alias` is a second name. The
+    `usual` and the required ones are in `--help`, which fits a screen, the others in `--help_all`.
     """
-    metadata = {"help": explanation, "choices": choices, "many": many, "alias": alias}
+    metadata = {
+        "help": explanation, "choices": choices, "many": many, "alias": alias, "usual": usual
+    }  # fmt: skip
     if many and default is not dataclasses.MISSING:
         return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -68,9 +77,15 @@ def parse_options(
     required = [f for f in dataclasses.fields(cls) if _is_required(f)]
     usage = "%(prog)s" + "".join(f" --{field.name} NAME" for field in required) + " [options]"
     parser = ArgumentParser(description=description, usage=usage)
+    # Read ahead of all others: it decides what their help is.
+    show_all = "--help_all" in (sys.argv[1:] if arguments is None else arguments)
+    count = len(dataclasses.fields(cls))
+    parser.add_argument("--help_all", action="help", help=f"show all {count} options and exit")
     for field in dataclasses.fields(cls):
         kind, metadata = field.type, field.metadata
-        settings: dict[str, Any] = {"help": metadata["help"].replace("%", "%%")}
+        settings: dict[str, Any] = {"help": argparse.SUPPRESS}
+        if show_all or metadata["usual"] or _is_required(field):
+            settings["help"] = metadata["help"].replace("%", "%%")
         if _is_required(field):
             settings["required"] = True
         elif field.default is not dataclasses.MISSING:

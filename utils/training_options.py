@@ -36,36 +36,55 @@ class TrainingOptions:
 
     task: str = option(explanation="data set: a folder under <data_root>/dataset")
     fv: str = option(explanation="video feature: a folder under <data_root>/features")
-    mode: str = option("train", "train, or predict a split", choices=("train", "val", "test"))
+    mode: str = option(
+        "train", "train, or predict a split", choices=("train", "val", "test"), usual=True
+    )
 
     # Data
-    data_root: str = option("data", "folder with dataset/ and features/")
+    data_root: str = option("data", "folder with dataset/ and features/", usual=True)
     cache_dir: str | None = option(None, "derived stores (default: <data_root>/cache)")
-    eval_gt_json: str | None = option(None, "annotations to score against, if they hold times")
-    label_times: str = option(
-        "exact", "label windows by exact or truncated times", choices=("exact", "published")
+    eval_gt_json: str | None = option(
+        None, "annotations to score against, if they hold times", usual=True
     )
-    scaling_subsample_clips: str | None = option(None, "keep narrations of the listed clips only")
-    zeroshot_subsample_clips: str | None = option(None, "keep NLQ queries of the listed clips only")
-    nar_exp_factor: float = option(1.0, "scale narration windows by up to this (jitter; 1: off)")
-    nar_translate: bool = option(False, "also move scaled narration windows")
+    label_times: str = option(
+        "exact",
+        "label windows by exact or truncated times",
+        choices=("exact", "published"),
+        usual=True,
+    )
+    scaling_subsample_clips: str | None = option(
+        None, "keep narrations of the listed clips only", usual=True
+    )
+    zeroshot_subsample_clips: str | None = option(
+        None, "keep NLQ queries of the listed clips only", usual=True
+    )
+    nar_exp_factor: float = option(
+        1.0, "scale narration windows by up to this (jitter; 1: off)", usual=True
+    )
+    nar_translate: bool = option(False, "also move scaled narration windows", usual=True)
     allow_missing: bool = option(False, "predict without the clips that lack features")
     feature_device: str = option(
         "auto", "where features wait: on the GPU if they fit, or not", choices=PLACES
     )
 
     # Training
-    amp: str = option("off", "mixed precision", choices=("off", "bf16", "fp16"))
-    compile: bool = option(False, "compile the model")
-    save_every_minutes: float = option(10.0, "time between saved states")
+    amp: str = option("off", "mixed precision", choices=("off", "bf16", "fp16"), usual=True)
+    compile: bool = option(False, "compile the model", usual=True)
+    save_every_minutes: float = option(10.0, "time between saved states", usual=True)
     skip_nonfinite: int = option(0, "steps with a loss or gradient of NaN to leave out, not stop")
     profile: int = option(0, "write a trace of so many steps into the run folder")
-    restart: bool = option(False, "begin anew instead of continuing the run in the folder")
+    restart: bool = option(
+        False, "begin anew instead of continuing the run in the folder", usual=True
+    )
     tb_log_freq: int = option(10, "steps between logged losses")
-    nms_threshold: float | None = option(None, "suppress predictions overlapping more than this")
+    nms_threshold: float | None = option(
+        None, "suppress predictions overlapping more than this", usual=True
+    )
 
     # Clusters
-    slurm: bool = option(False, "submit the training to SLURM instead of running it here")
+    slurm: bool = option(
+        False, "submit the training to SLURM instead of running it here", usual=True
+    )
     slurm_partition: str | None = option(None, "where (default: the cluster's own)")
     slurm_nodes: int = option(1, "machines")
     slurm_gpus: int = option(1, "GPUs a machine, one process each")

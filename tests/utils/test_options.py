@@ -11,7 +11,7 @@ from utils.options import option, parse_options
 @dataclass
 class Example:
     name: str = option(explanation="what to call it")
-    size: int = option(3, "how many")
+    size: int = option(3, "how many", usual=True)
     rate: float | None = option(None, "how fast")
     splits: list[str] = option(("train",), "which", choices=("train", "val"), many=True)
     loud: bool = option(False, "say more")
@@ -45,10 +45,15 @@ def test_wrong_use_is_one_line_and_code_2(arguments, capsys):
     assert said.startswith("error: ") and said.count("\n") == 1
 
 
-def test_help_shows_defaults(capsys):
-    with pytest.raises(SystemExit):
-        parse_options(Example, "x", ["--help"])
-    assert "how many (default: 3)" in capsys.readouterr().out
+@pytest.mark.parametrize(("wish", "all_shown"), [("--help", False), ("--help_all", True)])
+def test_help_shows_defaults_and_all_options_only_if_asked(wish, all_shown, capsys):
+    with pytest.raises(SystemExit) as end:
+        parse_options(Example, "x", [wish])
+    said = capsys.readouterr().out
+    assert end.value.code == 0
+    assert "what to call it" in said and "how many (default: 3)" in said
+    assert ("which (default: ['train'])" in said) == ("--loud" in said) == all_shown
+    assert "--no-loud" not in said
 
 
 @pytest.mark.parametrize(
