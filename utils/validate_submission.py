@@ -239,12 +239,15 @@ def write_normalised(path: str | Path, source: str | Path, predictions: list, sp
 
 
 def read_submission(path: str | Path) -> Any:
-    """Read JSON, also with the NaN and Infinity that Python's own writer lets through."""
+    """Read JSON, also with the NaN and Infinity that Python's own writer lets through.
+
+    It must be plain UTF-8, as a reader expects that isn't told what else it is.
+    """
     try:
         return read_json(path)
     except UserError:
         try:
-            return json.loads(Path(path).read_bytes(), parse_int=_whole_number)
+            return json.loads(Path(path).read_text("utf-8"), parse_int=_whole_number)
         except (OSError, ValueError, RecursionError):
             pass  # neither reader can: the first one's words are clearer
         raise

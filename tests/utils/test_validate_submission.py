@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.simulated import refuse, succeed
 from utils.annotations import iter_queries, read_annotations
+from utils.errors import UserError
 from utils.predictions import read_predictions, read_scores, write_results
 from utils.validate_submission import REMEDIES, check, read_split, read_submission, write_normalised
 
@@ -215,6 +216,16 @@ def test_numbers_that_json_does_not_have_are_named(split, tmp_path, number):
     path.write_text(json.dumps(content).replace('"HERE"', number))
     cases, _ = check(read_submission(path), split)
     assert list(cases.faults) == ["times not finite"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "words"), [("utf-8-sig", "byte order mark"), ("utf-16", "not valid UTF-8")]
+)
+def test_other_encodings_than_plain_utf_8_are_refused(tmp_path, encoding, words):
+    path = tmp_path / "predictions.json"
+    path.write_text(json.dumps(good()), encoding)
+    with pytest.raises(UserError, match=words):
+        read_submission(path)
 
 
 JSON = st.recursive(
