@@ -15,7 +15,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/../utils/environment.sh"
 source "$CODE_ROOT/utils/entry.sh"
 
-EXPERIMENT="$(basename "$0" .sh)"
+EXPERIMENT="${EXPERIMENT:-$(basename "$0" .sh)}" # names the folder of its runs
 MODEL=vslnet
 SEEDS=1
 DEVICES=""

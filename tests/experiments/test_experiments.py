@@ -41,6 +41,16 @@ def test_dry_run_of_nms(tmp_path):
     assert "NMS 0.7 - as published" in said and "R@5 IoU=0.3" in said
 
 
+@pytest.mark.slow
+@pytest.mark.long
+def test_dry_run_of_label_times(tmp_path):
+    said = succeed("experiments/label_times.sh", "--dry", "--folder", tmp_path)
+    assert said.count("== Result on the validation split") == 2
+    assert "narrations" in said.split("miss the exact window:")[1]
+    assert list(tmp_path.glob("vslnet/seed1/tuned/**/*.t7"))
+    assert list(tmp_path.glob("vslnet-labels-published/seed1/tuned/**/*.t7"))
+
+
 SCRIPTS = {path.name for path in (ROOT / "experiments").glob("*.sh")} - {"setup.sh"}  # sourced
 
 
