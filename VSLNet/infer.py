@@ -101,9 +101,9 @@ def _encode_queries(model: VSLNet, text: Text) -> torch.Tensor:
 
 
 def infer(options: Options) -> None:
-    """Predict a split with the last checkpoint of the run: challenge file, and scores if known."""
+    """Predict a split with the named checkpoint or the last of the run; print scores if known."""
     processes = start_processes()
-    checkpoint = find_checkpoint(options.run_folder)
+    checkpoint = find_checkpoint(options.init_from or options.run_folder)
     options = adopt_architecture(options)
     text = open_text(options)
     split = open_split(options, options.mode, text, processes.device, options.allow_missing)

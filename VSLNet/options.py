@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from utils.checkpoints import find_checkpoint
 from utils.errors import UserError
 from utils.files import read_json
 from utils.options import option
@@ -60,7 +61,7 @@ class Options(TrainingOptions):
     warmup_proportion: float = option(0.0, "share of the steps spent warming up", usual=True)
     clip_norm: float = option(1.0, "largest gradient norm")
     seed: int = option(12345, "seed of every random draw", usual=True)
-    init_from: str | None = option(None, "checkpoint file or run folder to start from", usual=True)
+    init_from: str | None = option(None, "checkpoint file or run folder to begin with", usual=True)
     eval_period: int = option(0, "steps between evaluations (0: twice an epoch and at its end)")
 
     # Runs
@@ -90,7 +91,12 @@ class Options(TrainingOptions):
 
     @property
     def run_folder(self) -> Path:
-        """Where checkpoints and scores of this run lie, as published."""
+        """Where checkpoints and scores of this run lie, as published.
+
+        To predict, that is where the checkpoint lies which is named, if one is.
+        """
+        if self.mode != "train" and self.init_from is not None:
+            return find_checkpoint(self.init_from).parent
         parts = [self.model_name, self.task, self.fv, str(self.max_pos_len), self.predictor]
         if self.suffix is not None:
             parts.append(self.suffix)

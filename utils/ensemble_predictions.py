@@ -2,6 +2,7 @@
 
     python utils/ensemble_predictions.py --predictions vslnet.json reler.json --output both.json
 
+A run folder or checkpoint in the place of a file predicts first: every query of --split.
 A window counts by its score (of NAME_scores.json beside NAME.json) or, where a file has none, by
 1 / rank. To its own score comes, from each other file, the best score times IoU of a window that
 is the same for temporal NMS, so that what several files agree on leads; then temporal NMS.
@@ -17,7 +18,7 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
 
 import numpy as np
 
-from utils.errors import UserError, run_program, warn
+from utils.errors import UserError, quiet_libraries, run_program, warn
 from utils.metrics import iou
 from utils.options import ArgumentParser
 from utils.predictions import (
@@ -153,11 +154,29 @@ def _read_scores(
     )
 
 
+def _is_run(path: str) -> bool:
+    return Path(path).is_dir() or path.endswith(".t7")
+
+
+def _predicted(run: str, split: str, data_root: str | None) -> str:
+    from utils.run_predictions import predict_run  # slow to import
+
+    quiet_libraries()
+    return str(predict_run(run, split, data_root))
+
+
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The options of the command line."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--predictions", required=True, nargs="+", metavar="FILE", help="challenge files"
+        "--predictions", required=True, nargs="+", metavar="FILE|RUN",
+        help="challenge files, or run folders or checkpoints, which predict first",
+    )  # fmt: skip
+    parser.add_argument(
+        "--split", choices=("val", "test"), default="test", help="what runs predict"
+    )
+    parser.add_argument(
+        "--data_root", metavar="DIR", help="where runs find data (default: where they were trained)"
     )
     parser.add_argument("--output", required=True, metavar="FILE", help="challenge file to write")
     parser.add_argument(
@@ -181,13 +200,17 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     """Read the files, merge them, write one with scores beside it."""
     options = parse(arguments)
-    queries, windows, scores = read_files(options.predictions)
+    files = [
+        _predicted(path, options.split, options.data_root) if _is_run(path) else path
+        for path in options.predictions
+    ]
+    queries, windows, scores = read_files(files)
     weights = np.array(options.weights)
     merged, totals = merge(windows, scores, weights, options.nms_threshold)
     write_results(options.output, queries, merged, totals)
     firsts, best = windows[:, :, 0], merged[:, None, 0]
     same = (iou(firsts, best) > options.nms_threshold) | (firsts == best).all(axis=2)  # (R, F)
-    for path, share in zip(options.predictions, same.mean(axis=0), strict=True):
+    for path, share in zip(files, same.mean(axis=0), strict=True):
         print(f"{path}: its first window is the ensemble's for {100 * share:.1f} % of the queries")
     print(f"{len(queries)} queries of {len(weights)} files merged, written to {options.output}")
 
