@@ -154,7 +154,7 @@ def train(options: Options) -> None:
         FREE_OPTIONS,
         board,
         "train.log.txt",
-        input_files(options.data_root, options.task, options.fv, "clip"),
+        input_files(options, options.fv, "clip", start=options.resume),
     )
     if processes.main:
         write_json(folder / TEXT_FILE, describe_encoder(recipe.encoder), indent=True)

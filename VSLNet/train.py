@@ -133,7 +133,7 @@ def train(options: Options) -> None:
     log_dir = None
     if options.log_to_tensorboard is not None:
         log_dir = Path(options.tb_log_dir) / options.log_to_tensorboard
-    inputs = input_files(options.data_root, options.task, options.fv)
+    inputs = input_files(options, options.fv, start=options.init_from)
     run = Run(
         options.run_folder,
         options,

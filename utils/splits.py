@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.checkpoints import find_checkpoint
 from utils.errors import UserError, warn
 from utils.records import Records, read_records, subsample
+from utils.training_options import TrainingOptions
 
 NAMED = 3  # clips named in a message
 
@@ -39,12 +41,15 @@ def read_split(
     return wanted, len(records)
 
 
-def input_files(data_root: str | Path, task: str, *features: str) -> list[Path]:
-    """The small files that say what a training run on these data has read."""
-    root = Path(data_root)
-    splits = [root / "dataset" / task / f"{name}.json" for name in ("train", "val")]
+def input_files(options: TrainingOptions, *features: str, start: str | None) -> list[Path]:
+    """The small files that say what a training run has read; `start` is the run it begins with."""
+    root = Path(options.data_root)
+    files = [root / "dataset" / options.task / f"{name}.json" for name in ("train", "val")]
     cards = ("feature_shapes.json", "feature_card.json")
-    return splits + [root / "features" / name / card for name in features for card in cards]
+    files += [root / "features" / name / card for name in features for card in cards]
+    lists = (options.scaling_subsample_clips, options.zeroshot_subsample_clips)
+    files += [Path(clips) for clips in lists if clips is not None]
+    return files if start is None else [*files, find_checkpoint(start)]
 
 
 def keep_some(records: Records, wanted: np.ndarray, name: str) -> Records:
