@@ -187,6 +187,10 @@ class Training:
         fit_optimizer(self.recipe.optimizer, state.get("optimizer"), file)
         kinds = {"skipped": int, "to_evaluate": bool, "best": (float, int), "best_table": str}
         odd = [name for name, kind in kinds.items() if not isinstance(state.get(name), kind)]
+        if not odd and not state["best_table"].isascii():
+            odd.append("best_table")
+        if not odd and bool(self.run.kept) != (state["best"] >= 0):
+            odd.append("list of kept checkpoints")
         try:
             self.scaler.load_state_dict(state.get("scaler"))
         except (RuntimeError, KeyError, TypeError, AttributeError):

@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
+from utils.checkpoints import is_plain
+
 HOSTILE_VALUES = [
     None, True, False, 0, -1, 1, 2, 3.5, -4e-7, 1e-320, 1e308, -1e308, 2**31, 2**53, 2**63,
     2**70, 10**400, float("nan"), float("inf"), float("-inf"), "", " ", "?", "a", "1", "nan",
@@ -240,7 +242,7 @@ def state_dicts(draw: Callable, state: dict[str, torch.Tensor]) -> Any:
         key = draw(st.sampled_from(sorted(map(str, state)) or [""]))
         act = draw(st.sampled_from(["remove", "rename", "odd", "other", "number"]))
         value = state.pop(key, None)
-        if not torch.is_tensor(value) or not value.dim():
+        if not torch.is_tensor(value) or not value.dim() or not is_plain(value):
             value = torch.ones(2, 3)
         odd = [value[..., :1], value.double(), value.half(), value.int(), value * torch.nan,
                value[None], value.to_sparse(), value.to("meta"), value.bool(), value.cfloat(),
