@@ -79,8 +79,11 @@ def adopt_architecture(options: Options, opt: dict, file: Path) -> Options:
     return adopt(options, {k: v for k, v in opt.items() if k in names}, file)
 
 
-def infer(options: Options) -> None:
-    """Predict a split with a checkpoint: challenge file, and scores if they can be known."""
+def infer(options: Options) -> Path:
+    """Predict a split with a checkpoint; print scores if they can be known.
+
+    Returns the challenge file, which the main process writes.
+    """
     processes = start_processes()
     file = find_checkpoint(options.resume or options.run_folder)
     content = read_checkpoint(file)
@@ -92,7 +95,8 @@ def infer(options: Options) -> None:
     model = build_trained(options, data.width, encoder.width, content, file)
     model.to(processes.device)
     windows, scores = predict(model, data, options, processes)
+    result = file.parent / "preds" / f"{step_of(file)}_{options.mode}_preds.json"
     if processes.main:
-        result = file.parent / "preds" / f"{step_of(file)}_{options.mode}_preds.json"
         publish(result, data.records, windows, scores, listed, options.eval_gt_json)
     processes.close()
+    return result

@@ -1,6 +1,7 @@
 """VSLNet's predictions: a clip is encoded once for all its queries; processes share the clips."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -100,8 +101,11 @@ def _encode_queries(model: VSLNet, text: Text) -> torch.Tensor:
     return encoded
 
 
-def infer(options: Options) -> None:
-    """Predict a split with the named checkpoint or the last of the run; print scores if known."""
+def infer(options: Options) -> Path:
+    """Predict a split with the named checkpoint or the last of the run; print scores if known.
+
+    Returns the challenge file, which the main process writes.
+    """
     processes = start_processes()
     checkpoint = find_checkpoint(options.init_from or options.run_folder)
     options = adopt_architecture(options)
@@ -111,7 +115,8 @@ def infer(options: Options) -> None:
     load_weights(model, checkpoint)
     model.to(processes.device)
     windows, scores = predict(model, split, options, processes)
+    result = checkpoint.with_name(f"{checkpoint.stem}_{options.mode}_result.json")
     if processes.main:
-        result = checkpoint.with_name(f"{checkpoint.stem}_{options.mode}_result.json")
         publish(result, split.records, windows, scores, split.listed, options.eval_gt_json)
     processes.close()
+    return result

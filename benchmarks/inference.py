@@ -5,7 +5,7 @@ each of the five scales), and the best spans come from the whole outer product. 
 token features, encodes a clip once for its queries (VSLNet), embeds it once for all scales and
 gives each core queries of its own (ReLER), and forms only the rows of the outer product that can
 hold a best span. Both must find the same windows; plain models are those of `vslnet_step.py` and
-`reler_step.py`. Freed memory stays with the process, as with our programs, for both.
+`reler_step.py`. Each works in a process of its own, ours in one set up like our programs.
 
     python benchmarks/inference.py
 """
@@ -22,11 +22,10 @@ import torch
 from benchmarks import reler_step, vslnet_step
 from benchmarks.evaluation import plain_best
 from benchmarks.text import bert_in_the_loop, clip_in_the_loop, stored
-from benchmarks.timing import alternate, circumstances
+from benchmarks.timing import Work, alternate, as_our_programs, circumstances
 from ReLER.infer import CPU_BATCH
 from ReLER.model import SCALES, ModelOptions, ReLER
 from utils.errors import UserError, run_program
-from utils.memory import keep_freed_memory
 from utils.options import ArgumentParser
 from utils.predictions import best_spans
 from utils.threads import each_on_a_core
@@ -41,29 +40,37 @@ def main(arguments: list[str] | None = None) -> None:
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--times", type=int, default=5, help="timed batches of each version")
     options = parser.parse_args(arguments)
-    keep_freed_memory()
     print(
         f"{CLIPS} clips of {QUERIES} queries, {circumstances()}; queries a second by the clock "
         f"(by CPU time), medians of {options.times} batches taken in turn"
     )
-    with torch.inference_mode():
-        for width in (256, 2304):
-            compare(f"VSLNet, {width} dims", *vslnet_versions(width), options.times)
-        for width in (256, 2304):
-            compare(f"ReLER, {width}+512 dims", *reler_versions(width), options.times)
+    for width in (256, 2304):
+        compare(f"VSLNet, {width} dims", lambda width=width: vslnet_versions(width), options.times)
+    for width in (256, 2304):
+        name = f"ReLER, {width}+512 dims"
+        compare(name, lambda width=width: reler_versions(width), options.times)
 
 
 Version = Callable[[torch.dtype | None], tuple[torch.Tensor, torch.Tensor]]
 
 
-def compare(name: str, plain: Version, ours: Version, times: int) -> None:
+def compare(name: str, versions: Callable[[], tuple[Version, Version]], times: int) -> None:
     """Queries a second of both, in float32 and ours in bfloat16 too."""
-    expected, found = plain(None)[1], ours(None)[1]
-    if not torch.allclose(expected, found, rtol=SCORES_AGREE):
-        raise UserError(f"{name}: the two versions scored their windows differently")
+
+    def plain() -> Work:
+        version, other = versions()
+        with torch.inference_mode():
+            if not torch.allclose(version(None)[1], other(None)[1], rtol=SCORES_AGREE):
+                raise UserError(f"{name}: the two versions scored their windows differently")
+        return lambda number: torch.inference_mode()(version)(None)
+
+    def ours(dtype: torch.dtype | None) -> Work:
+        _, version = versions()
+        return lambda number: torch.inference_mode()(version)(dtype)
+
     for precision in (None, torch.bfloat16):
-        versions = lambda _: plain(None), lambda _, dtype=precision: ours(dtype)
-        rates = CLIPS * QUERIES / np.median(alternate(versions, times), 0)
+        makers = plain, as_our_programs(lambda dtype=precision: ours(dtype))
+        rates = CLIPS * QUERIES / np.median(alternate(makers, times), 0)
         print(
             f"{name}: plain float32 {rates[0][0]:.1f} ({rates[0][1]:.1f})   ours "
             f"{'bfloat16' if precision else 'float32 '} {rates[1][0]:.1f} ({rates[1][1]:.1f})   "

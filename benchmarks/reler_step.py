@@ -4,8 +4,9 @@ The plain version encodes the text in the loop with CLIP, loops over the parts a
 of the contrastive loss, computes attention as a softmax of a product, draws one random number per
 dropped element, runs width-1 convolutions as convolutions and computes what nothing reads. Both
 have the same weights, and without dropout must have the same losses. Ours reads token features from
-their store, and is also timed in bfloat16 beside the same plain float32 step. Steps take the scales
-in turn. Video features are made up, not loaded.
+their store, and is also timed in bfloat16 beside the same plain float32 step. Each works in a
+process of its own, ours in one set up like our programs. Steps take the scales in turn. Video
+features are made up, not loaded.
 
     python benchmarks/reler_step.py                   # batch 16, 600 units, 256 and 2304 + 512 dims
     python benchmarks/reler_step.py --batch 4 --steps 3
@@ -37,7 +38,10 @@ AGREEMENT = 1e-4  # relative difference of the losses without dropout
 def main(arguments: list[str] | None = None) -> None:
     """Check that both versions agree, then time them in float32 and bfloat16."""
     options = step_options(__doc__.splitlines()[0], arguments, batch=16, units=600, steps=5)
-    texts = clip_in_the_loop(options.batch), stored(TEXT_WIDTH, options.batch, TOKENS)
+    texts = (
+        lambda: clip_in_the_loop(options.batch),
+        lambda: stored(TEXT_WIDTH, options.batch, TOKENS),
+    )
 
     def contest(width: int) -> Contest:
         torch.manual_seed(0)
@@ -46,15 +50,13 @@ def main(arguments: list[str] | None = None) -> None:
         check(model, batch)
         model.train()
         return Contest(
-            name=f"{width:5}+512 dims",
             plain=lambda step: plain_loss(model, batch, SCALES[step % len(SCALES)]),
             ours=lambda step: our_loss(model, batch, SCALES[step % len(SCALES)]),
             optimizer=torch.optim.AdamW(model.parameters(), lr=1e-6, weight_decay=1e-4, fused=True),
             clip_norm=0.1,
-            digits=2,
         )
 
-    compare_steps(options, texts, contest)
+    compare_steps(options, texts, contest, name="{:5}+512 dims", digits=2)
 
 
 class Batch(NamedTuple):

@@ -1,15 +1,20 @@
 """How the benchmarks take time: medians, versions of one thing taken in turn, training steps."""
 
+import contextlib
 import os
 import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
+from utils.errors import UserError, run_program
+from utils.memory import keep_freed_memory
 from utils.options import ArgumentParser
 
 Work = Callable[..., object]
@@ -40,14 +45,52 @@ def median_time(work: Work, times: int = 5, device: str = "cpu") -> float:
     return float(np.median([spent(whole)[0] for _ in range(times + 1)][1:]))
 
 
-def alternate(versions: Sequence[Work], times: int) -> np.ndarray:
+def alternate(makers: Sequence[Callable[[], Work]], times: int) -> np.ndarray:
     """What each version spends, (times, versions, 2): by the clock, CPU time.
 
-    Each is called with the number of the round. They take turns, so that all meet the same noise;
-    the first round, -1, warms up and is not counted.
+    Each is made, and works, in a process of its own, forked from this one, which must not have
+    computed anything with torch before. It is called with the number of the round. They take turns,
+    so that all meet the same noise; the first round, -1, warms up and is not counted.
     """
-    rounds = [[spent(work, number) for work in versions] for number in range(-1, times)]
+    context = get_context("fork")
+    ends = []
+    for make in makers:
+        end, other = context.Pipe()
+        context.Process(target=_work_when_told, args=(make, other), daemon=True).start()
+        other.close()
+        ends.append(end)
+    try:
+        for end in ends:
+            end.recv()  # made
+        rounds = []
+        for number in range(-1, times):
+            found = []
+            for end in ends:
+                end.send(number)
+                found.append(end.recv())
+            rounds.append(found)
+    except EOFError:
+        raise UserError("a version failed; it says why above") from None
+    finally:
+        for end in ends:
+            end.close()
     return np.array(rounds[1:])
+
+
+def _work_when_told(make: Callable[[], Work], end: Connection) -> None:
+    def serve() -> None:
+        work = make()
+        end.send(None)
+        with contextlib.suppress(EOFError):
+            while True:
+                end.send(spent(work, end.recv()))
+
+    run_program(serve)
+
+
+def as_our_programs(make: Callable[[], Work]) -> Callable[[], Work]:
+    """A version in a process set up like our programs: freed memory stays with it."""
+    return lambda: (keep_freed_memory(), make())[1]
 
 
 def training_step(
@@ -75,12 +118,10 @@ def training_step(
 class Contest(NamedTuple):
     """Two versions of a model's training step, on the same weights and batch."""
 
-    name: str
     plain: Loss  # of the number of the step
     ours: Loss
     optimizer: torch.optim.Optimizer
     clip_norm: float
-    digits: int  # of the printed seconds
 
 
 def step_options(
@@ -96,35 +137,65 @@ def step_options(
 
 
 def compare_steps(
-    options: Namespace, texts: tuple[Work, Work], contest: Callable[[int], Contest]
+    options: Namespace,
+    texts: tuple[Callable[[], Work], Callable[[], Work]],
+    contest: Callable[[int], Contest],
+    *,
+    name: str,
+    digits: int,
 ) -> None:
     """Time plain float32 steps and ours, in float32 and bfloat16, at each feature width.
 
-    `texts`: how the plain version and ours come by the text of a batch, a part of their steps.
+    Args:
+        texts: how the plain version and ours come by the text of a batch, a part of their steps.
+        contest: both versions at a feature width.
+        name: of the features, with a place for their width.
+        digits: of the printed seconds.
     """
     print(
         f"batch {options.batch}, {options.units} units, {circumstances()}; seconds by the clock "
         f"(CPU time), medians of {options.steps} steps taken in turn"
     )
     for width in options.widths:
-        name, *losses, optimizer, clip_norm, digits = contest(width)
         for dtype in (torch.float32, torch.bfloat16):
-            versions = [
-                _with_text(read, training_step(loss, optimizer, clip_norm, precision))
-                for read, loss, precision in zip(texts, losses, (torch.float32, dtype), strict=True)
-            ]
-            times = alternate(versions, options.steps)
+            times = alternate(_versions(texts, contest, width, dtype), options.steps)
             plain, ours = np.median(times, 0)
             ratio = np.median(times[:, 0] / times[:, 1], 0)
             print(
-                f"{name}  plain float32 {plain[0]:.{digits}f} ({plain[1]:.{digits}f})   ours "
-                f"{str(dtype).removeprefix('torch.'):8} {ours[0]:.{digits}f} "
-                f"({ours[1]:.{digits}f})   ratio {ratio[0]:.2f}x ({ratio[1]:.2f}x)",
+                f"{name.format(width)}  plain float32 {plain[0]:.{digits}f} "
+                f"({plain[1]:.{digits}f})   ours {str(dtype).removeprefix('torch.'):8} "
+                f"{ours[0]:.{digits}f} ({ours[1]:.{digits}f})   ratio {ratio[0]:.2f}x "
+                f"({ratio[1]:.2f}x)",
                 flush=True,
             )
-    plain, ours = map(median_time, texts)
-    print(f"of these, text: plain {plain:.3f}, ours {ours:.4f}")
+    plain, ours = np.median(alternate([_any_round(text) for text in texts], options.steps), 0)
+    print(f"of these, text: plain {plain[0]:.3f}, ours {ours[0]:.4f}")
 
 
-def _with_text(read: Work, step: Work) -> Work:
-    return lambda number: (read(), step(number))
+def _versions(
+    texts: tuple[Callable[[], Work], Callable[[], Work]],
+    contest: Callable[[int], Contest],
+    width: int,
+    dtype: torch.dtype,
+) -> list[Callable[[], Work]]:
+    def plain() -> Work:
+        read, made = texts[0](), contest(width)
+        step = training_step(made.plain, made.optimizer, made.clip_norm)
+        return lambda number: (read(), step(number))
+
+    def ours() -> Work:
+        read, made = texts[1](), contest(width)
+        step = training_step(made.ours, made.optimizer, made.clip_norm, dtype)
+        return lambda number: (read(), step(number))
+
+    return [plain, as_our_programs(ours)]
+
+
+def _any_round(make: Callable[[], Work]) -> Callable[[], Work]:
+    """A version that doesn't care for the number of the round."""
+
+    def made() -> Work:
+        work = make()
+        return lambda number: work()
+
+    return made
