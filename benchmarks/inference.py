@@ -25,10 +25,10 @@ from benchmarks.text import bert_in_the_loop, clip_in_the_loop, stored
 from benchmarks.timing import Work, alternate, as_our_programs, circumstances
 from ReLER.infer import CPU_BATCH
 from ReLER.model import SCALES, ModelOptions, ReLER
+from utils.cores import each_on_a_core
 from utils.errors import UserError, run_program
 from utils.options import ArgumentParser
 from utils.predictions import best_spans
-from utils.threads import each_on_a_core
 from VSLNet.model import VSLNet
 
 CLIPS, QUERIES = 4, 8  # queries a clip

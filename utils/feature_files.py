@@ -7,9 +7,7 @@ the rows `[offsets[c], offsets[c + 1])`; the feature card as attributes of the f
 """
 
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +19,7 @@ from utils.checkpoints import is_plain, load_safely
 from utils.errors import UserError, in_brief, warn
 from utils.files import file_stamp, fingerprint, read_json
 from utils.tasks import ROWS_PER_SECOND
+from utils.threads import ahead
 
 SHAPES_FILE, CARD_FILE = "feature_shapes.json", "feature_card.json"
 PACKED_TYPES = (np.dtype("<f2"), np.dtype("<f4"))
@@ -77,7 +76,7 @@ class FeatureFiles(ABC):
                 return fault
 
         first = None
-        done = _ahead(work, self.there)
+        done = ahead(work, self.there, THREADS)
         for outcome in tqdm(done, action, len(self.there), leave=False, unit="clip"):
             if isinstance(outcome, UserError):
                 faults.append(str(outcome))
@@ -310,22 +309,6 @@ def rows_per_second(card: dict) -> float:
 def rows_off(rows: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """(C,) bool: which numbers of rows do not fit those expected of the clips' durations."""
     return np.abs(rows - expected) > np.maximum(2, 0.05 * expected)
-
-
-def _ahead(work: Callable[[int], Result], clips: list[int]) -> Iterator[Result]:
-    """`work` of each clip in order, done in threads a few clips ahead: memory stays bounded."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        waiting: deque = deque()
-        try:
-            for clip in clips:
-                waiting.append(pool.submit(work, clip))
-                if len(waiting) > 2 * THREADS:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for task in waiting:
-                task.cancel()
 
 
 def _can_be_mapped(file: Path) -> bool:

@@ -3,20 +3,24 @@
 In: `egoclip.csv`, tab-separated, 3.85 M rows. Out: the rows of the videos asked for, as columns.
 """
 
-import sys
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import polars as pl
+from tqdm import tqdm
 
 from utils.errors import UserError, in_brief
+from utils.threads import ahead
 
 COLUMNS = ("video_uid", "clip_start", "clip_end", "clip_text")
 SEPARATORS = "\0\1\2\3"  # of which one is in no honest file
 BLOCK = 1 << 24  # bytes read at once
+CORES = os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -76,18 +80,21 @@ def read_narrations(path: str | Path, video_uids: Sequence[str]) -> Narrations:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file; fetch the EgoClip narrations, or see --data_root")
-    rows = _rows(path, _header(path), pl.Enum(list(video_uids)))
-    print(f"reading {path} ({path.stat().st_size / 1e6:.0f} MB)", file=sys.stderr, flush=True)
-    # One pass in pieces, in the order of the file; only the rows wanted stay in memory.
-    wanted = rows.filter(pl.col("good") & pl.col("video").is_not_null())
-    counts = rows.select(pl.len(), pl.col("good").sum().alias("good"))
-    try:
-        table, counts = pl.collect_all([wanted, counts], engine="streaming")
-    except pl.exceptions.PolarsError as error:
-        raise UserError(f"{path}: damaged ({in_brief(error)}); fetch it again") from None
-    total, good = counts.row(0)
+    columns, videos = _header(path), pl.Enum(list(video_uids))
+    size = path.stat().st_size
+    bar = tqdm(total=size, desc=f"reading {path.name}", unit="B", unit_scale=True, mininterval=0.5)
+    parts, total, good = [], 0, 0
+    with bar, path.open("rb") as file:
+        file.readline()
+        # Malformed and foreign rows go at once: a few blocks are all that memory holds of them.
+        read = ahead(lambda block: _read_block(path, block, columns, videos), _blocks(file), CORES)
+        for part, rows, fine in read:
+            parts.append(part)
+            total, good = total + rows, good + fine
+            bar.update(file.tell() - bar.n)
     if not good:
         raise UserError(f"{path}: none of its {total} rows can be read; fetch it again")
+    table = pl.concat(parts)
     return index_narrations(
         video_uids,
         table["video"].to_numpy(),
@@ -106,34 +113,54 @@ def _header(path: Path) -> list[str]:
     return columns
 
 
-def _absent(path: Path) -> str:
-    """A separator that the file doesn't hold; what follows one in a row would be lost uncounted."""
-    left = SEPARATORS
-    with path.open("rb") as file:
-        while left and (block := file.read(BLOCK)):
-            left = "".join(byte for byte in left if byte.encode() not in block)
-    if not left:
+def _blocks(file: BinaryIO) -> Iterator[bytes]:
+    """The rest of a file in blocks of whole lines."""
+    begun = b""
+    while block := file.read(BLOCK):
+        end = block.rfind(b"\n") + 1
+        if end:
+            yield begun + block[:end]
+            begun = b""
+        begun += block[end:]
+    if begun:
+        yield begun
+
+
+def _read_block(
+    path: Path, block: bytes, columns: list[str], videos: pl.Enum
+) -> tuple[pl.DataFrame, int, int]:
+    """The rows wanted of some lines, how many rows there are, and how many are well formed."""
+    # A table of one column, so that fields can be counted. What follows a separator in a row would
+    # be lost uncounted, so it is a byte that isn't there.
+    absent = next((byte for byte in SEPARATORS if byte.encode() not in block), None)
+    if absent is None:
         raise UserError(
             f"{path}: damaged: not a text, it holds bytes that no text does; fetch it again"
         )
-    return left[0]
+    try:
+        lines = pl.read_csv(
+            block,
+            has_header=False,
+            schema={"line": pl.String},
+            separator=absent,
+            truncate_ragged_lines=True,
+            quote_char=None,
+            encoding="utf8-lossy",
+        )
+    except pl.exceptions.NoDataError:  # blank lines alone
+        lines = pl.DataFrame({"line": []}, schema={"line": pl.String})
+    except pl.exceptions.PolarsError as error:
+        raise UserError(f"{path}: damaged ({in_brief(error)}); fetch it again") from None
+    rows = _rows(lines.lazy().filter(pl.col("line") != ""), columns, videos).collect()
+    wanted = rows.filter(pl.col("good") & pl.col("video").is_not_null()).drop("good")
+    return wanted, len(rows), int(rows["good"].sum())
 
 
-def _rows(path: Path, columns: list[str], videos: pl.Enum) -> pl.LazyFrame:
-    """All rows but blank ones: video (its number, if it is one of `videos`), start, end, text.
+def _rows(lines: pl.LazyFrame, columns: list[str], videos: pl.Enum) -> pl.LazyFrame:
+    """All rows: video (its number, if it is one of `videos`), start, end, text.
 
     The column `good` says whether the row is well formed.
     """
-    lines = pl.scan_csv(
-        path,
-        skip_rows=1,
-        has_header=False,
-        schema={"line": pl.String},
-        separator=_absent(path),  # a table of one column, so that fields can be counted
-        truncate_ragged_lines=True,
-        quote_char=None,
-        encoding="utf8-lossy",
-    ).filter(pl.col("line") != "")
 
     def field(name: str) -> pl.Expr:
         return pl.col("fields").list.get(columns.index(name), null_on_oob=True)

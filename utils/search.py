@@ -23,6 +23,7 @@ import torch
 from tqdm import tqdm
 
 from utils.checkpoints import find_checkpoint, load_safely
+from utils.cores import each_on_a_core
 from utils.devices import find_device
 from utils.errors import UserError, warn
 from utils.feature_files import CARD_FILE, FeatureFolder
@@ -33,7 +34,6 @@ from utils.predictions import best_spans, suppress
 from utils.records import clean_sentence, read_records
 from utils.spans import window_seconds
 from utils.tasks import ROWS_PER_SECOND
-from utils.threads import each_on_a_core
 from utils.video import is_video
 
 # Package of a model -> its file of options in a run folder, and a key of its checkpoints.

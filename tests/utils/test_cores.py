@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from utils.threads import each_on_a_core
+from utils.cores import each_on_a_core
 
 CPU = torch.device("cpu")
 
