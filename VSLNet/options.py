@@ -1,13 +1,12 @@
 """VSLNet's options. Names are those of the published release, so that scripts keep working."""
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
 from utils.checkpoints import find_checkpoint
 from utils.errors import UserError
 from utils.files import read_json
-from utils.options import option
+from utils.options import adopt, option
 from utils.training_options import FREE, TrainingOptions
 
 OPTIONS_FILE = "configs.json"  # in the run folder
@@ -111,7 +110,7 @@ def adopt_architecture(options: Options) -> Options:
     file = options.run_folder / OPTIONS_FILE
     trained = read_json(file) if file.is_file() else {}
     shape = {name: trained[name] for name in ARCHITECTURE if name in trained}
-    return dataclasses.replace(options, **shape)
+    return adopt(options, shape, file)
 
 
 # Options that may differ between the parts of a run that was stopped and continued.

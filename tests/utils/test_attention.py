@@ -46,6 +46,18 @@ def same_draws(shape, drop_rate, seed):
     return factors
 
 
+def check_same(mine, theirs, inputs):
+    """Both outputs, and their gradients with respect to the inputs."""
+    torch.testing.assert_close(mine, theirs)
+    weights = torch.randn(mine.shape, generator=torch.Generator().manual_seed(1))
+    for own, other in zip(
+        torch.autograd.grad(mine, inputs, weights),
+        torch.autograd.grad(theirs, inputs, weights),
+        strict=True,
+    ):
+        torch.testing.assert_close(own, other)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("at_once", [1, 1 << 12, 1 << 18])  # a head, some samples, everything
 def test_outputs_and_gradients(monkeypatch, shape, at_once):
@@ -55,14 +67,7 @@ def test_outputs_and_gradients(monkeypatch, shape, at_once):
     torch.manual_seed(5)
     mine = attend(*inputs, bias, shape[3], 0.3)
     theirs = plain(*inputs, bias, shape[3], factors)
-    torch.testing.assert_close(mine, theirs)
-    weights = torch.randn(mine.shape, generator=torch.Generator().manual_seed(1))
-    for own, other in zip(
-        torch.autograd.grad(mine, inputs, weights),
-        torch.autograd.grad(theirs, inputs, weights),
-        strict=True,
-    ):
-        torch.testing.assert_close(own, other)
+    check_same(mine, theirs, inputs)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -115,14 +120,7 @@ def test_many_to_few_without_dropout(shape):
     assert attention._is_to_few(*inputs[:2], 0.0)
     mine = attend(*inputs, bias, shape[3], 0.0)
     theirs = plain(*inputs, bias, shape[3], 1.0)
-    torch.testing.assert_close(mine, theirs)
-    weights = torch.randn(mine.shape, generator=torch.Generator().manual_seed(1))
-    for own, other in zip(
-        torch.autograd.grad(mine, inputs, weights),
-        torch.autograd.grad(theirs, inputs, weights),
-        strict=True,
-    ):
-        torch.testing.assert_close(own, other)
+    check_same(mine, theirs, inputs)
 
 
 def test_many_to_few_where_all_is_masked():
