@@ -17,6 +17,7 @@ from torch import nn
 
 from utils.attention import attend
 from utils.dropout import Dropout
+from utils.linear import for_products, joint
 from utils.span_encoder import WeightedPool
 
 MASKED = -10_000.0
@@ -34,7 +35,7 @@ class InputLayer(nn.Module):
         self.relu = relu
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.net(self.LayerNorm(x))
+        x = self.net(for_products(self.LayerNorm(x)))
         return F.relu(x) if self.relu else x
 
 
@@ -81,19 +82,22 @@ class BiAttention(nn.Module):
         self.query1, self.key1, self.value1 = (nn.Linear(hidden, hidden) for _ in range(3))
         self.query2, self.key2, self.value2 = (nn.Linear(hidden, hidden) for _ in range(3))
 
-    def video_context(
-        self, video: torch.Tensor, text: torch.Tensor, text_bias: torch.Tensor
-    ) -> torch.Tensor:
-        """What each video unit hears from the text: (B, V, D)."""
-        query, key, value = self.query1(video), self.key2(text), self.value2(text)
-        return self._attend(query, key, value, text_bias, self.text_dropout)
-
-    def text_context(
-        self, video: torch.Tensor, text: torch.Tensor, video_bias: torch.Tensor
-    ) -> torch.Tensor:
-        """What each token sees in the video: (B, Q, D)."""
-        query, key, value = self.query2(text), self.key1(video), self.value1(video)
-        return self._attend(query, key, value, video_bias, self.video_dropout)
+    def forward(
+        self,
+        video: torch.Tensor,  # (B, V, D)
+        text: torch.Tensor,  # (B, Q, D)
+        video_bias: torch.Tensor,  # (B, V)
+        text_bias: torch.Tensor,  # (B, Q)
+        text_wanted: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What each video unit hears from the text, (B, V, D), and, if that is wanted, what each
+        token sees in the video, (B, Q, D)."""
+        of_text = joint(text, self.key2, self.value2, *([self.query2] if text_wanted else []))
+        of_video = joint(video, self.query1, *([self.key1, self.value1] if text_wanted else []))
+        heard = self._attend(of_video[0], *of_text[:2], text_bias, self.text_dropout)
+        if not text_wanted:
+            return heard, None
+        return heard, self._attend(of_text[2], *of_video[1:], video_bias, self.video_dropout)
 
     def _attend(
         self,
@@ -181,13 +185,12 @@ class CrossLayer(nn.Module):
         seen, heard = video, text
         if self.pre_norm:
             seen, heard = out.LayerNorm1(video), out.LayerNorm2(text)
-        context = attention.video_context(seen, heard, text_bias)
-        new_video = self._add(video, out.dropout1(out.dense1(context)), out.LayerNorm1)
+        of_text, of_video = attention(seen, heard, video_bias, text_bias, update_text)
+        new_video = self._add(video, out.dropout1(out.dense1(of_text)), out.LayerNorm1)
         new_video = self._feed_forward(new_video, self.v_intermediate, self.v_output)
-        if not update_text:
+        if of_video is None:
             return new_video, text
-        context = attention.text_context(seen, heard, video_bias)
-        new_text = self._add(text, out.dropout2(out.dense2(context)), out.LayerNorm2)
+        new_text = self._add(text, out.dropout2(out.dense2(of_video)), out.LayerNorm2)
         return new_video, self._feed_forward(new_text, self.t_intermediate, self.t_output)
 
     def text_branch(self) -> list[nn.Module]:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from utils.dropout import Dropout
+from utils.linear import for_products
 from utils.span_encoder import MASKED, Conv1D, WeightedPool, mask_logits
 
 
@@ -20,7 +21,7 @@ class VideoAffine(nn.Module):
         self.linear = Conv1D(inputs, dim)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.linear(self.dropout(x))
+        return self.linear(self.dropout(for_products(x)))
 
 
 class ContextQueryAttention(nn.Module):
@@ -40,6 +41,7 @@ class ContextQueryAttention(nn.Module):
         video_mask: torch.Tensor,
         query_mask: torch.Tensor,
     ) -> torch.Tensor:
+        video, query = for_products(video), for_products(query)
         dropped, asked = self.dropout(video), self.dropout(query)
         similarity = (
             dropped @ self.w4C
@@ -51,7 +53,7 @@ class ContextQueryAttention(nn.Module):
         over_query, over_video = over_query.to(query.dtype), over_video.to(query.dtype)
         to_query = over_query @ query
         to_video = over_query @ (over_video.transpose(1, 2) @ video)
-        return self.cqa_linear(torch.cat((video, to_query, video * to_query, video * to_video), -1))
+        return self.cqa_linear(video, to_query, video * to_query, video * to_video)
 
 
 class ContextQueryConcat(nn.Module):
@@ -65,12 +67,7 @@ class ContextQueryConcat(nn.Module):
     def forward(
         self, video: torch.Tensor, query: torch.Tensor, query_mask: torch.Tensor
     ) -> torch.Tensor:
-        pooled = self.weighted_pool(query, query_mask)
-        # A linear layer over both, the query's part of it once for all units.
-        of_video, of_query = self.conv1d.conv1d.weight.squeeze(-1).chunk(2, 1)
-        return (
-            F.linear(video, of_video) + F.linear(pooled, of_query, self.conv1d.conv1d.bias)[:, None]
-        )
+        return self.conv1d(video, self.weighted_pool(query, query_mask)[:, None])
 
 
 class HighlightLayer(nn.Module):

@@ -13,6 +13,7 @@ from torch import nn
 
 from utils.attention import attend
 from utils.dropout import Dropout
+from utils.linear import for_products, joint
 
 MASKED = -1e30
 NORM_EPS = 1e-6
@@ -27,9 +28,23 @@ class Conv1D(nn.Module):
         super().__init__()
         self.conv1d = nn.Conv1d(inputs, outputs, 1)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(..., inputs) -> (..., outputs)."""
-        return F.linear(x, self.conv1d.weight.squeeze(-1), self.conv1d.bias)
+    @property
+    def weight(self) -> torch.Tensor:
+        """(outputs, inputs)."""
+        return self.conv1d.weight.squeeze(-1)
+
+    @property
+    def bias(self) -> torch.Tensor:
+        """(outputs,)."""
+        return self.conv1d.bias
+
+    def forward(self, *parts: torch.Tensor) -> torch.Tensor:
+        """(..., inputs) -> (..., outputs); of several parts, as if they lay side by side."""
+        weights = self.weight.split([part.shape[-1] for part in parts], 1)
+        y = F.linear(parts[0], weights[0], self.bias)
+        for part, weight in zip(parts[1:], weights[1:], strict=True):
+            y = y + F.linear(part, weight)
+        return y
 
 
 class WeightedPool(nn.Module):
@@ -107,16 +122,15 @@ class AttentionBlock(nn.Module):
         self.dropout = Dropout(drop_rate)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        y = self.dropout(self.layer_norm1(x))
+        y = self.dropout(for_products(self.layer_norm1(x)))
         x = x + attend(
-            self.query(y),
-            self.key(y),
-            self.value(y),
+            *joint(y, self.query, self.key, self.value),
             (mask == 0) * MASKED,
             self.num_heads,
             self.drop_rate if self.training else 0.0,
         )
-        return x + self.dropout(self.out_layer(self.dropout(self.layer_norm2(x))))
+        y = self.dropout(for_products(self.layer_norm2(x)))
+        return x + self.dropout(self.out_layer(y))
 
 
 class FeatureEncoder(nn.Module):
@@ -152,9 +166,15 @@ class LSTMEncoder(nn.Module):
             return self.lstm(x.float())[0] * mask[..., None]
 
 
-def span_head(dim: int) -> nn.Sequential:
-    """Score of each unit from its encoded and its original features: (B, V, 2D) -> (B, V, 1)."""
-    return nn.Sequential(Conv1D(2 * dim, dim), nn.ReLU(), Conv1D(dim, 1))
+class SpanHead(nn.Sequential):
+    """Score of each unit from its encoded and its original features: 2 x (B, V, D) -> (B, V)."""
+
+    def __init__(self, dim: int):
+        super().__init__(Conv1D(2 * dim, dim), nn.ReLU(), Conv1D(dim, 1))
+
+    def forward(self, encoded: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        first, activation, last = self
+        return last(activation(first(encoded, x))).squeeze(-1)
 
 
 class SpanPredictor(nn.Module):
@@ -174,8 +194,8 @@ class SpanPredictor(nn.Module):
         elif kind == "rnn":
             self.start_encoder = LSTMEncoder(dim)
             self.end_encoder = LSTMEncoder(dim)
-        self.start_block = span_head(dim)
-        self.end_block = span_head(dim)
+        self.start_block = SpanHead(dim)
+        self.end_block = SpanHead(dim)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if self.kind == "bert":
@@ -187,9 +207,10 @@ class SpanPredictor(nn.Module):
             end = self.end_encoder(start, mask)
         else:
             start = end = x
+        x = for_products(x)
         return (
-            mask_logits(self.start_block(torch.cat((start, x), -1)).squeeze(-1), mask),
-            mask_logits(self.end_block(torch.cat((end, x), -1)).squeeze(-1), mask),
+            mask_logits(self.start_block(start, x), mask),
+            mask_logits(self.end_block(end, x), mask),
         )
 
 
