@@ -225,10 +225,14 @@ class ReLER(nn.Module):
         text: torch.Tensor,  # (B, Q, D)
         text_mask: torch.Tensor,
         num_parts: int,
+        size: int | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Units that know the query, scaled by their part's score; the parts' logits and mask."""
+        """Units that know the query, scaled by their part's score; the parts' logits and mask.
+
+        With `size`, the units of a part, the clips may lack parts that hold padding alone.
+        """
         batch, units, hidden = video.shape
-        size = -(-units // num_parts)
+        size = size or -(-units // num_parts)
         absent = num_parts * size - units  # the last parts may be shorter, or empty
         mask = F.pad(video_mask.float(), (0, absent)).view(batch * num_parts, size)
         bias = F.pad((1 - video_mask.float()) * MASKED, (0, absent), value=ABSENT).view_as(mask)
@@ -290,12 +294,23 @@ class ReLER(nn.Module):
         """The best windows in units (B, top, 2) and their scores (B, top), of all scales together.
 
         Each scale offers its `top` best pairs; of equal scores the earlier scale's comes first.
+        Padding that no score depends on is left out, which changes nothing.
         """
-        video, text = self.embed_video(video), self.embed_text(text)
+        padded = video.shape[1]
+        kept = padded
+        if not self.options.NPM_score_norm:  # there an empty part counts too
+            longest = int(video_mask.sum(1).max())
+            kept = min(padded, longest + self.predictor.reach)
+        sizes = [-(-padded // parts) for parts in scales]
+        counts = [-(-kept // size) for size in sizes]  # of parts
+        read = max(count * size for count, size in zip(counts, sizes, strict=True))
+        video, text = self.embed_video(video[:, :read]), self.embed_text(text)
         offers = []
-        for parts in scales:
-            encoded, _, _ = self.encode(video, video_mask, text, text_mask, parts)
-            offers.append(best_spans(*self.predictor(encoded, video_mask), top))
+        for count, size in zip(counts, sizes, strict=True):
+            some, mask = video[:, : count * size], video_mask[:, : count * size]
+            encoded, _, _ = self.encode(some, mask, text, text_mask, count, size)
+            start, end = self.predictor(encoded[:, :kept], video_mask[:, :kept])
+            offers.append(best_spans(start, end, top))
         spans = torch.cat([spans for spans, _ in offers], 1)
         scores, order = torch.cat([scores for _, scores in offers], 1).sort(
             dim=1, descending=True, stable=True

@@ -113,6 +113,8 @@ def reler_versions(width: int) -> tuple[Version, Version]:
     units, count = 600, CLIPS * QUERIES
     model = ReLER(ModelOptions(v_feat_dim=width + 514, max_v_l=units)).eval()
     batch = reler_step.random_batch(count, units, width + 514)
+    of = torch.arange(CLIPS).repeat_interleave(QUERIES)  # each query's clip
+    batch = batch._replace(video=batch.video[of], video_mask=batch.video_mask[of])
     clip = clip_in_the_loop(count)
     store = stored(reler_step.TEXT_WIDTH, count, reler_step.TOKENS)
 

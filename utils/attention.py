@@ -2,9 +2,9 @@
 
 There PyTorch's own draws one random number per weight and walks through memory many times. Here a
 few heads are done at a time, whose weights stay in the processor's cache, and the backward pass
-keeps the weights and one byte each. Without dropout, attention of many to few (video units to query
-tokens) is done on a CPU with the many in the last dimension, along which it computes several times
-as fast. Everywhere else PyTorch's own is used.
+keeps the weights and one byte each; inference in bfloat16 goes the same way. Without dropout,
+attention of many to few (video units to query tokens) is done on a CPU with the many in the last
+dimension, along which it computes several times as fast. Everywhere else PyTorch's own is used.
 
 Shapes: B batch, L positions that attend, S positions attended to, D hidden, H heads, E = D / H.
 """
@@ -41,6 +41,9 @@ def attend(
             )
     elif _is_to_few(query, key, drop_rate):
         found = _attend_to_few(query, key, value, bias.to(query.dtype))
+    elif _is_plain_bfloat16(query, drop_rate):
+        with torch.autocast("cpu", enabled=False):
+            found = _attend_in_parts(query, key, value, bias.to(query.dtype))
     else:
         found = F.scaled_dot_product_attention(
             *(x.transpose(1, 2) for x in (query, key, value)),
@@ -56,6 +59,12 @@ def _is_to_few(query: torch.Tensor, key: torch.Tensor, drop_rate: float) -> bool
     return few and on_cpu and not drop_rate
 
 
+def _is_plain_bfloat16(query: torch.Tensor, drop_rate: float) -> bool:
+    on_cpu = query.device.type == "cpu" and not torch.compiler.is_compiling()
+    low = query.dtype == torch.bfloat16
+    return on_cpu and low and not drop_rate and not torch.is_grad_enabled()
+
+
 def _attend_to_few(
     query: torch.Tensor,  # (B, L, H, E)
     key: torch.Tensor,  # (B, S, H, E)
@@ -67,6 +76,19 @@ def _attend_to_few(
     scores = key @ query.permute(0, 2, 3, 1) + bias[:, None, :, None]  # (B, H, S, L)
     found = value.permute(0, 2, 3, 1) @ scores.softmax(2).to(value.dtype)  # (B, H, E, L)
     return found.permute(0, 3, 1, 2)
+
+
+def _attend_in_parts(
+    query: torch.Tensor,  # (B, L, H, E)
+    key: torch.Tensor,  # (B, S, H, E)
+    value: torch.Tensor,  # (B, S, H, E)
+    bias: torch.Tensor,  # (B, S)
+) -> torch.Tensor:
+    """(B, L, H, E)."""
+    output = torch.empty_like(query, memory_format=torch.contiguous_format)
+    for part in _parts(query, key):
+        _put(output, part, torch.bmm(_weights(query, key, bias, part), _take(value, part)))
+    return output
 
 
 class _CheapAttention(torch.autograd.Function):
@@ -85,15 +107,7 @@ class _CheapAttention(torch.autograd.Function):
         output = torch.empty_like(query, memory_format=torch.contiguous_format)
         weights, kept = [], []
         for part in _parts(query, key):
-            q = _take(query, part)
-            masking = bias[part[0]]
-            scores = torch.baddbmm(
-                masking.repeat_interleave(len(q) // len(masking), 0)[:, None],
-                q,
-                _take(key, part).transpose(1, 2),
-                alpha=query.shape[-1] ** -0.5,
-            )
-            shares = scores.softmax(2)
+            shares = _weights(query, key, bias, part)
             bits = keep_bits(shares.shape, drop_rate)
             dropped = bits.to(shares.dtype).mul_(shares)
             _put(output, part, torch.bmm(dropped, _take(value, part)).mul_(ctx.scale))
@@ -133,6 +147,20 @@ def _parts(query: torch.Tensor, key: torch.Tensor) -> Iterator[Part]:
     for sample in range(0, batch, samples):
         for head in range(0, heads, some):
             yield slice(sample, sample + samples), slice(head, head + some)
+
+
+def _weights(
+    query: torch.Tensor, key: torch.Tensor, bias: torch.Tensor, part: Part
+) -> torch.Tensor:
+    """The softmax of a part's scores: (samples * heads, L, S)."""
+    q, masking = _take(query, part), bias[part[0]]
+    scores = torch.baddbmm(
+        masking.repeat_interleave(len(q) // len(masking), 0)[:, None],
+        q,
+        _take(key, part).transpose(1, 2),
+        alpha=query.shape[-1] ** -0.5,
+    )
+    return scores.softmax(2)
 
 
 def _take(x: torch.Tensor, part: Part) -> torch.Tensor:

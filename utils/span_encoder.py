@@ -197,6 +197,11 @@ class SpanPredictor(nn.Module):
         self.start_block = SpanHead(dim)
         self.end_block = SpanHead(dim)
 
+    @property
+    def reach(self) -> int:
+        """How many units of padding after a clip its logits depend on: convolutions see them."""
+        return 2 * CONVOLUTIONS * (KERNEL // 2) if self.kind == "bert" else 0
+
     def forward(self, x: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if self.kind == "bert":
             start = self.encoder(x, mask)

@@ -6,10 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from ReLER.layers import sine_positions
 from ReLER.model import SCALES, ModelOptions, ReLER
 from utils.errors import UserError
+from utils.predictions import best_spans
 
 SMALL = dict(  # noqa: C408
     v_feat_dim=6,
@@ -104,6 +106,32 @@ def test_every_scale_works_at_every_length(lengths, parts):
     assert (spans >= 0).all()
     assert (spans[:, 0, 0] <= spans[:, 0, 1]).all()
     assert (spans[:, 0, 1] < torch.tensor(lengths)).all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"position_embedding": "learned", "enc_layers": 1},
+        {"NPM_score_norm": 1},
+        {"conditioned_span_pred_predictor": "rnn"},
+    ],
+)
+@pytest.mark.parametrize("lengths", [[70, 3], [90, 97], [1, 1]])
+def test_padding_that_is_left_out_changes_nothing(change, lengths):
+    """Weights of a size at which convolutions carry padding far into the clips."""
+    torch.manual_seed(0)
+    model = ReLER(ModelOptions(**SMALL | {"max_v_l": 160}, **change)).eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, 0, 0.5)
+    video, mask, text, text_mask = small_inputs([*lengths, 160])
+    batch = video[:2], mask[:2], text[:2], text_mask[:2]
+    for parts in SCALES:
+        outputs = model(*batch, parts)
+        expected, best = best_spans(outputs.start_logits, outputs.end_logits, 5)
+        spans, scores = model.predict_scales(*batch, scales=(parts,))
+        torch.testing.assert_close(scores, best, rtol=1e-3, atol=0)
+        assert torch.equal(spans[:, 0], expected[:, 0])
 
 
 def test_parts_do_not_see_each_other_before_they_are_joined():

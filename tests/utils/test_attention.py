@@ -113,6 +113,35 @@ def test_half_precision_comes_in_and_gradients_go_back(dtype):
     assert all(x.grad.dtype == dtype and torch.isfinite(x.grad).all() for x in half)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_bfloat16_gradients_are_near_those_of_float32(shape):
+    *inputs, bias = draw(*shape[:3], shape[4] * shape[3])
+    low = [x.detach().bfloat16().requires_grad_() for x in inputs]
+    high = [x.detach().float().requires_grad_() for x in low]
+    gradients = []
+    for each in (low, high):
+        torch.manual_seed(3)
+        out = attend(*each, bias, shape[3], 0.2)
+        assert out.dtype == each[0].dtype
+        gradients.append(torch.autograd.grad(out.float().square().sum(), each))
+    for own, exact in zip(*gradients, strict=True):
+        assert (own.float() - exact).abs().max() < 0.03 * max(1.0, float(exact.abs().max()))
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, (2, 50, 40, 4, 16)])
+@pytest.mark.parametrize("at_once", [1, 1 << 12, 1 << 20])
+def test_inference_in_bfloat16(monkeypatch, shape, at_once):
+    monkeypatch.setattr(attention, "WEIGHTS_AT_ONCE", at_once)
+    *inputs, bias = (x.detach() for x in draw(*shape[:3], shape[4] * shape[3]))
+    low = [x.bfloat16() for x in inputs]
+    with torch.inference_mode():
+        assert attention._is_plain_bfloat16(low[0], 0.0)
+        found = attend(*low, bias, shape[3], 0.0)
+    assert found.dtype == torch.bfloat16
+    exact = plain(*(x.float() for x in low), bias, shape[3], 1.0)
+    torch.testing.assert_close(found.float(), exact, rtol=0.03, atol=0.03)
+
+
 @pytest.mark.parametrize("shape", [(3, 64, 12, 2, 8), (2, 40, 1, 4, 16), (1, 33, 32, 8, 64)])
 def test_many_to_few_without_dropout(shape):
     """Done with the many in the last dimension, to the same effect."""

@@ -44,6 +44,15 @@ def test_a_convolution_of_width_one_is_linear():
     torch.testing.assert_close(layer(x), layer.conv1d(x.transpose(1, 2)).transpose(1, 2))
 
 
+def test_parts_count_as_if_side_by_side():
+    torch.manual_seed(0)
+    layer, x = Conv1D(5, 3), torch.randn(2, 7, 5)
+    one_for_all = x[:, :1, 4:]
+    together = torch.cat((x[..., :4], one_for_all.expand(-1, 7, -1)), 2)
+    found = layer(x[..., :1], x[..., 1:4], one_for_all)
+    torch.testing.assert_close(found, layer(together))
+
+
 @pytest.mark.parametrize("units", [1, 3, 20])
 def test_separable_convolutions(units):
     torch.manual_seed(0)
