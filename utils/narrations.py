@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import polars as pl
@@ -18,8 +18,7 @@ from utils.errors import UserError, in_brief
 from utils.threads import ahead
 
 COLUMNS = ("video_uid", "clip_start", "clip_end", "clip_text")
-SEPARATORS = "\0\1\2\3"  # of which one is in no honest file
-BLOCK = 1 << 24  # bytes read at once
+BLOCK = 1 << 23  # bytes read at once
 CORES = os.cpu_count() or 1
 
 
@@ -62,7 +61,8 @@ def index_narrations(
         video_uids: (V,) names of the videos; videos: (N,) numbers of the narrations' videos;
         starts, ends: (N,) seconds in the video; texts: (N,).
     """
-    by_start = np.lexsort((starts, videos))
+    columns = pl.DataFrame({"video": videos, "start": starts})
+    by_start = columns.select(pl.arg_sort_by("video", "start")).to_series().to_numpy()
     bounds = np.searchsorted(videos, np.arange(len(video_uids) + 1), sorter=by_start).tolist()
     extents = dict(zip(video_uids, pairwise(bounds), strict=True))
     return Narrations(starts, ends, texts, skipped, by_start, extents)
@@ -71,8 +71,8 @@ def index_narrations(
 def read_narrations(path: str | Path, video_uids: Sequence[str]) -> Narrations:
     """Read the narrations of `video_uids` (distinct).
 
-    Rows with a wrong number of fields, times that aren't finite numbers, an end before the start,
-    an empty text or a NUL byte are skipped and counted. Quotes are plain text.
+    Rows with more fields than the header, times that are missing or no finite numbers, an end
+    before the start, an empty text or a NUL byte are skipped and counted. Quotes are plain text.
 
     Raises:
         UserError: the file or one of its columns is missing, or no row can be read.
@@ -84,14 +84,17 @@ def read_narrations(path: str | Path, video_uids: Sequence[str]) -> Narrations:
     size = path.stat().st_size
     bar = tqdm(total=size, desc=f"reading {path.name}", unit="B", unit_scale=True, mininterval=0.5)
     parts, total, good = [], 0, 0
-    with bar, path.open("rb") as file:
-        file.readline()
+    with bar, path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+
+        def read(block: slice) -> tuple[pl.DataFrame, int, int, int]:
+            lines = os.pread(file.fileno(), block.stop - block.start, block.start)
+            return *_read_block(path, lines, columns, videos), block.stop
+
         # Malformed and foreign rows go at once: a few blocks are all that memory holds of them.
-        read = ahead(lambda block: _read_block(path, block, columns, videos), _blocks(file), CORES)
-        for part, rows, fine in read:
+        for part, rows, fine, end in ahead(read, _blocks(content), CORES):
             parts.append(part)
             total, good = total + rows, good + fine
-            bar.update(file.tell() - bar.n)
+            bar.update(end - bar.n)
     if not good:
         raise UserError(f"{path}: none of its {total} rows can be read; fetch it again")
     table = pl.concat(parts)
@@ -113,75 +116,71 @@ def _header(path: Path) -> list[str]:
     return columns
 
 
-def _blocks(file: BinaryIO) -> Iterator[bytes]:
-    """The rest of a file in blocks of whole lines."""
-    begun = b""
-    while block := file.read(BLOCK):
-        end = block.rfind(b"\n") + 1
-        if end:
-            yield begun + block[:end]
-            begun = b""
-        begun += block[end:]
-    if begun:
-        yield begun
+def _blocks(content: mmap) -> Iterator[slice]:
+    """Whole lines after the first, as parts of the file's content."""
+    start = content.find(b"\n") + 1 or len(content)
+    while start < len(content):
+        end = content.rfind(b"\n", start, start + BLOCK) + 1
+        end = end or content.find(b"\n", start + BLOCK) + 1 or len(content)
+        yield slice(start, end)
+        start = end
 
 
 def _read_block(
     path: Path, block: bytes, columns: list[str], videos: pl.Enum
 ) -> tuple[pl.DataFrame, int, int]:
     """The rows wanted of some lines, how many rows there are, and how many are well formed."""
-    # A table of one column, so that fields can be counted. What follows a separator in a row would
-    # be lost uncounted, so it is a byte that isn't there.
-    absent = next((byte for byte in SEPARATORS if byte.encode() not in block), None)
-    if absent is None:
-        raise UserError(
-            f"{path}: damaged: not a text, it holds bytes that no text does; fetch it again"
-        )
+    torn = 0
+    if b"\0" in block:
+        lines = block.split(b"\n")
+        whole = [line for line in lines if b"\0" not in line]
+        torn, block = len(lines) - len(whole), b"\n".join(whole)
+    # A first line with names gives all rows room for a field too many.
+    names = [str(number) for number in range(len(columns) + 1)]
+    wanted = [names[columns.index(name)] for name in COLUMNS]
     try:
-        lines = pl.read_csv(
-            block,
-            has_header=False,
-            schema={"line": pl.String},
-            separator=absent,
-            truncate_ragged_lines=True,
+        fields = pl.read_csv(
+            b"\n".join(("\t".join(names).encode(), block)),
+            schema=dict.fromkeys(names, pl.String),
+            columns=[*wanted, names[-1]],
+            separator="\t",
             quote_char=None,
             encoding="utf8-lossy",
+            empty_string_is_null=False,
+            truncate_ragged_lines=True,
         )
-    except pl.exceptions.NoDataError:  # blank lines alone
-        lines = pl.DataFrame({"line": []}, schema={"line": pl.String})
     except pl.exceptions.PolarsError as error:
         raise UserError(f"{path}: damaged ({in_brief(error)}); fetch it again") from None
-    rows = _rows(lines.lazy().filter(pl.col("line") != ""), columns, videos).collect()
-    wanted = rows.filter(pl.col("good") & pl.col("video").is_not_null()).drop("good")
-    return wanted, len(rows), int(rows["good"].sum())
+    blank = fields.select(pl.all_horizontal(pl.all() == "")).to_series()
+    rows = _rows(*fields.get_columns(), videos)
+    part = rows.filter(pl.col("good") & pl.col("video").is_not_null()).drop("good")
+    return part, len(rows) + torn - blank.sum(), rows["good"].sum()
 
 
-def _rows(lines: pl.LazyFrame, columns: list[str], videos: pl.Enum) -> pl.LazyFrame:
+def _rows(
+    video: pl.Series, start: pl.Series, end: pl.Series, text: pl.Series, surplus: pl.Series,
+    videos: pl.Enum,
+) -> pl.DataFrame:  # fmt: skip
     """All rows: video (its number, if it is one of `videos`), start, end, text.
 
     The column `good` says whether the row is well formed.
     """
-
-    def field(name: str) -> pl.Expr:
-        return pl.col("fields").list.get(columns.index(name), null_on_oob=True)
-
-    def seconds(name: str) -> pl.Expr:
-        return field(name).str.strip_chars().cast(pl.Float64, strict=False)
-
-    fields = lines.select("line", fields=pl.col("line").str.split("\t")).select(
-        complete=pl.col("fields").list.len() == len(columns),
-        torn=pl.col("line").str.contains("\0", literal=True),
-        video=field("video_uid").cast(videos, strict=False).to_physical(),
-        start=seconds("clip_start"),
-        end=seconds("clip_end"),
-        text=field("clip_text"),
+    start, end = _seconds(start), _seconds(end)
+    whole = (surplus == "") & text.str.contains(r"\S")
+    return pl.DataFrame(
+        {
+            "video": video.cast(videos, strict=False).to_physical(),
+            "start": start,
+            "end": end,
+            "text": text,
+            "good": (whole & start.is_finite() & end.is_finite() & (start <= end)).fill_null(False),
+        }
     )
-    good = (
-        pl.col("complete")
-        & ~pl.col("torn")
-        & pl.col("start").is_finite()
-        & pl.col("end").is_finite()
-        & (pl.col("start") <= pl.col("end"))
-        & (pl.col("text").str.strip_chars() != "")
-    )
-    return fields.select("video", "start", "end", "text", good=good.fill_null(False))
+
+
+def _seconds(column: pl.Series) -> pl.Series:
+    """Times as numbers, null where they are none."""
+    numbers = column.cast(pl.Float64, strict=False)
+    if numbers.null_count():  # perhaps there are spaces about some
+        numbers = column.str.strip_chars().cast(pl.Float64, strict=False)
+    return numbers

@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import orjson
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.create_naq_dataset import main, read_clips, v1_share
+from utils.create_naq_dataset import _naq_queries, main, read_clips, v1_share
 from utils.errors import UserError
 from utils.narrations import index_narrations, read_narrations
 
@@ -147,11 +148,35 @@ def test_rows_with_a_nul_byte_are_counted_and_harm_no_other(tmp_path, torn, firs
     assert narrations.texts.to_list() == ["one", "t\1wo"]
 
 
-def test_a_file_that_is_no_text_is_refused(tmp_path):
+def test_lines_that_are_no_text_are_counted(tmp_path):
     path = narration_file(tmp_path, ("v1", "1.0", "2.0", "one"))
-    path.write_bytes(path.read_bytes() + bytes(range(256)))
-    with pytest.raises(UserError, match=r"egoclip\.csv: damaged: not a text"):
-        read_narrations(path, ["v1"])
+    noise = bytes(range(256)) * 3
+    path.write_bytes(path.read_bytes() + noise)
+    narrations = read_narrations(path, ["v1"])
+    assert narrations.texts.to_list() == ["one"]
+    assert narrations.skipped == noise.count(b"\n") + 1
+
+
+def test_rows_cut_off_behind_their_text_are_read(tmp_path):
+    path = narration_file(tmp_path, ("v1", "1.0", "2.0", "one"))
+    path.write_bytes(path.read_bytes() + b"v1\t9.0\tpass_1\t0\t1.0\t3.0\t4.0\ttwo\n")
+    narrations = read_narrations(path, ["v1"])
+    assert narrations.texts.to_list() == ["one", "two"]
+    assert narrations.skipped == 0
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=5))
+def test_any_text_is_written_as_json(texts):
+    times = np.arange(len(texts)) / 3
+    narrations = index_narrations(
+        ["v"], np.zeros(len(texts), int), times, times + 0.1, pl.Series(texts, dtype=pl.String)
+    )
+    ((count, queries),) = _naq_queries([("v", "c", 0.0, 1e4)], narrations)
+    read = orjson.loads(orjson.dumps(queries))
+    assert count == len(texts)
+    assert [each["query"] for each in read] == texts
+    assert [each["video_start_sec"] for each in read] == times.tolist()
+    assert [each["video_end_frame"] for each in read] == np.ceil((times + 0.1) * 30).tolist()
 
 
 def test_windows_line_ends_and_other_column_orders(tmp_path):
