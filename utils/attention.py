@@ -50,7 +50,7 @@ def attend(
             attn_mask=bias[:, None, None].to(query.dtype),
             dropout_p=drop_rate,
         ).transpose(1, 2)
-    return found.flatten(2)
+    return found.flatten(2).contiguous()
 
 
 def _is_to_few(query: torch.Tensor, key: torch.Tensor, drop_rate: float) -> bool:
