@@ -14,9 +14,9 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 
-from utils.dropout import is_cheap, keep_bits, keep_scale
+from utils.dropout import eager_on_cpu, is_cheap, keep_bits, keep_scale
 
-WEIGHTS_AT_ONCE = 1 << 20  # 2 to 4 MB: in some core's cache, yet worth a call
+WEIGHTS_AT_ONCE = 1 << 20  # 2 to 4 MB: within the cores' caches, yet worth a call
 FEW = 32  # positions attended to
 
 Part = tuple[slice, slice]  # samples and heads done at once
@@ -54,15 +54,12 @@ def attend(
 
 
 def _is_to_few(query: torch.Tensor, key: torch.Tensor, drop_rate: float) -> bool:
-    few = key.shape[1] <= FEW < query.shape[1]
-    on_cpu = query.device.type == "cpu" and not torch.compiler.is_compiling()
-    return few and on_cpu and not drop_rate
+    return key.shape[1] <= FEW < query.shape[1] and not drop_rate and eager_on_cpu(query)
 
 
 def _is_plain_bfloat16(query: torch.Tensor, drop_rate: float) -> bool:
-    on_cpu = query.device.type == "cpu" and not torch.compiler.is_compiling()
-    low = query.dtype == torch.bfloat16
-    return on_cpu and low and not drop_rate and not torch.is_grad_enabled()
+    inference = not drop_rate and not torch.is_grad_enabled()
+    return query.dtype == torch.bfloat16 and inference and eager_on_cpu(query)
 
 
 def _attend_to_few(

@@ -25,10 +25,10 @@ from tqdm import tqdm
 from utils.annotations import iter_clips, read_annotations
 from utils.errors import UserError, run_program, warn
 from utils.files import atomic_write
-from utils.narrations import CORES, Narrations, read_narrations
+from utils.narrations import Narrations, read_narrations
 from utils.options import ArgumentParser
 from utils.tasks import ENDINGS, FRAME_RATE, clip_sources
-from utils.threads import ahead
+from utils.threads import CORES, ahead
 
 V1_SHARE, V1_SEED = 0.95, 300  # the published v1 data set holds 95 % of the videos
 AT_ONCE = 50  # videos made in one go

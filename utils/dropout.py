@@ -34,8 +34,12 @@ class Dropout(nn.Module):
 
 def is_cheap(x: torch.Tensor, p: float) -> bool:
     """Whether the masks below serve to drop elements of `x` with probability `p`."""
-    levels = 0 < round(p * LEVELS) < LEVELS
-    return levels and x.device.type == "cpu" and not torch.compiler.is_compiling()
+    return 0 < round(p * LEVELS) < LEVELS and eager_on_cpu(x)
+
+
+def eager_on_cpu(x: torch.Tensor) -> bool:
+    """Whether `x` is computed on a CPU, operator by operator as written."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def keep_mask(shape: torch.Size, p: float, dtype: torch.dtype) -> torch.Tensor:

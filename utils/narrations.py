@@ -15,11 +15,10 @@ import polars as pl
 from tqdm import tqdm
 
 from utils.errors import UserError, in_brief
-from utils.threads import ahead
+from utils.threads import CORES, ahead
 
 COLUMNS = ("video_uid", "clip_start", "clip_end", "clip_text")
 BLOCK = 1 << 23  # bytes read at once
-CORES = os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -87,6 +86,7 @@ def read_narrations(path: str | Path, video_uids: Sequence[str]) -> Narrations:
     with bar, path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
 
         def read(block: slice) -> tuple[pl.DataFrame, int, int, int]:
+            # Unlike a slice of `content`, this leaves the other threads running.
             lines = os.pread(file.fileno(), block.stop - block.start, block.start)
             return *_read_block(path, lines, columns, videos), block.stop
 

@@ -1,9 +1,12 @@
 """Work on many items in threads, the results in order."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+
+CORES = os.cpu_count() or 1
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
