@@ -122,6 +122,7 @@ def open_split(
         options.cache,
         options.video_feature_dim,
         records.num_frames / records.fps,
+        half=training,
     )
     if options.video_agnostic:
         features = features.randomised(options.seed)

@@ -1,6 +1,5 @@
 """VSLNet's predictions: a clip is encoded once for all its queries; processes share the clips."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +13,10 @@ from utils.scoring import publish
 from utils.spans import window_seconds
 from VSLNet.data import Split, open_split
 from VSLNet.model import VSLNet
-from VSLNet.options import Options, adopt_architecture
-from VSLNet.text import Text, open_text
+from VSLNet.options import Options, adopt_architecture, adopt_padding
+from VSLNet.text import open_text
 from VSLNet.weights import build_model, load_weights
 
-CLIPS_AT_ONCE = 16
 QUERIES_AT_ONCE = 64
 CANDIDATES = 50  # spans a query offers to temporal NMS
 
@@ -40,65 +38,50 @@ def _predict_share(
     device, records = processes.device, split.records
     dtype = torch.float16 if options.amp == "fp16" else torch.bfloat16
     count = WINDOWS if options.nms_threshold is None else CANDIDATES
-    clips = np.unique(records.clip)[processes.rank :: processes.size]
+    batches = _batches(split, options)[processes.rank :: processes.size]
+    rows = np.concatenate([np.empty(0, np.int64), *batches])
+    windows, scores = np.empty((len(rows), WINDOWS, 2)), np.empty((len(rows), WINDOWS))
+    done = 0
     model.eval()
-    taken, found = [np.empty(0, np.int64)], [np.empty((0, WINDOWS, 2))]
-    scored = [np.empty((0, WINDOWS))]
-    bar = tqdm(total=int(np.isin(records.clip, clips).sum()), desc=f"predicting {split.name}",
-               unit="query", leave=False, disable=not processes.main)  # fmt: skip
+    bar = tqdm(total=len(rows), desc=f"predicting {split.name}", unit="query", leave=False,
+               disable=not processes.main)  # fmt: skip
     with bar, torch.autocast(device.type, dtype, enabled=options.amp != "off"):
-        for some in _chunks(clips, split.features.lengths):
-            features, mask = split.features.gather(some, device)
-            video = model.encode_video(features, mask)
-            asked = np.flatnonzero(np.isin(records.clip, some))
-            for at in range(0, len(asked), QUERIES_AT_ONCE):
-                rows = asked[at : at + QUERIES_AT_ONCE]
-                clip = torch.from_numpy(np.argmax(records.clip[rows, None] == some, axis=1)).to(
-                    device
-                )
-                text = split.text(records.sentence[rows], device)
-                query = _encode_queries(model, text)
-                out = model.fuse(video[clip], mask[clip], query, text.mask)
-                spans, scores = best_spans(out.start_logits, out.end_logits, count)
-                scores = scores.cpu().numpy()
-                windows = window_seconds(
-                    spans.cpu().numpy(),
-                    records.duration[rows, None],
-                    split.units[rows, None],
-                )
-                if options.nms_threshold is not None:
-                    windows, scores = suppress(windows, scores, options.nms_threshold, WINDOWS)
-                taken.append(rows)
-                found.append(windows)
-                scored.append(scores)
-                bar.update(len(rows))
-    return np.concatenate(taken), np.concatenate(found), np.concatenate(scored)
+        for batch in batches:
+            clips, clip = np.unique(records.clip[batch], return_inverse=True)
+            features, mask = split.features.gather(clips, device)
+            clip = torch.from_numpy(clip).to(device)
+            text = split.text(records.sentence[batch], device)
+            out = model.fuse(
+                model.encode_video(features, mask)[clip],
+                mask[clip],
+                model.encode_query(text.tokens, text.mask, text.characters),
+                text.mask,
+            )
+            spans, best_scores = (
+                x.cpu().numpy() for x in best_spans(out.start_logits, out.end_logits, count)
+            )
+            best = window_seconds(spans, records.duration[batch, None], split.units[batch, None])
+            if options.nms_threshold is not None:
+                best, best_scores = suppress(best, best_scores, options.nms_threshold, WINDOWS)
+            done += len(batch)
+            windows[done - len(batch) : done] = best
+            scores[done - len(batch) : done] = best_scores
+            bar.update(len(batch))
+    return rows, windows, scores
 
 
-# Convolutions reach into padding, as published: what is padded together would change predictions.
-# Nothing is padded here, so they depend on the clip and the query alone.
+def _batches(split: Split, options: Options) -> list[np.ndarray]:
+    """Rows of the queries predicted together, each clip encoded once for all of them.
 
-
-def _chunks(clips: np.ndarray, lengths: np.ndarray) -> Iterator[np.ndarray]:
-    """Clips of the same number of units, a few at a time."""
-    clips = clips[np.argsort(lengths[clips], kind="stable")]
-    for same in np.split(clips, np.flatnonzero(np.diff(lengths[clips])) + 1):
-        for at in range(0, len(same), CLIPS_AT_ONCE):
-            yield same[at : at + CLIPS_AT_ONCE]
-
-
-def _encode_queries(model: VSLNet, text: Text) -> torch.Tensor:
-    """(B, Q, D) encoded queries, those of the same length together."""
-    lengths = text.mask.sum(1).long()
-    encoded = None
-    for length in lengths.unique().tolist():
-        rows = lengths == length
-        letters = None if text.characters is None else text.characters[rows, :length]
-        some = model.encode_query(text.tokens[rows, :length], text.mask[rows, :length], letters)
-        if encoded is None:
-            encoded = some.new_zeros(*text.mask.shape, some.shape[-1])
-        encoded[rows, :length] = some
-    return encoded
+    With masked padding any will do: those of clips of similar length need little padding. With
+    published padding the windows depend on the batch, which is so many queries in the order of the
+    file, as published.
+    """
+    if options.padding == "published":
+        order, size = np.arange(len(split.records)), options.eval_batch_size or options.batch_size
+    else:
+        order, size = np.lexsort((split.records.clip, split.units)), QUERIES_AT_ONCE
+    return [order[at : at + size] for at in range(0, len(order), size)]
 
 
 def infer(options: Options) -> Path:
@@ -108,7 +91,7 @@ def infer(options: Options) -> Path:
     """
     processes = start_processes()
     checkpoint = find_checkpoint(options.init_from or options.run_folder)
-    options = adopt_architecture(options)
+    options = adopt_padding(adopt_architecture(options))
     text = open_text(options)
     split = open_split(options, options.mode, text, processes.device, options.allow_missing)
     model = build_model(options, split.features.width, text)

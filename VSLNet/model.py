@@ -53,6 +53,9 @@ class VSLNet(nn.Module):
 
     `text_dim` is the width of the token features; without it (predictor `rnn`) words and
     characters are embedded here, and `words` gives the number of words and characters.
+
+    `padding`: `masked` hides padding from the convolutions, so that a sample's predictions depend
+    on the sample alone; `published` lets them read across the end of a clip or query.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class VSLNet(nn.Module):
         word_vectors: torch.Tensor | None = None,
         characters: int = 0,
         char_dim: int = 50,
+        padding: str = "masked",
     ):
         super().__init__()
         if text_dim is None:
@@ -77,13 +81,14 @@ class VSLNet(nn.Module):
         else:
             self.query_affine = nn.Linear(text_dim, dim)
         self.video_affine = VideoAffine(video_dim, dim, drop_rate)
+        masked = padding == "masked"
         self.feature_encoder = FeatureEncoder(
-            dim, num_heads, max_pos_len, drop_rate, num_extra_attn_blocks
+            dim, num_heads, max_pos_len, drop_rate, num_extra_attn_blocks, masked
         )
         self.cq_attention = ContextQueryAttention(dim, drop_rate)
         self.cq_concat = ContextQueryConcat(dim)
         self.highlight_layer = HighlightLayer(dim)
-        self.predictor = SpanPredictor(predictor, dim, num_heads, max_pos_len, drop_rate)
+        self.predictor = SpanPredictor(predictor, dim, num_heads, max_pos_len, drop_rate, masked)
         initialise(self)
 
     def forward(

@@ -1,5 +1,6 @@
 """VSLNet's options. Names are those of the published release, so that scripts keep working."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from utils.options import adopt, option
 from utils.training_options import FREE, TrainingOptions
 
 OPTIONS_FILE = "configs.json"  # in the run folder
+PADDINGS = ("masked", "published")
+NEW_PADDING = "masked"  # of a run that begins with no checkpoint
 
 
 @dataclass(kw_only=True)
@@ -53,9 +56,20 @@ class Options(TrainingOptions):
     text_agnostic: bool = option(False, "random text encoder (ablation)")
     video_agnostic: bool = option(False, "random video features (ablation)")
 
+    padding: str | None = option(
+        None,
+        "hide padding from convolutions, or not, as published (default: as the checkpoint or run "
+        f"was trained; of a new run {NEW_PADDING})",
+        choices=PADDINGS,
+        usual=True,
+    )
+
     # Training
     epochs: int = option(100, "passes over the training split", usual=True)
     batch_size: int = option(32, "queries a step, over all processes together", usual=True)
+    eval_batch_size: int | None = option(
+        None, "queries predicted together, which matters if padding is published (batch_size)"
+    )
     init_lr: float = option(0.0005, "highest learning rate", usual=True)
     warmup_proportion: float = option(0.0, "share of the steps spent warming up", usual=True)
     clip_norm: float = option(1.0, "largest gradient norm")
@@ -79,6 +93,13 @@ class Options(TrainingOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.refuse_below(1, "max_pos_len", "dim", "num_heads", "epochs", "batch_size")
+        if self.eval_batch_size is not None:
+            self.refuse_below(1, "eval_batch_size")
+        if self.compile and self.padding == "published":
+            raise UserError(
+                "--compile pads batches to few lengths, which changes what is computed with "
+                "--padding published; use --padding masked"
+            )
         if self.dim % self.num_heads:
             raise UserError(f"--dim {self.dim} must be a multiple of --num_heads {self.num_heads}")
         if self.init_lr <= 0:
@@ -111,6 +132,25 @@ def adopt_architecture(options: Options) -> Options:
     trained = read_json(file) if file.is_file() else {}
     shape = {name: trained[name] for name in ARCHITECTURE if name in trained}
     return adopt(options, shape, file)
+
+
+def adopt_padding(options: Options) -> Options:
+    """The options with the padding chosen: as asked for, or as the weights were trained with.
+
+    That stands in the options of the run which is continued or predicted with, else in those beside
+    the checkpoint that a new run begins with. A checkpoint whose run does not say was trained as
+    published.
+    """
+    if options.padding is not None:
+        return options
+    file = options.run_folder / OPTIONS_FILE
+    continues = file.is_file() and not options.restart
+    if options.mode == "train" and not continues:
+        if options.init_from is None:
+            return dataclasses.replace(options, padding=NEW_PADDING)
+        file = find_checkpoint(options.init_from).parent / OPTIONS_FILE
+    trained = read_json(file) if file.is_file() else {}
+    return adopt(options, {"padding": trained.get("padding") or "published"}, file)
 
 
 # Options that may differ between the parts of a run that was stopped and continued.

@@ -75,7 +75,7 @@ def _trained_options(checkpoint: Path, state: dict, text_encoder: str | None) ->
     units, dim = state[POSITIONS].shape
     trained = read_json(file) if file.is_file() else {"dim": dim}
     names = {field.name for field in dataclasses.fields(Options)}
-    chosen = {"task": "unknown", "fv": "unknown", "max_pos_len": units}
+    chosen = {"task": "unknown", "fv": "unknown", "max_pos_len": units, "padding": "published"}
     chosen |= {name: value for name, value in trained.items() if name in names}
     chosen |= {"mode": "val", "text_features": "live"}
     if text_encoder is not None:

@@ -11,6 +11,7 @@ from utils.errors import UserError
 from utils.files import read_json
 from utils.records import read_records
 from utils.shapes import pad_to
+from utils.span_encoder import REACH
 from utils.text import TextEncoder, describe_encoder, load_encoder, load_trained_encoder
 from utils.tokens import open_tokens
 from VSLNet.options import Options
@@ -40,7 +41,10 @@ Gather = Callable[[np.ndarray, torch.device], Text]
 
 
 class EncoderText:
-    """Token features of a frozen text encoder, from the store or encoded in the loop."""
+    """Token features of a frozen text encoder, from the store or encoded in the loop.
+
+    With published padding, those of the padding that convolutions see are the encoder's own.
+    """
 
     characters = 0
     vectors = None
@@ -52,6 +56,7 @@ class EncoderText:
         self._cache = options.cache
         self._limit = options.max_pos_len
         self._place = options.feature_device
+        self._padding = REACH if options.padding == "published" else 0
 
     def describe(self) -> dict:
         """The encoder that checkpoints leave out: name, width and hash."""
@@ -60,7 +65,14 @@ class EncoderText:
     def open(self, sentences: list[str], device: torch.device, train: bool) -> Gather:
         """A function from sentence numbers to `Text`."""
         tokens = open_tokens(
-            self.encoder, sentences, self._cache, device, self._live, train, self._place
+            self.encoder,
+            sentences,
+            self._cache,
+            device,
+            self._live,
+            train,
+            self._place,
+            self._padding,
         )
 
         def gather(rows: np.ndarray, device: torch.device) -> Text:
@@ -78,6 +90,7 @@ class WordText:
     def __init__(self, options: Options, vocabulary: Vocabulary, vectors: np.ndarray):
         self.vocabulary = vocabulary
         self._limit = options.max_pos_len
+        self._spelled_alone = options.padding != "published"
         self.characters = vocabulary.character_count
         self.vectors = torch.from_numpy(vectors)
 
@@ -90,7 +103,7 @@ class WordText:
         encoded = self.vocabulary.encode(sentences)
 
         def gather(rows: np.ndarray, device: torch.device) -> Text:
-            words, characters, mask = encoded.batch(rows, device)
+            words, characters, mask = encoded.batch(rows, device, self._spelled_alone)
             return Text(words, mask, characters).cut(self._limit)
 
         return gather

@@ -26,7 +26,7 @@ from utils.training import EpochPlan, Evaluation, Schedule, fit
 from VSLNet.data import open_split
 from VSLNet.infer import predict
 from VSLNet.model import VSLNet, losses, parameter_groups
-from VSLNet.options import FREE_OPTIONS, OPTIONS_FILE, Options
+from VSLNet.options import FREE_OPTIONS, OPTIONS_FILE, Options, adopt_padding
 from VSLNet.text import TEXT_FILE, open_text
 from VSLNet.weights import build_model, checkpoint_state, load_weights
 
@@ -110,6 +110,7 @@ class Recipe:
 
 def train(options: Options) -> None:
     """Train, or continue training, the run that the options name; on SLURM if they say so."""
+    options = adopt_padding(options)
     if options.slurm:
         here = dataclasses.replace(options, slurm=False)
         submit(train, here, options.run_folder / "slurm", Cluster.of(options))

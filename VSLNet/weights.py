@@ -32,6 +32,7 @@ def build_model(options: Options, video_dim: int, text: EncoderText | WordText) 
         word_vectors=text.vectors,
         characters=text.characters,
         char_dim=options.char_dim,
+        padding=options.padding,
     )
 
 

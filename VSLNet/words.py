@@ -19,9 +19,7 @@ from utils.text import pad_tokens
 PADDING, UNKNOWN = 0, 1
 FIRST = 2  # number of the first known word or character
 MIN_CHARACTER_COUNT = 5
-# Padding after the longest word's characters, as wide as the widest convolution over them. So every
-# word is seen to end, and what is found in it does not depend on the words beside it.
-AFTER_WORD = 4
+WIDEST_KERNEL = 4  # of the convolutions over characters
 
 
 def tokenize(sentence: str) -> list[str]:
@@ -52,7 +50,7 @@ class Vocabulary:
             [[letter_numbers.get(letter, UNKNOWN) for letter in word] or [PADDING]
              for word in distinct]
         )  # fmt: skip
-        spelled = np.pad(spelled, ((0, 0), (0, AFTER_WORD)), constant_values=PADDING)
+        spelled = np.pad(spelled, ((0, 0), (0, WIDEST_KERNEL)), constant_values=PADDING)
         rows, mask = pad_tokens([[place[word] for word in words] for words in cut])
         known = np.array([word_numbers.get(word, UNKNOWN) for word in distinct])
         return EncodedSentences(rows, mask, known, spelled)
@@ -68,14 +66,22 @@ class EncodedSentences:
     spelled: np.ndarray  # (W, C) character numbers
 
     def batch(
-        self, sentences: np.ndarray, device: torch.device | str = "cpu"
+        self, sentences: np.ndarray, device: torch.device | str = "cpu", alone: bool = True
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Word numbers (B, Q), character numbers (B, Q, C) and mask (B, Q), zeros at padding."""
+        """Word numbers (B, Q), character numbers (B, Q, C) and mask (B, Q), zeros at padding.
+
+        `alone`: every word is followed by as much padding as the widest convolution sees, so that
+        what is found in it does not depend on the words beside it. If not, C is the length of the
+        longest word, as published.
+        """
         mask = self.mask[sentences]
         mask = mask[:, : mask.sum(1).max()]
         kinds = self.kinds[sentences, : mask.shape[1]]
         words = np.where(mask, self.numbers[kinds], PADDING)
         letters = np.where(mask[..., None], self.spelled[kinds], PADDING)
+        if not alone:
+            longest = np.flatnonzero((letters != PADDING).any((0, 1))).max(initial=0) + 1
+            letters = letters[..., : max(longest, WIDEST_KERNEL)]
         return (
             torch.from_numpy(words).to(device),
             torch.from_numpy(letters).to(device),

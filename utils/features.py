@@ -176,22 +176,23 @@ def pooled_features(
     cache: Path,
     width: int | None = None,
     durations: np.ndarray | None = None,
+    half: bool = True,
 ) -> PooledFeatures:
     """The clips' features pooled to at most `units`; built once, then mapped.
 
-    Kept in half precision, unless a value is too large for it. Checks and errors as for
-    `open_features`.
+    `half` keeps them in half precision, unless a value is too large for it: for the many clips of
+    training. Checks and errors as for `open_features`.
     """
     files = find_features(data_root, name, clip_uids)
 
     def build(folder: Path) -> dict:
         try:
-            _pool_into(folder, name, files, units, width, np.float16)
+            _pool_into(folder, name, files, units, width, np.float16 if half else np.float32)
         except _NeedsSingle:
             _pool_into(folder, name, files, units, width, np.float32)
         return {"feature": name, "clips": len(files.there), "units": units}
 
-    key = fingerprint(FORMAT, name, units, files.stamps())
+    key = fingerprint(FORMAT, name, units, half, files.stamps())
     folder = open_store(cache, f"pooled-{name}-{units}", key, build)
     rows = map_array(folder / "rows.npy")
     store = PooledFeatures(clip_uids, rows, map_array(folder / "pooled.npy"), folder)

@@ -19,6 +19,7 @@ MASKED = -1e30
 NORM_EPS = 1e-6
 CONVOLUTIONS = 4
 KERNEL = 7
+REACH = CONVOLUTIONS * (KERNEL // 2)  # positions that one convolution block sees ahead
 
 
 class Conv1D(nn.Module):
@@ -71,10 +72,15 @@ class PositionEmbedding(nn.Module):
 
 
 class SeparableConvBlock(nn.Module):
-    """Pre-norm depthwise-separable convolutions with residuals."""
+    """Pre-norm depthwise-separable convolutions with residuals.
 
-    def __init__(self, dim: int, drop_rate: float):
+    As published they read across the end of a sample: its last `REACH` positions depend on the
+    padding after it. `masked` hides the padding from them.
+    """
+
+    def __init__(self, dim: int, drop_rate: float, masked: bool = False):
         super().__init__()
+        self.masked = masked
         self.depthwise_separable_conv = nn.ModuleList(
             nn.Sequential(
                 nn.Conv1d(dim, dim, KERNEL, padding=KERNEL // 2, groups=dim, bias=False),
@@ -87,15 +93,18 @@ class SeparableConvBlock(nn.Module):
         )
         self.dropout = Dropout(drop_rate)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         for (depthwise, pointwise), norm in zip(
             self.depthwise_separable_conv, self.layer_norms, strict=True
         ):
+            y = norm(x)
+            if self.masked:
+                y = y * mask[..., None]
             # As a convolution of height 1 the (B, V, D) layout is the fast "channels last" one. On
             # a CPU its gradient is several times as slow in bfloat16.
             with torch.autocast("cpu", enabled=False):
                 y = F.conv2d(
-                    norm(x).transpose(1, 2).unsqueeze(2),
+                    y.transpose(1, 2).unsqueeze(2),
                     depthwise.weight.unsqueeze(2),
                     padding=(0, KERNEL // 2),
                     groups=x.shape[-1],
@@ -137,18 +146,24 @@ class FeatureEncoder(nn.Module):
     """Positions, convolutions, self-attention: (B, V, D), (B, V) -> (B, V, D)."""
 
     def __init__(
-        self, dim: int, num_heads: int, max_pos_len: int, drop_rate: float, extra_blocks: int = 0
+        self,
+        dim: int,
+        num_heads: int,
+        max_pos_len: int,
+        drop_rate: float,
+        extra_blocks: int = 0,
+        masked: bool = False,
     ):
         super().__init__()
         self.pos_embedding = PositionEmbedding(max_pos_len, dim)
-        self.conv_block = SeparableConvBlock(dim, drop_rate)
+        self.conv_block = SeparableConvBlock(dim, drop_rate, masked)
         self.attention_block = AttentionBlock(dim, num_heads, drop_rate)
         self.extra_attention_blocks = nn.ModuleList(
             AttentionBlock(dim, num_heads, drop_rate) for _ in range(extra_blocks)
         )
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        x = self.attention_block(self.conv_block(self.pos_embedding(x)), mask)
+        x = self.attention_block(self.conv_block(self.pos_embedding(x), mask), mask)
         for block in self.extra_attention_blocks:
             x = block(x, mask)
         return x
@@ -184,11 +199,19 @@ class SpanPredictor(nn.Module):
     LSTMs in sequence, `justfc` nothing. Logits are float32, -1e30 at padding.
     """
 
-    def __init__(self, kind: str, dim: int, num_heads: int, max_pos_len: int, drop_rate: float):
+    def __init__(
+        self,
+        kind: str,
+        dim: int,
+        num_heads: int,
+        max_pos_len: int,
+        drop_rate: float,
+        masked: bool = False,
+    ):
         super().__init__()
         self.kind = kind
         if kind == "bert":
-            self.encoder = FeatureEncoder(dim, num_heads, max_pos_len, drop_rate)
+            self.encoder = FeatureEncoder(dim, num_heads, max_pos_len, drop_rate, masked=masked)
             self.start_layer_norm = nn.LayerNorm(dim, eps=NORM_EPS)
             self.end_layer_norm = nn.LayerNorm(dim, eps=NORM_EPS)
         elif kind == "rnn":
@@ -200,7 +223,7 @@ class SpanPredictor(nn.Module):
     @property
     def reach(self) -> int:
         """How many units of padding after a clip its logits depend on: convolutions see them."""
-        return 2 * CONVOLUTIONS * (KERNEL // 2) if self.kind == "bert" else 0
+        return 2 * REACH if self.kind == "bert" else 0
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if self.kind == "bert":

@@ -145,6 +145,11 @@ class TextEncoder:
             lengths += map(len, tokens)
         return np.concatenate(numbers), np.concatenate(([0], np.cumsum(lengths)))
 
+    @property
+    def pad_token(self) -> int:
+        """The number of the token that follows a sentence in a batch with longer ones."""
+        return self._tokenizer.pad_token_id or 0
+
     def encode_batch(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Token features: (B, Q) numbers and mask -> (B, Q, width) float32."""
         model = self.model.to(tokens.device)

@@ -33,6 +33,7 @@ class Golden:
             word_vectors=self.numbers.get("word_vectors"),
             characters=9,
             char_dim=8,
+            padding="published",
         )
         self.model.load_state_dict(self.weights)
         self.model.eval()
@@ -91,6 +92,28 @@ def test_losses_and_gradients(reference):
         worst = (own[name].grad - expected).abs().max()
         # Some gradients (a key's bias under a softmax) are 0 but for rounding.
         assert worst <= 1e-4 * expected.abs().max() + 1e-6, name
+
+
+def test_unknown_words_and_queries_of_one_word(golden):
+    reference = Golden(golden / "vslnet_rnn.npz")
+    changed = {
+        key: torch.from_numpy(value)
+        for key, value in np.load(golden / "extra" / "vslnet_rnn_unknown_words.npz").items()
+    }
+    n = reference.numbers = reference.numbers | changed
+    reference.text, reference.characters = n["word_ids"], n["char_ids"]
+    out = reference.predict()
+    for name in ("highlight_scores", "start_logits", "end_logits"):
+        torch.testing.assert_close(getattr(out, name), n[name], rtol=0, atol=1e-4)
+    losses(
+        out, n["start_labels"], n["end_labels"], n["highlight_labels"].float(), n["video_mask"]
+    ).total.backward()
+    parameters = dict(reference.model.named_parameters())
+    gradients = {k.removeprefix("grad/"): v for k, v in changed.items() if k.startswith("grad/")}
+    assert len(gradients) >= 3
+    for name, expected in gradients.items():
+        error = (parameters[name].grad - expected).abs().max()
+        assert error <= 1e-4 * expected.abs().max() + 1e-6, name
 
 
 def schema_shapes(golden, difference):

@@ -11,7 +11,7 @@ from utils.errors import UserError
 from VSLNet.layers import CharacterEmbedding
 from VSLNet.options import Options
 from VSLNet.text import Text, WordText
-from VSLNet.words import AFTER_WORD, Vocabulary, build_vocabulary, read_glove, tokenize
+from VSLNet.words import WIDEST_KERNEL, Vocabulary, build_vocabulary, read_glove, tokenize
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_a_word_means_the_same_beside_longer_ones():
     torch.manual_seed(0)
     vocabulary = Vocabulary([], list("abcdefghijklmnopqrstuvwxyz"))
     embedding = CharacterEmbedding(vocabulary.character_count, 5, 0.0)
-    assert max(CharacterEmbedding.KERNELS) <= AFTER_WORD
+    assert max(CharacterEmbedding.KERNELS) <= WIDEST_KERNEL
     found = []
     for sentence in ("a cup", "a cup refrigerator"):
         _, characters, _ = vocabulary.encode([sentence]).batch(np.array([0]))

@@ -212,7 +212,7 @@ def test_random_weights_differ_by_seed_only(bert, clip):
         assert len({plain.fingerprint, one.fingerprint, other.fingerprint}) == 3
         before = torch.random.get_rng_state()
         features = [
-            RaggedTokens.of(e, SENTENCES).encode(np.arange(4), "cpu")[0]
+            RaggedTokens.of(e, SENTENCES).encode(np.arange(4), "cpu", 4)
             for e in (plain, one, same, other)
         ]
         assert torch.equal(torch.random.get_rng_state(), before)

@@ -1,0 +1,261 @@
+"""Padding: as published, or hidden from the convolutions; and that a run remembers which."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.simulated import refuse, succeed
+from tests.VSLNet.test_model import Golden
+from utils.pooling import pool_rows
+from utils.predictions import read_predictions
+from utils.span_encoder import REACH
+from utils.text import find_encoder, load_encoder
+from utils.tokens import LiveTokens, encode_sentences
+from VSLNet.model import VSLNet
+from VSLNet.words import Vocabulary
+
+OUTPUTS = ("highlight_scores", "start_logits", "end_logits")
+SENTENCES = [
+    "where is it?",
+    "how many of the red plates did i wash by hand at the sink before lunch today?",
+    "who?",
+]
+
+
+@pytest.mark.parametrize("kind", ["alone", "alone_padded"])
+def test_published_padding_gives_the_published_numbers(golden, kind):
+    reference = Golden(golden / "vslnet_transformer.npz")
+    expected = np.load(golden / "extra" / "vslnet_batching.npz")
+    n = reference.numbers
+    for sample in range(3):
+        units, tokens = n["video_features"].shape[1], n["text_features"].shape[1]
+        if kind == "alone":
+            units, tokens = (int(n[f"{name}_mask"][sample].sum()) for name in ("video", "query"))
+        one = slice(sample, sample + 1)
+        out = reference.model(
+            n["video_features"][one, :units],
+            n["video_mask"][one, :units],
+            n["text_features"][one, :tokens],
+            n["query_mask"][one, :tokens],
+        )
+        for name in OUTPUTS:
+            torch.testing.assert_close(
+                getattr(out, name)[0].detach(),
+                torch.from_numpy(expected[f"{kind}/{sample}/{name}"]),
+                rtol=0,
+                atol=1e-4,
+            )
+
+
+@given(seed=st.integers(0, 999), predictor=st.sampled_from(["bert", "rnn"]), data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_masked_predictions_depend_on_the_sample_alone(seed, predictor, data):
+    torch.manual_seed(seed)
+    model = VSLNet(video_dim=6, text_dim=5, dim=8, num_heads=2, predictor=predictor).eval()
+    units, tokens = (data.draw(st.lists(st.integers(1, 30), min_size=3, max_size=3)) for _ in "vq")
+    video, text = torch.randn(3, max(units) + 9, 6), torch.randn(3, max(tokens) + 9, 5)
+    video_mask, text_mask = (
+        (torch.arange(x.shape[1]) < torch.tensor(lengths)[:, None]).float()
+        for x, lengths in ((video, units), (text, tokens))
+    )
+    batch = model(video, video_mask, text, text_mask)
+    for sample, (length, words) in enumerate(zip(units, tokens, strict=True)):
+        one = slice(sample, sample + 1)
+        alone = model(
+            video[one, :length],
+            video_mask[one, :length],
+            text[one, :words],
+            text_mask[one, :words],
+        )
+        for name in OUTPUTS:
+            torch.testing.assert_close(
+                getattr(batch, name)[one, :length], getattr(alone, name), rtol=1e-4, atol=1e-5
+            )
+
+
+def test_masked_characters_depend_on_the_word_alone_and_published_ones_on_the_longest():
+    encoded = Vocabulary(["where", "is"], list("abcdefghijklmnopqrstuvwxyz")).encode(
+        ["where is", "is is", "extraordinarily"]
+    )
+    widths = {
+        alone: [encoded.batch(np.array(rows), alone=alone)[1].shape[2] for rows in ([0], [1], [2])]
+        for alone in (True, False)
+    }
+    assert len(set(widths[True])) == 1
+    assert widths[False] == [5, 4, 15]  # the longest word, but no less than the widest kernel
+
+
+def padded_by_the_encoder(sentences):
+    """(S, Q, width) features of a batch, padding included, from `transformers` itself."""
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = find_encoder("minilm")
+    tokens = AutoTokenizer.from_pretrained(folder)(sentences, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        features = AutoModel.from_pretrained(folder).eval()(**tokens).last_hidden_state
+    return features, tokens["attention_mask"].float()
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_padding_has_the_features_the_encoder_gives_it(tmp_path, live):
+    encoder, rows = load_encoder("minilm"), np.array([0, 1, 2])
+    if live:
+        tokens = LiveTokens(encoder, SENTENCES, train=False, padding=REACH)
+    else:
+        tokens = encode_sentences(encoder, SENTENCES, tmp_path, padding=REACH, half=False)
+    features, mask = tokens.gather(rows)
+    expected, expected_mask = padded_by_the_encoder(SENTENCES)
+    assert torch.equal(mask, expected_mask)
+    seen = torch.arange(mask.shape[1]) < mask.sum(1, keepdim=True) + REACH
+    torch.testing.assert_close(features[seen], expected[seen], rtol=0, atol=1e-4)
+    assert (features[~seen] == 0).all() and not seen.all()
+    shorter, _ = tokens.gather(rows[:1])
+    assert shorter.shape[1] == mask[0].sum()
+
+
+def published_windows(weights, data, annotations):
+    """What published code predicts: batches of 32 in the order of the file, in plain steps.
+
+    Queries with windows of at most 1/30 s are left out, as the script asks.
+    """
+    model = VSLNet(video_dim=256, text_dim=384, padding="published").eval()
+    model.load_state_dict(weights)
+    queries = [
+        (clip_uid, entry, *query)
+        for clip_uid, entry in json.loads(annotations.read_text()).items()
+        for *query, (start, end) in zip(
+            entry["sentences"],
+            entry["annotation_uids"],
+            entry["query_idx"],
+            entry["exact_times"],
+            strict=True,
+        )
+        if end - start > 1 / 30
+    ]
+    windows = {}
+    for first in range(0, len(queries), 32):
+        batch = queries[first : first + 32]
+        clips = [
+            torch.from_numpy(pool_rows(torch.load(data / "features/egovlp" / f"{q[0]}.pt"), 128))
+            for q in batch
+        ]
+        video = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)
+        video_mask = (
+            torch.arange(video.shape[1]) < torch.tensor([[len(c)] for c in clips])
+        ).float()
+        with torch.no_grad():
+            out = model(video, video_mask, *padded_by_the_encoder([q[2] for q in batch]))
+        products = (
+            out.start_logits.softmax(1)[..., None] * out.end_logits.softmax(1)[:, None]
+        ).triu()
+        for query, clip, table in zip(batch, clips, products, strict=True):
+            spans = table.flatten().topk(5).indices
+            first_unit, last_unit = spans // table.shape[1], spans % table.shape[1]
+            second = query[1]["num_frames"] / query[1]["fps"] / len(clip)
+            windows[query[0], query[3], query[4]] = torch.stack(
+                [first_unit * second, (last_unit + 1) * second], 1
+            ).numpy()
+    return windows
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory):
+    """A checkpoint in the published layout, with the text encoder in it and no options of ours."""
+    torch.manual_seed(3)
+    folder = tmp_path_factory.mktemp("released")
+    model = VSLNet(video_dim=256, text_dim=384)
+    with torch.no_grad():
+        for parameter in model.parameters():  # so that padding matters
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    weights = model.state_dict()
+    run = folder / "checkpoints" / "vslnet_nlq_official_v1_egovlp_128_bert" / "model"
+    run.mkdir(parents=True)
+    encoder = load_encoder("minilm").model.state_dict()
+    torch.save(
+        {**weights, **{f"embedding_net.embedder.{k}": v for k, v in encoder.items()}},
+        run / "vslnet_40.t7",
+    )
+    return folder, weights
+
+
+@pytest.fixture(scope="module")
+def many_queries(simulated, tmp_path_factory):
+    """A data root whose validation split has several batches of queries."""
+    data = tmp_path_factory.mktemp("many") / "data"
+    split = data / "dataset/nlq_official_v1/val.json"
+    split.parent.mkdir(parents=True)
+    shutil.copy(simulated / "dataset/nlq_aug_naq_official_v1/train.json", split)
+    shutil.copy(simulated / "nlq_aug_naq_train.json", data / "nlq_val.json")
+    (data / "features").symlink_to(simulated / "features")
+    return data
+
+
+def predict(folder, data, *options):
+    succeed(
+        "VSLNet/scripts/infer.sh", "cpu", "nlq", "val", "egovlp", folder,
+        "--data_root", data, "--text_encoder", "minilm", *options,
+    )  # fmt: skip
+    (result,) = folder.glob("checkpoints/*/model/*_val_result.json")
+    return {tuple(p[:3]): np.array(p.windows) for p in read_predictions(result)}
+
+
+@pytest.mark.parametrize("text_features", ["cached", "live"])
+def test_a_released_checkpoint_gives_the_published_windows(released, many_queries, text_features):
+    folder, weights = released
+    found = predict(folder, many_queries, "--text_features", text_features)
+    expected = published_windows(
+        weights, many_queries, many_queries / "dataset/nlq_official_v1/val.json"
+    )
+    assert found.keys() == expected.keys() and len(found) > 64
+    for query, windows in expected.items():
+        np.testing.assert_allclose(found[query], windows, atol=1e-3, err_msg=str(query))
+
+
+def test_windows_depend_on_the_batch_as_published_and_not_when_masked(released, many_queries):
+    folder, _ = released
+    published, masked = (
+        [
+            predict(folder, many_queries, "--padding", padding, "--eval_batch_size", size)
+            for size in (1, 32)
+        ]
+        for padding in ("published", "masked")
+    )
+    same = [
+        np.mean([np.allclose(one[query], many[query], atol=1e-3) for query in one])
+        for one, many in (published, masked)
+    ]
+    assert same[0] < 0.9 and same[1] == 1
+
+
+def test_a_run_remembers_its_padding(released, simulated, tmp_path):
+    tiny = ("--data_root", simulated, "--text_encoder", "minilm", "--epochs", "1")
+    train = ("VSLNet/scripts/train_scratch_nlq.sh", "cpu", "nlq", "egovlp")
+    inside = "checkpoints/vslnet_nlq_official_v1_egovlp_128_bert/model"
+
+    def padding(folder):
+        return json.loads((folder / inside / "configs.json").read_text())["padding"]
+
+    small = (*tiny, "--dim", "16", "--num_heads", "2")
+    succeed(*train, tmp_path / "new", "0.001", *small)
+    assert padding(tmp_path / "new") == "masked"
+    succeed(*train, tmp_path / "old", "0.001", *small, "--padding", "published")
+    assert padding(tmp_path / "old") == "published"
+    succeed(*train, tmp_path / "old", "0.001", *small)  # continues: nothing is left to do
+
+    tuned = "VSLNet/scripts/finetune.sh"
+    for start, expected in (("new", "masked"), ("old", "published")):
+        folder = tmp_path / f"tuned_{start}"
+        succeed(tuned, "cpu", "nlq", "egovlp", folder, "0.001", tmp_path / start, *small)
+        assert padding(folder) == expected
+    checkpoint = released[0] / inside / "vslnet_40.t7"
+    succeed(tuned, "cpu", "nlq", "egovlp", tmp_path / "tuned", "0.001", checkpoint, *tiny)
+    assert padding(tmp_path / "tuned") == "published"
+
+    shutil.rmtree(tmp_path / "old" / inside)
+    said = refuse(*train, tmp_path / "old", "0.001", *small, "--padding", "published", "--compile")
+    assert "--padding masked" in said
