@@ -88,7 +88,7 @@ def cut_windows(
     clip: np.ndarray,
     seconds: np.ndarray,
     clip_rows: np.ndarray,
-    candidates: np.ndarray,
+    query_clips: np.ndarray,
     draws: Draws,
 ) -> tuple[Cuts, np.ndarray]:
     """Variable-length sliding windows, spliced into other clips with a chance of one in two.
@@ -97,7 +97,8 @@ def cut_windows(
         clip: (B,) clip numbers.
         seconds: (B, 2) windows of the answers in their clips.
         clip_rows: (C,) feature rows of all clips.
-        candidates: sorted clip numbers to splice into; a clip is never spliced into itself.
+        query_clips: (R,) clip numbers of all training queries: the clip of one of them, drawn
+            anew for each sample, is what it is spliced into, perhaps its own, as published.
 
     Returns:
         The cuts, and the (B, 2) seconds of the answers in what they make up.
@@ -114,13 +115,9 @@ def cut_windows(
     length = np.where(too_long, _between(high - low, rows, draws.length), length)
     first = _between(np.maximum(high - length, 0), np.minimum(low, rows - length), draws.first)
 
-    # The other clip is drawn among the candidates but for the clip itself.
-    place = np.searchsorted(candidates, clip)
-    among = len(candidates) - np.isin(clip, candidates)
-    spliced = (draws.splice < SPLICE_CHANCE) & (among > 0)
-    number = (draws.other * among).astype(np.int64)
-    number += np.isin(clip, candidates) & (number >= place)
-    other = np.where(spliced, candidates[np.where(spliced, number, 0)], -1)
+    spliced = draws.splice < SPLICE_CHANCE
+    other = query_clips[(draws.other * len(query_clips)).astype(np.int64)]
+    other = np.where(spliced, other, -1)
     other_rows = np.where(spliced, clip_rows[other], 0)
     cut = _between(np.zeros_like(rows), other_rows, draws.cut)
     cuts = Cuts(clip, first, length, other, cut, length + other_rows)
@@ -134,17 +131,26 @@ def label_units(seconds: np.ndarray, rows: np.ndarray, units: np.ndarray) -> np.
     return np.stack((np.floor(place[:, 0]), np.ceil(place[:, 1])), 1).astype(np.int64)
 
 
-def draw_inside(windows: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """(B, 2) two units of each window, different ones if it has two."""
-    return windows[:, :1] + _pairs(windows[:, 1] - windows[:, 0] + 1, draws)
+def salient_spans(windows: np.ndarray, units: np.ndarray) -> np.ndarray:
+    """(B, 2) first and last unit that count as salient: the window without its last unit.
+
+    So published; a window of one unit is moved back by one, except for a sample's first unit.
+    """
+    last = np.maximum(np.minimum(windows[:, 1], units) - 1, 0)
+    return np.stack((np.minimum(windows[:, 0], last), last), 1)
 
 
-def draw_outside(windows: np.ndarray, units: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """(B, 2) two units outside each window, different if there are two; (0, 0) if there is none."""
-    span = windows[:, 1] - windows[:, 0] + 1
-    places = _pairs(units - span, draws)
-    places = np.where(places >= windows[:, :1], places + span[:, None], places)
-    return np.where((units > span)[:, None], places, 0)
+def draw_inside(spans: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """(B, 2) two units of each span, different ones if it has two."""
+    return spans[:, :1] + _pairs(spans[:, 1] - spans[:, 0] + 1, draws)
+
+
+def draw_outside(spans: np.ndarray, units: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """(B, 2) two different units outside each span; (0, 0) if there are fewer than two."""
+    length = spans[:, 1] - spans[:, 0] + 1
+    places = _pairs(units - length, draws)
+    places = np.where(places >= spans[:, :1], places + length[:, None], places)
+    return np.where((units - length >= 2)[:, None], places, 0)
 
 
 def _pairs(count: np.ndarray, draws: np.ndarray) -> np.ndarray:

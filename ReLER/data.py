@@ -26,6 +26,7 @@ from ReLER.augment import (
     draw_inside,
     draw_outside,
     label_units,
+    salient_spans,
     whole_clips,
 )
 from ReLER.losses import Targets
@@ -37,7 +38,7 @@ from utils.features import FeatureStore, open_features
 from utils.records import Records
 from utils.resident import resident
 from utils.shapes import in_steps, pad_to
-from utils.spans import exact_unit_windows, highlight_windows, jitter_windows, unit_windows
+from utils.spans import exact_unit_windows, highlight_windows, jitter_windows
 from utils.splits import keep_complete, keep_some, named, read_split
 from utils.text import TextEncoder
 from utils.tokens import open_tokens
@@ -61,20 +62,17 @@ class DataOptions:
     """How samples are made, named as in the published release, with its scripts' values."""
 
     max_v_l: int = 600  # units
-    max_q_l: int = 32  # tokens of a query that are read
     ctx_mode: str = "video_tef"  # features, temporal endpoints, or both
     no_norm_vfeat: bool = False  # features as they are, not scaled to length 1
-    label_times: str = "exact"
     extend: float = 0.1  # highlight the window extended by this share on each side
     nar_exp_factor: float = 1.0  # scale narration windows by up to this
     nar_translate: bool = True  # and move them
     compile: bool = False  # training batches of few different shapes
 
     def __post_init__(self) -> None:
-        known = {"ctx_mode": ("video_tef", "video", "tef"), "label_times": ("exact", "published")}
-        for name, values in known.items():
-            if getattr(self, name) not in values:
-                raise UserError(f"{name} is '{getattr(self, name)}', known are {', '.join(values)}")
+        known = ("video_tef", "video", "tef")
+        if self.ctx_mode not in known:
+            raise UserError(f"ctx_mode is '{self.ctx_mode}', known are {', '.join(known)}")
 
 
 class Key(NamedTuple):
@@ -110,7 +108,10 @@ class Samples(NamedTuple):
 
 
 def trained_rows(records: Records, label_times: str, threshold: float = 0.0) -> np.ndarray:
-    """(R,) which queries train: those whose window is longer than `threshold` seconds."""
+    """(R,) which queries train: those whose window is longer than `threshold` seconds.
+
+    As published the window is the one of truncated times; labels come from exact times either way.
+    """
     if label_times == "exact":
         start, end = np.clip(records.exact, 0, records.duration[:, None]).T
     else:
@@ -206,13 +207,13 @@ class ClipData:
         place = np.arange(padded)
         first, last = highlight_windows(samples.windows, samples.units, self.options.extend).T
         start, end = torch.from_numpy(samples.windows).to(device).unbind(1)
-        salient = draw_inside(samples.windows, samples.draws.salient)
-        unsalient = draw_outside(samples.windows, samples.units, samples.draws.unsalient)
+        spans = salient_spans(samples.windows, samples.units)
+        salient = draw_inside(spans, samples.draws.salient)
+        unsalient = draw_outside(spans, samples.units, samples.draws.unsalient)
         highlight = (place >= first[:, None]) & (place <= last[:, None])
-        read = self.tokens.gather(self.records.sentence[rows], device)
-        text, text_mask = (x[:, : self.options.max_q_l] for x in read)
+        text, text_mask = self.tokens.gather(self.records.sentence[rows], device)
         if key and self.options.compile:
-            tokens = in_steps(text.shape[1], self.options.max_q_l)
+            tokens = in_steps(text.shape[1])
             text, text_mask = pad_to(text, tokens), pad_to(text_mask, tokens)
         return Batch(
             self._video(samples, padded, device),
@@ -233,16 +234,13 @@ class ClipData:
     def _samples(self, rows: np.ndarray, key: Key | None) -> Samples:
         records, options = self.records, self.options
         clip = records.clip[rows]
-        exact = options.label_times == "exact"
-        seconds = records.exact[rows] if exact else records.seconds[rows]
         if key is None:
             cuts = whole_clips(clip, self.clip_rows[clip])
             units = np.minimum(cuts.rows, options.max_v_l)
-            label = exact_unit_windows if exact else unit_windows
-            windows = label(seconds, records.duration[rows], units)
+            windows = exact_unit_windows(records.exact[rows], records.duration[rows], units)
             return Samples(cuts, units, windows, draw(0, 0, rows))
         draws = draw(key.seed, key.epoch, rows)
-        cuts, seconds = cut_windows(clip, seconds, self.clip_rows, self.clips, draws)
+        cuts, seconds = cut_windows(clip, records.exact[rows], self.clip_rows, records.clip, draws)
         units = np.minimum(cuts.rows, options.max_v_l)
         windows = label_units(seconds, cuts.rows, units)
         if options.nar_exp_factor > 1:

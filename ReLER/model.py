@@ -34,7 +34,7 @@ from ReLER.layers import (
 from utils.dropout import Dropout
 from utils.errors import UserError
 from utils.predictions import best_spans
-from utils.span_encoder import SpanPredictor, initialise, mask_logits
+from utils.span_encoder import SpanPredictor, mask_logits
 
 SCALES = (2, 3, 4, 5, 6)  # numbers of parts, in training one drawn per batch, in inference all
 TOP = 5  # windows predicted for a query
@@ -74,7 +74,7 @@ class ModelOptions:
     cross_first: bool = True  # cross-modal layers before the self-attention layers
     pre_norm: bool = False
 
-    NPM_score_norm: int = 0  # 1: the parts' scores are scaled to sum to one
+    NPM_score_norm: int = 0  # 1: the parts' scores are divided by the highest
     contrastive_hdim: int = 64
     conditioned_span_pred_predictor: str = "bert"  # bert (transformer), rnn (LSTM), justfc
     conditioned_span_pred_num_heads: int = 8
@@ -195,7 +195,11 @@ class ReLER(nn.Module):
             options.max_v_l,
             options.conditioned_span_pred_drop_rate,
         )
-        initialise(self)
+        # As published: Xavier-uniform weights in the cross-modal layers, PyTorch's defaults for
+        # their biases and for all other layers.
+        for parameter in self.cross_self_encoder.parameters():
+            if parameter.ndim > 1:
+                nn.init.xavier_uniform_(parameter)
 
     def forward(
         self,
@@ -254,7 +258,7 @@ class ReLER(nn.Module):
         part_mask = (torch.arange(num_parts, device=video.device) < real).float()
         scores = logits.sigmoid()
         if self.options.NPM_score_norm:
-            scores = scores / (scores * part_mask).sum(1, keepdim=True)
+            scores = scores / scores.amax(1, keepdim=True)
         parts = parts * scores.to(parts.dtype).view(-1, 1, 1)
         return parts.view(batch, num_parts * size, hidden)[:, :units], logits, part_mask
 
@@ -327,10 +331,10 @@ class ReLER(nn.Module):
 def real_parts(lengths: Any, units: int, num_parts: int) -> Any:
     """How many of the parts count as real, for an array or tensor of clip lengths.
 
-    As published the parts are counted in steps of `units // num_parts`, though they are cut in
-    steps of that rounded up: unless one divides the other, an empty part may count as real.
+    As published: one more than whole steps of `units // num_parts` fit, so that a part with padding
+    alone may count as real.
     """
-    return (-(-lengths // max(units // num_parts, 1))).clip(max=num_parts)
+    return (lengths // max(units // num_parts, 1) + 1).clip(max=num_parts)
 
 
 def _cross_layer(options: ModelOptions) -> CrossLayer:

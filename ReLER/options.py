@@ -19,7 +19,7 @@ class Options(TrainingOptions):
 
     # Data
     max_v_l: int = option(600, "units a clip is pooled to", usual=True)
-    max_q_l: int = option(32, "tokens of a query that are read")
+    max_q_l: int = option(32, "positions of tokens (--use_txt_pos); queries are read whole")
     ctx_mode: str = option(
         "video_tef", "features, temporal endpoints or both", choices=("video_tef", "video", "tef")
     )
@@ -54,7 +54,7 @@ class Options(TrainingOptions):
     dropout: float = option(0.1, "dropout of the self-attention layers")
     cross_first: bool = option(True, "cross-modal layers come before self-attention layers")
     pre_norm: bool = option(False, "norms before the sublayers, not after")
-    NPM_score_norm: int = option(0, "1: the parts' scores are scaled to sum to one")
+    NPM_score_norm: int = option(0, "1: the parts' scores are divided by the highest")
     contrastive_hdim: int = option(64, "width of the contrastive projections")
     conditioned_span_pred_predictor: str = option(
         "bert", "transformer, LSTM or nothing before the heads", choices=("bert", "rnn", "justfc")

@@ -82,9 +82,8 @@ class Searcher:
         """
         many, mask = len(clips), clips.new_ones(clips.shape[:2])
         tokens, there = text.gather(np.array([question]), self.device)
-        limit = self.options.max_q_l
-        tokens = self.model.embed_text(tokens[:, :limit]).expand(many, -1, -1)
-        there = there[:, :limit].expand(many, -1)
+        tokens = self.model.embed_text(tokens).expand(many, -1, -1)
+        there = there.expand(many, -1)
         offers = []
         for parts in LOOKS[look]:
             encoded, _, _ = self.model.encode(clips, mask, tokens, there, parts)

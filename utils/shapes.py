@@ -6,9 +6,10 @@ import torch.nn.functional as F
 STEP = 16  # query tokens; most queries have fewer
 
 
-def in_steps(length: int, most: int) -> int:
+def in_steps(length: int, most: int | None = None) -> int:
     """The next multiple of `STEP`, and no more than `most`."""
-    return min(-(-length // STEP) * STEP, most)
+    stepped = -(-length // STEP) * STEP
+    return stepped if most is None else min(stepped, most)
 
 
 def pad_to(x: torch.Tensor, length: int) -> torch.Tensor:

@@ -107,8 +107,8 @@ class Schedule:
         """Whether to evaluate after `step` steps of `total`, at `steps` an epoch."""
         if self.eval_period:
             return step % self.eval_period == 0 or step == total
-        done = step % steps
-        return done == 0 or done % max(1, steps // self.evaluations) == 0
+        done, period = step % steps, max(1, steps // self.evaluations)
+        return done == 0 or (done % period == 0 and steps - done >= period)
 
 
 def fit(

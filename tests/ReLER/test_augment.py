@@ -1,5 +1,7 @@
 """Augmentation: lengths, positions and labels follow their distributions; draws have one source."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,6 +15,7 @@ from ReLER.augment import (
     draw_outside,
     draw_parts,
     label_units,
+    salient_spans,
     uniform,
     whole_clips,
 )
@@ -70,6 +73,7 @@ def many():
     start = generator.random(R) * (clip_rows[clip] / ROWS_PER_SECOND - 10)
     seconds = np.stack((start, start + generator.random(R) * 10), 1)
     cuts, shifted = cut_windows(clip, seconds, clip_rows, np.arange(5), draw(1, 0, np.arange(R)))
+    assert set(cuts.other) == {-1, 0, 1, 2, 3, 4}
     return clip, clip_rows, seconds, cuts, shifted
 
 
@@ -95,16 +99,14 @@ def test_positions_are_uniform_among_those_that_hold_the_window(many):
     assert uniformity(((cuts.first - earliest + jitter) / choice)[wide]) < 4.5
 
 
-def test_half_are_spliced_anywhere_into_any_other_clip(many):
+def test_half_are_spliced_anywhere_into_any_clip(many):
     clip, clip_rows, _, cuts, _ = many
     spliced = cuts.other >= 0
     assert abs(spliced.mean() - 0.5) < 4.5 * 0.5 / np.sqrt(R)
-    assert (cuts.other != clip).all()
-    for own in range(5):
-        counts = np.bincount(cuts.other[spliced & (clip == own)], minlength=5)
-        expected = counts.sum() / 4
-        assert counts[own] == 0
-        assert np.abs(np.delete(counts, own) - expected).max() < 4.5 * np.sqrt(expected)
+    assert (cuts.other == clip).any()  # the own clip included, as published
+    counts = np.bincount(cuts.other[spliced], minlength=5)
+    expected = counts.sum() / 5
+    assert np.abs(counts - expected).max() < 4.5 * np.sqrt(expected)
     other_rows = clip_rows[cuts.other[spliced]]
     jitter = np.random.default_rng(1).random(spliced.sum())
     assert uniformity((cuts.cut[spliced] + jitter) / (other_rows + 1)) < 4.5
@@ -135,8 +137,6 @@ def test_the_answer_lies_inside_the_kept_window(rows, times, others, row, units)
     )
     assert 0 <= cuts.first[0] <= cuts.first[0] + cuts.length[0] <= rows
     assert cuts.length[0] >= 1
-    if not others:
-        assert cuts.other[0] == -1
     # The part of the sample that is the clip's own, in seconds.
     begin = cuts.cut[0] / ROWS_PER_SECOND
     end = (cuts.cut[0] + cuts.length[0]) / ROWS_PER_SECOND
@@ -183,13 +183,22 @@ def test_units_drawn_for_saliency():
         assert np.abs(np.delete(counts, slice(10, 14)) - R / 16).max() < 4.5 * np.sqrt(R / 16)
 
 
-def test_units_drawn_where_there_is_little_choice():
-    windows, units = np.array([[20, 20], [0, 28], [0, 3]]), np.array([37, 29, 5])
-    draws = uniform((5, 6), np.arange(3), 4)
-    assert draw_inside(windows, draws[:, :2])[0].tolist() == [20, 20]
-    outside = draw_outside(windows, units, draws[:, 2:])
-    assert outside[1].tolist() == [0, 0]  # nothing outside
-    assert outside[2].tolist() == [4, 4]  # one unit outside
+def test_units_drawn_are_those_that_published_code_draws(golden):
+    cases = json.loads((golden / "extra" / "saliency_pairs.json").read_text())["cases"]
+    draws = uniform((5, 6), np.arange(2000), 4)
+    for case in cases:
+        windows = np.tile([[case["start"], case["end"]]], (len(draws), 1))
+        units = np.full(len(draws), case["length"])
+        spans = salient_spans(windows, units)
+        found = {
+            "positives_seen": np.unique(draw_inside(spans, draws[:, :2])).tolist(),
+            "negatives_seen": np.unique(draw_outside(spans, units, draws[:, 2:])).tolist(),
+        }
+        for name, units_drawn in found.items():
+            expected = case[name]
+            if len(units_drawn) >= 40:
+                units_drawn = [min(units_drawn), max(units_drawn)]
+            assert units_drawn == expected, (case, name)
 
 
 def test_whole_clips_are_not_changed():

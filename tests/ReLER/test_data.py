@@ -1,6 +1,7 @@
 """ReLER's batches against a plain sample-by-sample reading, and their independence of processes."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ReLER.augment import cut_windows, draw, label_units
+from ReLER.augment import cut_windows, draw, label_units, salient_spans
 from ReLER.data import (
     ClipData,
     DataOptions,
@@ -23,10 +24,10 @@ from utils.errors import UserError
 from utils.features import FeatureStore
 from utils.pooling import pool_rows
 from utils.records import Records
-from utils.spans import exact_unit_windows, highlight_windows, unit_windows
+from utils.spans import exact_unit_windows, highlight_windows
 
 ROWS = {"egovlp": [90, 50, 7, 64, 1], "clip": [90, 49, 7, 63, 1]}
-OPTIONS = DataOptions(max_v_l=40, max_q_l=6, nar_exp_factor=2.5)
+OPTIONS = DataOptions(max_v_l=40, nar_exp_factor=2.5)
 
 
 def make_store(lengths, width, dtype=np.float32, seed=0):
@@ -122,14 +123,6 @@ def test_evaluation_batches_are_whole_clips(data, records, stores):
     assert data.batch(short).video.shape == (1, 40, 11)  # as long as in any other batch
 
 
-def test_published_label_times(records, stores):
-    options = dataclasses.replace(OPTIONS, label_times="published")
-    batch = ClipData(records, stores, Sentences(), options).batch(np.arange(len(records)))
-    units = np.minimum(np.array(ROWS["egovlp"])[records.clip], 40)
-    windows = unit_windows(records.seconds, records.duration, units)
-    assert np.array_equal(np.stack((batch.targets.start, batch.targets.end), 1), windows)
-
-
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_training_batches_are_cut_and_spliced(records, stores, dtype):
     stores = {
@@ -141,7 +134,7 @@ def test_training_batches_are_cut_and_spliced(records, stores, dtype):
     batch = data.batch(rows, key=key)
     clip_rows = np.array(ROWS["egovlp"])
     draws = draw(*key, rows)
-    cuts, seconds = cut_windows(records.clip, records.exact, clip_rows, np.arange(5), draws)
+    cuts, seconds = cut_windows(records.clip, records.exact, clip_rows, records.clip, draws)
     units = np.minimum(cuts.rows, 40)
     windows = label_units(seconds, cuts.rows, units)
     assert (cuts.other >= 0).any()
@@ -173,12 +166,18 @@ def test_jitter_widens_narrations_only(records, stores):
 
 def test_saliency_units_lie_inside_and_outside(data, records):
     for key in (None, Key(1, 2)):
-        targets = data.batch(np.arange(len(records)), key=key).targets
-        window = torch.stack((targets.start, targets.end), 1)
-        assert ((targets.salient >= window[:, :1]) & (targets.salient <= window[:, 1:])).all()
-        inside = (targets.unsalient >= window[:, :1]) & (targets.unsalient <= window[:, 1:])
-        assert (targets.unsalient[inside] == 0).all()  # nothing is outside
+        batch = data.batch(np.arange(len(records)), key=key)
+        targets, units = batch.targets, batch.video_mask.sum(1).long()
+        window = np.stack((targets.start, targets.end), 1)
+        first, last = torch.from_numpy(salient_spans(window, units.numpy())).T[..., None]
+        assert ((targets.salient >= first) & (targets.salient <= last)).all()
+        inside = (targets.unsalient >= first) & (targets.unsalient <= last)
+        assert (targets.unsalient[inside] == 0).all()  # fewer than two are outside
         assert inside.float().mean() < 0.3
+
+
+def data_stores(data):
+    return {str(number): table.store for number, table in enumerate(data._tables)}
 
 
 def same(batch, other, rows):
@@ -252,19 +251,12 @@ def test_features_may_stay_unscaled(records, stores):
     assert np.array_equal(batch.video[0, : len(row), :5], row)
 
 
-def test_long_queries_are_cut(data, records):
-    batch = data.batch(np.arange(20))
-    assert batch.text.shape == (20, 6, 3)
-    assert batch.text_mask.sum(1).tolist() == [min(1 + i % 8, 6) for i in range(20)]
-    assert batch.text[:, 0, 0].tolist() == records.sentence[:20].tolist()
-
-
 def test_compiled_models_get_batches_of_one_shape(data, records, stores):
     padded = ClipData(records, stores, Sentences(), dataclasses.replace(OPTIONS, compile=True))
     lengths = set()
     for rows in np.arange(20)[:, None]:
         few, batch = data.batch(rows, key=Key(3, 1)), padded.batch(rows, key=Key(3, 1))
-        assert batch.video.shape == (1, 40, 11) and batch.text.shape == (1, 6, 3)
+        assert batch.video.shape == (1, 40, 11) and batch.text.shape == (1, 16, 3)
         lengths.add((few.video.shape[1], few.text.shape[1]))
         for whole, part in zip(batch[:4], few[:4], strict=True):
             assert torch.equal(whole[:, : part.shape[1]], part)
@@ -275,10 +267,20 @@ def test_compiled_models_get_batches_of_one_shape(data, records, stores):
     assert torch.equal(padded.batch(rows).text, data.batch(rows).text)  # of predictions: as before
 
 
-def test_temporal_endpoints():
-    ends = temporal_endpoints(np.array([2, 4]), 4)
-    assert ends[0].tolist() == [[0, 0.5], [0.5, 1], [0, 0], [0, 0]]
-    assert ends[1].tolist() == [[0, 0.25], [0.25, 0.5], [0.5, 0.75], [0.75, 1]]
+def test_temporal_endpoints_are_the_published_ones(golden):
+    published = json.loads((golden / "extra" / "temporal_endpoints.json").read_text())["by_length"]
+    lengths = np.array(list(map(int, published)))
+    ends = temporal_endpoints(lengths, lengths.max())
+    for length, found, expected in zip(lengths, ends.numpy(), published.values(), strict=True):
+        np.testing.assert_allclose(found[:length], expected, rtol=0, atol=1e-6)
+        assert not found[length:].any()
+
+
+def test_labels_come_from_exact_times_whichever_rows_train(data, records):
+    blurred = dataclasses.replace(records, timestamps=records.timestamps * 0)
+    rows, key = np.arange(len(records)), Key(1, 1)
+    again = ClipData(blurred, data_stores(data), Sentences(), OPTIONS).batch(rows, key=key)
+    assert torch.equal(again.targets.start, data.batch(rows, key=key).targets.start)
 
 
 def test_which_rows_train(records):
@@ -310,5 +312,3 @@ def test_uneven_features_are_named(records, capsys):
 def test_unknown_choices_are_refused():
     with pytest.raises(UserError, match="ctx_mode"):
         DataOptions(ctx_mode="audio")
-    with pytest.raises(UserError, match="label_times"):
-        DataOptions(label_times="rough")

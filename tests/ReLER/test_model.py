@@ -12,6 +12,7 @@ from ReLER.layers import sine_positions
 from ReLER.model import SCALES, ModelOptions, ReLER
 from utils.errors import UserError
 from utils.predictions import best_spans
+from utils.span_encoder import WeightedPool
 
 SMALL = dict(  # noqa: C408
     v_feat_dim=6,
@@ -68,6 +69,31 @@ def test_state_dict_has_the_published_keys_and_shapes(golden, width):
     with torch.device("meta"):
         state = ReLER(ModelOptions.of({"v_feat_dim": width + 514})).state_dict()
     assert {name: list(value.shape) for name, value in state.items()} == expected
+
+
+def test_every_tensor_starts_as_published():
+    torch.manual_seed(0)
+    model = ReLER(ModelOptions(v_feat_dim=2304 + 514))
+    modules = dict(model.named_modules())
+    state = model.state_dict()
+    assert len(state) == 168
+    for name, value in state.items():
+        module = modules[name.rpartition(".")[0]]
+        if isinstance(module, nn.LayerNorm):
+            assert (value == float(name.endswith("weight"))).all(), name
+            continue
+        if isinstance(module, nn.Embedding):  # positions
+            assert abs(value.std() - 1) < 0.02, name
+            continue
+        fan_in = module.weight[0].numel()
+        bound = fan_in**-0.5
+        in_cross_layer = name.startswith("cross_self_encoder.") and value.ndim > 1
+        if in_cross_layer or isinstance(module, WeightedPool):
+            bound = (6 / sum(value.shape)) ** 0.5
+        assert value.abs().max() <= bound, name
+        if value.numel() >= 64:
+            spread = bound / 3**0.5  # of a uniform distribution
+            assert abs(value.std() / spread - 1) < 3 / value.numel() ** 0.5, name
 
 
 def test_default_options_are_the_released_ones(golden):

@@ -53,7 +53,14 @@ def test_too_few_rows_for_the_processes():
 
 
 @pytest.mark.parametrize(
-    ("steps", "expected"), [(1, [1, 2]), (2, [1, 2, 3, 4]), (4, [2, 4, 6, 8]), (5, [2, 4, 5, 7, 9])]
+    ("steps", "expected"),
+    [
+        (1, [1, 2]),
+        (2, [1, 2, 3, 4]),
+        (4, [2, 4, 6, 8]),
+        (5, [2, 5, 7, 10]),
+        (433, [216, 433, 649, 866]),
+    ],
 )
 def test_evaluated_twice_an_epoch_and_at_its_end(steps, expected):
     total = 2 * steps
