@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ReLER.model import SCALES
+from ReLER.options import SCALES
 from utils.tasks import ROWS_PER_SECOND
 
 KEPT_SHARE = (0.4, 0.8)  # of a clip's rows, by the sliding window

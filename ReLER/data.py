@@ -30,8 +30,8 @@ from ReLER.augment import (
     whole_clips,
 )
 from ReLER.losses import Targets
-from ReLER.model import SCALES, real_parts
-from ReLER.options import Options
+from ReLER.model import real_parts
+from ReLER.options import SCALES, Options
 from utils.distributed import Processes
 from utils.errors import UserError, warn
 from utils.features import FeatureStore, open_features

@@ -6,7 +6,7 @@ from pathlib import Path
 if not __package__:  # run as a file: make the checkout importable wherever it lies
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from ReLER.options import Options
+from ReLER.options import IGNORED, Options
 from utils.errors import quiet_libraries, run_program
 from utils.memory import keep_freed_memory
 from utils.options import parse_options
@@ -14,7 +14,7 @@ from utils.options import parse_options
 
 def main() -> None:
     """Parse the options and hand over."""
-    options = parse_options(Options, __doc__)
+    options = parse_options(Options, __doc__, ignored=IGNORED)
     quiet_libraries()
     keep_freed_memory()
     if options.mode == "train":

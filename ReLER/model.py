@@ -31,13 +31,12 @@ from ReLER.layers import (
     self_encoder,
     sine_positions,
 )
+from ReLER.options import SCALES, TOP
 from utils.dropout import Dropout
 from utils.errors import UserError
 from utils.predictions import best_spans
 from utils.span_encoder import SpanPredictor, mask_logits
 
-SCALES = (2, 3, 4, 5, 6)  # numbers of parts, in training one drawn per batch, in inference all
-TOP = 5  # windows predicted for a query
 LARGEST = 1 << 16  # of any whole number in the model's shape
 
 

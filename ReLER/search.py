@@ -11,8 +11,7 @@ import torch
 
 from ReLER.data import NORM_EPS, temporal_endpoints
 from ReLER.infer import adopt_architecture
-from ReLER.model import SCALES
-from ReLER.options import Options
+from ReLER.options import SCALES, Options
 from ReLER.text import open_encoder
 from ReLER.weights import build_trained, read_checkpoint
 from utils.errors import UserError

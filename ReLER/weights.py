@@ -19,10 +19,18 @@ SCHEDULER_GAMMA = 0.1
 
 
 def build_model(options: Options, video_dim: int, text_dim: int) -> ReLER:
-    """A freshly initialised model that fits the features and the text."""
+    """A freshly initialised model that fits the features and the text.
+
+    Raises UserError if the options name other widths.
+    """
+    widths = {"v_feat_dim": video_dim, "t_feat_dim": text_dim}
+    for name, width in widths.items():
+        if getattr(options, name) not in (None, width):
+            raise UserError(
+                f"--{name} is {getattr(options, name)}, but the inputs are {width} wide"
+            )
     torch.manual_seed(options.seed)
-    shape = dataclasses.asdict(options) | {"v_feat_dim": video_dim, "t_feat_dim": text_dim}
-    return ReLER(ModelOptions.of(shape))
+    return ReLER(ModelOptions.of(dataclasses.asdict(options) | widths))
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:

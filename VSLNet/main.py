@@ -9,12 +9,12 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
 from utils.errors import quiet_libraries, run_program
 from utils.memory import keep_freed_memory
 from utils.options import parse_options
-from VSLNet.options import Options
+from VSLNet.options import IGNORED, Options
 
 
 def main() -> None:
     """Parse the options and hand over."""
-    options = parse_options(Options, __doc__)
+    options = parse_options(Options, __doc__, ignored=IGNORED)
     quiet_libraries()
     keep_freed_memory()
     if options.mode == "train":

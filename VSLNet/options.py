@@ -7,7 +7,7 @@ from pathlib import Path
 from utils.checkpoints import find_checkpoint
 from utils.errors import UserError
 from utils.files import read_json
-from utils.options import adopt, option
+from utils.options import SEEDS, Ignored, adopt, option
 from utils.training_options import FREE, TrainingOptions
 
 OPTIONS_FILE = "configs.json"  # in the run folder
@@ -20,9 +20,13 @@ class Options(TrainingOptions):
     """Everything that can be chosen on the command line."""
 
     # Data
-    video_feature_dim: int | None = option(None, "checked against the features' own width")
-    max_pos_len: int = option(128, "units a clip is pooled to", usual=True)
-    extend: float = option(0.1, "highlight the window extended by this share on each side")
+    video_feature_dim: int | None = option(
+        None, "checked against the features' own width", within="[1, inf)"
+    )
+    max_pos_len: int = option(128, "units a clip is pooled to", usual=True, within="[1, 10000]")
+    extend: float = option(
+        0.1, "highlight the window extended by this share on each side", within="[0, 1000]"
+    )
     remove_empty_queries_from: list[str] = option(
         (),
         "splits to drop windows of at most 1/30 s from",
@@ -38,43 +42,55 @@ class Options(TrainingOptions):
     text_features: str = option(
         "cached", "encode once, or in the loop with dropout", choices=("cached", "live"), usual=True
     )
-    word_dim: int = option(300, "width of the word vectors (predictor rnn)")
-    char_dim: int = option(50, "width of the character vectors (predictor rnn)")
+    word_dim: int = option(300, "width of the word vectors (predictor rnn)", within="[1, 8192]")
+    char_dim: int = option(50, "width of the character vectors (predictor rnn)", within="[1, 8192]")
 
     # Model
     predictor: str = option(
         "bert",
-        "transformer over text-encoder tokens, or LSTM over GloVe",
+        "transformer over text tokens, or LSTM over GloVe",
         choices=("bert", "rnn"),
         usual=True,
     )
-    dim: int = option(128, "hidden width")
-    num_heads: int = option(8, "attention heads")
-    drop_rate: float = option(0.2, "dropout")
+    dim: int = option(128, "hidden width", within="[1, 8192]")
+    num_heads: int = option(8, "attention heads", within="[1, 8192]")
+    drop_rate: float = option(0.2, "dropout", within="[0, 1)")
     highlight_lambda: float = option(5.0, "weight of the highlight loss")
-    num_extra_attn_blocks: int = option(0, "additional attention blocks (ablation)")
+    num_extra_attn_blocks: int = option(
+        0, "additional attention blocks (ablation)", within="[0, 100]"
+    )
     text_agnostic: bool = option(False, "random text encoder (ablation)")
     video_agnostic: bool = option(False, "random video features (ablation)")
 
     padding: str | None = option(
         None,
-        "hide padding from convolutions, or not, as published (default: as the checkpoint or run "
-        f"was trained; of a new run {NEW_PADDING})",
+        f"hide it from convolutions (default: as trained; new: {NEW_PADDING})",
         choices=PADDINGS,
         usual=True,
     )
 
     # Training
-    epochs: int = option(100, "passes over the training split", usual=True)
-    batch_size: int = option(32, "queries a step, over all processes together", usual=True)
-    eval_batch_size: int | None = option(
-        None, "queries predicted together, which matters if padding is published (batch_size)"
+    epochs: int = option(100, "passes over the training split", usual=True, within="[1, inf)")
+    batch_size: int = option(
+        32, "queries a step, over all processes together", usual=True, within="[1, inf)"
     )
-    init_lr: float = option(0.0005, "highest learning rate", usual=True)
-    warmup_proportion: float = option(0.0, "share of the steps spent warming up", usual=True)
-    clip_norm: float = option(1.0, "largest gradient norm")
-    seed: int = option(12345, "seed of every random draw", usual=True)
-    init_from: str | None = option(None, "checkpoint file or run folder to begin with", usual=True)
+    eval_batch_size: int | None = option(
+        None,
+        "queries predicted together, which matters if padding is published (default: batch_size)",
+        within="[1, inf)",
+    )
+    init_lr: float = option(0.0001, "highest learning rate", usual=True, within="(0, inf)")
+    warmup_proportion: float = option(
+        0.0, "share of the steps spent warming up", usual=True, within="[0, 1)"
+    )
+    clip_norm: float = option(1.0, "largest gradient norm", within="(0, inf)")
+    seed: int = option(12345, "seed of every random draw", usual=True, within=SEEDS)
+    init_from: str | None = option(
+        None,
+        "checkpoint file or run folder to begin with",
+        usual=True,
+        aliases=("pretrained_model_path",),
+    )
     eval_period: int = option(0, "steps between evaluations (0: twice an epoch and at its end)")
 
     # Runs
@@ -85,28 +101,17 @@ class Options(TrainingOptions):
     tb_log_dir: str = option("runs", "folder of TensorBoard logs")
     save_text_encoder: bool = option(False, "include the frozen text encoder in checkpoints")
 
-    # Of the published release, without meaning here
-    num_workers: int = option(0, "accepted, no effect: data loading needs no processes")
-    save_dir: str | None = option(None, "accepted, no effect: stores are under cache_dir")
-    gpu_idx: str | None = option(None, "accepted, no effect: set CUDA_VISIBLE_DEVICES")
-
     def __post_init__(self) -> None:
+        if self.eval_batch_size == -1:  # as published scripts leave it out
+            self.eval_batch_size = None
         super().__post_init__()
-        self.refuse_below(1, "max_pos_len", "dim", "num_heads", "epochs", "batch_size")
-        if self.eval_batch_size is not None:
-            self.refuse_below(1, "eval_batch_size")
+        if self.dim % self.num_heads:
+            raise UserError(f"--dim {self.dim} must be a multiple of --num_heads {self.num_heads}")
         if self.compile and self.padding == "published":
             raise UserError(
                 "--compile pads batches to few lengths, which changes what is computed with "
                 "--padding published; use --padding masked"
             )
-        if self.dim % self.num_heads:
-            raise UserError(f"--dim {self.dim} must be a multiple of --num_heads {self.num_heads}")
-        if self.init_lr <= 0:
-            raise UserError(f"--init_lr must be positive, is {self.init_lr}")
-        for name in ("drop_rate", "warmup_proportion"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"--{name} must be in [0, 1), is {getattr(self, name)}")
         self.refuse_paths("model_name")
 
     @property
@@ -158,8 +163,19 @@ FREE_OPTIONS = (
     *FREE,
     "log_to_tensorboard",
     "tb_log_dir",
-    "num_workers",
-    "save_dir",
-    "gpu_idx",
     "model_dir",
+)
+
+# Options of the published release that nothing here depends on.
+IGNORED = (
+    Ignored("num_workers", int, "data loading needs no processes"),
+    Ignored("data_loader_workers", int, "data loading needs no processes"),
+    Ignored("save_dir", str, "stores are under --cache_dir"),
+    Ignored("gpu_idx", str, "set CUDA_VISIBLE_DEVICES"),
+    Ignored("word_size", int, "counted from the vocabulary"),
+    Ignored("char_size", int, "counted from the vocabulary"),
+    Ignored("num_train_steps", int, "counted from --epochs"),
+    Ignored("period", int, "a progress bar shows the loss"),
+    Ignored("slurm_wait", bool, "the job's log is in the run folder"),
+    Ignored("slurm_log_folder", str, "the job's log is in the run folder"),
 )

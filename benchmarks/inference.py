@@ -24,7 +24,8 @@ from benchmarks.evaluation import plain_best
 from benchmarks.text import bert_in_the_loop, clip_in_the_loop, stored
 from benchmarks.timing import Work, alternate, as_our_programs, circumstances
 from ReLER.infer import CPU_BATCH
-from ReLER.model import SCALES, ModelOptions, ReLER
+from ReLER.model import ModelOptions, ReLER
+from ReLER.options import SCALES
 from utils.cores import each_on_a_core
 from utils.errors import UserError, run_program
 from utils.options import ArgumentParser

@@ -28,7 +28,8 @@ from benchmarks.text import clip_in_the_loop, stored
 from benchmarks.timing import Contest, compare_steps, step_options
 from ReLER.layers import sine_positions
 from ReLER.losses import LossOptions, Targets, losses
-from ReLER.model import SCALES, ModelOptions, ReLER, real_parts
+from ReLER.model import ModelOptions, ReLER, real_parts
+from ReLER.options import SCALES
 from utils.errors import UserError, run_program
 
 TEXT_WIDTH, TOKENS = 512, 12

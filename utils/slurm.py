@@ -23,17 +23,16 @@ class Cluster(NamedTuple):
     """What is asked of SLURM; the rest (account, ...) as for any job: SBATCH_ACCOUNT and others."""
 
     partition: str | None
+    constraint: str | None
     nodes: int
     gpus: int  # a node, one process each; 0: one process a node, on the CPU
+    cpus: int  # a process
     minutes: int
 
     @classmethod
     def of(cls, options: Any) -> "Cluster":
-        """What a training's options ask for; a `UserError` if that is no cluster."""
-        nodes, gpus, minutes = options.slurm_nodes, options.slurm_gpus, options.slurm_minutes
-        if nodes < 1 or gpus < 0 or minutes < 1:
-            raise UserError("--slurm_nodes and --slurm_minutes must be at least 1, --slurm_gpus 0")
-        return cls(options.slurm_partition, nodes, gpus, minutes)
+        """What a training's options ask for."""
+        return cls(*(getattr(options, f"slurm_{name}") for name in cls._fields))
 
 
 class Job:
@@ -87,10 +86,12 @@ def submit(
         nodes=cluster.nodes,
         gpus_per_node=cluster.gpus,
         tasks_per_node=max(1, cluster.gpus),
+        cpus_per_task=cluster.cpus,
         slurm_signal_delay_s=SECONDS_TO_LEAVE,
     )
-    if cluster.partition is not None:
-        submitter.update_parameters(slurm_partition=cluster.partition)
+    for name in ("partition", "constraint"):
+        if getattr(cluster, name) is not None:
+            submitter.update_parameters(**{f"slurm_{name}": getattr(cluster, name)})
     job = submitter.submit(Job(train, options))
     print(f"submitted job {job.job_id}; logs in {job.paths.folder}")
     return job

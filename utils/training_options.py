@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from utils.errors import UserError
-from utils.options import option
+from utils.options import check_numbers, option
 from utils.resident import PLACES
-from utils.slurm import Cluster
 
 # May differ between the parts of a run that was stopped and continued.
 FREE = (
@@ -20,8 +19,10 @@ FREE = (
     "profile",
     "slurm",
     "slurm_partition",
+    "slurm_constraint",
     "slurm_nodes",
     "slurm_gpus",
+    "slurm_cpus",
     "slurm_minutes",
     "tb_log_freq",
     "feature_device",
@@ -59,9 +60,18 @@ class TrainingOptions:
         None, "keep NLQ queries of the listed clips only", usual=True
     )
     nar_exp_factor: float = option(
-        1.0, "scale narration windows by up to this (jitter; 1: off)", usual=True
+        1.0,
+        "scale narration windows by up to this (jitter; 1: off)",
+        usual=True,
+        aliases=("nar_rand_window_expansion_factor",),
+        within="[1, 1000]",
     )
-    nar_translate: bool = option(False, "also move scaled narration windows", usual=True)
+    nar_translate: bool = option(
+        False,
+        "also move scaled narration windows",
+        usual=True,
+        aliases=("nar_rand_window_translate",),
+    )
     allow_missing: bool = option(False, "predict without the clips that lack features")
     feature_device: str = option(
         "auto", "where features wait: on the GPU if they fit, or not", choices=PLACES
@@ -76,9 +86,9 @@ class TrainingOptions:
     restart: bool = option(
         False, "begin anew instead of continuing the run in the folder", usual=True
     )
-    tb_log_freq: int = option(10, "steps between logged losses")
+    tb_log_freq: int = option(10, "steps between logged losses", within="[1, inf)")
     nms_threshold: float | None = option(
-        None, "suppress predictions overlapping more than this", usual=True
+        None, "suppress predictions overlapping more than this", usual=True, within="(0, 1]"
     )
 
     # Clusters
@@ -86,23 +96,22 @@ class TrainingOptions:
         False, "submit the training to SLURM instead of running it here", usual=True
     )
     slurm_partition: str | None = option(None, "where (default: the cluster's own)")
-    slurm_nodes: int = option(1, "machines")
+    slurm_constraint: str | None = option(None, "features the machines must have")
+    slurm_nodes: int = option(1, "machines", within="[1, inf)")
     slurm_gpus: int = option(1, "GPUs a machine, one process each")
-    slurm_minutes: int = option(1440, "longest time a start; requeued and continued when it is up")
+    slurm_cpus: int = option(10, "cores a process", within="[1, inf)")
+    slurm_minutes: int = option(
+        720,
+        "longest time a start; requeued and continued when it is up",
+        aliases=("slurm_timeout_min",),
+        within="[1, inf)",
+    )
 
     def __post_init__(self) -> None:
-        Cluster.of(self)  # refuses what is none
-        self.refuse_below(0, "skip_nonfinite")
-        self.refuse_below(1, "tb_log_freq", "nar_exp_factor")
-        if self.nms_threshold is not None and not 0 < self.nms_threshold <= 1:
-            raise UserError(f"--nms_threshold must be in (0, 1], is {self.nms_threshold}")
+        if self.nar_exp_factor == -1:  # as published scripts turn it off
+            self.nar_exp_factor = 1.0
+        check_numbers(self)
         self.refuse_paths("task", "fv")
-
-    def refuse_below(self, least: int, *names: str) -> None:
-        """A `UserError` if one of the options is smaller than `least`."""
-        for name in names:
-            if getattr(self, name) < least:
-                raise UserError(f"--{name} must be at least {least}, is {getattr(self, name)}")
 
     def refuse_paths(self, *names: str) -> None:
         """A `UserError` if one of the options is no plain name of a file or folder."""

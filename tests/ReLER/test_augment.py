@@ -19,7 +19,7 @@ from ReLER.augment import (
     uniform,
     whole_clips,
 )
-from ReLER.model import SCALES
+from ReLER.options import SCALES
 from utils.tasks import ROWS_PER_SECOND
 
 R = 40_000

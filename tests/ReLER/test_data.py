@@ -18,7 +18,8 @@ from ReLER.data import (
     trained_rows,
 )
 from ReLER.losses import part_labels
-from ReLER.model import SCALES, real_parts
+from ReLER.model import real_parts
+from ReLER.options import SCALES
 from utils.distributed import Processes
 from utils.errors import UserError
 from utils.features import FeatureStore

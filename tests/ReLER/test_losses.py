@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from ReLER.losses import LossOptions, Targets, contrastive_loss, losses, part_labels
-from ReLER.model import SCALES, Outputs
+from ReLER.model import Outputs
+from ReLER.options import SCALES
 
 
 def published_targets(reference, parts):

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ReLER.layers import sine_positions
-from ReLER.model import SCALES, ModelOptions, ReLER
+from ReLER.model import ModelOptions, ReLER
+from ReLER.options import SCALES
 from utils.errors import UserError
 from utils.predictions import best_spans
 from utils.span_encoder import WeightedPool

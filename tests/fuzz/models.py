@@ -1,7 +1,8 @@
 """Untrained runs of both models on the fuzzed data root, and their inference as a program."""
 
-from pathlib import Path
+from pathlib import shutil
 
+import Path
 import torch
 
 import ReLER.options
@@ -105,11 +106,11 @@ def saved_state(root: Path) -> dict:
 
 
 def store(root: Path, role: str) -> Path:
-    """A derived store of the features or text; both models are run if it is not there."""
+    """A derived store of the features or text that prediction reads."""
     cache = root / "cache"
-    if not list(cache.glob(f"{role}-*")):
-        ends_well(vslnet, *vslnet_arguments(root))
-        ends_well(reler, *reler_arguments(root))
+    shutil.rmtree(cache, ignore_errors=True)
+    ends_well(reler, *reler_arguments(root))
+    ends_well(vslnet, *vslnet_arguments(root))
     return min(cache.glob(f"{role}-*[!k]"))
 
 

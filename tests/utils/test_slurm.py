@@ -31,7 +31,7 @@ def tasks_of(job):
 @pytest.mark.slow
 def test_preempted_job_is_requeued_and_continues(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "")
-    asked = Cluster(partition=None, nodes=1, gpus=2, minutes=5)
+    asked = Cluster(None, None, nodes=1, gpus=2, cpus=1, minutes=5)
     alone = submit(toy_training.train, options(tmp_path / "a"), tmp_path / "la", asked, "local")
     run = tmp_path / "b"
     job = submit(
@@ -54,4 +54,4 @@ def test_preempted_job_is_requeued_and_continues(tmp_path, monkeypatch):
 def test_without_slurm(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UserError, match="there is no SLURM here"):
-        submit(toy_training.train, options(tmp_path), tmp_path, Cluster(None, 1, 1, 5))
+        submit(toy_training.train, options(tmp_path), tmp_path, Cluster(None, None, 1, 1, 1, 5))
