@@ -1,8 +1,8 @@
 """Untrained runs of both models on the fuzzed data root, and their inference as a program."""
 
-from pathlib import shutil
+import shutil
+from pathlib import Path
 
-import Path
 import torch
 
 import ReLER.options
