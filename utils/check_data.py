@@ -193,11 +193,11 @@ def check_narrations(root: Path, task: Task, findings: Findings) -> None:
     narrations = findings.tried("narrations", read_narrations, file, sorted(videos))
     if narrations is None:
         return
-    what = f"{len(narrations)} rows of {len(videos)} videos; {narrations.skipped} malformed rows"
+    what = f"{len(narrations)} rows of {len(videos)} videos; {narrations.describe_skipped()}"
     if videos and not len(narrations):
         findings.error("narrations", what, "narrations and annotations do not belong together")
     elif narrations.skipped:
-        findings.warning("narrations", f"{what} are skipped")
+        findings.warning("narrations", what)
     else:
         findings.ok("narrations", what)
 

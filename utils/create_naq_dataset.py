@@ -86,7 +86,7 @@ def main(arguments: list[str] | None = None) -> None:
         clips = v1_share(clips)
     annotated = read_annotations(root / f"{options.type}_train{ending}")
     narrations = read_narrations(root / "egoclip.csv", sorted(clips))
-    print(f"{narrations.skipped} malformed rows skipped in egoclip.csv", file=sys.stderr)
+    print(f"egoclip.csv: {narrations.describe_skipped()}", file=sys.stderr)
 
     output = root / f"{options.type}_aug_naq_train{ending}"
     counts = write_union(output, annotated, clips, narrations)

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +104,7 @@ def test_tacos_is_joined_with_the_same_narrations(data_root, capsys):
 def test_malformed_rows_are_skipped_and_counted(tmp_path):
     good = [
         ("v1", "1.5", "2.5", '#C C says "hello'),
-        ("v1", "3", " 4.25 ", '"quoted" text, with comma'),
+        ("v1", "3", " 4.25 ", 'text "quoted", with comma'),
         ("v2", "0.0", "0.0", "#C C größer  "),
     ]
     bad = [
@@ -122,6 +123,12 @@ def test_malformed_rows_are_skipped_and_counted(tmp_path):
         file.write(b"v1\t1.0\n\n\r\n\xff\xfe\n")  # two short rows, two blank lines
     narrations = read_narrations(path, ["v1", "v2"])
     assert narrations.skipped == len(bad) + 2
+    assert narrations.faults == {
+        "times that are no numbers": (7, 4),
+        "an end before its start": (1, 8),
+        "no text": (2, 9),
+        "a field too many": (1, 11),
+    }
     assert narrations.texts.to_list() == [text for *_, text in good]
     assert narrations.starts.tolist() == [1.5, 3.0, 0.0]
     assert narrations.ends.tolist() == [2.5, 4.25, 0.0]
@@ -163,6 +170,42 @@ def test_rows_cut_off_behind_their_text_are_read(tmp_path):
     narrations = read_narrations(path, ["v1"])
     assert narrations.texts.to_list() == ["one", "two"]
     assert narrations.skipped == 0
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        ('"#C C picks the knife"', "#C C picks the knife"),
+        ('"#C C says ""hello"" twice"', '#C C says "hello" twice'),
+        ('#C C says "hello"', '#C C says "hello"'),
+        ('"#C C" picks', "#C C picks"),
+        ('"#C C\tpicks"', "#C C picks"),
+        ('"#C C picks', None),  # pandas would read on to the next quote
+    ],
+)
+def test_quotes_about_a_text_are_taken_off_as_published(tmp_path, field, text):
+    path = narration_file(tmp_path, ("v", "1.0", "2.0", field), ("v", "3.0", "4.0", "two"))
+    narrations = read_narrations(path, ["v"])
+    assert narrations.texts.to_list() == ([text, "two"] if text else ["two"])
+    if text is None:
+        assert narrations.describe_skipped() == (
+            "1 malformed rows skipped: 1 with a quote that is not closed (first: line 2)"
+        )
+
+
+def test_a_line_without_end_is_skipped_in_bounded_memory(tmp_path):
+    path = narration_file(tmp_path, ("v", "1.0", "2.0", "one"))
+    with path.open("ab") as file:
+        for _ in range(300):
+            file.write(b"x" * 1_000_000)
+        file.write(b"\nv\t1.0\tpass_1\t0\t1.0\t3.0\t4.0\ttwo\n")
+    tracemalloc.start()
+    narrations = read_narrations(path, ["v"])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert narrations.texts.to_list() == ["one", "two"]
+    assert narrations.faults == {"more than 8 MiB": (1, 3)}
+    assert peak < 100e6
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=5))
@@ -295,6 +338,13 @@ def test_wrong_narration_files(tmp_path):
     path = narration_file(tmp_path)
     with pytest.raises(UserError, match="none of its 0 rows can be read"):
         read_narrations(path, ["v"])
+    path.write_text('{"v": {"narration_pass_1": {"narrations": []}}}')
+    with pytest.raises(UserError, match="JSON, such as Ego4D's own"):
+        read_narrations(path, ["v"])
+    path.write_text("video_uid,clip_start,clip_end,clip_text\nv,1,2,three\n")
+    with pytest.raises(UserError, match="not separated by tabs"):
+        read_narrations(path, ["v"])
+    path = narration_file(tmp_path)
     path.write_text(path.read_text() + "a,b,c\n")
     with pytest.raises(UserError, match="none of its 1 rows can be read"):
         read_narrations(path, ["v"])
