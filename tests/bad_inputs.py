@@ -56,12 +56,18 @@ def question(root: Path) -> Command:
 
 
 def download(root: Path) -> Command:
-    return download_features.main, "--data_root", root, "--feature_types", "slowfast"
+    manifest = root / "manifest.json"
+    manifest.write_text('{"features": {"slowfast": {"parts": []}}}')
+    return (
+        download_features.main, "--data_root", root, "--feature_types", "slowfast",
+        "--manifest", manifest,
+    )  # fmt: skip
 
 
 def unpack(root: Path) -> Command:
     """What `download_features.py` does with an archive once it is there."""
-    return lambda _: download_features.unpack([root / "egovlp.zip"], root / "new", None), ""
+    source = download_features.Source(())
+    return lambda _: download_features.unpack([root / "egovlp.zip"], root / "new", source), ""
 
 
 def more(command: Callable[[Path], Command], *arguments: object) -> Callable[[Path], Command]:

@@ -1,7 +1,8 @@
 """Archives from elsewhere: parts joined, wanted files extracted, nothing else let in.
 
 Zip, tar and tar.gz are read by Python's own libraries; of an archive in parts (`x.zip.part-aa`,
-`x.zip.001`, as `split` makes them) the parts are read in a row, without a joined copy on the disk.
+`x.zip.001`, as `split` makes them, or `x.zip`, `x.z01`, as `zip -s` does) the parts are read in a
+row, without a joined copy on the disk.
 """
 
 import gzip
@@ -18,10 +19,12 @@ from tqdm import tqdm
 
 from utils.downloads import check_space, show_size
 from utils.errors import UserError, in_brief
+from utils.volumes import directory_of, in_order
 
 BLOCK = 1 << 20  # bytes read at once
 LONGEST_READ = 16 << 20  # bytes that `tarfile` may want at once: no honest header is longer
 ZIP, SPANNED_ZIP, GZIP, TAR = "zip", "spanned zip", "gzip", "tar"
+MARK = 4  # bytes before the first file of a zip in volumes
 BEGINNINGS = {b"PK\x03\x04": ZIP, b"PK\x05\x06": ZIP, b"PK\x07\x08": SPANNED_ZIP}
 
 
@@ -54,7 +57,7 @@ def extract(
 
     Args:
         files: archives, the parts of each in order.
-        wanted: whether a file of this name (without folders) is; others are left out.
+        wanted: whether a file is, by its path in the archive; others are left out.
 
     Returns: the names of the files extracted.
 
@@ -82,13 +85,15 @@ def extract(
 
 def _archives(files: Sequence[Path]) -> list[list[Path]]:
     """Files in groups, each the parts of one archive."""
+    if volumes := in_order(files):
+        return [volumes]
     groups: list[list[Path]] = []
     for file in files:
         kind = _kind(file)
         if kind == SPANNED_ZIP:
             raise UserError(
-                f"{file}: a zip made in volumes; join them with 'zip -s 0 NAME.zip --out ONE.zip' "
-                "and give the one file"
+                f"{file}: a zip made in volumes; give all of them, named NAME.zip, NAME.z01, "
+                "NAME.z02 and so on"
             )
         if kind is not None:
             groups.append([file])
@@ -119,11 +124,14 @@ def _extract_one(
 ) -> None:
     """One archive; `names` are those extracted so far, of this and other archives."""
     archive = parts[0]
-    with io.BufferedReader(_Joined(parts), BLOCK) as stream:
+    kind, joined = _kind(archive), _Joined(parts)
+    if kind == SPANNED_ZIP:
+        joined.replace_end(*directory_of(joined, joined.sizes))
+    with io.BufferedReader(joined, BLOCK) as stream:
         packed = stream.seek(0, io.SEEK_END)
         most = min(limits.size, limits.ratio * packed)
         stream.seek(0)
-        read = _zip_members if _kind(archive) == ZIP else _tar_members
+        read = _zip_members if kind in (ZIP, SPANNED_ZIP) else _tar_members
         whole = 0
         with tqdm(
             desc=f"extracting {archive.name}", total=packed, unit="B", unit_scale=True, leave=False
@@ -140,7 +148,7 @@ def _extract_one(
                     raise UserError(f"{archive}: refused: holds more than {limits.files} files")
                 name = member.path.rsplit("/", 1)[-1]
                 # macOS puts a "._x" beside each x.
-                if name.startswith("._") or not wanted(name):
+                if name.startswith("._") or not wanted(member.path):
                     continue
                 if name in names:
                     raise UserError(f"{archive}: refused: holds two files named {name}")
@@ -179,7 +187,7 @@ def _zip_members(stream: BinaryIO, archive: Path, most: int) -> Iterator[_Member
     with zipfile.ZipFile(stream) as content:
         # Of a zip that is cut off, the directory of a zip stored within would be found: `.pt` files
         # are such.
-        if min((info.header_offset for info in content.infolist()), default=0):
+        if min((info.header_offset for info in content.infolist()), default=0) > MARK:
             raise zipfile.BadZipFile("its end is missing")
         for info in content.infolist():
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -246,13 +254,19 @@ class _Careful:
 
 
 class _Joined(io.RawIOBase):
-    """Files read as if they were one."""
+    """Files read as if they were one, whose end may be replaced."""
 
     def __init__(self, parts: Sequence[Path]):
         self._parts = list(parts)
-        self._sizes = [part.stat().st_size for part in self._parts]
+        self.sizes = [part.stat().st_size for part in self._parts]
+        self._length = sum(self.sizes)  # of what is read from files
+        self._end = b""
         self._place = 0
         self._opened: tuple[int, BinaryIO] | None = None  # the part that was read last
+
+    def replace_end(self, begin: int, content: bytes) -> None:
+        """Let the content stand where the files' own does from `begin` on."""
+        self._length, self._end = begin, content
 
     def readable(self) -> bool:
         return True
@@ -264,19 +278,25 @@ class _Joined(io.RawIOBase):
         return self._place
 
     def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
-        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: sum(self._sizes)}
+        whole = self._length + len(self._end)
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: whole}
         if origin[whence] + place < 0:
             raise ValueError("a place before the beginning")
         self._place = origin[whence] + place
         return self._place
 
     def readinto(self, buffer: memoryview) -> int:
+        if self._place >= self._length:
+            content = self._end[self._place - self._length :][: len(buffer)]
+            buffer[: len(content)] = content
+            self._place += len(content)
+            return len(content)
         begin = 0
-        for number, size in enumerate(self._sizes):
+        for number, size in enumerate(self.sizes):
             if self._place < begin + size:
                 file = self._open(number)
                 file.seek(self._place - begin)
-                count = file.readinto(buffer)
+                count = file.readinto(memoryview(buffer)[: self._length - self._place])
                 self._place += count
                 return count
             begin += size

@@ -24,6 +24,9 @@ from utils.files import read_json
 from utils.options import ArgumentParser
 from utils.tasks import FEATURES, SPLITS, TASKS, Task, clip_sources
 
+NAQ_SETS = "ego4d --output_directory=DIR --datasets naq_datasets --version"
+PAGES = read_json(Path(__file__).with_name("feature_manifest.json"))["pages"]
+
 
 class Need(NamedTuple):
     """Files that belong together, and how to get them."""
@@ -66,7 +69,7 @@ class Place:
         ]
         needs += [self._annotations(f, "NaQ") for f in self.clip_sources if f not in own.values()]
         egoclip = (
-            f"EgoClip comes with EgoVLP (arXiv:2206.01670): put its egoclip.csv into {root} "
+            f"put EgoClip's egoclip.csv into {root}: {PAGES['EgoClip narrations (egoclip.csv)']} "
             "(Ego4D's own narrations are not in this form)"
         )
         needs.append(Need("egoclip.csv", "NaQ", [root / "egoclip.csv"], egoclip))
@@ -75,7 +78,9 @@ class Place:
         create = (
             f"python utils/create_naq_dataset.py --type {self.kind} --em_version {self.version}"
         )
-        needs.append(Need(union, "NaQ", [root / union], f"{create} --data_root {_quoted(root)}"))
+        ready = "" if self.kind == "tacos" else f"  # or ready-made: {NAQ_SETS} {self.version}"
+        create += f" --data_root {_quoted(root)}{ready}"
+        needs.append(Need(union, "NaQ", [root / union], create))
         needs.append(self._prepared(self.task.naq_dataset, union, "NaQ"))
         return needs
 
@@ -85,7 +90,8 @@ class Place:
             step = (
                 f"python utils/convert_tacos.py --input_dir FOLDER --data_root {_quoted(self.root)}"
             )
-            note = "  # FOLDER holds the public TACoS {train,val,test}.json"
+            page = PAGES["TACoS annotations reformatted for this"]
+            note = f"  # FOLDER: the public TACoS {{train,val,test}}.json; or fetch {file}: {page}"
             return Need(file, purpose, [path], step + note)
         folder = self.root / "ego4d"
         step = f"ego4d --output_directory={_quoted(folder)} --version {self.version}"
@@ -186,6 +192,8 @@ def show(needs: list[Need], features: dict[str, tuple[str, str, bool]], root: Pa
         print(f"\n{number}. {step}", *filter(None, following), sep="\n   ")
     if not steps:
         print("nothing is missing")
+    models = "pretrained models of the paper"
+    print(f"\n{models}: {PAGES[models]}")
 
 
 def _read_object(file: Path) -> dict:

@@ -2,9 +2,10 @@
 
     python utils/download_features.py --feature_types egovlp clip --data_root data
 
-Where the archives lie says feature_manifest.json beside this program, another file of that form
-(--manifest), or --url TYPE=URL, once for each part of an archive and in order. A download that was
-stopped goes on when the command is given again; clips that are there already are kept.
+Where the archives lie says feature_manifest.json beside this program (the published release's
+links), another file of that form (--manifest), or --url TYPE=URL, once for each part of an archive
+and in order. A download that was stopped goes on when the command is given again; clips that are
+there already are kept.
 """
 
 import re
@@ -39,6 +40,8 @@ class Source:
 
     parts: tuple[RemoteFile, ...]
     width: int | None = None  # of its rows, if known
+    folder: str | None = None  # inside the archive, with the clips; None: anywhere
+    size: int = 0  # bytes of all parts, about; 0: unknown
 
 
 def read_manifest(path: Path) -> dict[str, Source]:
@@ -61,7 +64,10 @@ def read_manifest(path: Path) -> dict[str, Source]:
         if not _is_count(entry.get("width", 1)):
             raise UserError(f"{where}.width: must be a whole number above 0")
         parts = [_part(part, f"{where}.parts[{n}]") for n, part in enumerate(entry["parts"])]
-        sources[name] = Source(tuple(parts), entry.get("width"))
+        folder, size = entry.get("folder"), entry.get("bytes", 0)
+        if not isinstance(folder, str | None) or type(size) is not int or size < 0:
+            raise UserError(f"{where}: 'folder' must be a text, 'bytes' a whole number")
+        sources[name] = Source(tuple(parts), entry.get("width"), folder, size)
     return sources
 
 
@@ -98,12 +104,12 @@ def download(data_root: Path, name: str, source: Source, keep_archives: bool = F
     try:
         with FileLock(downloads.with_suffix(".lock"), timeout=0):
             # Unpacked features take about the room of their archives.
-            needed = 2 * sum(part.size or 0 for part in source.parts)
+            needed = 2 * (sum(part.size or 0 for part in source.parts) or source.size)
             there = sum(path.stat().st_size for path in downloads.iterdir())
             check_space(downloads, max(needed - there, 0), f"fetching and unpacking {name}")
             for part, target in zip(source.parts, targets, strict=True):
                 fetch(part, target)
-            count = unpack(targets, data_root / "features" / name, source.width)
+            count = unpack(targets, data_root / "features" / name, source)
             if not keep_archives:
                 shutil.rmtree(downloads)
             return count
@@ -120,8 +126,8 @@ def _file_name(number: int, part: RemoteFile) -> str:
     return f"{number:03d}-{origin}-{re.sub(r'[^A-Za-z0-9._-]', '_', name)[-100:]}"
 
 
-def unpack(archives: list[Path], folder: Path, width: int | None) -> int:
-    """Unpack the clips that `folder` lacks; returns how many those are.
+def unpack(archives: list[Path], folder: Path, source: Source) -> int:
+    """Unpack the clips of the source's archives that `folder` lacks; returns how many those are.
 
     They are unpacked and looked at beside the folder, then moved into it, so that it never holds
     half a file.
@@ -134,7 +140,10 @@ def unpack(archives: list[Path], folder: Path, width: int | None) -> int:
     unpacking = Path(tempfile.mkdtemp(dir=folder.parent, prefix=prefix))
     seen = set()
 
-    def is_wanted(name: str) -> bool:
+    def is_wanted(path: str) -> bool:
+        *folders, name = path.split("/")
+        if source.folder is not None and source.folder not in folders:
+            return False
         is_clip = name.endswith(".pt") and clip_name_fault(name[: -len(".pt")]) is None
         if is_clip:
             seen.add(name)
@@ -143,9 +152,12 @@ def unpack(archives: list[Path], folder: Path, width: int | None) -> int:
     try:
         names = sorted(set(extract(archives, unpacking, is_wanted)) - {SHAPES_FILE})
         if not seen:
-            raise UserError(f"{archives[0]}: holds no <clip_uid>.pt; is it an archive of features?")
+            inside = f" in a folder {source.folder}" if source.folder else ""
+            raise UserError(
+                f"{archives[0]}: holds no <clip_uid>.pt{inside}; is it an archive of features?"
+            )
         for name in names[:1]:
-            _check_width(unpacking / name, width)
+            _check_width(unpacking / name, source.width)
         shapes = _merged_shapes(unpacking / SHAPES_FILE, folder / SHAPES_FILE, there)
         # The list first: clips of it that are missing show that this was not finished.
         folder.mkdir(exist_ok=True)
@@ -249,8 +261,7 @@ def main(arguments: list[str] | None = None) -> None:
     if unknown := [name for name, source in todo.items() if not source.parts]:
         raise UserError(
             f"no links are known to {', '.join(unknown)}: give --url {unknown[0]}=URL (one for "
-            f"each part, in order) or --manifest FILE; {options.manifest} says where the "
-            "published release names its links"
+            "each part, in order) or --manifest FILE"
         )
     for name, source in todo.items():
         count = download(root, name, source, options.keep_archives)

@@ -235,9 +235,11 @@ def _unquote(content: bytes, faults: Faults) -> bytes:
         if b'"' not in line or not (b'\t"' in line or line.startswith(b'"')):
             continue
         # At the end of an open quote the reader would go on with a next line.
-        fields, *beyond = csv.reader(
-            [line.decode("utf-8", "replace").rstrip("\r") + "\r\n", "end"], delimiter="\t"
-        )
+        text = line.decode("utf-8", "replace").rstrip("\r") + "\r\n"
+        try:
+            fields, *beyond = csv.reader([text, "end"], delimiter="\t")
+        except csv.Error:  # a field of more than 131,072 characters
+            beyond = []
         if beyond:
             lines[number] = "\t".join(field.replace("\t", " ") for field in fields).encode()
         else:

@@ -48,7 +48,7 @@ def test_the_steps_lead_to_a_whole_data_root(simulated, tmp_path, capsys, task, 
         shutil.copy(simulated / f"{name}{ending}.json", fetched / f"{name}.json")
     for step, *following in steps:
         for command in [step, *following]:
-            if command.startswith("EgoClip"):
+            if command.startswith("put EgoClip"):
                 shutil.copy(simulated / "egoclip.csv", root)
                 continue
             words = shlex.split(command, comments=True)

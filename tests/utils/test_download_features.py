@@ -3,15 +3,26 @@
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
 
 from tests.simulated import refuse, succeed
 from tests.utils.file_server import Behaviour, serve
-from utils.download_features import MANIFEST, choose, download, is_complete, main, read_manifest
+from utils.download_features import (
+    MANIFEST,
+    Source,
+    choose,
+    download,
+    is_complete,
+    main,
+    read_manifest,
+    unpack,
+)
 from utils.errors import UserError
 from utils.tasks import FEATURES
 
@@ -168,19 +179,57 @@ def test_remains_of_a_program_that_was_killed(tmp_path, place):
     assert same(contents(tmp_path))
 
 
-def test_our_manifest_invents_no_links():
+def test_our_manifest_holds_the_published_links():
     sources = read_manifest(MANIFEST)
     assert {name: source.width for name, source in sources.items()} == FEATURES
-    assert not any(source.parts for source in sources.values())
+    counts = {name: len(source.parts) for name, source in sources.items()}
+    assert counts == {"slowfast": 11, "egovlp": 1, "internvideo": 3, "clip": 1}
+    for source in sources.values():
+        first, *others = [part.url for part in source.parts]
+        assert first.startswith("https://utexas.box.com/shared/static/") and first.endswith(".zip")
+        assert [url[-4:] for url in others] == [f".z{n:02d}" for n in range(1, len(others) + 1)]
+        assert source.folder and source.size
 
 
-def test_what_is_missing_is_said_in_a_line(tmp_path):
-    root = ("--data_root", tmp_path)
-    line = refuse("utils/download_features.py", *root)
-    assert "slowfast, egovlp, internvideo, clip" in line and "--url slowfast=URL" in line
+def test_a_zip_in_volumes_behind_redirections(tmp_path, golden):
+    names = ("x.zip", "x.z01", "x.z02", "x.z03")
+    files, parts = {}, []
+    with serve(files) as address:
+        for number, name in enumerate(names):
+            content = (golden / "volumes" / name).read_bytes()
+            files[f"/download/{number}"] = Behaviour(content, drop_after=[9000])
+            link = f"/shared/static/random{number}{name[1:]}"
+            files[link] = Behaviour(redirect=f"{address}/download/{number}")
+            parts.append({"url": address + link})
+        manifest = tmp_path / "manifest.json"
+        feature = {"width": 6, "folder": "official", "bytes": 230_000, "parts": parts}
+        manifest.write_text(json.dumps({"features": {"slowfast": feature}}))
+        data = tmp_path / "data"
+        printed = succeed(
+            "utils/download_features.py", "--feature_types", "slowfast",
+            "--manifest", manifest, "--data_root", data,
+        )  # fmt: skip
+    assert "slowfast: 3 clips fetched, 3 there" in printed
+    found = contents(data, "slowfast")
+    assert {uid: rows[0, 0].item() for uid, rows in found.items()} == {
+        "clip-a": 0, "clip-b": 1, "clip-c": 2,
+    }  # fmt: skip
+    assert all(rows.shape == (3000, 6) for rows in found.values())
+
+
+def test_a_zip_that_lacks_a_volume_is_refused(tmp_path, golden):
+    files = [shutil.copy(golden / "volumes" / name, tmp_path) for name in ("x.z01", "x.zip")]
+    with pytest.raises(UserError, match="one of its 2 parts is missing"):
+        unpack([Path(file) for file in files], tmp_path / "features", Source(()))
+
+
+def test_what_is_missing_is_said_in_a_line(tmp_path, place):
+    root = ("--data_root", tmp_path / "data")
+    line = refuse("utils/download_features.py", *root, "--manifest", place([]))
+    assert "no links are known to egovlp" in line and "--url egovlp=URL" in line
     line = refuse("utils/download_features.py", "--feature_types", "slowfast,clip", *root)
     assert "unknown feature type 'slowfast,clip'" in line
-    assert not list(tmp_path.iterdir())
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize(
