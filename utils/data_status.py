@@ -154,7 +154,7 @@ def feature_row(root: Path, name: str, clips: Clips, naq: Clips) -> tuple[str, s
         return (f"clips 0 of {len(wanted)}" if wanted else "there; clips unknown"), "", False
     there = {files.clip_uids[clip] for clip in files.there}
     if isinstance(files, FeatureFolder):
-        size = sum(stamp[1] or 0 for stamp in files.stamps())
+        size = sum(stamp[1] if stamp else 0 for _, stamp in files.stamps())
     else:
         size = files.place.stat().st_size
     counts = f"clips {clips.counted(there)}"

@@ -6,6 +6,7 @@ A feature is a folder `<data_root>/features/<name>` with one tensor (rows, F) pe
 the rows `[offsets[c], offsets[c + 1])`; the feature card as attributes of the file.
 """
 
+import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from utils.threads import ahead
 
 SHAPES_FILE, CARD_FILE = "feature_shapes.json", "feature_card.json"
 PACKED_TYPES = (np.dtype("<f2"), np.dtype("<f4"))
+PACKED_SAMPLES = 256  # of a packed file's content, in its stamp
 NAMED = 3  # faults named in a message
 THREADS = 2  # read and check at once: more only wait for the disk
 
@@ -154,11 +156,10 @@ class FeatureFolder(FeatureFiles):
         self.listed, self.card = read_shapes(folder), read_card(folder)
 
     def stamps(self) -> list:
-        stamps = []
-        for uid, file in zip(self.clip_uids, self._files, strict=True):
-            status = file.stat() if file is not None else None
-            stamps.append([uid, status and status.st_size, status and status.st_mtime_ns])
-        return stamps
+        return [
+            [uid, file and file_stamp(file)]
+            for uid, file in zip(self.clip_uids, self._files, strict=True)
+        ]
 
     def read(self, clip: int) -> np.ndarray:
         return read_features(Path(self._files[clip]))
@@ -177,7 +178,7 @@ class PackedFeatures(FeatureFiles):
         import h5py  # slow to import
 
         try:
-            with h5py.File(file, "r") as packed:
+            with h5py.File(file, "r", locking=False) as packed:  # not all disks give locks
                 rows = packed["rows"]
                 uids = packed["clip_uids"].asstr()[:].tolist()
                 offsets = np.asarray(packed["offsets"], np.int64)
@@ -211,7 +212,7 @@ class PackedFeatures(FeatureFiles):
         self.lengths = ends - self.offsets  # (C,) rows, 0 for a clip that is not there
 
     def stamps(self) -> list:
-        return [file_stamp(self.place), self.clip_uids]
+        return [file_stamp(self.place, PACKED_SAMPLES), self.clip_uids]
 
     def read(self, clip: int) -> np.ndarray:
         first = self.offsets[clip]
@@ -261,6 +262,11 @@ def read_features(file: Path) -> np.ndarray:
         raise UserError(f"{file}: must be a tensor of numbers (rows, width), is {kind}")
     if not is_plain(features):
         raise UserError(f"{file}: must be a dense tensor with its values; save it again as one")
+    if features.untyped_storage().nbytes() < features.numel() * features.element_size():
+        raise UserError(
+            f"{file}: holds fewer numbers than its shape {tuple(features.shape)} says; save it "
+            "again as .contiguous()"
+        )
     if features.ndim != 2:
         shape = tuple(features.shape)
         raise UserError(f"{file}: is not a tensor (rows, width), but of shape {shape}")
@@ -312,9 +318,15 @@ def rows_off(rows: np.ndarray, expected: np.ndarray) -> np.ndarray:
 
 
 def _can_be_mapped(file: Path) -> bool:
-    """Whether it is a zip archive; files of `torch.save` before version 1.6 are none."""
-    with file.open("rb") as stream:
-        return stream.read(4) == b"PK\x03\x04"
+    """Whether it is a zip archive of files as they are, not compressed.
+
+    Files of `torch.save` before version 1.6 are none; those that were zipped again may be packed.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return all(part.compress_type == zipfile.ZIP_STORED for part in archive.infolist())
+    except Exception:  # the parser of a damaged file may trip over anything; so will the reader
+        return False
 
 
 def _read_object(file: Path, duty: str) -> dict:

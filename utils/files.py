@@ -3,10 +3,13 @@
 import hashlib
 import json
 import os
+import socket
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -94,10 +97,16 @@ def _first_double(path: Path) -> str | None:
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
-    """A binary file that appears under `path` whole or not at all; parent folders are made."""
+    """A binary file that appears under `path` whole or not at all; parent folders are made.
+
+    What killed programs left unfinished in the folder is removed. An `OSError` names the file.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    _remove_leftovers(path.parent.resolve())
+    handle, temporary = tempfile.mkstemp(
+        dir=path.parent, prefix=temporary_prefix(path.name), suffix=".tmp"
+    )
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -105,9 +114,49 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         Path(temporary).chmod(0o666 & ~_umask())
         Path(temporary).replace(path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        if error.filename is None:  # the disk is full, or gone
+            error.filename = str(path)
+        raise
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def temporary_prefix(name: str) -> str:
+    """How an unfinished file or folder is called: its name, and who is making it."""
+    return f".{name}.{socket.gethostname()}-{os.getpid()}."
+
+
+def is_left_over(path: Path, name: str = "*") -> bool:
+    """Whether an unfinished file or folder is of a program on this machine that has ended.
+
+    What is being made on another machine, or by a program that runs, is none of that.
+    """
+    if not fnmatch(path.name, f".{name}.{socket.gethostname()}-*.*"):
+        return False
+    maker = path.name.rpartition(f".{socket.gethostname()}-")[2].partition(".")[0]
+    return maker.isdecimal() and not is_running(int(maker))
+
+
+def is_running(process: int) -> bool:
+    """Whether there is a process of this number on this machine."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+@cache
+def _remove_leftovers(folder: Path) -> None:
+    """Once a program and folder: it may hold thousands of files."""
+    for path in folder.glob(".*.tmp"):
+        if is_left_over(path):
+            path.unlink(missing_ok=True)
 
 
 def check_output(option: str, file: str | Path) -> None:
@@ -149,7 +198,21 @@ def fingerprint(*parts: Any) -> str:
     return hashlib.blake2b(content, digest_size=10).hexdigest()
 
 
-def file_stamp(path: str | Path) -> list:
-    """Name, size and modification time: enough to notice that a large file was replaced."""
-    status = Path(path).stat()
-    return [Path(path).name, status.st_size, status.st_mtime_ns]
+SAMPLE = 1024  # bytes
+
+
+def file_stamp(path: str | Path, samples: int = 1) -> list:
+    """Name, size, time and some of its content: enough to notice that a large file was replaced.
+
+    One sample is the file's end: of a zip archive, such as `.pt`, the directory with the checksums
+    of all that is in it. More are spread evenly.
+    """
+    path = Path(path)
+    status = path.stat()
+    digest = hashlib.blake2b(digest_size=8)
+    last = max(0, status.st_size - SAMPLE)
+    with path.open("rb") as file:
+        for number in range(samples):
+            at = last * (number + 1) // samples
+            digest.update(os.pread(file.fileno(), SAMPLE, at))
+    return [path.name, status.st_size, status.st_mtime_ns, digest.hexdigest()]

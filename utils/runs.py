@@ -56,7 +56,7 @@ class Run:
         self._log_dir = log_dir
         self._log_file = folder / log_file if log_file else None
         self._tables = folder / "eval_results.txt"
-        self._writer = None
+        self._board = None
         self._saved_at = time.monotonic()
         self._claim = SoleWriter(folder) if processes.main else None
 
@@ -82,13 +82,12 @@ class Run:
             write_json(self._options_file, self._options, indent=True)
             self._write_how_made(continued=state is not None)
             if self._log_dir is not None:
-                from torch.utils.tensorboard import SummaryWriter  # slow to import
+                from utils.board import Board  # slow to import
 
-                again = state["step"] + 1 if state else None
-                self._writer = SummaryWriter(str(self._log_dir), purge_step=again)
+                self._board = Board(self._log_dir, state["step"] + 1 if state else None)
                 lines = [f"| {name} | {value} |" for name, value in self._options.items()]
                 table = "\n".join(["| option | value |", "|---|---|", *lines])
-                self._writer.add_text("options", table, state["step"] if state else 0)
+                self._board.add_text("options", table, state["step"] if state else 0)
         return state
 
     def _read_state(self) -> dict | None:
@@ -115,7 +114,7 @@ class Run:
     def _tidy(self, sizes: dict[str, int]) -> None:
         """Remove what a killed process left unfinished, or logged after it last saved."""
         for file in self.folder.glob(".*.tmp"):
-            file.unlink()
+            file.unlink()  # this is the only writer
         for name, size in sizes.items():
             file = self.folder / name
             if file.is_file() and file.stat().st_size > size:
@@ -173,9 +172,8 @@ class Run:
 
     def log(self, step: int, scalars: dict[str, float | torch.Tensor]) -> None:
         """Scalars for TensorBoard and the text log, where they were asked for (main process)."""
-        if self._writer is not None:
-            for name, value in scalars.items():
-                self._writer.add_scalar(name, value, step)
+        if self._board is not None:
+            self._board.add_scalars(scalars, step)
         if self._log_file is not None and self.processes.main:
             figures = " ".join(f"{name} {float(value):.6g}" for name, value in scalars.items())
             with self._log_file.open("a", encoding="utf-8") as file:
@@ -183,13 +181,13 @@ class Run:
 
     def show(self, name: str, shown: Sequence[Example], step: int) -> None:
         """A picture of queries for TensorBoard, if it was asked for (main process)."""
-        if self._writer is not None and shown:
-            self._writer.add_image(name, draw(shown), step, dataformats="HWC")
+        if self._board is not None and shown:
+            self._board.add_image(name, draw(shown), step)
 
     def close(self) -> None:
         """Flush what is still on its way."""
-        if self._writer is not None:
-            self._writer.close()
+        if self._board is not None:
+            self._board.close()
         if self._claim is not None:
             self._claim.release()
 

@@ -7,6 +7,8 @@ makes features only, for real annotation files: a dry run of real data before th
 
 import argparse
 import dataclasses
+import itertools
+import json
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -22,7 +24,7 @@ from tqdm import tqdm
 from utils.described import DescribedScenery, read_described
 from utils.errors import UserError, run_program
 from utils.feature_files import read_card
-from utils.files import atomic_write, write_json
+from utils.files import atomic_write, read_json, write_json
 from utils.options import ArgumentParser
 from utils.scenery import Scenery, row_count
 from utils.simulated_files import clip_file, nlq_file, write_narrations
@@ -100,10 +102,15 @@ def invent(options: argparse.Namespace, root: Path) -> dict[str, float]:
     spare_real_features(options, root, widths)
     sizes = chosen_sizes(options)
     made_by = {"preset": options.preset, "seed": options.seed, **dataclasses.asdict(sizes)}
-    # Written first: from now on the folder may be overwritten by another simulation.
-    write_json(root / "simulation.json", {**made_by, "features": widths}, indent=True)
-
     world = simulate_world(sizes, options.seed)
+    made_by = json.loads(json.dumps({**made_by, "features": widths}))
+    record = root / "simulation.json"
+    if not record.is_file() or read_json(record) != made_by:
+        for name, uid in itertools.product(widths, world.clips.uids):
+            (root / "features" / name / f"{uid}.pt").unlink(missing_ok=True)
+    # Written first: from now on the folder may be overwritten by another simulation, and the clips'
+    # features that are there are of this one.
+    write_json(record, made_by, indent=True)
     questions = ask(world, sizes.queries, options.seed)
     for version, ending in (("v1", ""), ("v2", "_v2")):
         for split in SPLITS:
@@ -124,7 +131,7 @@ def invent(options: argparse.Namespace, root: Path) -> dict[str, float]:
     for name, width in widths.items():
         scenery = Scenery(world, name, width, options.seed)
         write_features(
-            root, name, width, dict(zip(world.clips.uids, rows, strict=True)), scenery.rows
+            root, name, width, dict(zip(world.clips.uids, rows, strict=True)), scenery.rows, True
         )
     return {
         "videos": len(world.videos.uids),
@@ -189,9 +196,17 @@ def chosen_sizes(options: argparse.Namespace) -> Sizes:
 
 
 def write_features(
-    root: Path, name: str, width: int, rows: dict[str, int], make: Callable[[int], np.ndarray]
+    root: Path,
+    name: str,
+    width: int,
+    rows: dict[str, int],
+    make: Callable[[int], np.ndarray],
+    keep: bool = False,
 ) -> None:
-    """Write `<clip_uid>.pt` of each clip, in the order of `rows`, and what goes with them."""
+    """Write `<clip_uid>.pt` of each clip, in the order of `rows`, and what goes with them.
+
+    `keep` leaves those that are there as they are: a simulation that was killed goes on.
+    """
     folder = root / "features" / name
     card = {
         "frame_rate": FRAME_RATE,
@@ -205,6 +220,8 @@ def write_features(
     # Written first: an interrupted simulation is known as one, and can be started again.
     write_json(folder / "feature_card.json", card, indent=True)
     for number, uid in enumerate(tqdm(rows, desc=f"simulating {name} features", unit="clip")):
+        if keep and (folder / f"{uid}.pt").exists():
+            continue
         with atomic_write(folder / f"{uid}.pt") as file:
             torch.save(torch.from_numpy(make(number)), file)
     write_json(folder / "feature_shapes.json", rows)

@@ -10,57 +10,91 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
 
 from utils.errors import UserError, in_brief
-from utils.files import fingerprint, read_json, write_json
+from utils.files import fingerprint, is_left_over, read_json, temporary_prefix, write_json
 
 CARD = "card.json"
 HEAD = 4096  # bytes of a file's beginning that its mark covers
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def open_store(cache: Path, role: str, key: str, build: Callable[[Path], dict]) -> Path:
     """The folder of a store, built by `build(folder)` if it is not there yet.
 
-    `build` fills an empty folder and returns what the card is to say of it. Processes that want the
-    same store wait for the one that builds it. Raises `UserError` if stores can't be made there.
+    `build` fills an empty folder and returns what the card is to say of it. Processes on a machine
+    that want the same store wait for the one that builds it. Where locks do not reach (several
+    machines, disks without them) it may be built twice: the first to finish puts its own in place,
+    and nobody touches what another is building or has mapped. Raises `UserError` if stores can't be
+    made there.
     """
-    folder = cache / f"{role}-{key}"
+    name = f"{role}-{key}"
+    folder = cache / name
     if _complete(folder, key):
         return folder
     try:
         cache.mkdir(parents=True, exist_ok=True)
+        with _locked(cache / f"{name}.lock"):
+            if not _complete(folder, key):
+                _build(cache, name, key, build)
     except OSError as error:
+        if Path(error.filename or cache).parent not in (cache, cache.parent):
+            raise
         raise UserError(
-            f"{cache}: can't make stores here ({error.strerror}); name a folder with --cache_dir"
+            f"{error.filename or cache}: can't make stores here ({error.strerror}); make room or "
+            "name a folder with --cache_dir"
         ) from None
-    unfinished = f".{role}-{key}."
-    with FileLock(cache / f"{role}-{key}.lock"):
-        if _complete(folder, key):
-            return folder
-        for left in cache.iterdir():
-            if left.name.startswith(unfinished):  # by a process that was killed
-                shutil.rmtree(left, ignore_errors=True)
-        building = Path(tempfile.mkdtemp(dir=cache, prefix=unfinished))
-        try:
-            card = build(building)
-            files = sorted(building.iterdir())
-            for file in files:
-                _to_disk(file)
-            card = {**card, "key": key, "files": {file.name: _mark(file) for file in files}}
-            write_json(building / CARD, {**card, "mark": fingerprint(card)}, indent=True)
-            if folder.exists():
-                shutil.rmtree(folder)
-            building.chmod(0o755)
-            building.rename(folder)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
     return folder
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Alone on this machine, if the disk gives locks."""
+    lock = FileLock(file)
+    try:
+        lock.acquire()
+    except NotImplementedError:
+        pass
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _build(cache: Path, name: str, key: str, build: Callable[[Path], dict]) -> None:
+    folder = cache / name
+    for path in cache.iterdir():
+        if is_left_over(path, name):
+            shutil.rmtree(path, ignore_errors=True)
+    building = Path(tempfile.mkdtemp(dir=cache, prefix=temporary_prefix(name)))
+    try:
+        card = build(building)
+        files = sorted(building.iterdir())
+        for file in files:
+            _to_disk(file)
+        card = {**card, "key": key, "files": {file.name: _mark(file) for file in files}}
+        write_json(building / CARD, {**card, "mark": fingerprint(card)}, indent=True)
+        building.chmod(0o755)
+        if folder.exists() and not _complete(folder, key):
+            folder.rename(building.with_suffix(".damaged"))
+        try:
+            building.rename(folder)
+        except OSError:
+            if not _complete(folder, key):  # else another one was first
+                raise
+    finally:
+        for path in (building, building.with_suffix(".damaged")):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def read_card(folder: Path) -> dict:

@@ -174,6 +174,27 @@ def test_features(root):
     assert made["seed"] == 1 and made["nlq_clips"] == [12, 6, 6]
 
 
+def test_a_simulation_that_was_killed_goes_on(tmp_path):
+    command = ("--data_root", str(tmp_path), "--preset", "tiny", "--features", "clip")
+    main([*command])
+    files = sorted((tmp_path / "features/clip").glob("*.pt"))
+    whole = {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in files}
+    lost = files[3:6]
+    for file in lost:
+        file.unlink()
+    main([*command])
+    for file, (content, written) in whole.items():
+        assert file.read_bytes() == content
+        assert (file.stat().st_mtime_ns == written) == (file not in lost)
+    for seed, folder in (("2", tmp_path), ("2", tmp_path / "new"), ("1", tmp_path)):
+        main([*command, "--seed", seed, "--data_root", str(folder)])
+        if folder != tmp_path:
+            for file in sorted((folder / "features/clip").glob("*.pt")):
+                again = tmp_path / "features/clip" / file.name
+                assert again.read_bytes() == file.read_bytes()
+    assert all(file.read_bytes() == content for file, (content, _) in whole.items())
+
+
 def test_real_data_is_not_overwritten(tmp_path):
     real = tmp_path / "nlq_train.json"
     real.write_text('{"videos": []}')

@@ -3,12 +3,14 @@
 import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from utils.errors import UserError
 from utils.stores import create_array, map_array, open_store, read_card
@@ -143,3 +145,44 @@ def test_a_killed_builder_stops_nobody(tmp_path, root):
     assert len(left_in(tmp_path)) == 1  # what it was building
     assert (open_numbers(tmp_path) == 7).all()
     assert left_in(tmp_path) == ["numbers-abc"]
+
+
+def test_what_another_machine_builds_or_left_is_not_touched(tmp_path):
+    elsewhere = tmp_path / f".numbers-{KEY}.elsewhere-1.xyz"
+    dead = tmp_path / f".numbers-{KEY}.{socket.gethostname()}-{2**22 + 1}.xyz"
+    alive = tmp_path / f".numbers-{KEY}.{socket.gethostname()}-{os.getppid()}.xyz"
+    for folder in (elsewhere, dead, alive):
+        folder.mkdir()
+    open_numbers(tmp_path)
+    assert left_in(tmp_path) == sorted([alive.name, elsewhere.name, f"numbers-{KEY}"])
+
+
+def test_the_first_of_two_builders_keeps_its_store(tmp_path, monkeypatch):
+    """As on two machines, whose locks do not reach one another."""
+    monkeypatch.setattr(FileLock, "acquire", refuse_lock)
+
+    def build_slowly(folder):
+        mapped.append(open_numbers(tmp_path))  # another machine is faster
+        create_array(folder / "numbers.npy", (3, 2), np.float32)[:] = 8
+        return {}
+
+    mapped = []
+    late = open_numbers(tmp_path, build_slowly)
+    assert (late == 7).all() and (mapped[0] == 7).all()
+    assert left_in(tmp_path) == [f"numbers-{KEY}"]
+
+
+def refuse_lock(*_, **__):
+    raise OSError(errno.ENOLCK, "No locks available")
+
+
+def test_a_place_without_room_is_named(tmp_path):
+    def build(folder):
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder / "numbers.npy"))
+
+    with pytest.raises(OSError, match="No space left") as fault:
+        open_store(tmp_path, "numbers", KEY, build)
+    assert "numbers.npy" in str(fault.value)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file: can't make stores here .*--cache_dir"):
+        open_store(tmp_path / "file", "numbers", KEY, build)
