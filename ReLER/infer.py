@@ -96,7 +96,10 @@ def infer(options: Options) -> Path:
     model.to(processes.device)
     windows, scores = predict(model, data, options, processes)
     result = file.parent / "preds" / f"{step_of(file)}_{options.mode}_preds.json"
+    if options.output is not None:
+        result = Path(options.output)
     if processes.main:
-        publish(result, data.records, windows, scores, listed, options.eval_gt_json)
+        truth, submitted = options.eval_gt_json, options.is_submission
+        publish(result, data.records, windows, scores, listed, truth, submitted)
     processes.close()
     return result

@@ -99,7 +99,10 @@ def infer(options: Options) -> Path:
     model.to(processes.device)
     windows, scores = predict(model, split, options, processes)
     result = checkpoint.with_name(f"{checkpoint.stem}_{options.mode}_result.json")
+    if options.output is not None:
+        result = Path(options.output)
     if processes.main:
-        publish(result, split.records, windows, scores, split.listed, options.eval_gt_json)
+        truth, submitted = options.eval_gt_json, options.is_submission
+        publish(result, split.records, windows, scores, split.listed, truth, submitted)
     processes.close()
     return result

@@ -17,9 +17,8 @@ for ((SEED = 1; SEED <= SEEDS; SEED++)); do
   step "NaQ stage 2 (seed $SEED of $SEEDS)"
   fine_tune "$runs/tuned" "$runs/joint"
   step "Predictions (seed $SEED of $SEEDS)"
-  only="$(predicted "$runs/nlq_only")"
-  tuned="$(predicted "$runs/tuned")"
-  FILES+=("NLQ only=$only" "NaQ + fine-tuning=$tuned")
+  for run in nlq_only tuned; do predict_val "$runs/$run" "$runs/$run/val.json"; done
+  FILES+=("NLQ only=$runs/nlq_only/val.json" "NaQ + fine-tuning=$runs/tuned/val.json")
 done
 step "By group"
 program analyse_predictions --ground_truth_json "$DATA/$VAL_ANNOTATIONS" \

@@ -10,9 +10,8 @@ prepare_data "$FEATURE"
 FILES=()
 # keep LABEL RUN OPTION...: predictions of val, under a name of their own.
 keep() {
-  local file="$2/val, $1.json" made
-  made="$(predicted "$2" "${@:3}")"
-  cp "$made" "$file"
+  local file="$2/val, $1.json"
+  predict_val "$2" "$file" "${@:3}"
   FILES+=("$1=$file")
 }
 for ((SEED = 1; SEED <= SEEDS; SEED++)); do

@@ -30,9 +30,9 @@ step "Challenge file for the test split"
 script infer test "$FEATURE" "$RUNS/seed1/tuned" "${SIZES[@]}"
 
 step "A page to look through the validation queries"
-only="$(predicted "$RUNS/seed1/nlq_only")"
-tuned="$(predicted "$RUNS/seed1/tuned")"
+runs="$RUNS/seed1"
+for run in nlq_only tuned; do predict_val "$runs/$run" "$runs/$run/val.json"; done
 program view_predictions --annotations "$DATA/$VAL_ANNOTATIONS" --output "$RUNS/predictions.html" \
-  --predictions "NLQ only=$only" "NaQ + fine-tuning=$tuned"
+  --predictions "NLQ only=$runs/nlq_only/val.json" "NaQ + fine-tuning=$runs/tuned/val.json"
 
 show "Result on the validation split, in per cent"

@@ -160,11 +160,9 @@ fine_tune() {
     --seed "$SEED" --label_times "$LABEL_TIMES" "${@:3}"
 }
 
-# predicted RUN OPTION...: the file of windows that its best checkpoint gives for val.
-predicted() {
-  local said
-  said="$(script infer val "$FEATURE" "$1" "${SIZES[@]}" "${@:2}")"
-  echo "${said##*written to }"
+# predict_val RUN FILE OPTION...: the windows that its best checkpoint gives for val, into FILE.
+predict_val() {
+  script infer val "$FEATURE" "$1" "${SIZES[@]}" --output "$2" "${@:3}"
 }
 
 # row LABEL RUN: into the table that `show TITLE` prints.

@@ -76,11 +76,11 @@ def save_atomically(value: Any, path: str | Path, keep_previous: bool = False) -
         ) from None
 
 
-def load_last_whole(path: Path, tell: bool = True) -> Any:
+def load_last_whole(path: Path) -> Any:
     """What `save_atomically(..., keep_previous=True)` wrote last; None if it never did.
 
-    If the newest file is gone or damaged (its checksums are verified) the one before is taken, and
-    `tell` warns of it. Raises `UserError` if neither is whole.
+    If the newest file is gone or damaged (its checksums are verified) the one before is taken, with
+    a warning. Raises `UserError` if neither is whole.
     """
     faults = []
     for file in (path, _previous(path)):
@@ -92,7 +92,7 @@ def load_last_whole(path: Path, tell: bool = True) -> Any:
         except UserError as error:
             faults.append(str(error))
             continue
-        if faults and tell:
+        if faults:
             warn(f"{faults[0]}; taking the one before, {file.name}")
         return value
     if faults:

@@ -10,11 +10,16 @@ import os
 import signal
 import sys
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
+
+# How long processes wait for each other: stores may be built by one of them for hours. One that
+# dies is noticed at once.
+PATIENCE = timedelta(hours=12)
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,14 @@ class Processes:
         values: list = [None] * self.size
         dist.all_gather_object(values, value)
         return values
+
+    def hand_on(self, value: Any) -> Any:
+        """The main process's value, on each of them."""
+        if self.size == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0, device=torch.device("cpu"))
+        return values[0]
 
     def gather_rows(self, rows: np.ndarray, *columns: np.ndarray) -> tuple[np.ndarray, ...]:
         """All processes' columns in the order of their row numbers, on each of them."""
@@ -108,10 +121,10 @@ def _meet(backend: str, rank: int, size: int) -> None:
     When torchrun starts processes again their addresses may still be in its store, and whoever is
     first would knock at the door of a dead one.
     """
-    store, _, _ = next(iter(dist.rendezvous("env://")))
+    store, _, _ = next(iter(dist.rendezvous("env://", timeout=PATIENCE)))
     start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     own = dist.PrefixStore(f"start {start}", store)
-    dist.init_process_group(backend, store=own, rank=rank, world_size=size)
+    dist.init_process_group(backend, timeout=PATIENCE, store=own, rank=rank, world_size=size)
 
 
 def _end_with_launcher() -> None:

@@ -93,13 +93,3 @@ launch() {
   exec "$PYTHON" "$CODE_ROOT/utils/launch.py" --max_restarts "${NAQ_MAX_RESTARTS:-0}" \
     "$count" "$program" "$@" "${OPTIONS[@]}"
 }
-
-# predict PROGRAM OPTION...: launch it; the challenge file of a whole test split is then checked.
-predict() {
-  if [ "$SPLIT" != test ] || [[ " ${OPTIONS[*]} " = *" --allow_missing "* ]]; then launch "$@"; fi
-  local said
-  exec 3>&1
-  said="$(launch "$@" | tee /dev/fd/3)"
-  "$PYTHON" "$CODE_ROOT/utils/validate_submission.py" \
-    --annotations "$DATA_ROOT/$TEST_ANNOTATIONS" --predictions "${said##*written to }"
-}

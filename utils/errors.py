@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -47,19 +48,102 @@ def complain(line: str) -> None:
 
 def run_program(main: Callable[[], None]) -> None:
     """Run `main` and leave with its exit code: 0, or 2 for a `UserError`, 130 when interrupted."""
+    _open_standard_files()
+    sys.stdout, sys.stderr = output, errors = Outlet(sys.stdout), Outlet(sys.stderr)
+    code = _run(main)
+    output.flush()
+    if not code and output.fault is not None:
+        complain(f"standard output can't be written: {output.fault.strerror}")
+        code = 2
+    errors.flush()
+    if code:
+        sys.exit(code)
+
+
+def _run(main: Callable[[], None]) -> Any:
+    """Run `main`, say in a line why it failed, and return the exit code."""
     try:
         main()
+    except SystemExit as end:
+        return end.code
     except UserError as error:
         complain(" ".join(str(error).split()))
-        sys.exit(2)
+        return 2
     except OSError as error:
         # Disk full, no permission, a folder where a file should be: the system's own words do.
         where = f" ({error.filename})" if error.filename else ""
         complain(f"{error.strerror or error}{where}")
-        sys.exit(2)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        device = "GPU" if "CUDA" in str(error) else "machine"
+        complain(f"the {device} is out of memory ({in_brief(error)}); {LESS_MEMORY}")
+        return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
-        sys.exit(130)
+        return 130
+    return 0
+
+
+LESS_MEMORY = (
+    "lower --batch_size or the model's sizes, or try --amp bf16, --feature_device cpu, fewer "
+    "processes; what was saved is intact"
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory of the host or of a GPU is used up."""
+    words = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate")
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
+
+
+class Outlet:
+    """Standard output or error that a program outlives: what nobody reads is lost, no more.
+
+    A reader that has gone (`| head -1`) is no fault; a full disk behind it is kept in `fault`.
+    """
+
+    def __init__(self, stream: TextIO):
+        self.fault: OSError | None = None
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """As a text file's; returns the number of characters."""
+        try:
+            self._stream.write(text)
+        except OSError as error:
+            self._let_go(error)
+        return len(text)
+
+    def flush(self) -> None:
+        """As a text file's."""
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._let_go(error)
+
+    def _let_go(self, error: OSError) -> None:
+        """From now on, and for whoever writes beside us, there is the null device instead."""
+        if not isinstance(error, BrokenPipeError):
+            self.fault = self.fault or error
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, self._stream.fileno())
+        os.close(nothing)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _open_standard_files() -> None:
+    """Give closed standard files the null device, before other files take their numbers."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def quiet_libraries() -> None:

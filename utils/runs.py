@@ -21,6 +21,7 @@ from utils.errors import UserError
 from utils.files import atomic_write, read_json, write_json
 from utils.provenance import how_made
 from utils.timelines import Example, draw
+from utils.writers import SoleWriter
 
 KEPT_CHECKPOINTS = 3
 
@@ -57,6 +58,7 @@ class Run:
         self._tables = folder / "eval_results.txt"
         self._writer = None
         self._saved_at = time.monotonic()
+        self._claim = SoleWriter(folder) if processes.main else None
 
     @property
     def state_file(self) -> Path:
@@ -70,18 +72,7 @@ class Run:
             if self.processes.main:
                 self._clear()
             self.processes.barrier()
-        state = load_last_whole(self.state_file, tell=self.processes.main)
-        if state is not None and not _is_state(state):
-            raise UserError(
-                f"{self.state_file}: not the state of a run, or damaged; copy it again, or begin "
-                "anew with --restart"
-            )
-        seen = self.processes.gather(state["step"] if state else 0)
-        if len(set(seen)) > 1:
-            raise UserError(
-                f"{self.folder}: processes see states of different steps ({seen}); "
-                "all machines must share this folder"
-            )
+        state = self.processes.hand_on(self._read_state() if self.processes.main else None)
         if state is not None:
             self._refuse_changes(state["options"])
             self.history = state["history"]
@@ -98,6 +89,15 @@ class Run:
                 lines = [f"| {name} | {value} |" for name, value in self._options.items()]
                 table = "\n".join(["| option | value |", "|---|---|", *lines])
                 self._writer.add_text("options", table, state["step"] if state else 0)
+        return state
+
+    def _read_state(self) -> dict | None:
+        state = load_last_whole(self.state_file)
+        if state is not None and not _is_state(state):
+            raise UserError(
+                f"{self.state_file}: not the state of a run, or damaged; copy it again, or begin "
+                "anew with --restart"
+            )
         return state
 
     def _write_how_made(self, continued: bool) -> None:
@@ -135,6 +135,8 @@ class Run:
 
     def state_due(self, every_minutes: float) -> bool:
         """Whether it is time to save, by the main process's clock."""
+        if self._claim is not None:
+            self._claim.touch()
         return self.processes.main and time.monotonic() - self._saved_at > every_minutes * 60
 
     def save_state(self, state: dict) -> None:
@@ -188,6 +190,8 @@ class Run:
         """Flush what is still on its way."""
         if self._writer is not None:
             self._writer.close()
+        if self._claim is not None:
+            self._claim.release()
 
 
 def _is_state(state: Any) -> bool:

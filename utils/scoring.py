@@ -9,6 +9,7 @@ from utils.annotations import Query, iter_queries, read_annotations
 from utils.metrics import Scores, evaluate, score_table
 from utils.predictions import Prediction, write_predictions
 from utils.records import Records
+from utils.submissions import accept, read_split
 
 
 class GroundTruth(NamedTuple):
@@ -85,8 +86,12 @@ def publish(
     scores: np.ndarray,
     listed: int,
     annotations: str | None,
+    submitted: bool = False,
 ) -> None:
-    """Write a split's challenge file with its scores, and print figures where they can be known."""
+    """Write a split's challenge file with its scores, and print figures where they can be known.
+
+    `submitted`: raise UserError if the challenge server would not take it for the `annotations`.
+    """
     write_predictions(file, records, windows, scores)
     truth = ground_truth(records, listed, annotations)
     if truth is None:
@@ -94,3 +99,5 @@ def publish(
     else:
         print(report(score(truth, windows), file.stem))
     print(f"{len(windows)} of {listed} queries predicted, written to {file}")
+    if submitted:
+        accept(file, read_split(annotations))

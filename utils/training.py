@@ -6,6 +6,7 @@ random draw is a function of the seed and the step, so a run that was killed and
 with the same weights as one that never stopped (docs/survival.md).
 """
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from tqdm import tqdm
 
 from utils.checkpoints import fit_optimizer, fit_state
 from utils.distributed import Processes, lost_peer
-from utils.errors import UserError, warn
+from utils.errors import LAUNCHED, UserError, in_brief, warn
 from utils.guard import Guard, all_finite, first_few, look_at
 from utils.profiling import profiled
 from utils.runs import Run
@@ -134,8 +135,15 @@ def fit(
         except RuntimeError as error:
             if not lost_peer(error):
                 raise
-            # Nothing is sent while weights change: they are those of the last whole step.
-            training.save()
+            if training.started:
+                # Nothing is sent while weights change: they are those of the last whole step.
+                training.save()
+            elif processes.main and LAUNCHED not in os.environ:
+                print(
+                    f"error: lost a process before the state in {run.folder} was read "
+                    f"({in_brief(error)}); nothing was changed",
+                    file=sys.stderr,
+                )
             sys.exit(128 + signals.received if signals.received else PEER_LOST)
         except OSError as error:
             where = error.filename or run.folder
@@ -169,6 +177,7 @@ class Training:
         device = processes.device
         self.scaler = torch.amp.GradScaler(device.type, enabled=schedule.amp == "fp16")
         self.guard = Guard(device, schedule.skip_nonfinite, self.scaler)
+        self.started = False  # a state was read or there is none: only now may one be written
         self.step = 0
         self.best = -1.0
         self.best_table = ""
@@ -180,6 +189,7 @@ class Training:
         state = self.run.start(restart)
         if state is None:
             self.step = self.steps * first_epoch
+            self.started = True
             self.save()
             return
         file = self.run.state_file
@@ -203,6 +213,7 @@ class Training:
         self.guard.skipped = self.told = state["skipped"]
         self.step, self.to_evaluate = state["step"], state["to_evaluate"]
         self.best, self.best_table = state["best"], state["best_table"]
+        self.started = True
         if self.processes.main:
             print(f"continuing {self.run.folder} at step {self.step} of {self.total}")
 

@@ -28,6 +28,8 @@ FREE = (
     "feature_device",
     "cache_dir",
     "data_root",
+    "output",
+    "check_submission",
 )
 
 
@@ -73,6 +75,10 @@ class TrainingOptions:
         aliases=("nar_rand_window_translate",),
     )
     allow_missing: bool = option(False, "predict without the clips that lack features")
+    output: str | None = option(None, "file of predictions (default: beside the checkpoint)")
+    check_submission: bool = option(
+        False, "check predictions of the test split as the challenge server would"
+    )
     feature_device: str = option(
         "auto", "where features wait: on the GPU if they fit, or not", choices=PLACES
     )
@@ -118,6 +124,12 @@ class TrainingOptions:
         for name in names:
             if Path(getattr(self, name)).name != getattr(self, name):
                 raise UserError(f"--{name} must be a plain name, is '{getattr(self, name)}'")
+
+    @property
+    def is_submission(self) -> bool:
+        """Whether predictions are to answer the whole test split of `eval_gt_json`."""
+        wanted = self.check_submission and self.mode == "test"
+        return wanted and not self.allow_missing and self.eval_gt_json is not None
 
     @property
     def cache(self) -> Path:

@@ -17,6 +17,6 @@ case "$SPLIT" in
   *) fail "SPLIT is '$SPLIT'; give val or test" ;;
 esac
 
-predict ReLER/main.py --mode "$SPLIT" \
+launch ReLER/main.py --mode "$SPLIT" --check_submission \
   --task "$DATASET" --fv "$FEAT" --resume "$CKPT" \
   --data_root "$DATA_ROOT" --eval_gt_json "$DATA_ROOT/$ANNOTATIONS"

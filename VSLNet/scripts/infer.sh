@@ -20,7 +20,7 @@ if ! compgen -G "$RUNS/*_${DATASET}_${FEAT}_*" >/dev/null &&
   DATASET="$NAQ_DATASET"
 fi
 
-predict VSLNet/main.py --mode "$SPLIT" --predictor bert \
+launch VSLNet/main.py --mode "$SPLIT" --check_submission --predictor bert \
   --task "$DATASET" --fv "$FEAT" --max_pos_len "$UNITS" \
   --data_root "$DATA_ROOT" --eval_gt_json "$DATA_ROOT/$ANNOTATIONS" \
   --remove_empty_queries_from val \

@@ -6,7 +6,8 @@ import sys
 import pytest
 from tqdm import tqdm
 
-from utils.errors import in_brief, warn
+from tests.simulated import refuse
+from utils.errors import in_brief, is_out_of_memory, warn
 
 
 @pytest.mark.parametrize(
@@ -37,3 +38,25 @@ def test_a_warning_stands_on_a_line_of_its_own_beside_a_bar(capsys):
     said = capsys.readouterr().err
     assert "warning: it is cut off" in re.split("[\r\n]", said)
     assert said.count("reading") >= 2  # the bar goes on under it
+
+
+def test_out_of_memory_is_one_line():
+    program = (
+        "import sys; sys.path.insert(0, '.'); import torch; "
+        "from utils.errors import run_program; run_program(lambda: torch.ones(1 << 44))"
+    )
+    line = refuse(sys.executable, "-c", program)
+    assert "the machine is out of memory" in line and "lower --batch_size" in line
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+    ],
+)
+def test_what_says_that_memory_is_used_up(error, expected):
+    assert is_out_of_memory(error) is expected

@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+import torch
 
 from tests.simulated import ROOT, refuse, run, succeed
 from tests.utils import toy_training
@@ -40,6 +41,19 @@ def test_a_process_that_dies_ends_the_job_with_its_reason(whole, tmp_path):
     assert done.returncode == 128 + signal.SIGKILL
     assert "error: process 1 of 2 was killed by SIGKILL" in done.stderr
     assert "Traceback" not in done.stderr
+    succeed(*TOY, "--folder", tmp_path)
+    assert differences(whole, tmp_path) == []
+
+
+def test_a_process_lost_while_a_run_is_continued_leaves_every_file(whole, tmp_path):
+    run(*TOY, "--folder", tmp_path, "--kill_at", "17", "--rank", "1")
+    before = {file.name: file.read_bytes() for file in tmp_path.glob("[!.]*")}
+    assert torch.load(tmp_path / "state.pt")["step"] == 17
+    for rank in ("1", "0", "1"):
+        done = run(*TOY, "--folder", tmp_path, "--kill_start", rank)
+        assert done.returncode == 128 + signal.SIGKILL
+        assert f"error: process {rank} of 2 was killed by SIGKILL" in done.stderr
+        assert {file.name: file.read_bytes() for file in tmp_path.glob("[!.]*")} == before
     succeed(*TOY, "--folder", tmp_path)
     assert differences(whole, tmp_path) == []
 

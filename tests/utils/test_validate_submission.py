@@ -12,7 +12,7 @@ from tests.simulated import refuse, succeed
 from utils.annotations import iter_queries, read_annotations
 from utils.errors import UserError
 from utils.predictions import read_predictions, read_scores, write_results
-from utils.validate_submission import REMEDIES, check, read_split, read_submission, write_normalised
+from utils.submissions import REMEDIES, check, read_split, read_submission, write_normalised
 
 ANNOTATIONS = {
     "videos": [

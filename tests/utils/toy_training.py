@@ -1,5 +1,6 @@
 """A program that trains a linear map with the shared loop; the tests stop and continue it."""
 
+import dataclasses
 import os
 import sys
 import time
@@ -32,6 +33,7 @@ class Options:
     kill_at: int = option(0, "kill this process after so many steps")
     rank: int = option(-1, "kill only this one")
     signal: int = option(9, "in this way")
+    kill_start: int = option(-1, "kill this one before it reads the state")
     slow: float = option(0.0, "seconds a step")
     restart: bool = option(False, "begin anew")
     last_words: float = option(0.0, "seconds that the main process takes to end")
@@ -77,7 +79,9 @@ def train(options):
         epochs=3, batch_size=8, clip_norm=1.0, seed=3, evaluations=2, log_every=4,
         save_every_minutes=0.0, skip_nonfinite=options.skip_nonfinite,
     )  # fmt: skip
-    free = ("kill_at", "rank", "signal", "slow", "restart", "spoil", "skip_nonfinite", "last_words")
+    if options.kill_start == processes.rank:
+        os.kill(os.getpid(), options.signal)
+    free = {field.name for field in dataclasses.fields(options)} - {"folder", "rate"}
     run = Run(Path(options.folder), options, "options.json", processes, free, None, "log.txt")
     try:
         fit(recipe, schedule, run, processes, options.restart)
