@@ -91,7 +91,9 @@ class Options(TrainingOptions):
         usual=True,
         aliases=("pretrained_model_path",),
     )
-    eval_period: int = option(0, "steps between evaluations (0: twice an epoch and at its end)")
+    eval_period: int = option(
+        0, "steps between evaluations (0: half-way through an epoch and at its end)"
+    )
 
     # Runs
     model_dir: str = option("checkpoints", "run folders are made here", usual=True)

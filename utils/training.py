@@ -88,7 +88,7 @@ class Schedule:
     batch_size: int
     clip_norm: float
     seed: int
-    evaluations: int  # evaluations an epoch, spread evenly, besides the one at its end
+    evaluations: int  # evaluations an epoch, spread evenly, the last of them at its end
     eval_period: int = 0  # steps between evaluations instead, if positive
     amp: str = "off"
     compile: bool = False
@@ -108,8 +108,8 @@ class Schedule:
         """Whether to evaluate after `step` steps of `total`, at `steps` an epoch."""
         if self.eval_period:
             return step % self.eval_period == 0 or step == total
-        done, period = step % steps, max(1, steps // self.evaluations)
-        return done == 0 or (done % period == 0 and steps - done >= period)
+        number, rest = divmod(step % steps, max(1, steps // self.evaluations))
+        return rest == 0 and number < self.evaluations
 
 
 def fit(

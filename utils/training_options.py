@@ -51,7 +51,7 @@ class TrainingOptions:
     )
     label_times: str = option(
         "exact",
-        "label windows by exact or truncated times",
+        "times for labels (ReLER: for choosing queries)",
         choices=("exact", "published"),
         usual=True,
     )

@@ -268,6 +268,18 @@ def test_compiled_models_get_batches_of_one_shape(data, records, stores):
     assert torch.equal(padded.batch(rows).text, data.batch(rows).text)  # of predictions: as before
 
 
+def test_queries_are_read_whole(records, stores):
+    class Long:
+        def gather(self, sentences, device):
+            return torch.ones(len(sentences), 76, 3), torch.ones(len(sentences), 76)
+
+    rows, key = np.arange(4), Key(0, 0)
+    for compiled, tokens in ((False, 76), (True, 80)):
+        options = dataclasses.replace(OPTIONS, compile=compiled)
+        batch = ClipData(records, stores, Long(), options).batch(rows, key=key)
+        assert batch.text.shape == (4, tokens, 3) and (batch.text_mask.sum(1) == 76).all()
+
+
 def test_temporal_endpoints_are_the_published_ones(golden):
     published = json.loads((golden / "extra" / "temporal_endpoints.json").read_text())["by_length"]
     lengths = np.array(list(map(int, published)))

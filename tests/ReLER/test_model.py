@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ReLER.layers import sine_positions
-from ReLER.model import ModelOptions, ReLER
+from ReLER.model import ModelOptions, ReLER, real_parts
 from ReLER.options import SCALES
 from utils.errors import UserError
 from utils.predictions import best_spans
@@ -91,10 +92,31 @@ def test_every_tensor_starts_as_published():
         in_cross_layer = name.startswith("cross_self_encoder.") and value.ndim > 1
         if in_cross_layer or isinstance(module, WeightedPool):
             bound = (6 / sum(value.shape)) ** 0.5
-        assert value.abs().max() <= bound, name
+        assert 0 < value.abs().max() <= bound, name
         if value.numel() >= 64:
             spread = bound / 3**0.5  # of a uniform distribution
             assert abs(value.std() / spread - 1) < 3 / value.numel() ** 0.5, name
+
+
+@pytest.mark.parametrize(
+    ("length", "units", "parts", "real"),
+    [(29, 48, 5, 4), (27, 48, 5, 4), (26, 48, 5, 3), (24, 48, 2, 2), (48, 48, 2, 2), (2, 4, 6, 3)],
+)
+def test_as_many_parts_count_as_published(length, units, parts, real):
+    """One more than whole steps of units // parts fit: of 24 in 48 units both halves count."""
+    assert real_parts(torch.tensor([length]), units, parts).tolist() == [real]
+    assert real_parts(np.array([length]), units, parts).tolist() == [real]
+
+
+def test_scores_of_parts_may_be_divided_by_the_highest():
+    torch.manual_seed(0)
+    model, plain = (ReLER(ModelOptions(**SMALL, NPM_score_norm=norm)).eval() for norm in (1, 0))
+    model.load_state_dict(plain.state_dict())
+    video, mask, text, text_mask = small_inputs([40, 13])
+    embedded = model.embed_video(video), mask, model.embed_text(text), text_mask
+    (encoded, logits, _), (unscaled, _, _) = (m.encode(*embedded, 4) for m in (model, plain))
+    highest = logits.sigmoid().amax(1)[:, None, None]
+    torch.testing.assert_close(encoded, unscaled / highest)
 
 
 def test_default_options_are_the_released_ones(golden):
@@ -117,8 +139,8 @@ def test_every_scale_works_at_every_length(lengths, parts):
     size = -(-max(lengths) // parts)
     filled = torch.tensor([[part * size < n for part in range(parts)] for n in lengths])
     assert (outputs.part_mask >= filled.float()).all()
-    if max(lengths) % parts == 0:
-        assert torch.equal(outputs.part_mask, filled.float())
+    real = [min(n // max(max(lengths) // parts, 1) + 1, parts) for n in lengths]
+    assert outputs.part_mask.sum(1).tolist() == real
     valid = mask.bool()
     assert (outputs.start_logits[~valid] < -1e29).all()
     assert (outputs.highlight_scores[~valid] == 0).all()

@@ -39,6 +39,16 @@ def checkpoint(folder):
     return max(folder.glob("model_*.t7"))
 
 
+def training_windows(data, times):
+    """Windows of the joint training split, kept within their clips."""
+    clips = json.loads((data / "dataset/nlq_aug_naq_official_v1/train.json").read_text()).values()
+    return [
+        (max(start, 0), min(end, clip["num_frames"] / (1.875 if times == "exact_times" else 1)))
+        for clip in clips
+        for start, end in clip[times]
+    ]
+
+
 def load(file):
     with torch.serialization.safe_globals([argparse.Namespace]):
         return torch.load(file, weights_only=True)
@@ -107,9 +117,15 @@ def test_resume_everything(joint, simulated, tmp_path):
         "--data_root", simulated, *TINY, "--resume", joint[0], "--resume_all",
     )  # fmt: skip
     assert "leaves nothing to do" in refuse(*command)
-    succeed(*command, "--epochs", "2")
+    said = succeed(*command, "--epochs", "2", "--label_times", "published")
     content = load(checkpoint(run_folder(tmp_path, "nlq_aug_naq_official_v1")))
     assert content["epoch"] == 1
+    # Truncated times choose fewer queries than exact ones.
+    for times, training in (("exact_times", joint[1]), ("timestamps", said)):
+        windows = training_windows(simulated, times)
+        longer = sum(end > start for start, end in windows)
+        assert f"training on {longer} of {len(windows)} queries" in training
+    assert longer < 0.9 * len(windows)
 
 
 def test_published_checkpoint_with_a_pickled_namespace_and_device(joint, simulated, tmp_path):
@@ -147,7 +163,7 @@ def test_hostile_checkpoint_is_refused(joint, simulated, tmp_path):
 def test_wrong_use(joint, simulated, tmp_path):
     scratch = (f"{SCRIPTS}/train_scratch_nlq.sh", "cpu", "nlq")
     assert "name another feature" in refuse(*scratch, "clip", tmp_path, "0.1")
-    assert "--lr must be positive" in refuse(*scratch, "egovlp", tmp_path, "-1")
+    assert "--lr must be in (0, inf)" in refuse(*scratch, "egovlp", tmp_path, "-1")
     line = refuse(
         f"{SCRIPTS}/finetune.sh", "cpu", "nlq", "egovlp", tmp_path, "0.1", joint[0],
         "--data_root", simulated, *TINY, "--hidden_dim", "32",
