@@ -218,8 +218,9 @@ def test_bad_files_are_named(data, content, words, read, monkeypatch):
         lambda: torch.quantize_per_tensor(torch.ones(7, 5), 0.1, 0, torch.qint8),
         lambda: torch.ones(7, 5, device="meta"),
         lambda: torch.ones(7, 5, dtype=torch.complex64),
+        lambda: torch.ones(1, 1).expand(10**9, 10**4),
     ],
-    ids=["sparse", "sparse rows", "nested", "quantised", "without values", "complex"],
+    ids=["sparse", "sparse rows", "nested", "quantised", "without values", "complex", "repeated"],
 )
 @pytest.mark.filterwarnings("ignore::UserWarning")  # torch's, of layouts that may change
 def test_unusual_tensors_are_refused_in_one_line(data, make):
