@@ -15,6 +15,7 @@ from ReLER.weights import build_trained, read_checkpoint
 from utils.checkpoints import find_checkpoint, step_of
 from utils.cores import each_on_a_core
 from utils.distributed import Processes, start_processes
+from utils.files import check_output
 from utils.options import adopt
 from utils.predictions import WINDOWS, suppress
 from utils.scoring import publish
@@ -84,22 +85,23 @@ def infer(options: Options) -> Path:
 
     Returns the challenge file, which the main process writes.
     """
-    processes = start_processes()
-    file = find_checkpoint(options.resume or options.run_folder)
-    content = read_checkpoint(file)
-    options = adopt_architecture(options, content["opt"], file)
-    encoder = open_encoder(options, file.parent)
-    data, listed = open_split(
-        options, options.mode, encoder, processes.device, options.allow_missing
-    )
-    model = build_trained(options, data.width, encoder.width, content, file)
-    model.to(processes.device)
-    windows, scores = predict(model, data, options, processes)
-    result = file.parent / "preds" / f"{step_of(file)}_{options.mode}_preds.json"
     if options.output is not None:
-        result = Path(options.output)
-    if processes.main:
-        truth, submitted = options.eval_gt_json, options.is_submission
-        publish(result, data.records, windows, scores, listed, truth, submitted)
-    processes.close()
+        check_output("--output", options.output)
+    with start_processes() as processes:
+        file = find_checkpoint(options.resume or options.run_folder)
+        content = read_checkpoint(file)
+        options = adopt_architecture(options, content["opt"], file)
+        encoder = open_encoder(options, file.parent)
+        data, listed = open_split(
+            options, options.mode, encoder, processes.device, options.allow_missing
+        )
+        model = build_trained(options, data.width, encoder.width, content, file)
+        model.to(processes.device)
+        windows, scores = predict(model, data, options, processes)
+        result = file.parent / "preds" / f"{step_of(file)}_{options.mode}_preds.json"
+        if options.output is not None:
+            result = Path(options.output)
+        if processes.main:
+            truth, submitted = options.eval_gt_json, options.is_submission
+            publish(result, data.records, windows, scores, listed, truth, submitted)
     return result

@@ -29,7 +29,6 @@ from ReLER.weights import (
 from utils.checkpoints import find_checkpoint
 from utils.distributed import Processes, start_processes
 from utils.errors import UserError
-from utils.files import write_json
 from utils.predictions import write_predictions
 from utils.runs import Run
 from utils.scoring import ground_truth, report, score
@@ -128,7 +127,6 @@ def train(options: Options) -> None:
         here = dataclasses.replace(options, slurm=False)
         submit(train, here, options.run_folder / "slurm", Cluster.of(options))
         return
-    processes = start_processes()
     schedule = Schedule(
         epochs=options.epochs,
         batch_size=options.batch_size,
@@ -143,27 +141,25 @@ def train(options: Options) -> None:
         skip_nonfinite=options.skip_nonfinite,
         profile=options.profile,
     )
-    recipe = Recipe(options, processes, schedule)
-    folder = options.run_folder
-    board = folder / "tensorboard_log"
-    run = Run(
-        folder,
-        options,
-        OPTIONS_FILE,
-        processes,
-        FREE_OPTIONS,
-        board,
-        "train.log.txt",
-        input_files(options, options.fv, "clip", start=options.resume),
-    )
-    if processes.main:
-        write_json(folder / TEXT_FILE, describe_encoder(recipe.encoder), indent=True)
-        parameters = sum(p.numel() for p in recipe.model.parameters() if p.requires_grad)
-        print(
-            f"training on {recipe.rows} of {recipe.listed} queries, validating on "
-            f"{len(recipe.val)} of {recipe.truth.listed}; {parameters:,} parameters; "
-            f"run folder {folder}"
+    with start_processes() as processes:
+        recipe = Recipe(options, processes, schedule)
+        folder = options.run_folder
+        run = Run(
+            folder,
+            options,
+            OPTIONS_FILE,
+            processes,
+            FREE_OPTIONS,
+            folder / "tensorboard_log",
+            "train.log.txt",
+            input_files(options, options.fv, "clip", start=options.resume),
+            {TEXT_FILE: describe_encoder(recipe.encoder)},
         )
-    fit(recipe, schedule, run, processes, options.restart, recipe.first_epoch)
-    run.close()
-    processes.close()
+        if processes.main:
+            parameters = sum(p.numel() for p in recipe.model.parameters() if p.requires_grad)
+            print(
+                f"training on {recipe.rows} of {recipe.listed} queries, validating on "
+                f"{len(recipe.val)} of {recipe.truth.listed}; {parameters:,} parameters; "
+                f"run folder {folder}"
+            )
+        fit(recipe, schedule, run, processes, options.restart, recipe.first_epoch)

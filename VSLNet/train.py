@@ -15,7 +15,6 @@ from torch import nn
 from utils.checkpoints import find_checkpoint
 from utils.distributed import Processes, start_processes
 from utils.errors import UserError
-from utils.files import write_json
 from utils.predictions import write_predictions
 from utils.runs import Run
 from utils.scoring import ground_truth, report, score
@@ -115,7 +114,6 @@ def train(options: Options) -> None:
         here = dataclasses.replace(options, slurm=False)
         submit(train, here, options.run_folder / "slurm", Cluster.of(options))
         return
-    processes = start_processes()
     schedule = Schedule(
         epochs=options.epochs,
         batch_size=options.batch_size,
@@ -130,28 +128,26 @@ def train(options: Options) -> None:
         skip_nonfinite=options.skip_nonfinite,
         profile=options.profile,
     )
-    recipe = Recipe(options, processes, schedule)
-    log_dir = None
-    if options.log_to_tensorboard is not None:
-        log_dir = Path(options.tb_log_dir) / options.log_to_tensorboard
-    inputs = input_files(options, options.fv, start=options.init_from)
-    run = Run(
-        options.run_folder,
-        options,
-        OPTIONS_FILE,
-        processes,
-        FREE_OPTIONS,
-        log_dir,
-        inputs=inputs,
-    )
-    if processes.main:
-        write_json(options.run_folder / TEXT_FILE, recipe.text.describe(), indent=True)
-        parameters = sum(p.numel() for p in recipe.model.parameters() if p.requires_grad)
-        print(
-            f"training on {recipe.rows} of {recipe.train.listed} queries, validating on "
-            f"{len(recipe.val.records)} of {recipe.val.listed}; {parameters:,} parameters; "
-            f"run folder {options.run_folder}"
+    with start_processes() as processes:
+        recipe = Recipe(options, processes, schedule)
+        log_dir = None
+        if options.log_to_tensorboard is not None:
+            log_dir = Path(options.tb_log_dir) / options.log_to_tensorboard
+        run = Run(
+            options.run_folder,
+            options,
+            OPTIONS_FILE,
+            processes,
+            FREE_OPTIONS,
+            log_dir,
+            inputs=input_files(options, options.fv, start=options.init_from),
+            descriptions={TEXT_FILE: recipe.text.describe()},
         )
-    fit(recipe, schedule, run, processes, options.restart)
-    run.close()
-    processes.close()
+        if processes.main:
+            parameters = sum(p.numel() for p in recipe.model.parameters() if p.requires_grad)
+            print(
+                f"training on {recipe.rows} of {recipe.train.listed} queries, validating on "
+                f"{len(recipe.val.records)} of {recipe.val.listed}; {parameters:,} parameters; "
+                f"run folder {options.run_folder}"
+            )
+        fit(recipe, schedule, run, processes, options.restart)

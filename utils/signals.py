@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 # SIGUSR1 and SIGUSR2 are what clusters send some time before they take the machine away.
-STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Stopped(BaseException):
@@ -20,7 +20,7 @@ class StopSignals:
     """Remembers the signal that came; as a context it takes the handlers over, and gives them back.
 
     A SIGTERM that somebody else listens to is left to them: under SLURM it precedes the signal
-    that asks for a requeue.
+    that asks for a requeue. A SIGHUP that is ignored (`nohup`) stays so.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,8 @@ class StopSignals:
         usual = (signal.SIG_DFL, signal.SIG_IGN)
         for number in STOPPING:
             before = signal.getsignal(number)
-            if number != signal.SIGTERM or before in usual:
+            taken = number == signal.SIGTERM and before not in usual
+            if not (taken or (number == signal.SIGHUP and before == signal.SIG_IGN)):
                 self._before[number] = signal.signal(number, self._receive)
         return self
 

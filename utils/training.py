@@ -6,11 +6,12 @@ random draw is a function of the seed and the step, so a run that was killed and
 with the same weights as one that never stopped (docs/survival.md).
 """
 
-import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -20,8 +21,8 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from utils.checkpoints import fit_optimizer, fit_state
-from utils.distributed import Processes, lost_peer
-from utils.errors import LAUNCHED, UserError, in_brief, warn
+from utils.distributed import LostPeer, Processes, is_lost_peer
+from utils.errors import UserError, warn
 from utils.guard import Guard, all_finite, first_few, look_at
 from utils.profiling import profiled
 from utils.runs import Run
@@ -29,7 +30,6 @@ from utils.signals import Stopped, StopSignals
 from utils.timelines import Example
 
 SHAPES = 64  # of batches: lengths of queries, numbers of parts, the last batch of an epoch
-PEER_LOST = 75  # exit code: another process has gone, and says why
 
 
 class EpochPlan(NamedTuple):
@@ -125,35 +125,56 @@ def fit(
     A new run begins at `first_epoch`, counted from 0. A signal to stop saves the state and ends the
     program with 128 + its number.
     """
-    with StopSignals() as signals:
-        training = Training(recipe, schedule, run, processes, signals)
+    with run, StopSignals() as signals, _named_fault(run.folder):
+        state = _begin(run, restart, signals)
+        # Only now is there anything that could be saved.
+        training = Training(recipe, schedule, run, processes, signals, state, first_epoch)
         try:
-            training.start(restart, first_epoch)
+            if state is None:
+                training.save()
             training.go_on()
         except Stopped:
             training.leave(signals.received)
         except RuntimeError as error:
-            if not lost_peer(error):
+            if not is_lost_peer(error):
                 raise
-            if training.started:
-                # Nothing is sent while weights change: they are those of the last whole step.
-                training.save()
-            elif processes.main and LAUNCHED not in os.environ:
-                print(
-                    f"error: lost a process before the state in {run.folder} was read "
-                    f"({in_brief(error)}); nothing was changed",
-                    file=sys.stderr,
-                )
-            sys.exit(128 + signals.received if signals.received else PEER_LOST)
-        except OSError as error:
-            where = error.filename or run.folder
-            raise UserError(
-                f"{where}: {error.strerror or error}; the last saved state is intact, mend this "
-                "and give the same command to continue"
-            ) from error
+            # Nothing is sent while weights change: they are those of the last whole step.
+            training.save()
+            if signals.received:
+                sys.exit(128 + signals.received)
+            where = f"{run.folder} is saved at step {training.step} of {training.total}"
+            raise LostPeer(where if processes.main else "") from error
     if processes.main:
         best = f"best of {len(run.history)} evaluations, checkpoint {run.kept[-1]}"
         print(f"{best}:\n{training.best_table}")
+
+
+def _begin(run: Run, restart: bool, signals: StopSignals) -> dict | None:
+    """The state to continue from; whatever comes between, no file is changed before it is read."""
+    try:
+        with signals.at_once():
+            return run.start(restart)
+    except Stopped:
+        if run.processes.main:
+            name = signal.Signals(signals.received).name
+            print(f"stopped by {name} before {run.folder} was continued", file=sys.stderr)
+        sys.exit(128 + signals.received)
+    except RuntimeError as error:
+        if not is_lost_peer(error):
+            raise
+        raise LostPeer(f"no file in {run.folder} was changed") from error
+
+
+@contextmanager
+def _named_fault(folder: Path) -> Iterator[None]:
+    """Within, a disk that is full or away is a `UserError`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or folder}: {error.strerror or error}; the last saved state is "
+            "intact, mend this and give the same command to continue"
+        ) from error
 
 
 class Training:
@@ -166,7 +187,10 @@ class Training:
         run: Run,
         processes: Processes,
         signals: StopSignals,
+        state: dict | None,
+        first_epoch: int,
     ):
+        """Takes up the `state` that the run's folder holds, or begins at `first_epoch`."""
         self.recipe = recipe
         self.schedule = schedule
         self.run = run
@@ -177,43 +201,23 @@ class Training:
         device = processes.device
         self.scaler = torch.amp.GradScaler(device.type, enabled=schedule.amp == "fp16")
         self.guard = Guard(device, schedule.skip_nonfinite, self.scaler)
-        self.started = False  # a state was read or there is none: only now may one be written
-        self.step = 0
+        self.step = self.steps * first_epoch
         self.best = -1.0
         self.best_table = ""
         self.to_evaluate = False  # what has been trained so far
         self.told = 0  # steps left out that the user knows of
+        if state is not None:
+            self.take_up(state)
 
-    def start(self, restart: bool, first_epoch: int) -> None:
-        """Take up the state in the run's folder, or save a first one."""
-        state = self.run.start(restart)
-        if state is None:
-            self.step = self.steps * first_epoch
-            self.started = True
-            self.save()
-            return
+    def take_up(self, state: dict) -> None:
+        """Go on where a state was saved."""
         file = self.run.state_file
-        fit_state(self.recipe.model, state.get("model"), file)
-        fit_optimizer(self.recipe.optimizer, state.get("optimizer"), file)
-        kinds = {"skipped": int, "to_evaluate": bool, "best": (float, int), "best_table": str}
-        odd = [name for name, kind in kinds.items() if not isinstance(state.get(name), kind)]
-        if not odd and not state["best_table"].isascii():
-            odd.append("best_table")
-        if not odd and bool(self.run.kept) != (state["best"] >= 0):
-            odd.append("list of kept checkpoints")
-        try:
-            self.scaler.load_state_dict(state.get("scaler"))
-        except (RuntimeError, KeyError, TypeError, AttributeError):
-            odd.append("scaler")
-        if odd or not 0 <= state["step"] <= self.total:
-            raise UserError(
-                f"{file}: its {odd[0] if odd else 'step'} is not one of this run; copy the file "
-                "again, or begin anew with --restart"
-            )
+        fit_state(self.recipe.model, state["model"], file)
+        fit_optimizer(self.recipe.optimizer, state["optimizer"], file)
+        self.scaler.load_state_dict(state["scaler"])
         self.guard.skipped = self.told = state["skipped"]
         self.step, self.to_evaluate = state["step"], state["to_evaluate"]
         self.best, self.best_table = state["best"], state["best_table"]
-        self.started = True
         if self.processes.main:
             print(f"continuing {self.run.folder} at step {self.step} of {self.total}")
 
@@ -262,7 +266,8 @@ class Training:
             torch._dynamo.config.recompile_limit = SHAPES
             network = torch.compile(network, dynamic=False)
         if processes.size > 1:
-            network = DistributedDataParallel(network)
+            processes.expect_soon()
+            network = DistributedDataParallel(network, process_group=processes.group)
         if self.to_evaluate:
             self.evaluate()
 
@@ -275,6 +280,7 @@ class Training:
                 for step in range(self.step, (plan.epoch + 1) * self.steps):
                     for group in recipe.optimizer.param_groups:
                         group["lr"] = recipe.learning_rate(step)
+                    processes.tell(f"step {step}")
                     network.train()
                     losses = self.losses(network, self.rows(plan, step), plan, step)
                     self.guard.scale(losses["total"]).backward()
@@ -329,6 +335,7 @@ class Training:
         recipe, run, step = self.recipe, self.run, self.step
         epoch = (step - 1) // self.steps
         self.refuse_weights()
+        self.processes.tell(f"evaluating after step {step}")
         with self.signals.at_once():
             found = recipe.evaluate(epoch, step)
         run.record({"epoch": epoch, "step": step, **found.scores}, found.table)

@@ -105,6 +105,16 @@ def test_finetune_then_infer_val_and_test(joint, simulated, tmp_path):
         assert scores.shape[1] == 5 and (np.diff(scores) <= 0).all() and (scores[:, 0] > 0).all()
 
 
+def test_a_log_that_is_appended_to_keeps_what_it_held(joint, simulated, tmp_path):
+    infer = ROOT / SCRIPTS / "infer.sh"
+    result = tmp_path / "predictions" / "val.json"
+    words = f"{infer} cpu nlq val egovlp {joint[0]} --data_root {simulated} --output {result}"
+    succeed("bash", "-c", f"echo before > job.log; bash {words} >> job.log", folder=tmp_path)
+    log = (tmp_path / "job.log").read_text()
+    assert log.startswith("before\n") and f"written to {result}" in log
+    assert json.loads(result.read_text())["results"]
+
+
 def test_scratch_on_v2_from_another_folder_with_naq_root(simulated, tmp_path):
     (tmp_path / "home" / "data").parent.mkdir()
     (tmp_path / "home" / "data").symlink_to(simulated)

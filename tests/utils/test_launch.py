@@ -50,7 +50,7 @@ def test_a_process_lost_while_a_run_is_continued_leaves_every_file(whole, tmp_pa
     before = {file.name: file.read_bytes() for file in tmp_path.glob("[!.]*")}
     assert torch.load(tmp_path / "state.pt")["step"] == 17
     for rank in ("1", "0", "1"):
-        done = run(*TOY, "--folder", tmp_path, "--kill_start", rank)
+        done = run(*TOY, "--folder", tmp_path, "--fate", "killed", "--rank", rank)
         assert done.returncode == 128 + signal.SIGKILL
         assert f"error: process {rank} of 2 was killed by SIGKILL" in done.stderr
         assert {file.name: file.read_bytes() for file in tmp_path.glob("[!.]*")} == before

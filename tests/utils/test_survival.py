@@ -4,7 +4,10 @@ import errno
 import itertools
 import os
 import random
+import shutil
 import signal
+import socket
+import subprocess
 
 import pytest
 import torch
@@ -47,7 +50,7 @@ def test_signal_saves_and_leaves(whole, tmp_path, capsys, number):
         f"stopped by {number.name} after step 6 of 24, state saved in {tmp_path}: "
         "the same command continues"
     )
-    assert load_last_whole(tmp_path / "state.pt")["step"] == 6
+    assert load_last_whole(tmp_path / "state.pt")[0]["step"] == 6
     assert signal.getsignal(number) is before
     check_continues(whole, tmp_path)
 
@@ -62,7 +65,7 @@ def test_signal_in_an_evaluation_leaves_at_once_and_it_is_made_up_for(whole, tmp
         with pytest.raises(SystemExit) as end:
             train(tmp_path)
     assert end.value.code == 143
-    state = load_last_whole(tmp_path / "state.pt")
+    state = load_last_whole(tmp_path / "state.pt")[0]
     assert state["step"] == 4 and state["to_evaluate"]
     check_continues(whole, tmp_path)
 
@@ -91,22 +94,51 @@ def test_torn_state_is_replaced_by_the_one_before(whole, tmp_path, capsys, fault
 def test_nothing_whole_left(tmp_path):
     for value in (1, 2):
         save_atomically({"x": torch.tensor(value)}, tmp_path / "state.pt", keep_previous=True)
-    assert load_last_whole(tmp_path / "state.pt")["x"] == 2
+    assert load_last_whole(tmp_path / "state.pt")[0]["x"] == 2
     for file in tmp_path.iterdir():
         file.write_bytes(b"rubbish")
     with pytest.raises(UserError, match=r"state\.pt: damaged.*state\.previous\.pt: damaged"):
         load_last_whole(tmp_path / "state.pt")
-    assert load_last_whole(tmp_path / "other.pt") is None
+    assert load_last_whole(tmp_path / "other.pt")[0] is None
 
 
-def test_what_a_killed_process_left_is_removed(whole, tmp_path):
+def test_a_damaged_state_never_takes_the_place_of_a_whole_one(tmp_path):
+    with pytest.raises(SystemExit):
+        train(tmp_path / "run", kill_at=10, signal=int(signal.SIGTERM))
+    (tmp_path / "run" / "state.pt").write_bytes(b"damaged")
+    before, _ = load_last_whole(tmp_path / "run" / "state.pt")
+
+    def fail():
+        raise OSError(errno.EIO, "gone")
+
+    for at in range(1, 30):
+        folder = shutil.copytree(tmp_path / "run", tmp_path / str(at))
+        before["options"]["folder"] = str(folder)
+        torch.save(before, folder / "state.previous.pt")
+        with file_operations(Counter(fail, at)), pytest.raises(UserError):
+            train(folder)
+        after, _ = load_last_whole(folder / "state.pt")
+        assert after["step"] >= before["step"], at
+
+
+def test_what_killed_processes_left_is_removed(whole, tmp_path):
     with pytest.raises(SystemExit):
         train(tmp_path, kill_at=10, signal=int(signal.SIGTERM))
-    (tmp_path / ".state.pt.abc.tmp").write_bytes(b"half")
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    host = socket.gethostname()
+    left = [tmp_path / f".state.pt.{name}.x.tmp" for name in (f"{host}-{dead.pid}", "else-17")]
+    on_the_way = [tmp_path / f".a.json.{name}.x.tmp" for name in (f"{host}-1", "else-18")]
+    for file in [*left, *on_the_way]:
+        file.write_bytes(b"half")
+    os.utime(left[1], (0, 0))
     with (tmp_path / "eval_results.txt").open("a") as file:
         file.write("logged, but not saved")
+    train(tmp_path)
+    assert set(tmp_path.glob(".*.tmp")) == set(on_the_way)
+    for file in on_the_way:
+        file.unlink()
     check_continues(whole, tmp_path)
-    assert not list(tmp_path.glob(".*"))
 
 
 @pytest.mark.parametrize(
@@ -135,7 +167,7 @@ class TestWrongNumbers:
     def test_the_step_the_clip_and_the_parameters_are_named(self, tmp_path):
         with pytest.raises(UserError) as error:
             train(tmp_path, spoil=7)
-        state = load_last_whole(tmp_path / "state.pt")
+        state, _ = load_last_whole(tmp_path / "state.pt")
         said = str(error.value)
         assert f"went wrong at step {state['step']}, learning rate 0.1: total nan" in said
         assert "by themselves: clip7;" in said
@@ -146,7 +178,7 @@ class TestWrongNumbers:
     def test_steps_are_tolerated(self, tmp_path, capsys):
         train(tmp_path / "three", spoil=7, skip_nonfinite=3)  # of three epochs
         assert "3 of 3 tolerated steps" in capsys.readouterr().err
-        state = load_last_whole(tmp_path / "three" / "state.pt")
+        state = load_last_whole(tmp_path / "three" / "state.pt")[0]
         assert state["step"] == 24 and state["skipped"] == 3
         assert all(value.isfinite().all() for value in state["model"].values())
         with pytest.raises(UserError, match="went wrong at step"):
@@ -168,7 +200,7 @@ class TestWrongNumbers:
         monkeypatch.setattr(toy_training.Recipe, "__init__", build)
         with pytest.raises(UserError, match="weights are not finite after step 4"):
             train(tmp_path)
-        assert load_last_whole(tmp_path / "state.pt")["step"] == 3
+        assert load_last_whole(tmp_path / "state.pt")[0]["step"] == 3
         assert not list(tmp_path.glob("*.t7"))
 
 

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 if not __package__:
@@ -13,8 +14,9 @@ if not __package__:
 import torch
 from torch import nn
 
+import utils.distributed
 from utils.distributed import restarted, start_processes
-from utils.errors import run_program
+from utils.errors import UserError, run_program
 from utils.options import option, parse_options
 from utils.runs import Run
 from utils.training import Evaluation, Schedule, fit
@@ -33,7 +35,8 @@ class Options:
     kill_at: int = option(0, "kill this process after so many steps")
     rank: int = option(-1, "kill only this one")
     signal: int = option(9, "in this way")
-    kill_start: int = option(-1, "kill this one before it reads the state")
+    fate: str = option("none", "what befalls `rank` at the start: killed, error or late")
+    patience: float = option(0.0, "seconds that processes wait for each other")
     slow: float = option(0.0, "seconds a step")
     restart: bool = option(False, "begin anew")
     last_words: float = option(0.0, "seconds that the main process takes to end")
@@ -73,22 +76,37 @@ class Recipe:
 
 
 def train(options):
-    processes = start_processes()
-    recipe = Recipe(options, processes)
-    schedule = Schedule(
-        epochs=3, batch_size=8, clip_norm=1.0, seed=3, evaluations=2, log_every=4,
-        save_every_minutes=0.0, skip_nonfinite=options.skip_nonfinite,
-    )  # fmt: skip
-    if options.kill_start == processes.rank:
+    if options.patience:
+        utils.distributed.START_PATIENCE = timedelta(seconds=options.patience)
+        utils.distributed.STEP_PATIENCE = timedelta(seconds=options.patience)
+    with start_processes() as processes:
+        recipe = Recipe(options, processes)
+        schedule = Schedule(
+            epochs=3, batch_size=8, clip_norm=1.0, seed=3, evaluations=2, log_every=4,
+            save_every_minutes=0.0, skip_nonfinite=options.skip_nonfinite,
+        )  # fmt: skip
+        if options.rank == processes.rank:
+            start_badly(options)
+        free = {field.name for field in dataclasses.fields(options)} - {"folder", "rate"}
+        described = {"rate.json": options.rate}
+        run = Run(
+            Path(options.folder), options, "options.json", processes, free, None, "log.txt", (),
+            described,
+        )  # fmt: skip
+        try:
+            fit(recipe, schedule, run, processes, options.restart)
+        finally:
+            time.sleep(options.last_words if processes.main else 0.0)
+
+
+def start_badly(options):
+    """What befalls the process `rank` before the state is read."""
+    if options.fate == "killed":
         os.kill(os.getpid(), options.signal)
-    free = {field.name for field in dataclasses.fields(options)} - {"folder", "rate"}
-    run = Run(Path(options.folder), options, "options.json", processes, free, None, "log.txt")
-    try:
-        fit(recipe, schedule, run, processes, options.restart)
-    finally:
-        time.sleep(options.last_words if processes.main else 0.0)
-    run.close()
-    processes.close()
+    if options.fate == "error":
+        raise UserError("clip7.pt: damaged; fetch it again")
+    if options.fate == "late":
+        time.sleep(30)
 
 
 def main():
