@@ -45,11 +45,11 @@ def open_store(cache: Path, role: str, key: str, build: Callable[[Path], dict]) 
             if not _complete(folder, key):
                 _build(cache, name, key, build)
     except OSError as error:
-        if Path(error.filename or cache).parent not in (cache, cache.parent):
-            raise
+        if error.filename and not Path(error.filename).is_relative_to(cache):
+            raise  # of what it is made from
         raise UserError(
-            f"{error.filename or cache}: can't make stores here ({error.strerror}); make room or "
-            "name a folder with --cache_dir"
+            f"{cache}: can't make stores here ({error.strerror or error}); make room or name "
+            "another folder with --cache_dir"
         ) from None
     return folder
 
