@@ -165,5 +165,4 @@ def train(options: Options) -> None:
             f"run folder {folder}"
         )
     fit(recipe, schedule, run, processes, options.restart, recipe.first_epoch)
-    run.close()
     processes.close()

@@ -153,5 +153,4 @@ def train(options: Options) -> None:
             f"run folder {options.run_folder}"
         )
     fit(recipe, schedule, run, processes, options.restart)
-    run.close()
     processes.close()

@@ -18,11 +18,10 @@ import numpy as np
 from filelock import FileLock
 
 from utils.errors import UserError, in_brief
-from utils.files import fingerprint, is_left_over, read_json, temporary_prefix, write_json
+from utils.files import NO_LOCKS, fingerprint, is_left_over, read_json, temporary_prefix, write_json
 
 CARD = "card.json"
 HEAD = 4096  # bytes of a file's beginning that its mark covers
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

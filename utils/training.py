@@ -120,7 +120,7 @@ def fit(
     restart: bool,
     first_epoch: int = 0,
 ) -> None:
-    """Train to the end of the schedule, continuing the run in the folder if there is one.
+    """Train to the end of the schedule, continuing the run in the folder if there is one; close it.
 
     A new run begins at `first_epoch`, counted from 0. A signal to stop saves the state and ends the
     program with 128 + its number.
@@ -151,6 +151,8 @@ def fit(
                 f"{where}: {error.strerror or error}; the last saved state is intact, mend this "
                 "and give the same command to continue"
             ) from error
+        finally:
+            run.close()
     if processes.main:
         best = f"best of {len(run.history)} evaluations, checkpoint {run.kept[-1]}"
         print(f"{best}:\n{training.best_table}")

@@ -9,11 +9,13 @@ import os
 import socket
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from utils.errors import UserError
+from utils.files import NO_LOCKS
 
 TOUCH_SECONDS = 30.0
 STALE_SECONDS = 150.0  # a writer that did not touch its file for so long is dead
@@ -23,28 +25,37 @@ class SoleWriter:
     """The claim of this process to write in a folder, until `release` or its end."""
 
     def __init__(self, folder: Path):
-        """Raises UserError if another process is writing there."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Raises UserError if another process is writing there, or nobody can."""
         self._name = folder / ".writer"
         self._lock = FileLock(folder / ".writer.lock")
+        self._touched = time.monotonic()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._claim()
+        except OSError as error:
+            self._lock.release()
+            raise UserError(f"{folder}: can't be written ({error.strerror or error})") from None
+
+    def _claim(self) -> None:
         locked = self._take_lock()
         here = socket.gethostname()
         host, number = self._read_name()
         if host is not None and (host != here or not locked) and self._is_fresh():
             raise UserError(self._refusal(host, number))
         self._name.write_text(f"{here} {os.getpid()}")
-        self._touched = time.monotonic()
 
     def touch(self) -> None:
         """Say that the writer lives; cheap enough for every step of a training."""
         now = time.monotonic()
         if now - self._touched > TOUCH_SECONDS:
             self._touched = now
-            self._name.touch()
+            with suppress(OSError):  # what matters is written elsewhere, and is told of there
+                self._name.touch()
 
     def release(self) -> None:
         """Let others write."""
-        self._name.unlink(missing_ok=True)
+        with suppress(OSError):  # a full disk or one that is gone
+            self._name.unlink(missing_ok=True)
         self._lock.release()
 
     def _take_lock(self) -> bool:
@@ -53,7 +64,11 @@ class SoleWriter:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise UserError(self._refusal(*self._read_name())) from None
-        except (OSError, NotImplementedError):  # the disk gives none
+        except NotImplementedError:
+            return False
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
             return False
         return True
 

@@ -87,7 +87,6 @@ def train(options):
         fit(recipe, schedule, run, processes, options.restart)
     finally:
         time.sleep(options.last_words if processes.main else 0.0)
-    run.close()
     processes.close()
 
 
