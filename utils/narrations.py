@@ -21,7 +21,7 @@ from utils.threads import CORES, ahead
 
 COLUMNS = ("video_uid", "clip_start", "clip_end", "clip_text")
 BLOCK = 1 << 23  # bytes read at once; a longer line is skipped
-TAB = b"\0"  # stands for a tab inside quotes while lines are split
+TAB = "\0"  # stands for a tab inside quotes while lines are split
 
 # Why a row is skipped -> how many are, and the first one's line in the file, counted from 1.
 Faults = dict[str, tuple[int, int]]
@@ -191,8 +191,8 @@ def parse_block(path: Path, content: bytes, columns: list[str], videos: pl.Enum)
         raise UserError(f"{path}: damaged ({in_brief(error)}); fetch it again") from None
     video, start, end, text, surplus = fields.get_columns()
     start, end = _seconds(start), _seconds(end)
-    if TAB in content:
-        text = text.str.replace_all(TAB.decode(), "\t", literal=True)
+    if TAB.encode() in content:
+        text = text.str.replace_all(TAB, "\t", literal=True)
     checks = {
         "a field too many": surplus != "",
         "times that are no numbers": ~(start.is_finite() & end.is_finite()).fill_null(False),
@@ -228,15 +228,16 @@ def _plain_fields(content: bytes, faults: Faults) -> bytes:
 
     A tab inside quotes becomes `TAB`. A quote inside an unquoted field is text.
     """
-    signs = (b"\0", b'\t"', b'\n"')
-    if not content.startswith(b'"') and not any(sign in content for sign in signs):
+    has_nul = b"\0" in content
+    has_quotes = b'\t"' in content or b'\n"' in content or content.startswith(b'"')
+    if not has_nul and not has_quotes:
         return content
     lines = content.split(b"\n")
     for number, line in enumerate(lines):
-        if b"\0" in line:
+        if has_nul and b"\0" in line:
             _add_fault(faults, "a NUL byte", 1, number)
             lines[number] = b""
-        elif b'\t"' in line or line.startswith(b'"'):
+        elif b'"' in line and (b'\t"' in line or line.startswith(b'"')):
             # The second row shows whether the first one's quotes are closed.
             text = line.decode("utf-8", "replace").removesuffix("\r") + "\n"
             try:
@@ -244,7 +245,7 @@ def _plain_fields(content: bytes, faults: Faults) -> bytes:
             except csv.Error:  # a field of more than 131,072 characters
                 rows = []
             if len(rows) == 2:
-                fields = [field.replace("\t", TAB.decode()) for field in rows[0]]
+                fields = [field.replace("\t", TAB) for field in rows[0]]
                 lines[number] = "\t".join(fields).encode()
             else:
                 _add_fault(faults, "a quote that is not closed", 1, number)
