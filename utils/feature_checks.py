@@ -94,8 +94,8 @@ def _torn(files: FeatureFiles, rows: np.ndarray, width: int) -> list[str]:
     """Names of files that can't hold their rows even in half precision."""
     if not isinstance(files, FeatureFolder):
         return []  # a packed file is checked when it is opened
-    sizes = [size for _, size, _ in files.stamps()]
-    return [files.where(clip) for clip in files.there if sizes[clip] < 2 * rows[clip] * width]
+    stamps = [stamp for _, stamp in files.stamps()]  # None, or name, size, ...
+    return [files.where(clip) for clip in files.there if stamps[clip][1] < 2 * rows[clip] * width]
 
 
 def _check_rows(

@@ -1,5 +1,6 @@
 """Files: JSON in and out, atomic writes, fingerprints of inputs."""
 
+import errno
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ import orjson
 
 from utils.errors import UserError
 
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # a disk that gives none
 NAME_ENDS = (b'":', b'" :')  # in an object of JSON
 
 

@@ -1,6 +1,6 @@
 """EgoClip narrations: which of them lie inside a clip.
 
-In: `egoclip.csv`, tab-separated, 3.85 M rows. Out: the rows of the videos asked for, as columns.
+In: `egoclip.csv`, tab-separated, 3.85 M rows. Out: the rows of given videos, as columns.
 """
 
 import csv
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -20,6 +21,7 @@ from utils.threads import CORES, ahead
 
 COLUMNS = ("video_uid", "clip_start", "clip_end", "clip_text")
 BLOCK = 1 << 23  # bytes read at once; a longer line is skipped
+TAB = "\0"  # stands for a tab inside quotes while lines are split
 
 # Why a row is skipped -> how many are, and the first one's line in the file, counted from 1.
 Faults = dict[str, tuple[int, int]]
@@ -87,12 +89,13 @@ def index_narrations(
 def read_narrations(path: str | Path, video_uids: Sequence[str]) -> Narrations:
     """Read the narrations of `video_uids` (distinct).
 
-    Skipped and counted are rows with more fields than the header, times that are missing or no
-    finite numbers, an end before the start, an empty text, a NUL byte, a quote that is not closed
-    on its line, and lines longer than `BLOCK` bytes. Quotes about a whole field are taken off.
+    Fields in double quotes are read as pandas reads them, if the quotes close on the same line.
+    Malformed rows are skipped and counted by reason: a surplus field, times that are missing or not
+    finite, an end before the start, an empty text, a NUL byte, a quote that does not close on its
+    line, a line longer than `BLOCK` bytes.
 
     Raises:
-        UserError: the file or one of its columns is missing, or no row can be read.
+        UserError: the file or one of its columns is missing, or all rows are malformed.
     """
     path = Path(path)
     if not path.is_file():
@@ -100,29 +103,28 @@ def read_narrations(path: str | Path, video_uids: Sequence[str]) -> Narrations:
     columns, videos = _header(path), pl.Enum(list(video_uids))
     size = path.stat().st_size
     bar = tqdm(total=size, desc=f"reading {path.name}", unit="B", unit_scale=True, mininterval=0.5)
-    parts, faults, rows, line = [], {}, 0, 2
+    tables, faults, well_formed, line = [], {}, 0, 2
     with bar, path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
 
-        def read(block: slice) -> tuple["Block", int]:
-            if block.stop - block.start > BLOCK:
-                return Block.of_long_line(columns, videos), block.stop
-            # Unlike a slice of `content`, this leaves the other threads running.
-            lines = os.pread(file.fileno(), block.stop - block.start, block.start)
-            return Block.parse(path, lines, columns, videos), block.stop
+        def read(part: slice) -> tuple[Block, int]:
+            length = part.stop - part.start
+            if length > BLOCK:
+                return Block([], 0, 1, {f"more than {BLOCK >> 20} MiB": (1, 0)}), part.stop
+            # Unlike a slice of `content`, pread lets the other threads run.
+            lines = os.pread(file.fileno(), length, part.start)
+            return parse_block(path, lines, columns, videos), part.stop
 
-        # Malformed and foreign rows go at once: a few blocks are all that memory holds of them.
+        # Each block is reduced to the rows of the videos at once, so that memory stays bounded.
         for block, end in ahead(read, _blocks(content), CORES):
-            parts.append(block.wanted)
-            rows += block.rows
-            for fault, (count, first) in block.faults.items():
-                before, earliest = faults.get(fault, (0, line + first))
-                faults[fault] = before + count, earliest
+            tables += block.tables
+            well_formed += block.well_formed
+            for fault, (rows, first) in block.faults.items():
+                _add_fault(faults, fault, rows, line + first)
             line += block.lines
             bar.update(end - bar.n)
-    skipped = sum(count for count, _ in faults.values())
-    if rows == skipped:
-        raise UserError(f"{path}: none of its {rows} rows can be read; fetch it again")
-    table = pl.concat(parts)
+    if not well_formed:
+        raise UserError(f"{path}: none of its {line - 2} lines can be read; fetch it again")
+    table = pl.concat(tables)
     return index_narrations(
         video_uids,
         table["video"].to_numpy(),
@@ -157,130 +159,103 @@ def _blocks(content: mmap) -> Iterator[slice]:
         start = end
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(NamedTuple):
     """What some lines of the file hold."""
 
-    wanted: pl.DataFrame  # well formed rows of the videos asked for
+    tables: list[pl.DataFrame]  # well-formed rows of the videos: video number, start, end, text
+    well_formed: int  # rows, of all videos
     lines: int
-    rows: int  # lines that are not blank
     faults: Faults  # lines counted from 0
 
-    @classmethod
-    def parse(cls, path: Path, content: bytes, columns: list[str], videos: pl.Enum) -> "Block":
-        """Read the lines; those that can't be split into fields are blanked, and counted."""
-        lines = content.count(b"\n") + (not content.endswith(b"\n"))
-        faults: Faults = {}
-        content = _blank(content, b"\0", "a NUL byte", faults)
-        content = _unquote(content, faults)
-        # A first line with names gives all rows room for a field too many.
-        names = [str(number) for number in range(len(columns) + 1)]
-        wanted = [names[columns.index(name)] for name in COLUMNS]
-        try:
-            fields = pl.read_csv(
-                b"\n".join(("\t".join(names).encode(), content)),
-                schema=dict.fromkeys(names, pl.String),
-                columns=[*wanted, names[-1]],
-                separator="\t",
-                quote_char=None,
-                encoding="utf8-lossy",
-                empty_string_is_null=False,
-                truncate_ragged_lines=True,
-            )
-        except pl.exceptions.PolarsError as error:
-            raise UserError(f"{path}: damaged ({in_brief(error)}); fetch it again") from None
-        blank = fields.select(pl.all_horizontal(pl.all() == "")).to_series()
-        table = _rows(*fields.get_columns(), videos)
-        malformed = table.with_row_index("line").filter(~pl.col("good") & ~blank)
-        for fault, count, first in malformed.group_by("fault").agg(
-            pl.len(), pl.col("line").min()
-        ).iter_rows():  # fmt: skip
-            faults[fault] = count, first
-        rows = len(table) - blank.sum() + sum(faults[name][0] for name in UNREAD if name in faults)
-        part = table.filter(pl.col("good") & pl.col("video").is_not_null())
-        return cls(part.drop("good", "fault"), lines, rows, faults)
 
-    @classmethod
-    def of_long_line(cls, columns: list[str], videos: pl.Enum) -> "Block":
-        """A line that is skipped without being read."""
-        empty = cls.parse(Path(), b"", columns, videos).wanted
-        return cls(empty, 1, 1, {f"more than {BLOCK >> 20} MiB": (1, 0)})
-
-
-UNREAD = ("a NUL byte", "a quote that is not closed")  # faults of lines that are blanked
-
-
-def _blank(content: bytes, sign: bytes, fault: str, faults: Faults) -> bytes:
-    """The content with nothing in the lines that hold the sign; they are counted."""
-    if sign not in content:
-        return content
-    lines = content.split(b"\n")
-    found = [number for number, line in enumerate(lines) if sign in line]
-    for number in found:
-        lines[number] = b""
-    faults[fault] = len(found), found[0]
-    return b"\n".join(lines)
-
-
-def _unquote(content: bytes, faults: Faults) -> bytes:
-    """The content without the quotes about whole fields, as pandas reads the published file.
-
-    A tab within quotes becomes a space. A quote that does not begin a field is plain text.
-    """
-    if b'\t"' not in content and not content.startswith(b'"') and b'\n"' not in content:
-        return content
-    lines = content.split(b"\n")
-    unclosed = []
-    for number, line in enumerate(lines):
-        if b'"' not in line or not (b'\t"' in line or line.startswith(b'"')):
-            continue
-        # At the end of an open quote the reader would go on with a next line.
-        text = line.decode("utf-8", "replace").rstrip("\r") + "\r\n"
-        try:
-            fields, *beyond = csv.reader([text, "end"], delimiter="\t")
-        except csv.Error:  # a field of more than 131,072 characters
-            beyond = []
-        if beyond:
-            lines[number] = "\t".join(field.replace("\t", " ") for field in fields).encode()
-        else:
-            unclosed.append(number)
-            lines[number] = b""
-    if unclosed:
-        faults["a quote that is not closed"] = len(unclosed), unclosed[0]
-    return b"\n".join(lines)
-
-
-def _rows(
-    video: pl.Series, start: pl.Series, end: pl.Series, text: pl.Series, surplus: pl.Series,
-    videos: pl.Enum,
-) -> pl.DataFrame:  # fmt: skip
-    """All rows: video (its number, if it is one of `videos`), start, end, text.
-
-    The column `good` says whether the row is well formed, `fault` what is wrong with it.
-    """
+def parse_block(path: Path, content: bytes, columns: list[str], videos: pl.Enum) -> Block:
+    """Parse whole lines of the file at `path`; returns their well-formed rows and their faults."""
+    lines = content.count(b"\n") + (not content.endswith(b"\n"))
+    faults: Faults = {}
+    content = _plain_fields(content, faults)
+    # The header has a name too many, so that a surplus field shows.
+    names = [str(number) for number in range(len(columns) + 1)]
+    needed = [names[columns.index(name)] for name in COLUMNS]
+    try:
+        fields = pl.read_csv(
+            b"\n".join(("\t".join(names).encode(), content)),
+            schema=dict.fromkeys(names, pl.String),
+            columns=[*needed, names[-1]],
+            separator="\t",
+            quote_char=None,
+            encoding="utf8-lossy",
+            empty_string_is_null=False,
+            truncate_ragged_lines=True,
+        )
+    except pl.exceptions.PolarsError as error:
+        raise UserError(f"{path}: damaged ({in_brief(error)}); fetch it again") from None
+    video, start, end, text, surplus = fields.get_columns()
     start, end = _seconds(start), _seconds(end)
-    known = (start.is_finite() & end.is_finite()).fill_null(False)
-    faults = {
+    if TAB.encode() in content:
+        text = text.str.replace_all(TAB, "\t", literal=True)
+    checks = {
         "a field too many": surplus != "",
-        "times that are no numbers": ~known,
+        "times that are no numbers": ~(start.is_finite() & end.is_finite()).fill_null(False),
         "an end before its start": (start > end).fill_null(False),
         "no text": ~text.str.contains(r"\S"),
     }
-    reason = pl.coalesce(*(pl.when(bad).then(pl.lit(name)) for name, bad in faults.items()))
-    table = pl.DataFrame(
-        {
-            "video": video.cast(videos, strict=False).to_physical(),
-            "start": start,
-            "end": end,
-            "text": text,
-        }
+    blank = fields.select(pl.all_horizontal(pl.all() == "")).to_series()
+    fault = pl.select(
+        pl.coalesce(*(pl.when(bad).then(pl.lit(name)) for name, bad in checks.items()))
+    ).to_series()
+    malformed = pl.DataFrame({"fault": fault}).with_row_index("line")
+    malformed = malformed.filter(pl.col("fault").is_not_null() & ~blank)
+    for name, rows, first in malformed.group_by("fault").agg(
+        pl.len(), pl.col("line").min()
+    ).iter_rows():  # fmt: skip
+        _add_fault(faults, name, rows, first)
+    number = video.cast(videos, strict=False).to_physical()
+    table = pl.DataFrame({"video": number, "start": start, "end": end, "text": text})
+    well_formed = fault.is_null()
+    return Block(
+        [table.filter(well_formed & number.is_not_null())], well_formed.sum(), lines, faults
     )
-    return table.with_columns(fault=reason).with_columns(good=pl.col("fault").is_null())
+
+
+def _add_fault(faults: Faults, fault: str, rows: int, line: int) -> None:
+    """Count malformed rows, the first of them in this line."""
+    counted, first = faults.get(fault, (0, line))
+    faults[fault] = counted + rows, min(first, line)
+
+
+def _plain_fields(content: bytes, faults: Faults) -> bytes:
+    """Lines with quotes about fields taken off; lines that cannot be split are blanked and counted.
+
+    A tab inside quotes becomes `TAB`. A quote inside an unquoted field is text.
+    """
+    has_nul = b"\0" in content
+    has_quotes = b'\t"' in content or b'\n"' in content or content.startswith(b'"')
+    if not has_nul and not has_quotes:
+        return content
+    lines = content.split(b"\n")
+    for number, line in enumerate(lines):
+        if has_nul and b"\0" in line:
+            _add_fault(faults, "a NUL byte", 1, number)
+            lines[number] = b""
+        elif b'"' in line and (b'\t"' in line or line.startswith(b'"')):
+            # The second row shows whether the first one's quotes are closed.
+            text = line.decode("utf-8", "replace").removesuffix("\r") + "\n"
+            try:
+                rows = list(csv.reader([text, "end"], delimiter="\t"))
+            except csv.Error:  # a field of more than 131,072 characters
+                rows = []
+            if len(rows) == 2:
+                fields = [field.replace("\t", TAB) for field in rows[0]]
+                lines[number] = "\t".join(fields).encode()
+            else:
+                _add_fault(faults, "a quote that is not closed", 1, number)
+                lines[number] = b""
+    return b"\n".join(lines)
 
 
 def _seconds(column: pl.Series) -> pl.Series:
     """Times as numbers, null where they are none."""
     numbers = column.cast(pl.Float64, strict=False)
-    if numbers.null_count():  # perhaps there are spaces about some
+    if numbers.null_count():  # perhaps surrounded by spaces
         numbers = column.str.strip_chars().cast(pl.Float64, strict=False)
     return numbers

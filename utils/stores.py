@@ -18,11 +18,10 @@ import numpy as np
 from filelock import FileLock
 
 from utils.errors import UserError, in_brief
-from utils.files import fingerprint, is_left_over, read_json, temporary_prefix, write_json
+from utils.files import NO_LOCKS, fingerprint, is_left_over, read_json, temporary_prefix, write_json
 
 CARD = "card.json"
 HEAD = 4096  # bytes of a file's beginning that its mark covers
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -45,11 +44,11 @@ def open_store(cache: Path, role: str, key: str, build: Callable[[Path], dict]) 
             if not _complete(folder, key):
                 _build(cache, name, key, build)
     except OSError as error:
-        if Path(error.filename or cache).parent not in (cache, cache.parent):
-            raise
+        if error.filename and not Path(error.filename).is_relative_to(cache):
+            raise  # of what it is made from
         raise UserError(
-            f"{error.filename or cache}: can't make stores here ({error.strerror}); make room or "
-            "name a folder with --cache_dir"
+            f"{cache}: can't make stores here ({error.strerror or error}); make room or name "
+            "another folder with --cache_dir"
         ) from None
     return folder
 

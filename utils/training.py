@@ -125,7 +125,7 @@ def fit(
     A new run begins at `first_epoch`, counted from 0. A signal to stop saves the state and ends the
     program with 128 + its number.
     """
-    with run, StopSignals() as signals, _named_fault(run.folder):
+    with _named_fault(run.folder), run, StopSignals() as signals:
         state = _begin(run, restart, signals)
         # Only now is there anything that could be saved.
         training = Training(recipe, schedule, run, processes, signals, state, first_epoch)

@@ -5,7 +5,6 @@ with the process, and touches it every few seconds: on a shared disk, where lock
 machine only or not be given at all, a file that is touched tells of a writer elsewhere.
 """
 
-import errno
 import fcntl
 import os
 import socket
@@ -15,11 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from utils.errors import UserError, warn
-from utils.files import is_running
+from utils.files import NO_LOCKS, is_running
 
 TOUCH_SECONDS = 5.0
 WATCH_SECONDS = 30.0  # a writer that does not touch its file for so long is dead
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class SoleWriter:
@@ -49,9 +47,10 @@ class SoleWriter:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
-        if self._read() == self._name:
-            self._write("")
-        os.close(self._handle)
+        with suppress(OSError):  # of a disk that is gone
+            if self._read() == self._name:
+                self._write("")
+            os.close(self._handle)
 
     def check(self) -> None:
         """Raise UserError if another process took over, as from one that was halted for long."""

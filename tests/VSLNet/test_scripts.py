@@ -105,14 +105,15 @@ def test_finetune_then_infer_val_and_test(joint, simulated, tmp_path):
         assert scores.shape[1] == 5 and (np.diff(scores) <= 0).all() and (scores[:, 0] > 0).all()
 
 
-def test_a_log_that_is_appended_to_keeps_what_it_held(joint, simulated, tmp_path):
-    infer = ROOT / SCRIPTS / "infer.sh"
-    result = tmp_path / "predictions" / "val.json"
-    words = f"{infer} cpu nlq val egovlp {joint[0]} --data_root {simulated} --output {result}"
-    succeed("bash", "-c", f"echo before > job.log; bash {words} >> job.log", folder=tmp_path)
-    log = (tmp_path / "job.log").read_text()
-    assert log.startswith("before\n") and f"written to {result}" in log
-    assert json.loads(result.read_text())["results"]
+def test_predictions_go_where_they_are_told_and_logs_are_not_lost(joint, simulated, tmp_path):
+    log, output = tmp_path / "job.log", tmp_path / "out" / "windows.json"
+    log.write_text("earlier lines\n")
+    script = ROOT / SCRIPTS / "infer.sh"
+    command = f"{script} cpu nlq test egovlp {joint[0]} --data_root {simulated} --output {output}"
+    succeed("bash", "-c", f"bash {command} >> {log} 2>&1")
+    said = log.read_text()
+    assert said.startswith("earlier lines\n") and f"{output}: acceptable" in said
+    check_challenge_file(output, simulated / "nlq_test_unannotated.json")
 
 
 def test_scratch_on_v2_from_another_folder_with_naq_root(simulated, tmp_path):

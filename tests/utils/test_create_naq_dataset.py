@@ -179,7 +179,9 @@ def test_rows_cut_off_behind_their_text_are_read(tmp_path):
         ('"#C C says ""hello"" twice"', '#C C says "hello" twice'),
         ('#C C says "hello"', '#C C says "hello"'),
         ('"#C C" picks', "#C C picks"),
-        ('"#C C\tpicks"', "#C C picks"),
+        ('"#C C\tpicks"', "#C C\tpicks"),
+        ('"""hi"" says C"', '"hi" says C'),
+        (' "#C C picks"', ' "#C C picks"'),
         ('"#C C picks', None),  # pandas would read on to the next quote
     ],
 )
@@ -336,7 +338,7 @@ def test_wrong_narration_files(tmp_path):
     with pytest.raises(UserError, match="column clip_start, clip_end is missing"):
         read_narrations(path, ["v"])
     path = narration_file(tmp_path)
-    with pytest.raises(UserError, match="none of its 0 rows can be read"):
+    with pytest.raises(UserError, match="none of its 0 lines can be read"):
         read_narrations(path, ["v"])
     path.write_text('{"v": {"narration_pass_1": {"narrations": []}}}')
     with pytest.raises(UserError, match="JSON, such as Ego4D's own"):
@@ -346,7 +348,7 @@ def test_wrong_narration_files(tmp_path):
         read_narrations(path, ["v"])
     path = narration_file(tmp_path)
     path.write_text(path.read_text() + "a,b,c\n")
-    with pytest.raises(UserError, match="none of its 1 rows can be read"):
+    with pytest.raises(UserError, match="none of its 1 lines can be read"):
         read_narrations(path, ["v"])
 
 

@@ -98,7 +98,7 @@ def test_a_full_disk_is_said_and_not_died_of(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(OSError, match=r"No space left on device: .*numbers\.npy"):
+    with pytest.raises(UserError, match="can't make stores here"):
         open_numbers(tmp_path)
     assert left_in(tmp_path) == []
 
@@ -180,9 +180,9 @@ def test_a_place_without_room_is_named(tmp_path):
     def build(folder):
         raise OSError(errno.ENOSPC, "No space left on device", str(folder / "numbers.npy"))
 
-    with pytest.raises(OSError, match="No space left") as fault:
+    with pytest.raises(UserError, match=r"can't make stores here \(No space left.*--cache_dir"):
         open_store(tmp_path, "numbers", KEY, build)
-    assert "numbers.npy" in str(fault.value)
+    assert left_in(tmp_path) == []
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"file: can't make stores here .*--cache_dir"):
         open_store(tmp_path / "file", "numbers", KEY, build)

