@@ -138,7 +138,6 @@ def train(options: Options) -> None:
         compile=options.compile,
         log_every=options.tb_log_freq,
         save_every_minutes=options.save_every_minutes,
-        skip_nonfinite=options.skip_nonfinite,
         profile=options.profile,
     )
     with start_processes() as processes:

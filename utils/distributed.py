@@ -132,11 +132,6 @@ class Processes:
         dist.all_reduce(agreed, dist.ReduceOp.MAX, self.group)
         return agreed.tolist()
 
-    def share_largest(self, value: torch.Tensor) -> None:
-        """The same for a tensor on the device, in place, without waiting for it."""
-        if self.size > 1:
-            dist.all_reduce(value, dist.ReduceOp.MAX, self.group)
-
 
 def start_processes() -> Processes:
     """Join the peers that the launcher's environment names, or stand alone."""

@@ -22,13 +22,14 @@ from tqdm import tqdm
 
 from utils.checkpoints import fit_optimizer, fit_state
 from utils.distributed import LostPeer, Processes, is_lost_peer
-from utils.errors import UserError, warn
-from utils.guard import Guard, all_finite, first_few, look_at
+from utils.errors import UserError
+from utils.guard import SMALLEST_SCALE, FirstWrong, all_finite, make_scaler
 from utils.profiling import profiled
 from utils.runs import Run
 from utils.signals import Stopped, StopSignals
 from utils.timelines import Example
 
+NAMED = 5  # clips in a message
 SHAPES = 64  # of batches: lengths of queries, numbers of parts, the last batch of an epoch
 
 
@@ -94,7 +95,6 @@ class Schedule:
     compile: bool = False
     log_every: int = 10
     save_every_minutes: float = 10.0
-    skip_nonfinite: int = 0  # steps with a loss or gradient that is not finite to leave out
     profile: int = 0  # steps to profile
 
     def steps_per_epoch(self, rows: int, processes: int) -> int:
@@ -199,13 +199,13 @@ class Training:
         self.steps = schedule.steps_per_epoch(recipe.rows, processes.size)
         self.total = self.steps * schedule.epochs
         device = processes.device
-        self.scaler = torch.amp.GradScaler(device.type, enabled=schedule.amp == "fp16")
-        self.guard = Guard(device, schedule.skip_nonfinite, self.scaler)
+        self.fp16 = schedule.amp == "fp16"
+        self.scaler = make_scaler(device, schedule.amp)
+        self.first_wrong = FirstWrong(device)
         self.step = self.steps * first_epoch
         self.best = -1.0
         self.best_table = ""
         self.to_evaluate = False  # what has been trained so far
-        self.told = 0  # steps left out that the user knows of
         if state is not None:
             self.take_up(state)
 
@@ -214,8 +214,8 @@ class Training:
         file = self.run.state_file
         fit_state(self.recipe.model, state["model"], file)
         fit_optimizer(self.recipe.optimizer, state["optimizer"], file)
-        self.scaler.load_state_dict(state["scaler"])
-        self.guard.skipped = self.told = state["skipped"]
+        if state["scaler"]:  # empty in older runs without fp16
+            self.scaler.load_state_dict(state["scaler"])
         self.step, self.to_evaluate = state["step"], state["to_evaluate"]
         self.best, self.best_table = state["best"], state["best_table"]
         if self.processes.main:
@@ -237,7 +237,6 @@ class Training:
                 "model": self.recipe.model.state_dict(),
                 "optimizer": self.recipe.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
-                "skipped": self.guard.skipped,
                 "step": self.step,
                 "to_evaluate": self.to_evaluate,
                 "best": self.best,
@@ -278,17 +277,8 @@ class Training:
                 plan = plan_epoch(schedule.seed, self.step // self.steps, recipe.rows)
                 bar.set_description(f"training, epoch {plan.epoch + 1}/{schedule.epochs}")
                 for step in range(self.step, (plan.epoch + 1) * self.steps):
-                    for group in recipe.optimizer.param_groups:
-                        group["lr"] = recipe.learning_rate(step)
                     processes.tell(f"step {step}")
-                    network.train()
-                    losses = self.losses(network, self.rows(plan, step), plan, step)
-                    self.guard.scale(losses["total"]).backward()
-                    self.scaler.unscale_(recipe.optimizer)
-                    norm = nn.utils.clip_grad_norm_(recipe.model.parameters(), schedule.clip_norm)
-                    total = losses["total"]
-                    self.guard.step(recipe.optimizer, total, norm, step, processes.share_largest)
-                    recipe.optimizer.zero_grad(set_to_none=True)
+                    losses, norm = self.train_step(network, plan, step)
                     self.step = step + 1
                     self.to_evaluate = schedule.evaluates(self.step, self.steps, self.total)
                     bar.update()
@@ -298,14 +288,13 @@ class Training:
                     due = run.state_due(schedule.save_every_minutes)
                     stop, due = processes.largest(self.signals.received, due)
                     if processes.device.type == "cpu" or logs or self.to_evaluate or due or stop:
-                        self.refuse_nonfinite()
+                        self.stop_if_wrong()
                     if logs:
                         scalars = {f"train/{name}": value.item() for name, value in losses.items()}
                         best = f"{self.best:.2f}"
                         bar.set_postfix(loss=f"{scalars['train/total']:.3f}", best=best)
                         rate = recipe.learning_rate(self.step)
                         run.log(self.step, {**scalars, "train/norm": norm, "train/lr": rate})
-                        self.tell_skipped()
                     if stop:
                         bar.close()
                         self.leave(stop)
@@ -313,6 +302,25 @@ class Training:
                         self.evaluate()
                     elif due:
                         self.save()
+
+    def train_step(
+        self, network: nn.Module, plan: EpochPlan, step: int
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """Losses of a batch and norm of their gradients; if they are finite, the weights change."""
+        optimizer = self.recipe.optimizer
+        for group in optimizer.param_groups:
+            group["lr"] = self.recipe.learning_rate(step)
+        network.train()
+        losses = self.losses(network, self.rows(plan, step), plan, step)
+        self.scaler.scale(losses["total"]).backward()
+        self.scaler.unscale_(optimizer)
+        norm = nn.utils.clip_grad_norm_(self.recipe.model.parameters(), self.schedule.clip_norm)
+        self.scaler.step(optimizer)
+        self.scaler.update(None if self.fp16 else 1.0)
+        optimizer.zero_grad(set_to_none=True)
+        # In fp16 gradients overflow now and then, until the scaler has lowered its scale.
+        self.first_wrong.note(step, losses, losses["total"] if self.fp16 else norm)
+        return losses, norm
 
     def rows(self, plan: EpochPlan, step: int) -> np.ndarray:
         """Row numbers of a step's batch."""
@@ -347,41 +355,30 @@ class Training:
         self.to_evaluate = False
         self.save()
 
-    def tell_skipped(self) -> None:
-        """Warn of steps left out since the last time."""
-        skipped = self.guard.skipped if self.guard.tolerated else 0
-        if skipped > self.told and self.processes.main:
-            warn(
-                f"{skipped} of {self.guard.tolerated} tolerated steps had a loss or gradient that "
-                f"is not finite, the last within {self.schedule.log_every} steps before {self.step}"
+    def stop_if_wrong(self) -> None:
+        """End the program if the loss or the gradients of a step were not finite."""
+        if self.fp16 and self.scaler.get_scale() < SMALLEST_SCALE:
+            self.save()
+            raise UserError(
+                f"gradients overflow in fp16 even unscaled, at step {self.step}; begin anew "
+                "(--restart) with --amp bf16 or off"
             )
-        self.told = skipped
-
-    def refuse_nonfinite(self) -> None:
-        """End the program if more steps went wrong than are tolerated, with all that is known."""
-        step = self.guard.first_wrong(self.step - 1)
-        if step is None:
+        (wrong,) = self.processes.largest(self.first_wrong.step())
+        if wrong < 0:
             return
-        # The weights are those from before that step: it can be repeated.
-        self.step, self.to_evaluate = step, False
-        recipe, processes = self.recipe, self.processes
-        plan = plan_epoch(self.schedule.seed, step // self.steps, recipe.rows)
-        wrong = look_at(
-            recipe.model,
-            lambda some: self.losses(recipe.model, some, plan, step),
-            self.rows(plan, step),
-            processes,
-        )
-        seen = processes.gather((recipe.clips(np.array(wrong.rows, dtype=int)), wrong.parameters))
         self.save()
-        if not processes.main:
-            # Whoever ends first has the others stopped: the main process must have spoken by then.
-            processes.largest(0)  # fails when it has gone (`fit`)
+        plan = plan_epoch(self.schedule.seed, wrong // self.steps, self.recipe.rows)
+        clips = self.recipe.clips(self.processes.shard(self.rows(plan, wrong)))
+        seen = self.processes.gather((self.first_wrong.losses(), clips))
+        losses, clips = next((s for s in seen if not np.isfinite(s[0]["total"])), seen[0])
+        clips = list(dict.fromkeys(clips))
+        named = ", ".join(clips[:NAMED])
+        named += f" and {len(clips) - NAMED} more" if len(clips) > NAMED else ""
         raise UserError(
-            f"training went wrong at step {step}, learning rate {recipe.learning_rate(step):.6g}: "
-            + ", ".join(f"{name} {value:.6g}" for name, value in wrong.losses.items())
-            + f"; clips that go wrong by themselves: {first_few(c for s in seen for c in s[0])}"
-            + f"; gradients not finite: {first_few(p for s in seen for p in s[1])}"
-            + f"; the state before it is saved in {self.run.folder}: go on with --skip_nonfinite "
-            "N, or begin anew (--restart) with a lower learning rate or without mixed precision"
+            f"training went wrong at step {wrong}, learning rate "
+            f"{self.recipe.learning_rate(wrong):.6g}: "
+            + ", ".join(f"{name} {value:.6g}" for name, value in losses.items())
+            + f"; clips of its batch: {named}; its gradients were not used, and {self.run.folder} "
+            f"is saved at step {self.step}: the same command goes on from there; or begin anew "
+            "(--restart) with a lower learning rate or without mixed precision"
         )

@@ -1,7 +1,6 @@
 """Runs survive signals, torn files, full disks and numbers that go wrong (docs/survival.md)."""
 
 import errno
-import itertools
 import os
 import random
 import shutil
@@ -11,14 +10,14 @@ import subprocess
 
 import pytest
 import torch
-from torch import nn
 
 from tests.simulated import succeed
 from tests.utils import toy_training
-from tests.utils.lives import Counter, differences, file_operations
+from tests.utils.lives import Counter, differences, file_operations, same
 from utils.checkpoints import load_last_whole, save_atomically
 from utils.errors import UserError
-from utils.guard import Guard
+from utils.guard import FirstWrong
+from utils.training import plan_epoch
 
 
 def train(folder, **options):
@@ -168,27 +167,51 @@ def test_disk_that_takes_no_more(whole, tmp_path, number, words):
 
 
 class TestWrongNumbers:
-    def test_the_step_the_clip_and_the_parameters_are_named(self, tmp_path):
-        with pytest.raises(UserError) as error:
-            train(tmp_path, spoil=7)
-        state, _ = load_last_whole(tmp_path / "state.pt")
-        said = str(error.value)
-        assert f"went wrong at step {state['step']}, learning rate 0.1: total nan" in said
-        assert "by themselves: clip7;" in said
-        assert "gradients not finite: weight, bias;" in said
-        assert "--skip_nonfinite" in said
-        assert all(value.isfinite().all() for value in state["model"].values())
+    @pytest.mark.parametrize("amp", ["off", "bf16", "fp16"])
+    @pytest.mark.parametrize("fused", [True, False])
+    def test_the_run_stops_at_each_and_the_same_command_goes_on(
+        self, tmp_path, monkeypatch, amp, fused
+    ):
+        said = []
+        for _ in range(3):  # once an epoch
+            with pytest.raises(UserError) as error:
+                train(tmp_path / "run", spoil=7, amp=amp, fused=fused)
+            said.append(str(error.value))
+            state, _ = load_last_whole(tmp_path / "run" / "state.pt")
+            assert all(value.isfinite().all() for value in state["model"].values())
+            step = state["step"] - 1
+            assert f"wrong at step {step}, learning rate 0.1: total nan, other nan;" in said[-1]
+            assert f"is saved at step {step + 1}" in said[-1]
+            clips = [f"clip{row}" for row in plan_epoch(3, step // 8, 64).order[step % 8 * 8 :][:8]]
+            assert "clip7" in clips
+            assert f"clips of its batch: {', '.join(clips[:5])} and 3 more;" in said[-1]
+        assert len(set(said)) == 3
+        train(tmp_path / "run", spoil=7, amp=amp, fused=fused)
 
-    def test_steps_are_tolerated(self, tmp_path, capsys):
-        train(tmp_path / "three", spoil=7, skip_nonfinite=3)  # of three epochs
-        assert "3 of 3 tolerated steps" in capsys.readouterr().err
-        state = load_last_whole(tmp_path / "three" / "state.pt")[0]
-        assert state["step"] == 24 and state["skipped"] == 3
-        assert all(value.isfinite().all() for value in state["model"].values())
-        with pytest.raises(UserError, match="went wrong at step"):
-            train(tmp_path / "two", spoil=7, skip_nonfinite=2)
-        train(tmp_path / "two", spoil=7, skip_nonfinite=3)
-        assert differences(tmp_path / "three", tmp_path / "two") == []
+        # A device that is read later has gone the same way.
+        monkeypatch.setattr(FirstWrong, "step", lambda self: -1)
+        train(tmp_path / "later", spoil=7, amp=amp, fused=fused)
+        here, there = (
+            load_last_whole(tmp_path / name / "state.pt")[0] for name in ("run", "later")
+        )
+        assert all(same(here[part], there[part]) for part in ("step", "model", "optimizer"))
+
+    def test_gradients_that_overflow_are_normal_in_fp16_alone(self, tmp_path):
+        train(tmp_path / "fp16", huge=5, amp="fp16")
+        with pytest.raises(UserError, match="training went wrong at step 5"):
+            train(tmp_path / "off", huge=5)
+
+    def test_gradients_that_overflow_in_fp16_whatever_the_scale(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("utils.training.SMALLEST_SCALE", 2.0**16)
+        with pytest.raises(UserError, match="overflow in fp16 even unscaled, at step"):
+            train(tmp_path, huge=5, amp="fp16")
+
+    def test_the_first_is_remembered_on_the_device(self):
+        wrong = FirstWrong(torch.device("cpu"))
+        for step, loss in enumerate([1.0, 2.0, torch.inf, torch.nan, 5.0]):
+            assert wrong.step() == (2 if step > 2 else -1)
+            wrong.note(step, {"total": torch.tensor(loss)}, torch.tensor(loss))
+        assert wrong.step() == 2 and wrong.losses() == {"total": torch.inf}
 
     def test_weights_that_are_not_finite_are_not_saved(self, tmp_path, monkeypatch):
         def build(self, *arguments):
@@ -206,47 +229,6 @@ class TestWrongNumbers:
             train(tmp_path)
         assert load_last_whole(tmp_path / "state.pt")[0]["step"] == 3
         assert not list(tmp_path.glob("*.t7"))
-
-
-def guarded(losses, fused=True, scaled=False, tolerated=0):
-    """Steps with these losses; weights before and after each, and the guard."""
-    torch.manual_seed(0)
-    model = nn.Linear(2, 1)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=fused)
-    scaler = torch.amp.GradScaler("cpu", enabled=scaled)
-    guard = Guard(torch.device("cpu"), tolerated, scaler)
-    weights = [model.weight.detach().clone()]
-    for step, factor in enumerate(losses):
-        loss = model(torch.ones(1, 2)).sum() * factor
-        guard.scale(loss).backward()
-        scaler.unscale_(optimizer)
-        norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        guard.step(optimizer, loss, norm, step, lambda value: None)
-        optimizer.zero_grad()
-        weights.append(model.weight.detach().clone())
-    changed = [not torch.equal(*pair) for pair in itertools.pairwise(weights)]
-    return changed, guard, optimizer
-
-
-@pytest.mark.parametrize("fused", [True, False])
-def test_guard_lets_no_wrong_step_through_and_none_after_one_too_many(fused):
-    nan = float("nan")
-    changed, guard, _ = guarded([1, nan, 1, nan, 1], fused, tolerated=1)
-    assert changed == [True, False, True, False, False]
-    assert guard.first_wrong(4) == 3
-    changed, guard, optimizer = guarded([1, float("inf"), 1], fused, tolerated=1)
-    assert changed == [True, False, True]
-    assert guard.first_wrong(2) is None and guard.skipped == 1
-    assert {int(state["step"]) for state in optimizer.state.values()} == {2}
-
-
-def test_fp16_steps_that_the_scaler_skips_are_normal_but_a_wrong_loss_is_not():
-    changed, guard, _ = guarded([1, 1e36, 1], scaled=True)  # times 65536: infinite
-    assert changed == [True, False, True]
-    assert guard.first_wrong(2) is None
-    changed, guard, _ = guarded([1, float("nan"), 1], scaled=True)
-    assert changed == [True, False, False]
-    assert guard.first_wrong(2) == 1
 
 
 @pytest.mark.slow

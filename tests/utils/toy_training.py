@@ -29,8 +29,10 @@ TARGETS = INPUTS @ torch.randn(5, 3, generator=torch.Generator().manual_seed(2))
 @dataclass
 class Options:
     folder: str = option(explanation="run folder")
-    skip_nonfinite: int = option(0, "steps to leave out")
     spoil: int = option(-1, "row with a value of NaN")
+    huge: int = option(-1, "step with a loss whose gradients overflow")
+    amp: str = option("off", "mixed precision")
+    fused: bool = option(False, "the optimizer's other implementation")
     rate: float = option(0.1, "learning rate")
     kill_at: int = option(0, "kill this process after so many steps")
     rank: int = option(-1, "kill only this one")
@@ -49,7 +51,7 @@ class Recipe:
         self.processes = processes
         self.rows = ROWS
         self.model = nn.Linear(5, 3)
-        self.optimizer = torch.optim.AdamW(self.model.parameters())
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), fused=options.fused)
 
     def learning_rate(self, step):
         return self.options.rate
@@ -63,7 +65,11 @@ class Recipe:
         inputs = INPUTS[mine]
         inputs[mine == self.options.spoil] = torch.nan
         noise = torch.from_numpy(plan.draws[mine.numpy()]).float().sum(1, keepdim=True)
-        return {"total": ((network(inputs + 0.01 * noise) - TARGETS[mine]) ** 2).mean()}
+        loss = ((network(inputs + 0.01 * noise) - TARGETS[mine]) ** 2).mean()
+        return {
+            "total": loss * (1e36 if step == self.options.huge else 1.0),
+            "other": loss.detach(),
+        }
 
     def evaluate(self, epoch, step):
         return Evaluation(step / 100, {"R@1 IoU=0.3": step / 100}, f"table {step}")
@@ -83,7 +89,7 @@ def train(options):
         recipe = Recipe(options, processes)
         schedule = Schedule(
             epochs=3, batch_size=8, clip_norm=1.0, seed=3, evaluations=2, log_every=4,
-            save_every_minutes=0.0, skip_nonfinite=options.skip_nonfinite,
+            save_every_minutes=0.0, amp=options.amp,
         )  # fmt: skip
         if options.rank == processes.rank:
             start_badly(options)
