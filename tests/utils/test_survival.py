@@ -13,9 +13,9 @@ from torch import nn
 from tests.simulated import succeed
 from tests.utils import toy_training
 from tests.utils.lives import Counter, differences, file_operations
-from utils.checkpoints import load_last_whole, save_atomically
-from utils.errors import UserError
-from utils.guard import Guard
+from utils.base.errors import UserError
+from utils.base.tensor_files import load_last_whole, save_atomically
+from utils.training.guard import Guard
 
 
 def train(folder, **options):
