@@ -11,7 +11,7 @@ import pytest
 
 from tests.simulated import ROOT
 from tests.utils import toy_training
-from utils.checkpoints import load_last_whole
+from utils.base.tensor_files import load_last_whole
 
 HELP = f"{sys.executable} {ROOT}/utils/evaluate_ego4d_nlq.py --help"
 

@@ -14,10 +14,10 @@ import torch
 from tests.simulated import succeed
 from tests.utils import toy_training
 from tests.utils.lives import Counter, differences, file_operations, same
-from utils.checkpoints import load_last_whole, save_atomically
-from utils.errors import UserError
-from utils.guard import FirstWrong
-from utils.training import plan_epoch
+from utils.base.errors import UserError
+from utils.base.tensor_files import load_last_whole, save_atomically
+from utils.training.guard import FirstWrong
+from utils.training.loop import plan_epoch
 
 
 def train(folder, **options):
@@ -202,7 +202,7 @@ class TestWrongNumbers:
             train(tmp_path / "off", huge=5)
 
     def test_gradients_that_overflow_in_fp16_whatever_the_scale(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("utils.training.SMALLEST_SCALE", 2.0**16)
+        monkeypatch.setattr("utils.training.loop.SMALLEST_SCALE", 2.0**16)
         with pytest.raises(UserError, match="overflow in fp16 even unscaled, at step"):
             train(tmp_path, huge=5, amp="fp16")
 

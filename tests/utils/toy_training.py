@@ -14,12 +14,12 @@ if not __package__:
 import torch
 from torch import nn
 
-import utils.distributed
-from utils.distributed import restarted, start_processes
-from utils.errors import UserError, run_program
-from utils.options import option, parse_options
-from utils.runs import Run
-from utils.training import Evaluation, Schedule, fit
+from utils.base.errors import UserError, run_program
+from utils.base.options import option, parse_options
+from utils.training import processes as joining
+from utils.training.loop import Evaluation, Schedule, fit
+from utils.training.processes import restarted, start_processes
+from utils.training.runs import Run
 
 ROWS = 64
 INPUTS = torch.randn(ROWS, 5, generator=torch.Generator().manual_seed(1))
@@ -83,8 +83,8 @@ class Recipe:
 
 def train(options):
     if options.patience:
-        utils.distributed.START_PATIENCE = timedelta(seconds=options.patience)
-        utils.distributed.STEP_PATIENCE = timedelta(seconds=options.patience)
+        joining.START_PATIENCE = timedelta(seconds=options.patience)
+        joining.STEP_PATIENCE = timedelta(seconds=options.patience)
     with start_processes() as processes:
         recipe = Recipe(options, processes)
         schedule = Schedule(
