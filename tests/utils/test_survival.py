@@ -200,6 +200,11 @@ class TestWrongNumbers:
         train(tmp_path / "fp16", huge=5, amp="fp16")
         with pytest.raises(UserError, match="training went wrong at step 5"):
             train(tmp_path / "off", huge=5)
+        with pytest.raises(SystemExit):
+            train(tmp_path / "before", kill_at=4, signal=int(signal.SIGTERM))  # leaves after it
+        states = [load_last_whole(tmp_path / n / "state.pt")[0] for n in ("off", "before")]
+        assert [state["step"] for state in states] == [6, 5]
+        assert all(same(states[0][part], states[1][part]) for part in ("model", "optimizer"))
 
     def test_gradients_that_overflow_in_fp16_whatever_the_scale(self, tmp_path, monkeypatch):
         monkeypatch.setattr("utils.training.loop.SMALLEST_SCALE", 2.0**16)

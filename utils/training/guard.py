@@ -34,6 +34,18 @@ def make_scaler(device: torch.device, amp: str) -> torch.amp.GradScaler:
     return torch.amp.GradScaler(device.type, init_scale=2.0**16 if amp == "fp16" else 1.0)
 
 
+def clip_gradients(model: nn.Module, largest: float) -> torch.Tensor:
+    """Scale gradients down to a norm of at most `largest`; returns the norm they had.
+
+    If that overflows they become NaN, and the scaler leaves the step out.
+    """
+    parameters = [p for p in model.parameters() if p.grad is not None]
+    norm = nn.utils.get_total_norm([p.grad for p in parameters])
+    usable = torch.where(norm.isfinite(), norm, torch.nan)
+    nn.utils.clip_grads_with_norm_(parameters, largest, usable)
+    return norm
+
+
 def all_finite(model: nn.Module) -> bool:
     """Whether all weights are finite; waits for the device."""
     return bool(torch.stack([p.detach().isfinite().all() for p in model.parameters()]).all())

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from utils.base.errors import UserError
 from utils.training.checkpoints import fit_optimizer, fit_state
-from utils.training.guard import SMALLEST_SCALE, FirstWrong, all_finite, make_scaler
+from utils.training.guard import SMALLEST_SCALE, FirstWrong, all_finite, clip_gradients, make_scaler
 from utils.training.processes import LostPeer, Processes, Stopped, StopSignals, is_lost_peer
 from utils.training.profiling import profiled
 from utils.training.runs import Run
@@ -312,8 +312,9 @@ class Training:
         network.train()
         losses = self.losses(network, self.rows(plan, step), plan, step)
         self.scaler.scale(losses["total"]).backward()
-        self.scaler.unscale_(optimizer)
-        norm = nn.utils.clip_grad_norm_(self.recipe.model.parameters(), self.schedule.clip_norm)
+        if self.fp16:
+            self.scaler.unscale_(optimizer)
+        norm = clip_gradients(self.recipe.model, self.schedule.clip_norm)
         self.scaler.step(optimizer)
         self.scaler.update(None if self.fp16 else 1.0)
         optimizer.zero_grad(set_to_none=True)
