@@ -5,7 +5,7 @@ Only the keys that matter are looked at: `video_uid`, `clip_uid`, the clip's `vi
 `clip_end_sec`. Everything else is carried along as it is. Times are seconds.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,9 @@ from utils.errors import UserError
 from utils.files import read_json
 
 LONGEST = 1e9  # seconds; what is beyond is no time, and would overflow as a number of frames
+SAME_BOUND = 1e-3  # seconds by which two mentions of a clip's bound may differ
+
+Clips = dict[str, dict[str, tuple[float, float]]]  # video uid -> clip uid -> start, end (s)
 
 
 class Query(NamedTuple):
@@ -49,6 +52,36 @@ def iter_clips(annotations: dict) -> Iterator[tuple[dict, dict]]:
     for video in annotations["videos"]:
         for clip in video["clips"]:
             yield video, clip
+
+
+def read_clips(paths: Sequence[Path]) -> Clips:
+    """The union of the clips of annotation files.
+
+    Raises:
+        UserError: a file is missing or malformed, or two mentions of a clip differ in bounds.
+    """
+    clips: Clips = {}
+    for path in paths:
+        for video, clip in iter_clips(read_annotations(path)):
+            known = clips.setdefault(video["video_uid"], {})
+            first = known.setdefault(clip["clip_uid"], clip_bounds(clip))
+            check_bounds(first, clip, path)
+    return clips
+
+
+def clip_bounds(clip: dict) -> tuple[float, float]:
+    """Where a clip starts and ends in its video (s)."""
+    return clip["video_start_sec"], clip["video_end_sec"]
+
+
+def check_bounds(bounds: tuple[float, float], clip: dict, path: Path) -> None:
+    """Raises `UserError` if a clip, met while reading or making the file `path`, has others."""
+    differences = (abs(a - b) for a, b in zip(bounds, clip_bounds(clip), strict=True))
+    if max(differences) > SAME_BOUND:
+        raise UserError(
+            f"{path}: clip {clip['clip_uid']} has two different bounds, {bounds} and "
+            f"{clip_bounds(clip)} s: the annotation files are not of one version; fetch them again"
+        )
 
 
 def iter_queries(annotations: dict) -> Iterator[Query]:

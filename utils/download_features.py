@@ -27,7 +27,7 @@ from utils.archives import extract
 from utils.checkpoints import load_safely
 from utils.downloads import RemoteFile, check_space, check_url, fetch
 from utils.errors import UserError, run_program
-from utils.feature_files import SHAPES_FILE
+from utils.feature_cards import SHAPES_FILE
 from utils.files import fingerprint, read_json, write_json
 from utils.options import ArgumentParser
 

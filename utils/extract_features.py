@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from utils.checkpoints import save_atomically
 from utils.errors import UserError, run_program
-from utils.feature_files import CARD_FILE, SHAPES_FILE, read_card, read_shapes
+from utils.feature_cards import CARD_FILE, SHAPES_FILE, read_card, read_shapes
 from utils.files import check_output_folder, write_json
 from utils.image_encoders import KINDS, ImageEncoder, expected_card
 from utils.options import ArgumentParser

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from utils.feature_cards import rows_off
 from utils.feature_files import (
     FeatureFiles,
     FeatureFolder,
     PackedFeatures,
     find_features,
-    rows_off,
 )
 from utils.findings import Findings
 from utils.records import Records
@@ -54,7 +54,7 @@ def check_features(
     sample = find_features(root, name, [uids[clip] for clip in chosen])
     action = f"reading {len(chosen)} of {len(files.there)} {name} features"
     found = findings.tried(check, lambda: [
-        (clip, len(own), own.shape[1]) for clip, own, _ in sample.each(action, len)
+        (clip, *features.shape) for clip, features in sample.each(action)
     ])  # fmt: skip
     if found is None:
         return None
@@ -94,7 +94,7 @@ def _torn(files: FeatureFiles, rows: np.ndarray, width: int) -> list[str]:
     """Names of files that can't hold their rows even in half precision."""
     if not isinstance(files, FeatureFolder):
         return []  # a packed file is checked when it is opened
-    sizes = [size for _, size, _ in files.stamps()]
+    sizes = [stamp[1] if stamp else 0 for _, stamp in files.stamps()]
     return [files.where(clip) for clip in files.there if sizes[clip] < 2 * rows[clip] * width]
 
 

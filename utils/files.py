@@ -1,5 +1,6 @@
 """Files: JSON in and out, atomic writes, fingerprints of inputs."""
 
+import errno
 import hashlib
 import json
 import os
@@ -126,9 +127,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
-        if error.filename is None:  # the disk is full, or gone
-            error.filename = str(path)
-        raise
+        if error.filename is not None:
+            raise
+        words = error.strerror or str(error)  # the disk is full, or gone
+        raise OSError(error.errno or errno.EIO, words, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
 

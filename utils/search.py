@@ -26,7 +26,8 @@ from utils.checkpoints import find_checkpoint, load_safely
 from utils.cores import each_on_a_core
 from utils.devices import find_device
 from utils.errors import UserError, warn
-from utils.feature_files import CARD_FILE, FeatureFolder
+from utils.feature_cards import CARD_FILE
+from utils.feature_files import FeatureFolder
 from utils.files import read_json
 from utils.image_encoders import KINDS, ImageEncoder
 from utils.pooling import pool_rows
@@ -319,7 +320,7 @@ def _read_feature(source: Source) -> tuple[np.ndarray, float]:
         if file.suffix != ".pt" or not file.is_file():
             raise UserError(f"{file}: no such file of features (.pt)")
         files = FeatureFolder(file.parent, [file.stem])
-        [(_, features, _)] = files.each(f"reading {file.name}", len)
+        [(_, features)] = files.each(f"reading {file.name}")
         return features, files.rate
     features = source.numpy(force=True) if torch.is_tensor(source) else np.asarray(source)
     if features.ndim != 2 or not features.size:

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.create_naq_dataset import _naq_queries, main, read_clips, v1_share
+from utils.annotations import read_clips
+from utils.create_naq_dataset import _naq_queries, main, v1_share
 from utils.errors import UserError
 from utils.narrations import index_narrations, read_narrations
 
