@@ -32,10 +32,10 @@ from ReLER.layers import (
     sine_positions,
 )
 from ReLER.options import SCALES, TOP
-from utils.dropout import Dropout
-from utils.errors import UserError
-from utils.predictions import best_spans
-from utils.span_encoder import SpanPredictor, mask_logits
+from utils.base.errors import UserError
+from utils.evaluation.predictions import best_spans
+from utils.layers.dropout import Dropout
+from utils.layers.span_encoder import SpanPredictor, mask_logits
 
 LARGEST = 1 << 16  # of any whole number in the model's shape
 

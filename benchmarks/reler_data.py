@@ -24,12 +24,11 @@ from ReLER.augment import cut_windows, draw, draw_parts
 from ReLER.data import Batch, ClipData, DataOptions, Key
 from ReLER.losses import LossOptions, losses
 from ReLER.model import ModelOptions, ReLER
-from utils.errors import UserError, run_program
-from utils.features import FeatureStore
-from utils.options import ArgumentParser
-from utils.pooling import pool_rows
-from utils.records import Records
-from utils.stores import create_array, map_array
+from utils.base.errors import UserError, run_program
+from utils.base.options import ArgumentParser
+from utils.data.records import Records
+from utils.features.mapped import FeatureStore, pool_rows
+from utils.features.stores import create_array, map_array
 
 ROWS, QUERIES, TOKENS, TEXT_WIDTH = 900, 1000, 12, 512
 KEY = Key(seed=2018, epoch=0)

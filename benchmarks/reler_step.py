@@ -30,7 +30,7 @@ from ReLER.layers import sine_positions
 from ReLER.losses import LossOptions, Targets, losses
 from ReLER.model import ModelOptions, ReLER, real_parts
 from ReLER.options import SCALES
-from utils.errors import UserError, run_program
+from utils.base.errors import UserError, run_program
 
 TEXT_WIDTH, TOKENS = 512, 12
 AGREEMENT = 1e-4  # relative difference of the losses without dropout

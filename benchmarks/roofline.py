@@ -27,8 +27,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import reler_step, vslnet_step
 from benchmarks.timing import Loss, circumstances, median_time, training_step
 from ReLER.model import ModelOptions, ReLER
-from utils.errors import run_program
-from utils.options import ArgumentParser
+from utils.base.errors import run_program
+from utils.base.options import ArgumentParser
 from VSLNet.model import VSLNet, parameter_groups
 
 QUERIES = 850_000  # of NLQ and NaQ, v1

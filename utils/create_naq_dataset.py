@@ -22,7 +22,12 @@ import orjson
 import polars as pl
 from tqdm import tqdm
 
-from utils.annotations import (
+from utils.base.errors import run_program, warn
+from utils.base.files import atomic_write
+from utils.base.machine import CORES, ahead
+from utils.base.options import ArgumentParser
+from utils.base.tasks import ENDINGS, FRAME_RATE, clip_sources
+from utils.data.annotations import (
     Clips,
     check_bounds,
     clip_bounds,
@@ -30,12 +35,7 @@ from utils.annotations import (
     read_annotations,
     read_clips,
 )
-from utils.errors import run_program, warn
-from utils.files import atomic_write
-from utils.narrations import Narrations, read_narrations
-from utils.options import ArgumentParser
-from utils.tasks import ENDINGS, FRAME_RATE, clip_sources
-from utils.threads import CORES, ahead
+from utils.data.narrations import Narrations, read_narrations
 
 V1_SHARE, V1_SEED = 0.95, 300  # the published v1 data set holds 95 % of the videos
 AT_ONCE = 50  # videos made in one go

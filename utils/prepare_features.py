@@ -18,22 +18,21 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
 
 import numpy as np
 
-from utils.annotations import read_clips
-from utils.errors import UserError, run_program, warn
-from utils.feature_cards import read_card
-from utils.feature_files import (
+from utils.base.errors import UserError, named, run_program, warn
+from utils.base.files import fingerprint
+from utils.base.options import ArgumentParser
+from utils.base.tasks import FRAME_RATE, STRIDE
+from utils.data.annotations import read_clips
+from utils.features.cards import read_card
+from utils.features.files import (
     FeatureFiles,
     FeatureFolder,
     PackedFeatures,
     clip_files,
     folder_stamp,
 )
-from utils.features import check_durations
-from utils.files import fingerprint
-from utils.options import ArgumentParser
-from utils.packing import Bounds, VideoCuts, write_folder, write_packed
-from utils.splits import named
-from utils.tasks import FRAME_RATE, STRIDE
+from utils.features.mapped import check_durations
+from utils.features.packing import Bounds, VideoCuts, write_folder, write_packed
 
 GIVEN = ("frame_rate", "stride", "model", "source")  # of the card, as options
 

@@ -12,9 +12,9 @@ from torch import nn
 from ReLER.layers import sine_positions
 from ReLER.model import ModelOptions, ReLER, real_parts
 from ReLER.options import SCALES
-from utils.errors import UserError
-from utils.predictions import best_spans
-from utils.span_encoder import WeightedPool
+from utils.base.errors import UserError
+from utils.evaluation.predictions import best_spans
+from utils.layers.span_encoder import WeightedPool
 
 SMALL = dict(  # noqa: C408
     v_feat_dim=6,

@@ -9,7 +9,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.simulated import ROOT, refuse, run, succeed
-from utils.predictions import read_predictions, read_scores
+from utils.evaluation.predictions import read_predictions, read_scores
 
 TINY = (
     "--text_encoder", "minilm", "--dim", "16", "--num_heads", "2",
