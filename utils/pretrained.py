@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from utils.errors import UserError, in_brief, quiet_libraries
+from utils.errors import UserError, in_brief, is_out_of_memory, quiet_libraries
 
 WEIGHT_FILES = ("model*.safetensors", "pytorch_model*.bin")  # the first kind there is read
 WEIGHT_INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -62,6 +62,8 @@ def load_from(folder: Path, what: str, load: Callable) -> Any:
     try:
         return load(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         reason = in_brief(error, 150)
         raise UserError(f"{folder}: can't be loaded as {_one(what)} ({reason})") from None
 

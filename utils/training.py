@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from utils.checkpoints import fit_optimizer, fit_state
 from utils.distributed import Processes, lost_peer
-from utils.errors import LAUNCHED, UserError, in_brief, warn
+from utils.errors import LAUNCHED, UserError, in_brief, is_out_of_memory, warn
 from utils.guard import Guard, all_finite, first_few, look_at
 from utils.profiling import profiled
 from utils.runs import Run
@@ -146,6 +146,8 @@ def fit(
                 )
             sys.exit(128 + signals.received if signals.received else PEER_LOST)
         except OSError as error:
+            if is_out_of_memory(error):
+                raise
             where = error.filename or run.folder
             raise UserError(
                 f"{where}: {error.strerror or error}; the last saved state is intact, mend this "
