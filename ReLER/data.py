@@ -31,16 +31,14 @@ from ReLER.augment import (
 from ReLER.losses import Targets
 from ReLER.model import real_parts
 from ReLER.options import SCALES, Options
-from utils.distributed import Processes
-from utils.errors import warn
-from utils.features import FeatureStore, open_features
-from utils.records import Records
-from utils.resident import resident
-from utils.shapes import in_steps, pad_to
-from utils.spans import exact_unit_windows, highlight_windows, jitter_windows
-from utils.splits import keep_complete, keep_some, named, read_split
-from utils.text import TextEncoder
-from utils.tokens import open_tokens
+from utils.base.errors import named, warn
+from utils.data.records import Records, keep_complete, keep_some, read_split
+from utils.data.spans import exact_unit_windows, highlight_windows, jitter_windows
+from utils.features.mapped import FeatureStore, open_features
+from utils.features.tensors import in_steps, pad_to, resident
+from utils.features.text_encoders import TextEncoder
+from utils.features.tokens import open_tokens
+from utils.training.processes import Processes
 
 NORM_EPS = 1e-5
 EXTENDED = 0.1  # share of a window that is highlighted on each side of it

@@ -12,13 +12,13 @@ from ReLER.model import ReLER
 from ReLER.options import IGNORED_OF_MODEL, ModelOptions, Options
 from ReLER.text import open_encoder
 from ReLER.weights import build_trained, read_checkpoint
-from utils.checkpoints import find_checkpoint, step_of
-from utils.cores import each_on_a_core
-from utils.distributed import Processes, start_processes
-from utils.options import adopt
-from utils.predictions import WINDOWS, suppress
-from utils.scoring import publish
-from utils.spans import window_seconds
+from utils.base.machine import each_on_a_core
+from utils.base.options import adopt
+from utils.data.spans import window_seconds
+from utils.evaluation.predictions import WINDOWS, suppress
+from utils.evaluation.scoring import publish
+from utils.training.checkpoints import find_checkpoint, step_of
+from utils.training.processes import Processes, start_processes
 
 CANDIDATES = 20  # spans each scale offers to temporal NMS
 CPU_BATCH = 4  # queries a core predicts at once: more of them outgrow its cache

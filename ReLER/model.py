@@ -30,9 +30,9 @@ from ReLER.layers import (
     sine_positions,
 )
 from ReLER.options import SCALES, ModelOptions
-from utils.dropout import Dropout
-from utils.predictions import best_spans
-from utils.span_encoder import SpanPredictor, mask_logits
+from utils.evaluation.predictions import best_spans
+from utils.layers.dropout import Dropout
+from utils.layers.span_encoder import SpanPredictor, mask_logits
 
 TOP = 5  # windows predicted for a query
 

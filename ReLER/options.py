@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.errors import UserError
-from utils.options import SEEDS, Ignored, option
-from utils.training_options import FREE, TrainingOptions
+from utils.base.errors import UserError
+from utils.base.options import SEEDS, Ignored, option
+from utils.training.options import FREE, TrainingOptions
 
 OPTIONS_FILE = "opt.json"  # in the run folder
 SCALES = (2, 3, 4, 5, 6)  # numbers of parts, in training one drawn per batch, in inference all

@@ -1,4 +1,4 @@
-"""ReLER's training: what is particular to it; the loop itself is utils/training.py.
+"""ReLER's training: what is particular to it; the loop itself is utils/training/loop.py.
 
 On a laptop:    ReLER/scripts/train_scratch_nlq.sh cpu nlq egovlp runs/scratch 0.0001
 On four GPUs:   ReLER/scripts/train_naq.sh 0,1,2,3 nlq egovlp runs/naq 2.5
@@ -26,22 +26,21 @@ from ReLER.weights import (
     load_weights,
     read_checkpoint,
 )
-from utils.checkpoints import find_checkpoint
-from utils.distributed import Processes, start_processes
-from utils.errors import UserError
-from utils.files import write_json
-from utils.predictions import write_predictions
-from utils.runs import Run
-from utils.scoring import ground_truth, report, score
-from utils.slurm import Cluster, submit
-from utils.splits import input_files
-from utils.text import describe_encoder
-from utils.timelines import examples
-from utils.training import EpochPlan, Evaluation, Schedule, fit
+from utils.base.errors import UserError
+from utils.base.files import write_json
+from utils.evaluation.predictions import write_predictions
+from utils.evaluation.scoring import ground_truth, report, score
+from utils.features.text_encoders import describe_encoder
+from utils.training.checkpoints import find_checkpoint
+from utils.training.loop import EpochPlan, Evaluation, Schedule, fit
+from utils.training.processes import Processes, start_processes
+from utils.training.runs import Run, input_files
+from utils.training.slurm import Cluster, submit
+from utils.training.timelines import examples
 
 
 class Recipe:
-    """Model, optimizer, losses and evaluation of one training (see `utils.training.Recipe`)."""
+    """Model, optimizer, losses and evaluation of one training, see `utils.training.loop.Recipe`."""
 
     def __init__(self, options: Options, processes: Processes, schedule: Schedule):
         self.options = options
@@ -164,5 +163,4 @@ def train(options: Options) -> None:
             f"run folder {folder}"
         )
     fit(recipe, schedule, run, processes, options.restart, recipe.first_epoch)
-    run.close()
     processes.close()

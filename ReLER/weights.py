@@ -12,8 +12,9 @@ import torch
 
 from ReLER.model import ReLER
 from ReLER.options import Options
-from utils.checkpoints import check_state, fit_optimizer, fit_state, load_safely
-from utils.errors import UserError, in_brief
+from utils.base.errors import UserError, in_brief
+from utils.base.tensor_files import load_safely
+from utils.training.checkpoints import check_state, fit_optimizer, fit_state
 
 SCHEDULER_GAMMA = 0.1
 

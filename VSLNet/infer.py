@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from utils.checkpoints import find_checkpoint
-from utils.distributed import Processes, start_processes
-from utils.predictions import WINDOWS, best_spans, suppress
-from utils.scoring import publish
-from utils.spans import window_seconds
+from utils.data.spans import window_seconds
+from utils.evaluation.predictions import WINDOWS, best_spans, suppress
+from utils.evaluation.scoring import publish
+from utils.training.checkpoints import find_checkpoint
+from utils.training.processes import Processes, start_processes
 from VSLNet.data import Split, open_split
 from VSLNet.model import VSLNet
 from VSLNet.options import Options, adopt_architecture, adopt_padding

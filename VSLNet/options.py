@@ -4,11 +4,11 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.checkpoints import find_checkpoint
-from utils.errors import UserError
-from utils.files import read_json
-from utils.options import SEEDS, Ignored, adopt, option
-from utils.training_options import FREE, TrainingOptions
+from utils.base.errors import UserError
+from utils.base.files import read_json
+from utils.base.options import SEEDS, Ignored, adopt, option
+from utils.training.checkpoints import find_checkpoint
+from utils.training.options import FREE, TrainingOptions
 
 OPTIONS_FILE = "configs.json"  # in the run folder
 PADDINGS = ("masked", "published")

@@ -1,6 +1,6 @@
 """A trained VSLNet asked about any video: clips are encoded once, for any number of questions.
 
-`utils/search.py` cuts a long video into clips and merges the answers.
+`utils/search/search.py` cuts a long video into clips and merges the answers.
 Shapes: C clips, V units, F feature dim, D hidden, k spans a clip.
 """
 
@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from utils.checkpoints import load_safely
-from utils.errors import UserError
-from utils.files import read_json
-from utils.options import adopt
-from utils.search import spans_to_compare
+from utils.base.errors import UserError
+from utils.base.files import read_json
+from utils.base.options import adopt
+from utils.base.tensor_files import load_safely
+from utils.evaluation.predictions import spans_to_compare
 from VSLNet.options import OPTIONS_FILE, Options
 from VSLNet.text import Gather, open_text
 from VSLNet.weights import build_model, load_weights
@@ -24,7 +24,7 @@ POSITIONS = "feature_encoder.pos_embedding.position_embeddings.weight"  # (units
 
 
 class Searcher:
-    """Model and text of a run (see `utils.search.Searcher`)."""
+    """Model and text of a run (see `utils.search.search.Searcher`)."""
 
     looks = 1
 

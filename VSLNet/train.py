@@ -1,4 +1,4 @@
-"""VSLNet's training: what is particular to it; the loop itself is utils/training.py.
+"""VSLNet's training: what is particular to it; the loop itself is utils/training/loop.py.
 
 On a laptop:    VSLNet/scripts/train_scratch_nlq.sh cpu nlq egovlp runs/scratch 0.001
 On four GPUs:   VSLNet/scripts/train_naq.sh 0,1,2,3 nlq egovlp runs/naq 2.5
@@ -12,17 +12,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from utils.checkpoints import find_checkpoint
-from utils.distributed import Processes, start_processes
-from utils.errors import UserError
-from utils.files import write_json
-from utils.predictions import write_predictions
-from utils.runs import Run
-from utils.scoring import ground_truth, report, score
-from utils.slurm import Cluster, submit
-from utils.splits import input_files
-from utils.timelines import examples
-from utils.training import EpochPlan, Evaluation, Schedule, fit
+from utils.base.errors import UserError
+from utils.base.files import write_json
+from utils.evaluation.predictions import write_predictions
+from utils.evaluation.scoring import ground_truth, report, score
+from utils.training.checkpoints import find_checkpoint
+from utils.training.loop import EpochPlan, Evaluation, Schedule, fit
+from utils.training.processes import Processes, start_processes
+from utils.training.runs import Run, input_files
+from utils.training.slurm import Cluster, submit
+from utils.training.timelines import examples
 from VSLNet.data import open_split
 from VSLNet.infer import predict
 from VSLNet.model import VSLNet, losses, parameter_groups
@@ -40,7 +39,7 @@ def linear_schedule(step: int, steps: int, peak: float, warmup: float) -> float:
 
 
 class Recipe:
-    """Model, optimizer, losses and evaluation of one training (see `utils.training.Recipe`)."""
+    """Model, optimizer, losses and evaluation of one training, see `utils.training.loop.Recipe`."""
 
     def __init__(self, options: Options, processes: Processes, schedule: Schedule):
         self.options = options
@@ -153,5 +152,4 @@ def train(options: Options) -> None:
             f"run folder {options.run_folder}"
         )
     fit(recipe, schedule, run, processes, options.restart)
-    run.close()
     processes.close()

@@ -26,10 +26,10 @@ from benchmarks.timing import Work, alternate, as_our_programs, circumstances
 from ReLER.infer import CPU_BATCH
 from ReLER.model import ReLER
 from ReLER.options import SCALES, ModelOptions
-from utils.cores import each_on_a_core
-from utils.errors import UserError, run_program
-from utils.options import ArgumentParser
-from utils.predictions import best_spans
+from utils.base.errors import UserError, run_program
+from utils.base.machine import each_on_a_core
+from utils.base.options import ArgumentParser
+from utils.evaluation.predictions import best_spans
 from VSLNet.model import VSLNet
 
 CLIPS, QUERIES = 4, 8  # queries a clip

@@ -25,12 +25,11 @@ from ReLER.data import Batch, ClipData, Key
 from ReLER.losses import losses
 from ReLER.model import ReLER
 from ReLER.options import LossOptions, ModelOptions, Options
-from utils.errors import UserError, run_program
-from utils.features import FeatureStore
-from utils.options import ArgumentParser
-from utils.pooling import pool_rows
-from utils.records import Records
-from utils.stores import create_array, map_array
+from utils.base.errors import UserError, run_program
+from utils.base.options import ArgumentParser
+from utils.data.records import Records
+from utils.features.mapped import FeatureStore, pool_rows
+from utils.features.stores import create_array, map_array
 
 ROWS, QUERIES, TOKENS, TEXT_WIDTH = 900, 1000, 12, 512
 KEY = Key(seed=2018, epoch=0)

@@ -30,7 +30,7 @@ from ReLER.layers import sine_positions
 from ReLER.losses import Targets, losses
 from ReLER.model import ReLER, real_parts
 from ReLER.options import SCALES, LossOptions, ModelOptions
-from utils.errors import UserError, run_program
+from utils.base.errors import UserError, run_program
 
 TEXT_WIDTH, TOKENS = 512, 12
 AGREEMENT = 1e-4  # relative difference of the losses without dropout

@@ -28,8 +28,8 @@ from benchmarks import reler_step, vslnet_step
 from benchmarks.timing import Loss, circumstances, median_time, training_step
 from ReLER.model import ReLER
 from ReLER.options import ModelOptions
-from utils.errors import run_program
-from utils.options import ArgumentParser
+from utils.base.errors import run_program
+from utils.base.options import ArgumentParser
 from VSLNet.model import VSLNet, parameter_groups
 
 QUERIES = 850_000  # of NLQ and NaQ, v1

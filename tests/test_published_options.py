@@ -11,8 +11,8 @@ import pytest
 import ReLER.options
 import VSLNet.options
 from tests.simulated import refuse, succeed
-from utils.errors import UserError
-from utils.options import adopt, parse_options
+from utils.base.errors import UserError
+from utils.base.options import adopt, parse_options
 
 GOLDEN = Path(__file__).parent / "golden" / "published_options.json"
 DOCUMENTED = Path(__file__).parents[1] / "docs" / "from_published_code.md"

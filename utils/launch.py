@@ -15,10 +15,10 @@ import os
 import signal
 from typing import Any
 
-from utils.errors import LAUNCHED, run_program
-from utils.options import ArgumentParser
+from utils.base.errors import LAUNCHED, run_program
+from utils.base.options import ArgumentParser
 
-PEER_LOST = 75  # see utils/training.py: says only that another process is to blame
+PEER_LOST = 75  # see utils/training/loop.py: says only that another process is to blame
 SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1,SIGUSR2"
 
 
@@ -76,7 +76,7 @@ def _blame(item: tuple) -> tuple:
 
 
 def _spoke(failure: Any) -> bool:
-    """Whether the process left a line (`utils.errors.complain`)."""
+    """Whether the process left a line (`utils.base.errors.complain`)."""
     return Path(failure.error_file).is_file()
 
 

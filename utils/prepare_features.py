@@ -23,9 +23,12 @@ import numpy as np
 from filelock import FileLock, Timeout
 from terminaltables import AsciiTable
 
-from utils.create_naq_dataset import read_clips
-from utils.errors import UserError, run_program, warn
-from utils.feature_files import (
+from utils.base.errors import UserError, named, run_program, warn
+from utils.base.files import fingerprint
+from utils.base.options import ArgumentParser
+from utils.base.tasks import FRAME_RATE, STRIDE
+from utils.data.annotations import read_clips
+from utils.features.files import (
     clip_files,
     folder_stamp,
     read_card,
@@ -33,20 +36,19 @@ from utils.feature_files import (
     rows_off,
     rows_per_second,
 )
-from utils.feature_outputs import FolderOutput, Output, PackedOutput, Source
-from utils.feature_writing import (
+from utils.features.packing import (
     FORMAT,
+    FolderOutput,
     Map,
+    Output,
+    PackedOutput,
     Shape,
+    Source,
     check_sources,
     look,
     workers,
     write_sources,
 )
-from utils.files import fingerprint
-from utils.options import ArgumentParser
-from utils.splits import named
-from utils.tasks import FRAME_RATE, STRIDE
 
 PROGRAM = f"utils/prepare_features.py {FORMAT}"
 SHOWN = 20  # faults listed

@@ -21,16 +21,16 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from utils.described import DescribedScenery, read_described
-from utils.errors import UserError, run_program
-from utils.feature_files import read_card
-from utils.files import atomic_write, read_json, write_json
-from utils.options import ArgumentParser
-from utils.scenery import Scenery, row_count
-from utils.simulated_files import clip_file, nlq_file, write_narrations
-from utils.simulated_queries import ask, narrate
-from utils.tasks import FEATURES, FRAME_RATE, SPLITS, STRIDE, TASKS
-from utils.world import Sizes, simulate_world
+from utils.base.errors import UserError, run_program
+from utils.base.files import atomic_write, read_json, write_json
+from utils.base.options import ArgumentParser
+from utils.base.tasks import FEATURES, FRAME_RATE, SPLITS, STRIDE, TASKS
+from utils.features.files import read_card
+from utils.simulation.described import DescribedScenery, read_described
+from utils.simulation.files import clip_file, nlq_file, write_narrations
+from utils.simulation.queries import ask, narrate
+from utils.simulation.scenery import Scenery, row_count
+from utils.simulation.world import Sizes, simulate_world
 
 PRESETS = {
     "tiny": Sizes(

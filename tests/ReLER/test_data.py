@@ -19,11 +19,10 @@ from ReLER.data import (
 from ReLER.losses import part_labels
 from ReLER.model import real_parts
 from ReLER.options import SCALES, Options
-from utils.distributed import Processes
-from utils.features import FeatureStore
-from utils.pooling import pool_rows
-from utils.records import Records
-from utils.spans import exact_unit_windows, highlight_windows
+from utils.data.records import Records
+from utils.data.spans import exact_unit_windows, highlight_windows
+from utils.features.mapped import FeatureStore, pool_rows
+from utils.training.processes import Processes
 
 ROWS = {"egovlp": [90, 50, 7, 64, 1], "clip": [90, 49, 7, 63, 1]}
 OPTIONS = Options(task="nlq", fv="egovlp", max_v_l=40, nar_exp_factor=2.5, nar_translate=True)

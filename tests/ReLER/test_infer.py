@@ -11,9 +11,9 @@ import torch
 from ReLER.data import ClipData
 from ReLER.infer import predict
 from ReLER.options import SCALES, Options
-from utils.distributed import Processes
-from utils.features import FeatureStore
-from utils.records import Records
+from utils.data.records import Records
+from utils.features.mapped import FeatureStore
+from utils.training.processes import Processes
 
 DURATIONS = np.array([90.0, 61.0, 44.0])  # seconds
 

@@ -13,9 +13,9 @@ from ReLER.infer import adopt_architecture
 from ReLER.layers import sine_positions
 from ReLER.model import ReLER, real_parts
 from ReLER.options import SCALES, ModelOptions, Options
-from utils.errors import UserError
-from utils.predictions import best_spans
-from utils.span_encoder import WeightedPool
+from utils.base.errors import UserError
+from utils.evaluation.predictions import best_spans
+from utils.layers.span_encoder import WeightedPool
 
 SMALL = dict(  # noqa: C408
     hidden_dim=16,

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.simulated import refuse, run, succeed
-from utils.predictions import read_predictions, read_scores
+from utils.evaluation.predictions import read_predictions, read_scores
 
 TINY = (
     "--text_encoder", "minilm", "--hidden_dim", "16", "--bi_num_attention_heads", "2",

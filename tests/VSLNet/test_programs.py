@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.simulated import ROOT, refuse, succeed
-from utils.checkpoints import load_last_whole
+from utils.base.tensor_files import load_last_whole
 
 ROWS_PER_SECOND = 1.875
 MAIN = ROOT / "VSLNet" / "main.py"

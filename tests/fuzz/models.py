@@ -13,10 +13,10 @@ from ReLER.weights import build_model as build_reler
 from ReLER.weights import checkpoint_content
 from tests.fuzz.project import EVALUATION, WIDTH, ends_well, toy_folder
 from tests.utils import toy_training
-from utils.checkpoints import load_last_whole
-from utils.files import write_json
-from utils.options import parse_options
-from utils.text import describe_encoder
+from utils.base.files import write_json
+from utils.base.options import parse_options
+from utils.base.tensor_files import load_last_whole
+from utils.features.text_encoders import describe_encoder
 from VSLNet.infer import infer as vslnet_infer
 from VSLNet.text import open_text
 from VSLNet.weights import build_model as build_vslnet

@@ -13,8 +13,8 @@ import torch
 
 from tests.fuzz import models, programs, project
 from tests.fuzz.mutations import Hostile
-from utils.checkpoints import load_last_whole
-from utils.stores import open_store
+from utils.base.tensor_files import load_last_whole
+from utils.features.stores import open_store
 
 DEEP = json.loads("[" * 300 + "]" * 300)
 

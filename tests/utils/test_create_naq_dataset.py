@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.create_naq_dataset import _naq_queries, main, read_clips, v1_share
-from utils.errors import UserError
-from utils.narrations import index_narrations, read_narrations
+from utils.base.errors import UserError
+from utils.create_naq_dataset import _naq_queries, main, v1_share
+from utils.data.annotations import read_clips
+from utils.data.narrations import index_narrations, read_narrations
 
 COLUMNS = (
     "video_uid",
@@ -179,7 +180,9 @@ def test_rows_cut_off_behind_their_text_are_read(tmp_path):
         ('"#C C says ""hello"" twice"', '#C C says "hello" twice'),
         ('#C C says "hello"', '#C C says "hello"'),
         ('"#C C" picks', "#C C picks"),
-        ('"#C C\tpicks"', "#C C picks"),
+        ('"#C C\tpicks"', "#C C\tpicks"),
+        ('"""hi"" says C"', '"hi" says C'),
+        (' "#C C picks"', ' "#C C picks"'),
         ('"#C C picks', None),  # pandas would read on to the next quote
     ],
 )
@@ -336,7 +339,7 @@ def test_wrong_narration_files(tmp_path):
     with pytest.raises(UserError, match="column clip_start, clip_end is missing"):
         read_narrations(path, ["v"])
     path = narration_file(tmp_path)
-    with pytest.raises(UserError, match="none of its 0 rows can be read"):
+    with pytest.raises(UserError, match="none of its 0 lines can be read"):
         read_narrations(path, ["v"])
     path.write_text('{"v": {"narration_pass_1": {"narrations": []}}}')
     with pytest.raises(UserError, match="JSON, such as Ego4D's own"):
@@ -346,7 +349,7 @@ def test_wrong_narration_files(tmp_path):
         read_narrations(path, ["v"])
     path = narration_file(tmp_path)
     path.write_text(path.read_text() + "a,b,c\n")
-    with pytest.raises(UserError, match="none of its 1 rows can be read"):
+    with pytest.raises(UserError, match="none of its 1 lines can be read"):
         read_narrations(path, ["v"])
 
 

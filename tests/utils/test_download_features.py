@@ -13,6 +13,8 @@ import torch
 
 from tests.simulated import refuse, succeed
 from tests.utils.file_server import Behaviour, serve
+from utils.base.errors import UserError
+from utils.base.tasks import FEATURES
 from utils.download_features import (
     MANIFEST,
     Source,
@@ -23,8 +25,6 @@ from utils.download_features import (
     read_manifest,
     unpack,
 )
-from utils.errors import UserError
-from utils.tasks import FEATURES
 
 CLIPS = {
     f"clip-{n}": torch.randn(5 + n, 6, generator=torch.Generator().manual_seed(n)) for n in range(4)

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from tests.simulated import refuse
 from tests.utils.feature_sample import LENGTHS, source, write_features
-from utils.errors import UserError
-from utils.feature_files import PackedFeatures
-from utils.features import open_features, pooled_features
+from utils.base.errors import UserError
+from utils.features.files import PackedFeatures
+from utils.features.mapped import open_features, pooled_features
 from utils.prepare_features import main
 
 PROGRAM = "utils/prepare_features.py"
@@ -298,8 +298,8 @@ def test_processes_write_what_one_process_writes(data):
 # Kills itself when as many clips as said are written, in the middle of writing the next one.
 KILLED = """
 import os, signal, sys
-import utils.feature_writing as writing
-import utils.feature_outputs as outputs
+import utils.features.packing as writing
+import utils.features.packing as outputs
 from utils.prepare_features import main
 writing.SYNC_SECONDS = 0
 left = int(sys.argv[1])

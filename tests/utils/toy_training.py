@@ -13,11 +13,11 @@ if not __package__:
 import torch
 from torch import nn
 
-from utils.distributed import restarted, start_processes
-from utils.errors import run_program
-from utils.options import option, parse_options
-from utils.runs import Run
-from utils.training import Evaluation, Schedule, fit
+from utils.base.errors import run_program
+from utils.base.options import option, parse_options
+from utils.training.loop import Evaluation, Schedule, fit
+from utils.training.processes import restarted, start_processes
+from utils.training.runs import Run
 
 ROWS = 64
 INPUTS = torch.randn(ROWS, 5, generator=torch.Generator().manual_seed(1))
@@ -90,7 +90,6 @@ def train(options):
         fit(recipe, schedule, run, processes, options.restart)
     finally:
         time.sleep(options.last_words if processes.main else 0.0)
-    run.close()
     processes.close()
 
 
