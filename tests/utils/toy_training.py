@@ -34,6 +34,7 @@ class Options:
     rank: int = option(-1, "kill only this one")
     signal: int = option(9, "in this way")
     kill_start: int = option(-1, "kill this one before it reads the state")
+    hoard_at: int = option(-1, "take all memory after so many steps")
     slow: float = option(0.0, "seconds a step")
     restart: bool = option(False, "begin anew")
     last_words: float = option(0.0, "seconds that the main process takes to end")
@@ -55,6 +56,8 @@ class Recipe:
         me = self.options.rank in (-1, self.processes.rank)
         if step == self.options.kill_at > 0 and me and not restarted():
             os.kill(os.getpid(), self.options.signal)
+        if step == self.options.hoard_at:
+            torch.empty(1 << 44)
         time.sleep(self.options.slow)
         mine = torch.from_numpy(self.processes.shard(rows))
         inputs = INPUTS[mine]

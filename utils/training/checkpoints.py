@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from utils.base.errors import UserError
+from utils.base.errors import UserError, is_out_of_memory
 from utils.base.tensor_files import is_plain
 
 
@@ -62,7 +62,9 @@ def fit_optimizer(optimizer: torch.optim.Optimizer, state: Any, source: str | Pa
         fits &= set(state["state"]) <= set(numbers)
         if fits:
             optimizer.load_state_dict(state)
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError):
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         fits = False
     if not fits:
         raise UserError(

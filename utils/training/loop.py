@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from utils.base.errors import LAUNCHED, UserError, in_brief, warn
+from utils.base.errors import LAUNCHED, UserError, in_brief, is_out_of_memory, warn
 from utils.training.checkpoints import fit_optimizer, fit_state
 from utils.training.guard import Guard, all_finite, first_few, look_at
 from utils.training.processes import Processes, Stopped, StopSignals, lost_peer
@@ -145,6 +145,8 @@ def fit(
                 )
             sys.exit(128 + signals.received if signals.received else PEER_LOST)
         except OSError as error:
+            if is_out_of_memory(error):
+                raise
             where = error.filename or run.folder
             raise UserError(
                 f"{where}: {error.strerror or error}; the last saved state is intact, mend this "
