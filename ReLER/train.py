@@ -27,7 +27,6 @@ from ReLER.weights import (
     read_checkpoint,
 )
 from utils.base.errors import UserError
-from utils.base.files import write_json
 from utils.evaluation.predictions import write_predictions
 from utils.evaluation.scoring import ground_truth, report, score
 from utils.features.text_encoders import describe_encoder
@@ -126,7 +125,6 @@ def train(options: Options) -> None:
         here = dataclasses.replace(options, slurm=False)
         submit(train, here, options.run_folder / "slurm", Cluster.of(options))
         return
-    processes = start_processes()
     schedule = Schedule(
         epochs=options.epochs,
         batch_size=options.batch_size,
@@ -138,29 +136,27 @@ def train(options: Options) -> None:
         compile=options.compile,
         log_every=options.tb_log_freq,
         save_every_minutes=options.save_every_minutes,
-        skip_nonfinite=options.skip_nonfinite,
         profile=options.profile,
     )
-    recipe = Recipe(options, processes, schedule)
-    folder = options.run_folder
-    board = folder / "tensorboard_log"
-    run = Run(
-        folder,
-        options,
-        OPTIONS_FILE,
-        processes,
-        FREE_OPTIONS,
-        board,
-        "train.log.txt",
-        input_files(options, options.fv, "clip", start=options.resume),
-    )
-    if processes.main:
-        write_json(folder / TEXT_FILE, describe_encoder(recipe.encoder), indent=True)
-        parameters = sum(p.numel() for p in recipe.model.parameters() if p.requires_grad)
-        print(
-            f"training on {recipe.rows} of {recipe.listed} queries, validating on "
-            f"{len(recipe.val)} of {recipe.truth.listed}; {parameters:,} parameters; "
-            f"run folder {folder}"
+    with start_processes() as processes:
+        recipe = Recipe(options, processes, schedule)
+        folder = options.run_folder
+        run = Run(
+            folder,
+            options,
+            OPTIONS_FILE,
+            processes,
+            FREE_OPTIONS,
+            folder / "tensorboard_log",
+            "train.log.txt",
+            input_files(options, options.fv, "clip", start=options.resume),
+            {TEXT_FILE: describe_encoder(recipe.encoder)},
         )
-    fit(recipe, schedule, run, processes, options.restart, recipe.first_epoch)
-    processes.close()
+        if processes.main:
+            parameters = sum(p.numel() for p in recipe.model.parameters() if p.requires_grad)
+            print(
+                f"training on {recipe.rows} of {recipe.listed} queries, validating on "
+                f"{len(recipe.val)} of {recipe.truth.listed}; {parameters:,} parameters; "
+                f"run folder {folder}"
+            )
+        fit(recipe, schedule, run, processes, options.restart, recipe.first_epoch)

@@ -102,7 +102,7 @@ def encoder_description(root: Path) -> dict:
 
 def saved_state(root: Path) -> dict:
     """The state that the run of a linear map ended with."""
-    return load_last_whole(toy_folder(root) / "state.pt")
+    return load_last_whole(toy_folder(root) / "state.pt")[0]
 
 
 def store(root: Path, role: str) -> Path:

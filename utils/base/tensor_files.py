@@ -70,8 +70,8 @@ def save_atomically(value: Any, path: str | Path, keep_previous: bool = False) -
         ) from None
 
 
-def load_last_whole(path: Path) -> Any:
-    """What `save_atomically(..., keep_previous=True)` wrote last; None if it never did.
+def load_last_whole(path: Path) -> tuple[Any, Path]:
+    """What `save_atomically(..., keep_previous=True)` wrote last, and where; None if it never did.
 
     If the newest file is gone or damaged (its checksums are verified) the one before is taken, with
     a warning. Raises `UserError` if neither is whole.
@@ -88,10 +88,10 @@ def load_last_whole(path: Path) -> Any:
             continue
         if faults:
             warn(f"{faults[0]}; taking the one before, {file.name}")
-        return value
+        return value, file
     if faults:
         raise UserError(f"{'; '.join(faults)}; --restart begins anew")
-    return None
+    return None, path
 
 
 def _previous(path: Path) -> Path:

@@ -13,7 +13,6 @@ from utils.base.options import check_options, option
 # May differ between the parts of a run that was stopped and continued.
 FREE = (
     "save_every_minutes",
-    "skip_nonfinite",
     "restart",
     "profile",
     "slurm",
@@ -89,7 +88,6 @@ class TrainingOptions:
     amp: str = option("off", "mixed precision", choices=("off", "bf16", "fp16"), usual=True)
     compile: bool = option(False, "compile the model", usual=True)
     save_every_minutes: float = option(10.0, "time between saved states", usual=True)
-    skip_nonfinite: int = option(0, "steps with a loss or gradient of NaN to leave out, not stop")
     profile: int = option(0, "write a trace of so many steps into the run folder")
     restart: bool = option(
         False, "begin anew instead of continuing the run in the folder", usual=True
