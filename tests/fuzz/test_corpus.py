@@ -210,7 +210,7 @@ STORES = [
     ("pooled", "pooled.npy", programs.vslnet),
     ("pooled", "rows.npy", programs.vslnet),
     ("rows", "lengths.npy", programs.reler),
-    ("rows", "rows.bin", programs.reler),
+    ("rows", "rows.npy", programs.reler),
 ]
 
 

@@ -104,7 +104,7 @@ def test_a_file_that_was_zipped_again_is_decompressed(data):
 def test_a_torn_store_is_built_again(data):
     expected = np.array(pooled(data).pooled)
     rows = np.array(joined(data).joined)
-    for file in ("pooled-*/pooled.npy", "rows-*/rows.bin"):
+    for file in ("pooled-*/pooled.npy", "rows-*/rows.npy"):
         (store,) = (data / "cache").glob(file)
         store.write_bytes(store.read_bytes()[:-7])
     np.testing.assert_array_equal(pooled(data).pooled, expected)
