@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from utils.base.errors import UserError
+from utils.base.errors import UserError, is_out_of_memory
 from utils.training.checkpoints import fit_optimizer, fit_state
 from utils.training.guard import SMALLEST_SCALE, FirstWrong, all_finite, make_scaler
 from utils.training.processes import LostPeer, Processes, Stopped, StopSignals, is_lost_peer
