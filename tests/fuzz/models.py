@@ -106,11 +106,13 @@ def saved_state(root: Path) -> dict:
 
 
 def store(root: Path, role: str) -> Path:
-    """A derived store of the features or text that prediction reads."""
+    """A store that prediction reads: `rows` that of ReLER, others that of VSLNet."""
     cache = root / "cache"
     shutil.rmtree(cache, ignore_errors=True)
-    ends_well(reler, *reler_arguments(root))
-    ends_well(vslnet, *vslnet_arguments(root))
+    if role == "rows":
+        ends_well(reler, *reler_arguments(root))
+    else:
+        ends_well(vslnet, *vslnet_arguments(root))
     return min(cache.glob(f"{role}-*[!k]"))
 
 
