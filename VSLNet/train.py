@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from utils.base.errors import UserError
-from utils.base.files import write_json
 from utils.evaluation.predictions import write_predictions
 from utils.evaluation.scoring import ground_truth, report, score
 from utils.training.checkpoints import find_checkpoint
@@ -114,7 +113,6 @@ def train(options: Options) -> None:
         here = dataclasses.replace(options, slurm=False)
         submit(train, here, options.run_folder / "slurm", Cluster.of(options))
         return
-    processes = start_processes()
     schedule = Schedule(
         epochs=options.epochs,
         batch_size=options.batch_size,
@@ -126,30 +124,28 @@ def train(options: Options) -> None:
         compile=options.compile,
         log_every=options.tb_log_freq,
         save_every_minutes=options.save_every_minutes,
-        skip_nonfinite=options.skip_nonfinite,
         profile=options.profile,
     )
-    recipe = Recipe(options, processes, schedule)
-    log_dir = None
-    if options.log_to_tensorboard is not None:
-        log_dir = Path(options.tb_log_dir) / options.log_to_tensorboard
-    inputs = input_files(options, options.fv, start=options.init_from)
-    run = Run(
-        options.run_folder,
-        options,
-        OPTIONS_FILE,
-        processes,
-        FREE_OPTIONS,
-        log_dir,
-        inputs=inputs,
-    )
-    if processes.main:
-        write_json(options.run_folder / TEXT_FILE, recipe.text.describe(), indent=True)
-        parameters = sum(p.numel() for p in recipe.model.parameters() if p.requires_grad)
-        print(
-            f"training on {recipe.rows} of {recipe.train.listed} queries, validating on "
-            f"{len(recipe.val.records)} of {recipe.val.listed}; {parameters:,} parameters; "
-            f"run folder {options.run_folder}"
+    with start_processes() as processes:
+        recipe = Recipe(options, processes, schedule)
+        log_dir = None
+        if options.log_to_tensorboard is not None:
+            log_dir = Path(options.tb_log_dir) / options.log_to_tensorboard
+        run = Run(
+            options.run_folder,
+            options,
+            OPTIONS_FILE,
+            processes,
+            FREE_OPTIONS,
+            log_dir,
+            inputs=input_files(options, options.fv, start=options.init_from),
+            descriptions={TEXT_FILE: recipe.text.describe()},
         )
-    fit(recipe, schedule, run, processes, options.restart)
-    processes.close()
+        if processes.main:
+            parameters = sum(p.numel() for p in recipe.model.parameters() if p.requires_grad)
+            print(
+                f"training on {recipe.rows} of {recipe.train.listed} queries, validating on "
+                f"{len(recipe.val.records)} of {recipe.val.listed}; {parameters:,} parameters; "
+                f"run folder {options.run_folder}"
+            )
+        fit(recipe, schedule, run, processes, options.restart)

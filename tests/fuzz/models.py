@@ -102,15 +102,17 @@ def encoder_description(root: Path) -> dict:
 
 def saved_state(root: Path) -> dict:
     """The state that the run of a linear map ended with."""
-    return load_last_whole(toy_folder(root) / "state.pt")
+    return load_last_whole(toy_folder(root) / "state.pt")[0]
 
 
 def store(root: Path, role: str) -> Path:
-    """A derived store of the features or text that prediction reads."""
+    """A store that prediction reads: `rows` that of ReLER, others that of VSLNet."""
     cache = root / "cache"
     shutil.rmtree(cache, ignore_errors=True)
-    ends_well(reler, *reler_arguments(root))
-    ends_well(vslnet, *vslnet_arguments(root))
+    if role == "rows":
+        ends_well(reler, *reler_arguments(root))
+    else:
+        ends_well(vslnet, *vslnet_arguments(root))
     return min(cache.glob(f"{role}-*[!k]"))
 
 

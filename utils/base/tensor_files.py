@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from utils.base.errors import UserError, in_brief, warn
+from utils.base.errors import UserError, in_brief, is_out_of_memory, warn
 from utils.base.files import atomic_write
 
 
@@ -34,14 +34,14 @@ def load_safely(path: str | Path, allow: tuple = (), mmap: bool = False) -> Any:
                 "containers are read; save it again as plain tensors"
             ) from None
         raise UserError(f"{path}: not a file of tensors, or damaged; fetch it again") from None
-    except MemoryError:
-        raise
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
         # Of a torn archive: the parser looks for its directory before the file's start.
         raise UserError(f"{path}: damaged or cut off (no end); fetch it again") from None
     except Exception as error:  # the parser of a damaged file may trip over anything
+        if is_out_of_memory(error):
+            raise
         raise UserError(f"{path}: damaged or cut off ({in_brief(error)}); fetch it again") from None
 
 
@@ -70,8 +70,8 @@ def save_atomically(value: Any, path: str | Path, keep_previous: bool = False) -
         ) from None
 
 
-def load_last_whole(path: Path) -> Any:
-    """What `save_atomically(..., keep_previous=True)` wrote last; None if it never did.
+def load_last_whole(path: Path) -> tuple[Any, Path]:
+    """What `save_atomically(..., keep_previous=True)` wrote last, and where; None if it never did.
 
     If the newest file is gone or damaged (its checksums are verified) the one before is taken, with
     a warning. Raises `UserError` if neither is whole.
@@ -88,10 +88,10 @@ def load_last_whole(path: Path) -> Any:
             continue
         if faults:
             warn(f"{faults[0]}; taking the one before, {file.name}")
-        return value
+        return value, file
     if faults:
         raise UserError(f"{'; '.join(faults)}; --restart begins anew")
-    return None
+    return None, path
 
 
 def _previous(path: Path) -> Path:

@@ -1,10 +1,5 @@
-"""Checkpoints: safe loading, atomic saving, and clear words when one does not fit.
+"""Checkpoints: which one is meant, and clear words when one does not fit."""
 
-Nothing in a file is ever executed: tensors and plain containers are read, and beyond them only
-the classes a caller lists.
-"""
-
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -42,49 +37,20 @@ def find_checkpoint(path: str | Path) -> Path:
 
 
 def fit_optimizer(optimizer: torch.optim.Optimizer, state: Any, source: str | Path) -> None:
-    """Load an optimizer's state; a `UserError` says that it is of another model, or damaged."""
-    own = optimizer.state_dict()
+    """Load an optimizer's state; raises UserError if it is of another model."""
     try:
+        optimizer.load_state_dict(state)
         fits = all(
-            len(group["params"]) == len(mine["params"])
-            and all(_alike(group.get(name), value) for name, value in mine.items())
-            for group, mine in zip(state["param_groups"], own["param_groups"], strict=True)
+            value.shape in (parameter.shape, ())
+            for parameter, values in optimizer.state.items()
+            for value in values.values()
         )
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        numbers = [n for group in state["param_groups"] for n in group["params"]]
-        for parameter, number in zip(parameters, numbers, strict=True):
-            for value in state["state"].get(number, {}).values():
-                # Numbers of steps were plain ones before torch 1.12.
-                value = torch.as_tensor(
-                    value, dtype=None if torch.is_tensor(value) else torch.float
-                )
-                fits &= _is_sound(value) and value.shape in (parameter.shape, ())
-        fits &= set(state["state"]) <= set(numbers)
-        if fits:
-            optimizer.load_state_dict(state)
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         fits = False
     if not fits:
         raise UserError(
-            f"{source}: its optimizer does not fit this model, or is damaged; continue with the "
-            "weights only"
+            f"{source}: its optimizer does not fit this model; continue with the weights only"
         )
-
-
-def _alike(value: Any, own: Any) -> bool:
-    """Whether a setting of an optimizer can stand in another one's place."""
-    if isinstance(own, bool) or own is None:
-        return value is None or isinstance(value, bool)
-    if isinstance(own, int | float):
-        return type(value) in (int, float) and math.isfinite(value)
-    if isinstance(own, tuple | list):
-        return len(value) == len(own) and all(map(_alike, value, own))
-    return True
-
-
-def _is_sound(value: Any) -> bool:
-    plain = torch.is_tensor(value) and is_plain(value) and value.is_floating_point()
-    return plain and bool(torch.isfinite(value).all())
 
 
 def fit_state(model: nn.Module, state: dict[str, torch.Tensor], source: str | Path) -> None:

@@ -6,11 +6,12 @@ random draw is a function of the seed and the step, so a run that was killed and
 with the same weights as one that never stopped (docs/survival.md).
 """
 
-import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -19,16 +20,16 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from utils.base.errors import LAUNCHED, UserError, in_brief, warn
+from utils.base.errors import UserError, is_out_of_memory
 from utils.training.checkpoints import fit_optimizer, fit_state
-from utils.training.guard import Guard, all_finite, first_few, look_at
-from utils.training.processes import Processes, Stopped, StopSignals, lost_peer
+from utils.training.guard import SMALLEST_SCALE, FirstWrong, all_finite, make_scaler
+from utils.training.processes import LostPeer, Processes, Stopped, StopSignals, is_lost_peer
 from utils.training.profiling import profiled
 from utils.training.runs import Run
 from utils.training.timelines import Example
 
+NAMED = 5  # clips in a message
 SHAPES = 64  # of batches: lengths of queries, numbers of parts, the last batch of an epoch
-PEER_LOST = 75  # exit code: another process has gone, and says why
 
 
 class EpochPlan(NamedTuple):
@@ -93,7 +94,6 @@ class Schedule:
     compile: bool = False
     log_every: int = 10
     save_every_minutes: float = 10.0
-    skip_nonfinite: int = 0  # steps with a loss or gradient that is not finite to leave out
     profile: int = 0  # steps to profile
 
     def steps_per_epoch(self, rows: int, processes: int) -> int:
@@ -119,42 +119,63 @@ def fit(
     restart: bool,
     first_epoch: int = 0,
 ) -> None:
-    """Train to the end of the schedule, continuing the run in the folder if there is one; close it.
+    """Train to the end of the schedule, continuing the run in the folder if there is one.
 
     A new run begins at `first_epoch`, counted from 0. A signal to stop saves the state and ends the
     program with 128 + its number.
     """
-    with StopSignals() as signals:
-        training = Training(recipe, schedule, run, processes, signals)
+    with _named_fault(run.folder), run, StopSignals() as signals:
+        state = _begin(run, restart, signals)
+        # Only now is there anything that could be saved.
+        training = Training(recipe, schedule, run, processes, signals, state, first_epoch)
         try:
-            training.start(restart, first_epoch)
+            if state is None:
+                training.save()
             training.go_on()
         except Stopped:
             training.leave(signals.received)
         except RuntimeError as error:
-            if not lost_peer(error):
+            if not is_lost_peer(error):
                 raise
-            if training.started:
-                # Nothing is sent while weights change: they are those of the last whole step.
-                training.save()
-            elif processes.main and LAUNCHED not in os.environ:
-                print(
-                    f"error: lost a process before the state in {run.folder} was read "
-                    f"({in_brief(error)}); nothing was changed",
-                    file=sys.stderr,
-                )
-            sys.exit(128 + signals.received if signals.received else PEER_LOST)
-        except OSError as error:
-            where = error.filename or run.folder
-            raise UserError(
-                f"{where}: {error.strerror or error}; the last saved state is intact, mend this "
-                "and give the same command to continue"
-            ) from error
-        finally:
-            run.close()
+            # Nothing is sent while weights change: they are those of the last whole step.
+            training.save()
+            if signals.received:
+                sys.exit(128 + signals.received)
+            where = f"{run.folder} is saved at step {training.step} of {training.total}"
+            raise LostPeer(where if processes.main else "") from error
     if processes.main:
         best = f"best of {len(run.history)} evaluations, checkpoint {run.kept[-1]}"
         print(f"{best}:\n{training.best_table}")
+
+
+def _begin(run: Run, restart: bool, signals: StopSignals) -> dict | None:
+    """The state to continue from; whatever comes between, no file is changed before it is read."""
+    try:
+        with signals.at_once():
+            return run.start(restart)
+    except Stopped:
+        if run.processes.main:
+            name = signal.Signals(signals.received).name
+            print(f"stopped by {name} before {run.folder} was continued", file=sys.stderr)
+        sys.exit(128 + signals.received)
+    except RuntimeError as error:
+        if not is_lost_peer(error):
+            raise
+        raise LostPeer(f"no file in {run.folder} was changed") from error
+
+
+@contextmanager
+def _named_fault(folder: Path) -> Iterator[None]:
+    """Within, a disk that is full or away is a `UserError`; used up memory is told elsewhere."""
+    try:
+        yield
+    except OSError as error:
+        if is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"{error.filename or folder}: {error.strerror or error}; the last saved state is "
+            "intact, mend this and give the same command to continue"
+        ) from error
 
 
 class Training:
@@ -167,7 +188,10 @@ class Training:
         run: Run,
         processes: Processes,
         signals: StopSignals,
+        state: dict | None,
+        first_epoch: int,
     ):
+        """Takes up the `state` that the run's folder holds, or begins at `first_epoch`."""
         self.recipe = recipe
         self.schedule = schedule
         self.run = run
@@ -176,45 +200,25 @@ class Training:
         self.steps = schedule.steps_per_epoch(recipe.rows, processes.size)
         self.total = self.steps * schedule.epochs
         device = processes.device
-        self.scaler = torch.amp.GradScaler(device.type, enabled=schedule.amp == "fp16")
-        self.guard = Guard(device, schedule.skip_nonfinite, self.scaler)
-        self.started = False  # a state was read or there is none: only now may one be written
-        self.step = 0
+        self.fp16 = schedule.amp == "fp16"
+        self.scaler = make_scaler(device, schedule.amp)
+        self.first_wrong = FirstWrong(device)
+        self.step = self.steps * first_epoch
         self.best = -1.0
         self.best_table = ""
         self.to_evaluate = False  # what has been trained so far
-        self.told = 0  # steps left out that the user knows of
+        if state is not None:
+            self.take_up(state)
 
-    def start(self, restart: bool, first_epoch: int) -> None:
-        """Take up the state in the run's folder, or save a first one."""
-        state = self.run.start(restart)
-        if state is None:
-            self.step = self.steps * first_epoch
-            self.started = True
-            self.save()
-            return
+    def take_up(self, state: dict) -> None:
+        """Go on where a state was saved."""
         file = self.run.state_file
-        fit_state(self.recipe.model, state.get("model"), file)
-        fit_optimizer(self.recipe.optimizer, state.get("optimizer"), file)
-        kinds = {"skipped": int, "to_evaluate": bool, "best": (float, int), "best_table": str}
-        odd = [name for name, kind in kinds.items() if not isinstance(state.get(name), kind)]
-        if not odd and not state["best_table"].isascii():
-            odd.append("best_table")
-        if not odd and bool(self.run.kept) != (state["best"] >= 0):
-            odd.append("list of kept checkpoints")
-        try:
-            self.scaler.load_state_dict(state.get("scaler"))
-        except (RuntimeError, KeyError, TypeError, AttributeError):
-            odd.append("scaler")
-        if odd or not 0 <= state["step"] <= self.total:
-            raise UserError(
-                f"{file}: its {odd[0] if odd else 'step'} is not one of this run; copy the file "
-                "again, or begin anew with --restart"
-            )
-        self.guard.skipped = self.told = state["skipped"]
+        fit_state(self.recipe.model, state["model"], file)
+        fit_optimizer(self.recipe.optimizer, state["optimizer"], file)
+        if state["scaler"]:  # empty in older runs without fp16
+            self.scaler.load_state_dict(state["scaler"])
         self.step, self.to_evaluate = state["step"], state["to_evaluate"]
         self.best, self.best_table = state["best"], state["best_table"]
-        self.started = True
         if self.processes.main:
             print(f"continuing {self.run.folder} at step {self.step} of {self.total}")
 
@@ -234,7 +238,6 @@ class Training:
                 "model": self.recipe.model.state_dict(),
                 "optimizer": self.recipe.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
-                "skipped": self.guard.skipped,
                 "step": self.step,
                 "to_evaluate": self.to_evaluate,
                 "best": self.best,
@@ -263,7 +266,8 @@ class Training:
             torch._dynamo.config.recompile_limit = SHAPES
             network = torch.compile(network, dynamic=False)
         if processes.size > 1:
-            network = DistributedDataParallel(network)
+            processes.expect_soon()
+            network = DistributedDataParallel(network, process_group=processes.group)
         if self.to_evaluate:
             self.evaluate()
 
@@ -274,16 +278,8 @@ class Training:
                 plan = plan_epoch(schedule.seed, self.step // self.steps, recipe.rows)
                 bar.set_description(f"training, epoch {plan.epoch + 1}/{schedule.epochs}")
                 for step in range(self.step, (plan.epoch + 1) * self.steps):
-                    for group in recipe.optimizer.param_groups:
-                        group["lr"] = recipe.learning_rate(step)
-                    network.train()
-                    losses = self.losses(network, self.rows(plan, step), plan, step)
-                    self.guard.scale(losses["total"]).backward()
-                    self.scaler.unscale_(recipe.optimizer)
-                    norm = nn.utils.clip_grad_norm_(recipe.model.parameters(), schedule.clip_norm)
-                    total = losses["total"]
-                    self.guard.step(recipe.optimizer, total, norm, step, processes.share_largest)
-                    recipe.optimizer.zero_grad(set_to_none=True)
+                    processes.tell(f"step {step}")
+                    losses, norm = self.train_step(network, plan, step)
                     self.step = step + 1
                     self.to_evaluate = schedule.evaluates(self.step, self.steps, self.total)
                     bar.update()
@@ -293,14 +289,13 @@ class Training:
                     due = run.state_due(schedule.save_every_minutes)
                     stop, due = processes.largest(self.signals.received, due)
                     if processes.device.type == "cpu" or logs or self.to_evaluate or due or stop:
-                        self.refuse_nonfinite()
+                        self.stop_if_wrong()
                     if logs:
                         scalars = {f"train/{name}": value.item() for name, value in losses.items()}
                         best = f"{self.best:.2f}"
                         bar.set_postfix(loss=f"{scalars['train/total']:.3f}", best=best)
                         rate = recipe.learning_rate(self.step)
                         run.log(self.step, {**scalars, "train/norm": norm, "train/lr": rate})
-                        self.tell_skipped()
                     if stop:
                         bar.close()
                         self.leave(stop)
@@ -308,6 +303,25 @@ class Training:
                         self.evaluate()
                     elif due:
                         self.save()
+
+    def train_step(
+        self, network: nn.Module, plan: EpochPlan, step: int
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """Losses of a batch and norm of their gradients; if they are finite, the weights change."""
+        optimizer = self.recipe.optimizer
+        for group in optimizer.param_groups:
+            group["lr"] = self.recipe.learning_rate(step)
+        network.train()
+        losses = self.losses(network, self.rows(plan, step), plan, step)
+        self.scaler.scale(losses["total"]).backward()
+        self.scaler.unscale_(optimizer)
+        norm = nn.utils.clip_grad_norm_(self.recipe.model.parameters(), self.schedule.clip_norm)
+        self.scaler.step(optimizer)
+        self.scaler.update(None if self.fp16 else 1.0)
+        optimizer.zero_grad(set_to_none=True)
+        # In fp16 gradients overflow now and then, until the scaler has lowered its scale.
+        self.first_wrong.note(step, losses, losses["total"] if self.fp16 else norm)
+        return losses, norm
 
     def rows(self, plan: EpochPlan, step: int) -> np.ndarray:
         """Row numbers of a step's batch."""
@@ -330,6 +344,7 @@ class Training:
         recipe, run, step = self.recipe, self.run, self.step
         epoch = (step - 1) // self.steps
         self.refuse_weights()
+        self.processes.tell(f"evaluating after step {step}")
         with self.signals.at_once():
             found = recipe.evaluate(epoch, step)
         run.record({"epoch": epoch, "step": step, **found.scores}, found.table)
@@ -341,41 +356,30 @@ class Training:
         self.to_evaluate = False
         self.save()
 
-    def tell_skipped(self) -> None:
-        """Warn of steps left out since the last time."""
-        skipped = self.guard.skipped if self.guard.tolerated else 0
-        if skipped > self.told and self.processes.main:
-            warn(
-                f"{skipped} of {self.guard.tolerated} tolerated steps had a loss or gradient that "
-                f"is not finite, the last within {self.schedule.log_every} steps before {self.step}"
+    def stop_if_wrong(self) -> None:
+        """End the program if the loss or the gradients of a step were not finite."""
+        if self.fp16 and self.scaler.get_scale() < SMALLEST_SCALE:
+            self.save()
+            raise UserError(
+                f"gradients overflow in fp16 even unscaled, at step {self.step}; begin anew "
+                "(--restart) with --amp bf16 or off"
             )
-        self.told = skipped
-
-    def refuse_nonfinite(self) -> None:
-        """End the program if more steps went wrong than are tolerated, with all that is known."""
-        step = self.guard.first_wrong(self.step - 1)
-        if step is None:
+        (wrong,) = self.processes.largest(self.first_wrong.step())
+        if wrong < 0:
             return
-        # The weights are those from before that step: it can be repeated.
-        self.step, self.to_evaluate = step, False
-        recipe, processes = self.recipe, self.processes
-        plan = plan_epoch(self.schedule.seed, step // self.steps, recipe.rows)
-        wrong = look_at(
-            recipe.model,
-            lambda some: self.losses(recipe.model, some, plan, step),
-            self.rows(plan, step),
-            processes,
-        )
-        seen = processes.gather((recipe.clips(np.array(wrong.rows, dtype=int)), wrong.parameters))
         self.save()
-        if not processes.main:
-            # Whoever ends first has the others stopped: the main process must have spoken by then.
-            processes.largest(0)  # fails when it has gone (`fit`)
+        plan = plan_epoch(self.schedule.seed, wrong // self.steps, self.recipe.rows)
+        clips = self.recipe.clips(self.processes.shard(self.rows(plan, wrong)))
+        seen = self.processes.gather((self.first_wrong.losses(), clips))
+        losses, clips = next((s for s in seen if not np.isfinite(s[0]["total"])), seen[0])
+        clips = list(dict.fromkeys(clips))
+        named = ", ".join(clips[:NAMED])
+        named += f" and {len(clips) - NAMED} more" if len(clips) > NAMED else ""
         raise UserError(
-            f"training went wrong at step {step}, learning rate {recipe.learning_rate(step):.6g}: "
-            + ", ".join(f"{name} {value:.6g}" for name, value in wrong.losses.items())
-            + f"; clips that go wrong by themselves: {first_few(c for s in seen for c in s[0])}"
-            + f"; gradients not finite: {first_few(p for s in seen for p in s[1])}"
-            + f"; the state before it is saved in {self.run.folder}: go on with --skip_nonfinite "
-            "N, or begin anew (--restart) with a lower learning rate or without mixed precision"
+            f"training went wrong at step {wrong}, learning rate "
+            f"{self.recipe.learning_rate(wrong):.6g}: "
+            + ", ".join(f"{name} {value:.6g}" for name, value in losses.items())
+            + f"; clips of its batch: {named}; its gradients were not used, and {self.run.folder} "
+            f"is saved at step {self.step}: the same command goes on from there; or begin anew "
+            "(--restart) with a lower learning rate or without mixed precision"
         )

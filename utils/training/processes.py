@@ -7,26 +7,31 @@ that the programs themselves agree on always go over gloo, so that they do not w
 
 import ctypes
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from types import FrameType
-from typing import Any
+from types import FrameType, TracebackType
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
-# How long processes wait for each other: stores may be built by one of them for hours. One that
-# dies is noticed at once.
-PATIENCE = timedelta(hours=12)
+from utils.base.errors import LAUNCHED, UserError, complain, in_brief
+from utils.training.peers import FOLLOWED, Peers
+
+# How long processes wait for each other; one that dies is noticed at once.
+START_PATIENCE = timedelta(hours=12)  # one of them may build stores for hours
+STEP_PATIENCE = timedelta(minutes=30)
+PEER_LOST = 75  # exit code: another process has gone, and is the one to blame
 
 
 # SIGUSR1 and SIGUSR2 are what clusters send some time before they take the machine away.
-STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Stopped(BaseException):
@@ -40,7 +45,7 @@ class StopSignals:
     """Remembers the signal that came; as a context it takes the handlers over, and gives them back.
 
     A SIGTERM that somebody else listens to is left to them: under SLURM it precedes the signal
-    that asks for a requeue.
+    that asks for a requeue. A SIGHUP that is ignored (`nohup`) stays so.
     """
 
     def __init__(self) -> None:
@@ -52,7 +57,8 @@ class StopSignals:
         usual = (signal.SIG_DFL, signal.SIG_IGN)
         for number in STOPPING:
             before = signal.getsignal(number)
-            if number != signal.SIGTERM or before in usual:
+            taken = number == signal.SIGTERM and before not in usual
+            if not (taken or (number == signal.SIGHUP and before == signal.SIG_IGN)):
                 self._before[number] = signal.signal(number, self._receive)
         return self
 
@@ -78,13 +84,63 @@ class StopSignals:
             self._at_once = False
 
 
-@dataclass(frozen=True)
+class LostPeer(Exception):
+    """Another process has gone or did not answer; the message says what was kept."""
+
+
+@dataclass
 class Processes:
-    """This process among its peers: `rank` of `size`, computing on `device`."""
+    """This process among its peers: `rank` of `size`, computing on `device`.
+
+    As a context it leaves the group at the end. When another process was lost it says which, and
+    ends the program with `PEER_LOST`.
+    """
 
     rank: int
     size: int
     device: torch.device
+    peers: Peers | None = None
+    group: dist.ProcessGroup | None = None  # None: the default one
+    patience: timedelta = START_PATIENCE
+
+    def __enter__(self) -> "Processes":
+        return self
+
+    def __exit__(
+        self, _: type | None, error: BaseException | None, __: TracebackType | None
+    ) -> None:
+        if self.peers is None:
+            return
+        if error is None:
+            self.peers.end("done")
+            dist.destroy_process_group()
+        elif isinstance(error, LostPeer) or is_lost_peer(error):
+            self.give_up(error)
+        else:
+            code = isinstance(error, SystemExit)
+            self.peers.end(f"exit code {error.code}" if code else in_brief(error))
+
+    def give_up(self, error: BaseException) -> NoReturn:
+        """End the program, because of what `is_lost_peer` or a `LostPeer` says."""
+        late = re.search("timed out|timeout", str(error.__cause__ or error), re.IGNORECASE)
+        # The launcher, if there is one, says how a process ended.
+        if late or LAUNCHED not in os.environ:
+            kept = [str(error)] if isinstance(error, LostPeer) and str(error) else []
+            if account := self.peers.account(self.patience):
+                complain("; ".join([account, *kept, "give the same command again"]))
+        self.peers.end(FOLLOWED)
+        sys.exit(PEER_LOST)
+
+    def tell(self, activity: str) -> None:
+        """Let the others know what this process does, for the case that they wait for it."""
+        if self.peers is not None:
+            self.peers.activity = activity
+
+    def expect_soon(self) -> None:
+        """All are ready: from now on none of them is waited for longer than `STEP_PATIENCE`."""
+        self.patience = STEP_PATIENCE
+        if self.size > 1:
+            self.group = dist.new_group(timeout=self.patience)
 
     @property
     def main(self) -> bool:
@@ -101,7 +157,7 @@ class Processes:
         if self.size == 1:
             return [value]
         values: list = [None] * self.size
-        dist.all_gather_object(values, value)
+        dist.all_gather_object(values, value, group=self.group)
         return values
 
     def hand_on(self, value: Any) -> Any:
@@ -109,7 +165,7 @@ class Processes:
         if self.size == 1:
             return value
         values = [value]
-        dist.broadcast_object_list(values, src=0, device=torch.device("cpu"))
+        dist.broadcast_object_list(values, 0, self.group, torch.device("cpu"))
         return values[0]
 
     def gather_rows(self, rows: np.ndarray, *columns: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -122,25 +178,15 @@ class Processes:
     def barrier(self) -> None:
         """Wait until every process is here."""
         if self.size > 1:
-            dist.barrier()
+            dist.barrier(self.group)
 
     def largest(self, *values: int) -> list[int]:
         """The largest of each value over all processes; all of them get the same answer."""
         if self.size == 1:
             return list(values)
         agreed = torch.tensor(values)
-        dist.all_reduce(agreed, op=dist.ReduceOp.MAX)
+        dist.all_reduce(agreed, dist.ReduceOp.MAX, self.group)
         return agreed.tolist()
-
-    def share_largest(self, value: torch.Tensor) -> None:
-        """The same for a tensor on the device, in place, without waiting for it."""
-        if self.size > 1:
-            dist.all_reduce(value, op=dist.ReduceOp.MAX)
-
-    def close(self) -> None:
-        """Leave the group; the program may end."""
-        if self.size > 1:
-            dist.destroy_process_group()
 
 
 def start_processes() -> Processes:
@@ -155,9 +201,7 @@ def start_processes() -> Processes:
         device = torch.device("cpu")
     if "TORCHELASTIC_RUN_ID" in os.environ:
         _end_with_launcher()
-    if size > 1:
-        _meet("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", rank, size)
-    return Processes(rank, size, device)
+    return _meet(rank, size, device) if size > 1 else Processes(rank, size, device)
 
 
 def restarted() -> bool:
@@ -166,21 +210,38 @@ def restarted() -> bool:
     return any(int(os.environ.get(name, "0")) > 0 for name in counts)
 
 
-def lost_peer(error: BaseException) -> bool:
-    """Whether an error says that another process has gone."""
-    return isinstance(error, dist.DistError) or "gloo" in str(error)
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether an error says that another process has gone or did not answer."""
+    gloo = isinstance(error, RuntimeError) and "gloo" in str(error)
+    return gloo or isinstance(error, dist.DistError)
 
 
-def _meet(backend: str, rank: int, size: int) -> None:
+def _meet(rank: int, size: int, device: torch.device) -> Processes:
     """Join the group, away from what the processes of an earlier start told each other.
 
     When torchrun starts processes again their addresses may still be in its store, and whoever is
     first would knock at the door of a dead one.
     """
-    store, _, _ = next(iter(dist.rendezvous("env://", timeout=PATIENCE)))
     start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    try:
+        store, _, _ = next(iter(dist.rendezvous("env://", timeout=START_PATIENCE)))
+        peers = Peers(address, port, start, rank, size)
+    except RuntimeError as error:
+        raise UserError(
+            f"process {rank} of {size} can't reach process 0 at {address}, port {port} "
+            f"({in_brief(error)})"
+        ) from None
+    processes = Processes(rank, size, device, peers, patience=START_PATIENCE)
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     own = dist.PrefixStore(f"start {start}", store)
-    dist.init_process_group(backend, timeout=PATIENCE, store=own, rank=rank, world_size=size)
+    try:
+        dist.init_process_group(
+            backend, timeout=START_PATIENCE, store=own, rank=rank, world_size=size
+        )
+    except RuntimeError as error:
+        processes.give_up(error)
+    return processes
 
 
 def _end_with_launcher() -> None:

@@ -12,7 +12,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +23,7 @@ import orjson
 import torch
 
 from utils.base.errors import UserError
-from utils.base.files import atomic_write, read_json, write_json
+from utils.base.files import atomic_write, is_left_over, read_json, write_json
 from utils.base.tensor_files import load_last_whole, save_atomically
 from utils.training.checkpoints import find_checkpoint
 from utils.training.options import TrainingOptions
@@ -32,6 +32,7 @@ from utils.training.timelines import Example, draw
 from utils.training.writers import SoleWriter
 
 KEPT_CHECKPOINTS = 3
+LEFT_SECONDS = 3600  # an unfinished file of another machine that is older is left over
 
 
 PACKAGES = ("torch", "numpy", "transformers")
@@ -79,11 +80,12 @@ def _hash(file: Path) -> str:
 
 
 class Run:
-    """One training run and its folder; only the main process writes.
+    """One training run and its folder; only the main process writes, and as a context it alone.
 
     `options` is the dataclass a run was started with; those named in `free` may differ when it is
     continued (where to log, how often to save, ...), any other change is refused by name. `inputs`
     are the files whose hashes `made.json` keeps, with the command and versions of each start.
+    `descriptions` are further JSON files by name, written when the run starts.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class Run:
         log_dir: Path | None = None,
         log_file: str | None = None,
         inputs: Iterable[Path] = (),
+        descriptions: Mapping[str, Any] | None = None,
     ):
         self.folder = folder
         self.processes = processes
@@ -105,12 +108,26 @@ class Run:
         self._options_file = folder / options_file
         self._free = set(free)
         self._inputs = list(inputs)
+        self._descriptions = descriptions or {}
         self._log_dir = log_dir
         self._log_file = folder / log_file if log_file else None
         self._tables = folder / "eval_results.txt"
         self._board = None
+        self._claim = SoleWriter(folder)
         self._saved_at = time.monotonic()
-        self._claim = SoleWriter(folder) if processes.main else None
+        self._saved_step: int | None = None  # None until the state has been read
+
+    def __enter__(self) -> "Run":
+        """Raises UserError if another training is writing in the folder."""
+        if self.processes.main:
+            self._claim.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._board is not None:
+            self._board.close()
+        if self.processes.main:
+            self._claim.__exit__()
 
     @property
     def state_file(self) -> Path:
@@ -118,20 +135,28 @@ class Run:
         return self.folder / "state.pt"
 
     def start(self, restart: bool = False) -> dict | None:
-        """Make the folder ready; returns the state to continue from, or None for a new run."""
-        if restart and not restarted():
-            self.processes.barrier()
-            if self.processes.main:
-                self._clear()
-            self.processes.barrier()
-        state = self.processes.hand_on(self._read_state() if self.processes.main else None)
+        """Make the folder ready; returns the state to continue from, or None for a new run.
+
+        No file is changed before all processes are here and have the state.
+        """
+        self.processes.tell("ready to start")
+        self._refuse_different()
+        if restart and not restarted() and self.processes.main:
+            self._clear()
+        state, file = self.processes.hand_on(self._read_state() if self.processes.main else None)
         if state is not None:
             self._refuse_changes(state["options"])
             self.history = state["history"]
             self.kept = [self.folder / name for name in state["kept"]]
+        self.processes.barrier()
+        self._saved_step = state["step"] if state is not None else 0
         if self.processes.main:
             self._tidy(state["sizes"] if state else {})
+            if file != self.state_file:
+                file.replace(self.state_file)  # a damaged one must not become the previous one
             write_json(self._options_file, self._options, indent=True)
+            for name, content in self._descriptions.items():
+                write_json(self.folder / name, content, indent=True)
             self._write_how_made(continued=state is not None)
             if self._log_dir is not None:
                 from utils.training.board import Board  # slow to import
@@ -142,14 +167,23 @@ class Run:
                 self._board.add_text("options", table, state["step"] if state else 0)
         return state
 
-    def _read_state(self) -> dict | None:
-        state = load_last_whole(self.state_file)
-        if state is not None and not _is_state(state):
-            raise UserError(
-                f"{self.state_file}: not the state of a run, or damaged; copy it again, or begin "
-                "anew with --restart"
-            )
-        return state
+    def _refuse_different(self) -> None:
+        """Machines that don't share the folder could read other options out of it."""
+        kept = {name: v for name, v in self._options.items() if name not in self._free}
+        for rank, options in enumerate(self.processes.gather(kept)):
+            for name in kept:
+                if options[name] != kept[name]:
+                    raise UserError(
+                        f"--{name} is {kept[name]} in process {self.processes.rank} and "
+                        f"{options[name]} in process {rank}; start all processes by the same "
+                        f"command, on machines that share {self.folder}"
+                    )
+
+    def _read_state(self) -> tuple[dict | None, Path]:
+        state, file = load_last_whole(self.state_file)
+        if state is not None and not _names_files_inside(state):
+            raise UserError(f"{file}: names files outside of its folder; begin anew (--restart)")
+        return state, file
 
     def _write_how_made(self, continued: bool) -> None:
         file = self.folder / "made.json"
@@ -159,14 +193,15 @@ class Run:
         write_json(file, [*before, how_made(self._inputs)], indent=True)
 
     def _clear(self) -> None:
-        for pattern in ("*.t7", "*_preds*.json", "state*.pt", "*.txt", "metrics.jsonl"):
+        for pattern in ("state*.pt", "*.t7", "*_preds*.json", "*.txt", "metrics.jsonl"):
             for file in self.folder.glob(pattern):
                 file.unlink()
 
     def _tidy(self, sizes: dict[str, int]) -> None:
         """Remove what a killed process left unfinished, or logged after it last saved."""
-        for file in self.folder.glob(".*.tmp"):
-            file.unlink()  # this is the only writer
+        for file in self.folder.glob(".*.tmp"):  # predictions may be on their way as well
+            if is_left_over(file) or time.time() - file.stat().st_mtime > LEFT_SECONDS:
+                file.unlink(missing_ok=True)
         for name, size in sizes.items():
             file = self.folder / name
             if file.is_file() and file.stat().st_size > size:
@@ -186,13 +221,15 @@ class Run:
 
     def state_due(self, every_minutes: float) -> bool:
         """Whether it is time to save, by the main process's clock."""
-        if self._claim is not None:
-            self._claim.touch()
         return self.processes.main and time.monotonic() - self._saved_at > every_minutes * 60
 
     def save_state(self, state: dict) -> None:
-        """Write what is needed to continue (main process)."""
+        """Write what is needed to continue (main process), never over a later step."""
+        if self._saved_step is None or state["step"] < self._saved_step:
+            raise AssertionError(f"step {state['step']} is not saved over {self._saved_step}")
+        self._saved_step = state["step"]
         if self.processes.main:
+            self._claim.check()
             logs = [file for file in (self._tables, self._log_file) if file]
             extra = {
                 "options": self._options,
@@ -236,37 +273,11 @@ class Run:
         if self._board is not None and shown:
             self._board.add_image(name, draw(shown), step)
 
-    def close(self) -> None:
-        """Flush what is still on its way."""
-        if self._board is not None:
-            self._board.close()
-        if self._claim is not None:
-            self._claim.release()
 
-
-def _is_state(state: Any) -> bool:
-    """Whether a state has the form it is saved in, and names no file outside of the run's folder.
-
-    Files named in it are deleted or cut, so a state from elsewhere must not choose them.
-    """
-    if not isinstance(state, dict):
-        return False
-    options, history, kept, sizes = (state.get(n) for n in ("options", "history", "kept", "sizes"))
-    return (
-        type(state.get("step")) is int
-        and isinstance(options, dict)
-        and isinstance(history, list)
-        and all(isinstance(scores, dict) for scores in history)
-        and isinstance(kept, list)
-        and all(map(_is_file_name, kept))
-        and isinstance(sizes, dict)
-        and all(map(_is_file_name, sizes))
-        and all(type(size) is int and size >= 0 for size in sizes.values())
-    )
-
-
-def _is_file_name(name: Any) -> bool:
-    return isinstance(name, str) and name.isprintable() and Path(name).name == name != ".."
+def _names_files_inside(state: dict) -> bool:
+    """Whether the files that a state names, to be deleted or cut, lie in the run's own folder."""
+    names = [*state["kept"], *state["sizes"]]
+    return all(name.isprintable() and Path(name).name == name != ".." for name in names)
 
 
 def best_evaluation(run: Path) -> dict:

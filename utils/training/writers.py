@@ -1,94 +1,110 @@
 """One writer a folder: a second one is refused, and one that died bars nobody.
 
-A lock of the system keeps programs on one machine apart; it goes with its process. A file beside it
-names the host and process, and is touched now and then: on a shared disk, where locks may hold on
-one machine only or not be given at all, a fresh one tells of a writer elsewhere.
+A file in the folder names the writer's process and host. The writer holds a lock on it, which goes
+with the process, and touches it every few seconds: on a shared disk, where locks may hold on one
+machine only or not be given at all, a file that is touched tells of a writer elsewhere.
 """
 
+import fcntl
 import os
 import socket
-import tempfile
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from utils.base.errors import UserError, warn
+from utils.base.files import NO_LOCKS, is_running
 
-from utils.base.errors import UserError
-from utils.base.files import NO_LOCKS
-
-TOUCH_SECONDS = 30.0
-STALE_SECONDS = 150.0  # a writer that did not touch its file for so long is dead
+TOUCH_SECONDS = 5.0
+WATCH_SECONDS = 30.0  # a writer that does not touch its file for so long is dead
 
 
 class SoleWriter:
-    """The claim of this process to write in a folder, until `release` or its end."""
+    """The claim of this process to write in a folder, for as long as the context lasts."""
 
     def __init__(self, folder: Path):
-        """Raises UserError if another process is writing there, or nobody can."""
-        self._name = folder / ".writer"
-        self._lock = FileLock(folder / ".writer.lock")
-        self._touched = time.monotonic()
+        self._folder = folder
+        self._file = folder / ".writer"
+        self._host = socket.gethostname()
+        self._name = f"{os.getpid()} on {self._host}"
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._touch)
+
+    def __enter__(self) -> "SoleWriter":
+        """Raises UserError if another process is writing there."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._handle = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._claim()
-        except OSError as error:
-            self._lock.release()
-            raise UserError(f"{folder}: can't be written ({error.strerror or error})") from None
+            self._refuse_another()
+            self._write(self._name)
+        except BaseException:
+            os.close(self._handle)
+            raise
+        self._thread.start()
+        return self
 
-    def _claim(self) -> None:
-        locked = self._take_lock()
-        here = socket.gethostname()
-        host, number = self._read_name()
-        if host is not None and (host != here or not locked) and self._is_fresh():
-            raise UserError(self._refusal(host, number))
-        self._name.write_text(f"{here} {os.getpid()}")
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        with suppress(OSError):  # of a disk that is gone
+            if self._read() == self._name:
+                self._write("")
+            os.close(self._handle)
 
-    def touch(self) -> None:
-        """Say that the writer lives; cheap enough for every step of a training."""
-        now = time.monotonic()
-        if now - self._touched > TOUCH_SECONDS:
-            self._touched = now
-            with suppress(OSError):  # what matters is written elsewhere, and is told of there
-                self._name.touch()
+    def check(self) -> None:
+        """Raise UserError if another process took over, as from one that was halted for long."""
+        if self._read() != self._name:
+            raise UserError(
+                f"{self._folder}: process {self._read() or '?'} writes here now; this process "
+                "ended without writing"
+            )
 
-    def release(self) -> None:
-        """Let others write."""
-        with suppress(OSError):  # a full disk or one that is gone
-            self._name.unlink(missing_ok=True)
-        self._lock.release()
-
-    def _take_lock(self) -> bool:
-        """Whether the disk gives locks and this process has it now."""
+    def _refuse_another(self) -> None:
+        locked = True
         try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise UserError(self._refusal(*self._read_name())) from None
-        except NotImplementedError:
-            return False
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise self._refusal() from None
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
-            return False
-        return True
+            locked = False
+        number, _, host = self._read().partition(" on ")
+        here = host == self._host and (locked or not is_running(int(number)))
+        if host and not here and self._is_touched():
+            raise self._refusal()
 
-    def _read_name(self) -> tuple[str | None, str]:
-        """Host and process number of the last writer; None if there is none."""
-        try:
-            host, _, number = self._name.read_text().partition(" ")
-        except OSError:
-            return None, ""
-        return host or None, number
-
-    def _is_fresh(self) -> bool:
-        """Whether the last writer touched its file a short while ago, by the disk's own clock."""
-        with tempfile.NamedTemporaryFile(dir=self._name.parent, prefix=".now.") as now:
-            age = os.fstat(now.fileno()).st_mtime - self._name.stat().st_mtime
-        return age < STALE_SECONDS
-
-    def _refusal(self, host: str | None, number: str) -> str:
-        who = f"process {number} on {host}" if host else "another process"
-        return (
-            f"{self._name.parent}: {who} is writing here; wait for it, or stop it (if it is dead, "
-            f"wait {STALE_SECONDS:g} s), or name another folder"
+    def _refusal(self) -> UserError:
+        return UserError(
+            f"{self._folder}: process {self._read() or '?'} is writing here; wait until it has "
+            "ended, or name another folder"
         )
+
+    def _is_touched(self) -> bool:
+        warn(f"{self._folder}: waiting whether process {self._read()} is still writing here")
+        seen = {self._touched_at()}
+        end = time.monotonic() + WATCH_SECONDS
+        while len(seen) == 1 and time.monotonic() < end:
+            time.sleep(TOUCH_SECONDS / 5)
+            seen.add(self._touched_at())
+        return len(seen) > 1
+
+    def _touch(self) -> None:
+        while threading.main_thread().is_alive() and not self._ended.wait(TOUCH_SECONDS):
+            with suppress(OSError):  # if the disk is away, `check` says so
+                os.utime(self._handle)
+
+    def _touched_at(self) -> int:
+        with self._file.open() as file:  # opened anew: a shared disk may keep old answers
+            return os.fstat(file.fileno()).st_mtime_ns
+
+    def _read(self) -> str:
+        try:
+            return self._file.read_text()
+        except OSError:
+            return ""
+
+    def _write(self, name: str) -> None:
+        os.ftruncate(self._handle, 0)
+        os.pwrite(self._handle, name.encode(), 0)

@@ -99,8 +99,10 @@ def test_two_processes_make_the_same_steps_as_one(tmp_path):
 
 def test_changed_options_are_refused_by_name_and_restart_begins_anew(tmp_path):
     assert run_toy(tmp_path / "run").returncode == 0
+    before = {file: file.read_bytes() for file in (tmp_path / "run").iterdir()}
     changed = run_toy(tmp_path / "run", "--rate", "0.2")
     assert changed.returncode == 2
+    assert {file: file.read_bytes() for file in (tmp_path / "run").iterdir()} == before
     assert "--rate was 0.1, is now 0.2" in changed.stderr
     assert changed.stderr.count("\n") == 1
     anew = run_toy(tmp_path / "run", "--rate", "0.2", "--restart")
