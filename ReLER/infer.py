@@ -8,8 +8,8 @@ import torch
 from tqdm import tqdm
 
 from ReLER.data import ClipData, open_split
-from ReLER.model import ModelOptions, ReLER
-from ReLER.options import Options
+from ReLER.model import ReLER
+from ReLER.options import IGNORED_OF_MODEL, ModelOptions, Options
 from ReLER.text import open_encoder
 from ReLER.weights import build_trained, read_checkpoint
 from utils.base.files import check_output
@@ -76,8 +76,11 @@ def adopt_architecture(options: Options, opt: dict, file: Path) -> Options:
     """The options with the model's shape and inputs as a checkpoint's `opt` says it was trained."""
     names = {field.name for field in dataclasses.fields(ModelOptions)}
     names |= {"ctx_mode", "no_norm_vfeat"}
-    names &= {field.name for field in dataclasses.fields(Options)}
-    return adopt(options, {k: v for k, v in opt.items() if k in names}, file)
+    adopted = adopt(options, {k: v for k, v in opt.items() if k in names}, file)
+    for published in IGNORED_OF_MODEL:
+        if published.name in opt:
+            published.check(opt[published.name], adopted, f"{file}: ")
+    return adopted
 
 
 def infer(options: Options) -> Path:
@@ -98,7 +101,8 @@ def infer(options: Options) -> Path:
         model = build_trained(options, data.width, encoder.width, content, file)
         model.to(processes.device)
         windows, scores = predict(model, data, options, processes)
-        result = file.parent / "preds" / f"{step_of(file)}_{options.mode}_preds.json"
+        folder = Path(options.eval_results_dir or file.parent)
+        result = folder / "preds" / f"{step_of(file)}_{options.mode}_preds.json"
         if options.output is not None:
             result = Path(options.output)
         if processes.main:

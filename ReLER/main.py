@@ -28,4 +28,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_program(main)
+    run_program(main, "--batch_size, --eval_bsz, --max_v_l, --hidden_dim")

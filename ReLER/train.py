@@ -14,7 +14,7 @@ from torch import nn
 from ReLER.augment import draw_parts
 from ReLER.data import Key, open_split
 from ReLER.infer import predict
-from ReLER.losses import LossOptions, losses
+from ReLER.losses import losses
 from ReLER.model import ReLER
 from ReLER.options import FREE_OPTIONS, OPTIONS_FILE, Options
 from ReLER.text import TEXT_FILE, open_encoder
@@ -56,7 +56,6 @@ class Recipe:
             )
         self.rows = len(self.train)
         self.steps = schedule.steps_per_epoch(self.rows, processes.size)
-        self.loss_options = options.part(LossOptions)
         self.model: ReLER = build_model(options, self.train.width, self.encoder.width)
         self.model.to(device)
         self.optimizer = torch.optim.AdamW(
@@ -95,7 +94,7 @@ class Recipe:
         key = Key(self.options.seed, plan.epoch)
         batch = self.train.batch(rows, parts, key, self.processes)
         outputs = network(batch.video, batch.video_mask, batch.text, batch.text_mask, parts)
-        return losses(outputs, batch.targets, batch.video_mask, self.loss_options)
+        return losses(outputs, batch.targets, batch.video_mask, self.options)
 
     def evaluate(self, epoch: int, step: int) -> Evaluation:
         """Predict and score the validation split; its predictions are kept beside the scores."""

@@ -12,6 +12,7 @@ import torch
 
 from utils.base.errors import UserError
 from utils.base.files import read_json
+from utils.base.options import adopt
 from utils.base.tensor_files import load_safely
 from utils.evaluation.predictions import spans_to_compare
 from VSLNet.options import OPTIONS_FILE, Options
@@ -75,7 +76,7 @@ def _trained_options(checkpoint: Path, state: dict, text_encoder: str | None) ->
     units, dim = state[POSITIONS].shape
     trained = read_json(file) if file.is_file() else {"dim": dim}
     names = {field.name for field in dataclasses.fields(Options)}
-    chosen = {"task": "unknown", "fv": "unknown", "max_pos_len": units, "padding": "published"}
+    chosen = {"max_pos_len": units, "padding": "published"}
     chosen |= {name: value for name, value in trained.items() if name in names}
     chosen |= {"mode": "val", "text_features": "live"}
     if text_encoder is not None:
@@ -84,4 +85,4 @@ def _trained_options(checkpoint: Path, state: dict, text_encoder: str | None) ->
     class Trained(Options):
         run_folder = checkpoint.parent  # wherever the run was moved, and whatever it is called
 
-    return Trained(**chosen)
+    return adopt(Trained(task="unknown", fv="unknown"), chosen, file)

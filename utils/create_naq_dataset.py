@@ -29,8 +29,8 @@ from utils.base.options import ArgumentParser
 from utils.base.tasks import ENDINGS, FRAME_RATE, clip_sources
 from utils.data.annotations import (
     Clips,
-    _bounds,
-    _check_same,
+    check_bounds,
+    clip_bounds,
     iter_clips,
     read_annotations,
     read_clips,
@@ -132,7 +132,7 @@ def write_union(
                 union.add(uid, clip_uid, _count(clip["annotations"]))
             for clip, queries, annotation in new:
                 known = own.setdefault(clip["clip_uid"], clip)
-                _check_same(_bounds(clip), known, path)
+                check_bounds(clip_bounds(clip), known, path)
                 known["annotations"].append(annotation)
                 for stats in (naq, union):
                     stats.add(uid, clip["clip_uid"], queries)
@@ -156,7 +156,7 @@ def _clips_by_uid(annotated: dict, path: Path) -> dict[str, dict[str, dict]]:
     for video, clip in iter_clips(annotated):
         known = merged.setdefault(video["video_uid"], {})
         one = known.setdefault(clip["clip_uid"], clip | {"annotations": []})
-        _check_same(_bounds(clip), one, path)
+        check_bounds(clip_bounds(clip), one, path)
         one["annotations"].extend(clip.get("annotations") or [])
     return merged
 

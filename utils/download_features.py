@@ -29,7 +29,7 @@ from utils.base.tensor_files import load_safely
 from utils.data.annotations import clip_name_fault
 from utils.download.archives import extract
 from utils.download.fetch import RemoteFile, check_space, check_url, fetch
-from utils.features.files import SHAPES_FILE
+from utils.features.cards import SHAPES_FILE
 
 MANIFEST = Path(__file__).with_name("feature_manifest.json")
 

@@ -18,7 +18,7 @@ from utils.base.errors import UserError, run_program
 from utils.base.files import check_output_folder, write_json
 from utils.base.options import ArgumentParser
 from utils.base.tensor_files import save_atomically
-from utils.features.files import CARD_FILE, SHAPES_FILE, read_card, read_shapes
+from utils.features.cards import CARD_FILE, SHAPES_FILE, read_card, read_shapes
 from utils.features.image_encoders import KINDS, ImageEncoder, expected_card
 from utils.features.video import find_videos
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import utils.ask
-from tests.utils.test_search import Bright
+from tests.utils.search.test_search import Bright
 from tests.utils.test_view_predictions import Page
 from tests.utils.viewer_sample import HOSTILE
 from utils.base.errors import UserError

@@ -11,7 +11,7 @@ import subprocess
 import pytest
 import torch
 
-from tests.simulated import succeed
+from tests.simulated import refuse, succeed
 from tests.utils import toy_training
 from tests.utils.lives import Counter, differences, file_operations, same
 from utils.base.errors import UserError
@@ -35,6 +35,13 @@ def whole(tmp_path_factory):
 def check_continues(whole, folder):
     train(folder)
     assert differences(whole, folder) == []
+
+
+def test_out_of_memory_leaves_the_state(whole, tmp_path):
+    line = refuse("tests/utils/toy_training.py", "--folder", tmp_path, "--hoard_at", "5")
+    assert "the machine is out of memory" in line and "what was saved is intact" in line
+    assert load_last_whole(tmp_path / "state.pt")["step"] == 5
+    check_continues(whole, tmp_path)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])

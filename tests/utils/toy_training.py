@@ -37,6 +37,7 @@ class Options:
     kill_at: int = option(0, "kill this process after so many steps")
     rank: int = option(-1, "kill only this one")
     signal: int = option(9, "in this way")
+    hoard_at: int = option(-1, "take all memory after so many steps")
     fate: str = option("none", "what befalls `rank` at the start: killed, error or late")
     patience: float = option(0.0, "seconds that processes wait for each other")
     slow: float = option(0.0, "seconds a step")
@@ -60,6 +61,8 @@ class Recipe:
         me = self.options.rank in (-1, self.processes.rank)
         if step == self.options.kill_at > 0 and me and not restarted():
             os.kill(os.getpid(), self.options.signal)
+        if step == self.options.hoard_at:
+            torch.empty(1 << 44)
         time.sleep(self.options.slow)
         mine = torch.from_numpy(self.processes.shard(rows))
         inputs = INPUTS[mine]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -50,11 +51,14 @@ def complain(line: str) -> None:
         print(f"error: {line}", file=sys.stderr, flush=True)
 
 
-def run_program(main: Callable[[], None]) -> None:
-    """Run `main` and leave with its exit code: 0, or 2 for a `UserError`, 130 when interrupted."""
+def run_program(main: Callable[[], None], takes_memory: str = "") -> None:
+    """Run `main` and leave with its exit code: 0, or 2 for a `UserError`, 130 when interrupted.
+
+    `takes_memory` are the options that a user can lower when memory is used up.
+    """
     _open_standard_files()
     sys.stdout, sys.stderr = output, errors = Outlet(sys.stdout), Outlet(sys.stderr)
-    code = _run(main)
+    code = _run(main, takes_memory)
     output.flush()
     if not code and output.fault is not None:
         complain(f"standard output can't be written: {output.fault.strerror}")
@@ -64,7 +68,7 @@ def run_program(main: Callable[[], None]) -> None:
         sys.exit(code)
 
 
-def _run(main: Callable[[], None]) -> Any:
+def _run(main: Callable[[], None], takes_memory: str) -> Any:
     """Run `main`, say in a line why it failed, and return the exit code."""
     try:
         main()
@@ -73,16 +77,15 @@ def _run(main: Callable[[], None]) -> Any:
     except UserError as error:
         complain(" ".join(str(error).split()))
         return 2
-    except OSError as error:
-        # Disk full, no permission, a folder where a file should be: the system's own words do.
-        where = f" ({error.filename})" if error.filename else ""
-        complain(f"{error.strerror or error}{where}")
-        return 2
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
+    except (MemoryError, RuntimeError, OSError) as error:
+        if is_out_of_memory(error):
+            complain(_out_of_memory(error, takes_memory))
+        elif isinstance(error, OSError):
+            # Disk full, no permission, a folder where a file should be: the system's own words do.
+            where = f" ({error.filename})" if error.filename else ""
+            complain(f"{error.strerror or error}{where}")
+        else:
             raise
-        device = "GPU" if "CUDA" in str(error) else "machine"
-        complain(f"the {device} is out of memory ({in_brief(error)}); {LESS_MEMORY}")
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
@@ -90,16 +93,31 @@ def _run(main: Callable[[], None]) -> Any:
     return 0
 
 
-LESS_MEMORY = (
-    "lower --batch_size or the model's sizes, or try --amp bf16, --feature_device cpu, fewer "
-    "processes; what was saved is intact"
+def _out_of_memory(error: BaseException, takes_memory: str) -> str:
+    said = str(error)
+    device = "GPU" if "CUDA" in said or "CUDNN" in said else "machine"
+    request = re.search(r"tried to allocate [\d.]+ \w+", said, re.IGNORECASE)
+    reason = request.group().lower() if request else in_brief(error)
+    remedy = "run fewer processes"
+    if takes_memory:
+        remedy = f"lower {takes_memory}, or try --amp bf16, --feature_device cpu, fewer processes"
+    return f"the {device} is out of memory ({reason}); {remedy}; what was saved is intact"
+
+
+OUT_OF_MEMORY = (
+    "out of memory",  # PyTorch, of a GPU
+    "can't allocate memory",  # PyTorch, of the host
+    "not enough memory",  # the same elsewhere
+    "cannot allocate memory",  # the system
+    "bad_alloc",  # C++
+    "alloc_failed",  # cuBLAS and cuDNN
 )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory of the host or of a GPU is used up."""
-    words = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate")
-    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in said for words in OUT_OF_MEMORY)
 
 
 class Outlet:

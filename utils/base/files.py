@@ -4,12 +4,14 @@ import errno
 import hashlib
 import json
 import os
+import re
+import shutil
 import socket
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,6 +22,8 @@ from utils.base.errors import UserError
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # a disk that gives none
 NAME_ENDS = (b'":', b'" :')  # in an object of JSON
+TEMPORARY = ".tmp"  # ends the names of unfinished files and folders
+WEEK = 7 * 24 * 3600.0  # seconds
 
 
 def read_json(path: str | Path) -> Any:
@@ -99,47 +103,86 @@ def _first_double(path: Path) -> str | None:
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
-    """A binary file that appears under `path` whole or not at all; parent folders are made.
+    """A binary file that appears under `path` whole or not at all; see `atomic_path`."""
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        yield file
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """An empty temporary file, renamed to `path` once it is written; parent folders are made.
 
     What killed programs left unfinished in the folder is removed. An `OSError` names the file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(path.parent.resolve())
-    handle, temporary = tempfile.mkstemp(
-        dir=path.parent, prefix=temporary_prefix(path.name), suffix=".tmp"
+    _remove_leftovers_once(path.parent.resolve())
+    handle, name = tempfile.mkstemp(
+        dir=path.parent, prefix=temporary_prefix(path.name), suffix=TEMPORARY
     )
+    os.close(handle)
+    temporary = Path(name)
     try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(path)
+        yield temporary
+        to_disk(temporary)
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
     except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
-        if error.filename is None:  # the disk is full, or gone
-            error.filename = str(path)
-        raise
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        if error.filename not in (None, name):
+            raise
+        words = error.strerror or str(error)  # the disk is full, or gone
+        raise OSError(error.errno or errno.EIO, words, str(path)) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def to_disk(file: Path) -> None:
+    """Wait until a file is on the disk: a power cut must not leave holes behind a final name."""
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())
 
 
 def temporary_prefix(name: str) -> str:
-    """How an unfinished file or folder is called: its name, and who is making it."""
-    return f".{name}.{socket.gethostname()}-{os.getpid()}."
+    """How an unfinished file or folder is called: its name, and the process that is making it."""
+    return f".{name}.{_machine()}-{os.getpid()}."
 
 
-def is_left_over(path: Path, name: str = "*") -> bool:
-    """Whether an unfinished file or folder is of a program on this machine that has ended.
+def remove_leftovers(folder: Path) -> None:
+    """Remove unfinished files and folders that programs left which have ended."""
+    for path in folder.glob(f".*{TEMPORARY}"):
+        try:
+            if not is_left_over(path):
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+        except OSError:
+            pass  # another process was faster, or it is another user's
 
-    What is being made on another machine, or by a program that runs, is none of that.
+
+_remove_leftovers_once = cache(remove_leftovers)  # a folder may hold thousands of files
+
+
+def is_left_over(path: Path) -> bool:
+    """Whether an unfinished file or folder is of a process on this machine that has ended.
+
+    What another machine is making stays, unless it is a week old: that machine, or container, has
+    ended too.
     """
-    if not fnmatch(path.name, f".{name}.{socket.gethostname()}-*.*"):
+    process = re.fullmatch(rf"\..+-\d+-(\d+)\.\w+{re.escape(TEMPORARY)}", path.name)
+    if process is None:
         return False
-    maker = path.name.rpartition(f".{socket.gethostname()}-")[2].partition(".")[0]
-    return maker.isdecimal() and not is_running(int(maker))
+    if f".{_machine()}-{process[1]}." in path.name:
+        return not is_running(int(process[1]))
+    return time.time() - path.stat().st_mtime > WEEK
+
+
+@cache
+def _machine() -> str:
+    """Where process numbers are valid: the host, or a container on it."""
+    namespace = Path("/proc/self/ns/pid")
+    return f"{socket.gethostname()}-{namespace.stat().st_ino if namespace.exists() else 0}"
 
 
 def is_running(process: int) -> bool:
@@ -151,14 +194,6 @@ def is_running(process: int) -> bool:
     except PermissionError:
         pass
     return True
-
-
-@cache
-def _remove_leftovers(folder: Path) -> None:
-    """Once a program and folder: it may hold thousands of files."""
-    for path in folder.glob(".*.tmp"):
-        if is_left_over(path):
-            path.unlink(missing_ok=True)
 
 
 def check_output(option: str, file: str | Path) -> None:

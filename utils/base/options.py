@@ -9,7 +9,7 @@ import dataclasses
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar, get_args, get_origin
 
 from utils.base.errors import UserError, complain
 
@@ -17,6 +17,13 @@ Options = TypeVar("Options")
 
 
 SEEDS = "[0, 4294967295]"  # what NumPy takes
+KINDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    type(None): "nothing",
+}
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -61,26 +68,25 @@ def option(
     explanation: str = "",
     *,
     choices: tuple | None = None,
-    many: bool = False,
     aliases: tuple[str, ...] = (),
     usual: bool = False,
-    within: str = "[0, inf)",
+    within: str | None = None,
 ) -> Any:
     """A dataclass field that is also a command-line option; without a default it is required.
 
-    `many` options take one or more values; booleans are flags; `aliases` are further names. The
-    `usual` and the required ones are in `--help`, which fits a screen, the others in `--help_all`.
-    A number must lie in the interval `within`, see `check_numbers`.
+    Options that are lists take one or more values; booleans are flags; `aliases` are further names.
+    The `usual` and the required ones are in `--help`, which fits a screen, the others in
+    `--help_all`.
+    A number must lie in the interval `within`, by default the largest in `check_options`.
     """
     metadata = {
         "help": explanation,
         "choices": choices,
-        "many": many,
         "aliases": aliases,
         "usual": usual,
         "within": within,
     }
-    if many and default is not dataclasses.MISSING:
+    if isinstance(default, tuple):
         return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -92,23 +98,47 @@ class Ignored(NamedTuple):
     """
 
     name: str
-    kind: type  # bool for a flag, list for one or more words
+    kind: Any  # as of a field: bool for a flag, list[int] for one or more numbers
     why: str
     fits: Callable[[Any, Any], bool] = lambda value, options: True
 
+    def check(self, value: Any, options: Any, where: str = "") -> None:
+        """Raises `UserError` if the value does not fit the options."""
+        if not self.fits(value, options):
+            raise UserError(f"{where}--{self.name} {value} is not supported: {self.why}")
 
-def check_numbers(options: Any) -> None:
-    """Raises `UserError` if a number lies outside the interval of its option; NaN always does."""
+
+def check_options(options: Any) -> None:
+    """Raises `UserError` for a value of another type, not among the choices or out of its interval.
+
+    Numbers are at least 0 and whole ones at most 1e9 unless an option says otherwise; NaN never is
+    a value.
+    """
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            continue
-        within = field.metadata["within"]
+        for single in value if _is_list(field.type) and isinstance(value, list) else [value]:
+            rule = _broken_rule(field, single)
+            if rule:
+                raise UserError(f"--{field.name} must be {rule}, is {repr(single)[:40]}")
+
+
+def _broken_rule(field: dataclasses.Field, value: Any) -> str | None:
+    """What a value of an option must be and is not."""
+    kinds, choices = _kinds(field.type), field.metadata["choices"]
+    if bool in kinds and value in (0, 1):  # as integers in older files
+        return None
+    if not (type(value) in kinds or (type(value) is int and float in kinds)):
+        return " or ".join(KINDS[kind] for kind in kinds)
+    if choices and value not in choices and value is not None:
+        return " or ".join(map(str, choices))
+    if isinstance(value, int | float):
+        within = field.metadata["within"] or ("[0, inf)" if float in kinds else "[0, 1e9]")
         low, high = map(float, within[1:-1].split(","))
         above = value >= low if within[0] == "[" else value > low
         below = value <= high if within[-1] == "]" else value < high
         if not (above and below):
-            raise UserError(f"--{field.name} must be in {within}, is {str(value)[:40]}")
+            return f"in {within}"
+    return None
 
 
 def parse_options(
@@ -139,15 +169,10 @@ def parse_options(
         if kind is bool:
             settings["action"] = argparse.BooleanOptionalAction
         else:
-            settings["type"] = _value_type(kind, metadata["many"])
-            settings["metavar"] = (
-                "{" + ",".join(map(str, metadata["choices"])) + "}"
-                if (metadata["choices"])
-                else _metavar(settings["type"])
-            )
-            settings["choices"] = metadata["choices"]
-            if metadata["many"]:
-                settings["nargs"] = "+"
+            settings |= _value_settings(kind)
+            if metadata["choices"]:
+                settings["choices"] = metadata["choices"]
+                settings["metavar"] = "{" + ",".join(map(str, metadata["choices"])) + "}"
         names = (field.name, *metadata["aliases"])
         if show_all and metadata["aliases"]:
             settings["help"] += f" (also --{', --'.join(metadata['aliases'])})"
@@ -159,10 +184,8 @@ def parse_options(
         )
         if published.kind is bool:
             settings["action"] = "store_true"
-        elif published.kind is list:
-            settings |= {"nargs": "+", "metavar": "TEXT"}
         else:
-            settings |= {"type": published.kind, "metavar": _metavar(published.kind)}
+            settings |= _value_settings(published.kind)
         parser.add_argument(f"--{published.name}", **settings)
     values = vars(parser.parse_args(arguments))
     given = {
@@ -171,36 +194,20 @@ def parse_options(
         if f"ignored {published.name}" in values
     }
     for field in dataclasses.fields(cls):
-        if values[field.name] == "" and isinstance(None, field.type):
+        if values[field.name] == "" and type(None) in _kinds(field.type):
             values[field.name] = None  # how published scripts leave an option out
     options = cls(**values)
     for published, value in given.items():
-        if not published.fits(value, options):
-            raise UserError(f"--{published.name} {value} is not supported: {published.why}")
+        published.check(value, options)
     return options
 
 
 def adopt(options: Options, values: Mapping[str, Any], source: object) -> Options:
-    """The options with values out of a file; a `UserError` for one of another type."""
-    for field in dataclasses.fields(options):
-        if field.name not in values:
-            continue
-        choices = field.metadata["choices"]
-        value = values[field.name]
-        if not _fits(value, field.type) or (choices and value not in choices):
-            value = repr(value)[:60]
-            raise UserError(f"{source}: its {field.name} can't be {value}; the file is damaged")
+    """The options with values out of a file; raises `UserError` if one is not valid."""
     try:
         return dataclasses.replace(options, **values)
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    kinds = set(getattr(kind, "__args__", (kind,)))
-    if bool in kinds and value in (0, 1):  # as integers in older files
-        return True
-    return type(value) in kinds or (type(value) is int and float in kinds)
 
 
 def _is_required(field: dataclasses.Field) -> bool:
@@ -208,11 +215,16 @@ def _is_required(field: dataclasses.Field) -> bool:
     return field.default is missing and field.default_factory is missing
 
 
-def _value_type(kind: Any, many: bool) -> type:
-    """`int`, `float` or `str` out of `int | None`, `list[int]` and the like."""
-    inner = getattr(kind, "__args__", (kind,)) if many or hasattr(kind, "__args__") else (kind,)
-    return next(t for t in inner if t is not type(None))
+def _kinds(kind: Any) -> tuple[type, ...]:
+    """`(int, NoneType)` out of `int | None`, `(int,)` out of `int` and `list[int]`."""
+    return get_args(kind) or (kind,)
 
 
-def _metavar(kind: type) -> str:
-    return {int: "N", float: "X", str: "TEXT"}[kind]
+def _is_list(kind: Any) -> bool:
+    return get_origin(kind) is list
+
+
+def _value_settings(kind: Any) -> dict[str, Any]:
+    inner = _kinds(kind)[0]
+    settings = {"type": inner, "metavar": {int: "N", float: "X", str: "TEXT"}[inner]}
+    return settings | {"nargs": "+"} if _is_list(kind) else settings

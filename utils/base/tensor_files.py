@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from utils.base.errors import UserError, in_brief, warn
+from utils.base.errors import UserError, in_brief, is_out_of_memory, warn
 from utils.base.files import atomic_write
 
 
@@ -34,14 +34,14 @@ def load_safely(path: str | Path, allow: tuple = (), mmap: bool = False) -> Any:
                 "containers are read; save it again as plain tensors"
             ) from None
         raise UserError(f"{path}: not a file of tensors, or damaged; fetch it again") from None
-    except MemoryError:
-        raise
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
         # Of a torn archive: the parser looks for its directory before the file's start.
         raise UserError(f"{path}: damaged or cut off (no end); fetch it again") from None
     except Exception as error:  # the parser of a damaged file may trip over anything
+        if is_out_of_memory(error):
+            raise
         raise UserError(f"{path}: damaged or cut off ({in_brief(error)}); fetch it again") from None
 
 

@@ -13,9 +13,8 @@ from utils.base.errors import UserError
 from utils.base.files import read_json
 
 LONGEST = 1e9  # seconds; what is beyond is no time, and would overflow as a number of frames
-
-
 SAME_BOUND = 1e-3  # seconds by which two mentions of a clip's bound may differ
+
 Clips = dict[str, dict[str, tuple[float, float]]]  # video uid -> clip uid -> start, end (s)
 
 
@@ -53,6 +52,36 @@ def iter_clips(annotations: dict) -> Iterator[tuple[dict, dict]]:
     for video in annotations["videos"]:
         for clip in video["clips"]:
             yield video, clip
+
+
+def read_clips(paths: Sequence[Path]) -> Clips:
+    """The union of the clips of annotation files.
+
+    Raises:
+        UserError: a file is missing or malformed, or two mentions of a clip differ in bounds.
+    """
+    clips: Clips = {}
+    for path in paths:
+        for video, clip in iter_clips(read_annotations(path)):
+            known = clips.setdefault(video["video_uid"], {})
+            first = known.setdefault(clip["clip_uid"], clip_bounds(clip))
+            check_bounds(first, clip, path)
+    return clips
+
+
+def clip_bounds(clip: dict) -> tuple[float, float]:
+    """Where a clip starts and ends in its video (s)."""
+    return clip["video_start_sec"], clip["video_end_sec"]
+
+
+def check_bounds(bounds: tuple[float, float], clip: dict, path: Path) -> None:
+    """Raises `UserError` if a clip, met while reading or making the file `path`, has others."""
+    differences = (abs(a - b) for a, b in zip(bounds, clip_bounds(clip), strict=True))
+    if max(differences) > SAME_BOUND:
+        raise UserError(
+            f"{path}: clip {clip['clip_uid']} has two different bounds, {bounds} and "
+            f"{clip_bounds(clip)} s: the annotation files are not of one version; fetch them again"
+        )
 
 
 def iter_queries(annotations: dict) -> Iterator[Query]:
@@ -173,32 +202,3 @@ def _show(value: Any) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def read_clips(paths: Sequence[Path]) -> Clips:
-    """The union of the clips of annotation files.
-
-    Raises:
-        UserError: a file is missing or malformed, or two mentions of a clip differ in bounds.
-    """
-    clips: Clips = {}
-    for path in paths:
-        for video, clip in iter_clips(read_annotations(path)):
-            known = clips.setdefault(video["video_uid"], {})
-            first = known.setdefault(clip["clip_uid"], _bounds(clip))
-            _check_same(first, clip, path)
-    return clips
-
-
-def _bounds(clip: dict) -> tuple[float, float]:
-    return clip["video_start_sec"], clip["video_end_sec"]
-
-
-def _check_same(bounds: tuple[float, float], clip: dict, path: Path) -> None:
-    """Refuse a clip whose bounds aren't `bounds`, met while reading or making the file `path`."""
-    differences = (abs(a - b) for a, b in zip(bounds, _bounds(clip), strict=True))
-    if max(differences) > SAME_BOUND:
-        raise UserError(
-            f"{path}: clip {clip['clip_uid']} has two different bounds, {bounds} and "
-            f"{_bounds(clip)} s: the annotation files are not of one version; fetch them again"
-        )

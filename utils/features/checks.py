@@ -11,12 +11,12 @@ from utils.base.errors import named
 from utils.base.tables import Findings
 from utils.base.tasks import FEATURES, Task
 from utils.data.records import Records
+from utils.features.cards import rows_off
 from utils.features.files import (
     FeatureFiles,
     FeatureFolder,
     PackedFeatures,
     find_features,
-    rows_off,
 )
 
 SAMPLE = 64  # clips of a feature that are read without `thorough`
@@ -54,7 +54,7 @@ def check_features(
     sample = find_features(root, name, [uids[clip] for clip in chosen])
     action = f"reading {len(chosen)} of {len(files.there)} {name} features"
     found = findings.tried(check, lambda: [
-        (clip, len(own), own.shape[1]) for clip, own, _ in sample.each(action, len)
+        (clip, *features.shape) for clip, features in sample.each(action)
     ])  # fmt: skip
     if found is None:
         return None

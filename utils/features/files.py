@@ -8,27 +8,29 @@ the rows `[offsets[c], offsets[c + 1])`; the feature card as attributes of the f
 
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from utils.base.errors import UserError, in_brief, warn
-from utils.base.files import file_stamp, fingerprint, read_json
+from utils.base.files import file_stamp, fingerprint
 from utils.base.machine import ahead
-from utils.base.tasks import ROWS_PER_SECOND
 from utils.base.tensor_files import is_plain, load_safely
+from utils.features.cards import (
+    SHAPES_FILE,
+    check_card,
+    read_card,
+    read_shapes,
+    rows_per_second,
+)
 
-SHAPES_FILE, CARD_FILE = "feature_shapes.json", "feature_card.json"
 PACKED_TYPES = (np.dtype("<f2"), np.dtype("<f4"))
 PACKED_SAMPLES = 256  # of a packed file's content, in its stamp
 NAMED = 3  # faults named in a message
 THREADS = 2  # read and check at once: more only wait for the disk
-
-Result = TypeVar("Result")
 
 
 class FeatureFiles(ABC):
@@ -54,36 +56,39 @@ class FeatureFiles(ABC):
         return rows_per_second(self.card)
 
     def each(
-        self,
-        action: str,
-        use: Callable[[np.ndarray], Result],
-        width: int | None = None,
-    ) -> Iterator[tuple[int, np.ndarray, Result]]:
-        """Number, features (rows, F) and `use(features)` of each clip there, with a progress bar.
+        self, action: str, width: int | None = None, values: bool = True
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Number and features (rows, F) of each clip there, with a progress bar.
 
         Raises `UserError` naming the first faults if clips are empty, hold NaN or infinite values,
         or differ in width from `width` or from one another; from the first fault on, clips are only
-        checked. `use` is called in threads, some clips ahead.
+        checked. Without `values` only shapes are read and checked.
         """
         faults: list[str] = []
 
-        def work(clip: int) -> tuple[int, np.ndarray, Result] | UserError:
+        def read(clip: int) -> tuple[int, np.ndarray] | UserError:
             try:
                 features = self.read(clip)
-                check_values(features, self.where(clip))
+                if not features.size:
+                    raise UserError(
+                        f"{self.where(clip)}: features are empty, shape {features.shape}; extract "
+                        "it again"
+                    )
+                if values:
+                    _check_finite(features, self.where(clip))
                 if misfit := self._misfit(clip, len(features)):
                     raise UserError(misfit)
-                return clip, features, use(features)
+                return clip, features
             except UserError as fault:
                 return fault
 
         first = None
-        done = ahead(work, self.there, THREADS)
+        done = ahead(read, self.there, THREADS)
         for outcome in tqdm(done, action, len(self.there), leave=False, unit="clip"):
             if isinstance(outcome, UserError):
                 faults.append(str(outcome))
                 continue
-            clip, features, _ = outcome
+            clip, features = outcome
             found = features.shape[1]
             if first is None:
                 self._check_width(found, width)
@@ -96,6 +101,29 @@ class FeatureFiles(ABC):
             elif not faults:
                 yield outcome
         self._refuse(faults)
+
+    def layout(self, name: str, width: int | None = None) -> tuple[np.ndarray, int, type]:
+        """Rows of each clip (C,), their width, and the precision that holds all of them.
+
+        Values are not read. Raises `UserError` as `each` does.
+        """
+        lengths, half = np.zeros(len(self.clip_uids), np.int64), True
+        for clip, features in self.each(f"looking at {name} features", width, values=False):
+            lengths[clip], found = features.shape
+            half = half and features.dtype == np.float16
+        return lengths, found, np.float16 if half else np.float32
+
+    def copy_into(self, rows: np.ndarray, lengths: np.ndarray, action: str) -> None:
+        """Write the features of all clips, one after another, into an array `rows` (T, F).
+
+        `lengths` (C,) are their rows, 0 for a clip that is not there.
+        """
+        ends = np.cumsum(lengths)
+        for clip, features in self.each(action, rows.shape[1]):
+            place = rows[ends[clip] - lengths[clip] : ends[clip]]
+            if len(features) != len(place):
+                raise UserError(f"{self.where(clip)}: was replaced meanwhile; start again")
+            place[:] = in_precision(features, rows.dtype, self.where(clip))
 
     def check(self, rows: np.ndarray, found: int, wanted: int | None) -> None:
         """Compare rows (C,) and width of a store with what is said of them.
@@ -188,7 +216,7 @@ class PackedFeatures(FeatureFiles):
             raise UserError(
                 f"{file}: not a packed feature file, or cut off ({in_brief(error)}); make it again"
             ) from None
-        _check_card(self.card, file)
+        check_card(self.card, file)
         if len(shape) != 2 or kind not in PACKED_TYPES or start is None:
             raise UserError(
                 f"{file}: rows must be (rows, width), contiguous, float16 or float32; they are "
@@ -212,7 +240,7 @@ class PackedFeatures(FeatureFiles):
         self.lengths = ends - self.offsets  # (C,) rows, 0 for a clip that is not there
 
     def stamps(self) -> list:
-        return [file_stamp(self.place, PACKED_SAMPLES), self.clip_uids]
+        return [file_stamp(self.place, PACKED_SAMPLES), str(self.card), self.clip_uids]
 
     def read(self, clip: int) -> np.ndarray:
         first = self.offsets[clip]
@@ -284,37 +312,14 @@ def folder_stamp(folder: Path) -> str:
     return fingerprint([file_stamp(file) for file in clip_files(folder)])
 
 
-def check_values(features: np.ndarray, where: object) -> None:
-    """Raises `UserError` if features (rows, F) are empty, or hold NaN or infinite values."""
-    if not features.size:
-        raise UserError(f"{where}: features are empty, shape {features.shape}; extract it again")
-    finite = np.isfinite(features)
-    if not finite.all():
-        row = int(np.flatnonzero(~finite.all(1))[0])
-        raise UserError(f"{where}: NaN or infinite values in row {row}; extract it again")
-
-
-def read_shapes(folder: Path) -> dict:
-    """The listed rows of a folder's clips, empty if there is no list."""
-    return _read_object(folder / SHAPES_FILE, "map clip uids to numbers of rows")
-
-
-def read_card(folder: Path) -> dict:
-    """The feature card of a folder, empty if it has none; `UserError` for rates that are none."""
-    card = _read_object(folder / CARD_FILE, "hold names and values")
-    _check_card(card, folder / CARD_FILE)
-    return card
-
-
-def rows_per_second(card: dict) -> float:
-    """What a feature card says of it, or the rate of the published features."""
-    rate, stride = card.get("frame_rate"), card.get("stride")
-    return rate / stride if rate and stride else ROWS_PER_SECOND
-
-
-def rows_off(rows: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """(C,) bool: which numbers of rows do not fit those expected of the clips' durations."""
-    return np.abs(rows - expected) > np.maximum(2, 0.05 * expected)
+def in_precision(features: np.ndarray, dtype: np.dtype | type, where: object) -> np.ndarray:
+    """Features (rows, F) as `dtype`; a `UserError` if a value is too large for it."""
+    with np.errstate(over="ignore"):
+        cast = features.astype(dtype, copy=False)
+    if cast is not features and not np.isfinite(cast).all():
+        largest = np.abs(features).max()
+        raise UserError(f"{where}: {largest:g} is too large for {cast.dtype}; give --dtype float32")
+    return cast
 
 
 def _can_be_mapped(file: Path) -> bool:
@@ -329,18 +334,11 @@ def _can_be_mapped(file: Path) -> bool:
         return False
 
 
-def _read_object(file: Path, duty: str) -> dict:
-    content = read_json(file) if file.is_file() else {}
-    if not isinstance(content, dict):
-        raise UserError(f"{file}: must {duty}")
-    return content
-
-
-def _check_card(card: dict, file: Path) -> None:
-    for name in ("frame_rate", "stride"):
-        value = card.get(name, 1)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            raise UserError(f"{file}: {name} must be a number above 0, is {value!r}")
+def _check_finite(features: np.ndarray, where: str) -> None:
+    finite = np.isfinite(features)
+    if not finite.all():
+        row = int(np.flatnonzero(~finite.all(1))[0])
+        raise UserError(f"{where}: NaN or infinite values in row {row}; extract it again")
 
 
 def _plain(value: object) -> object:

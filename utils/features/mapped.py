@@ -6,7 +6,6 @@ them pooled to a model's units. Both are stores (see stores.py), checked while t
 
 import hashlib
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from utils.base.errors import UserError, warn
+from utils.base.errors import warn
 from utils.base.files import fingerprint
-from utils.features.files import FeatureFiles, PackedFeatures, find_features, rows_off
-from utils.features.stores import create_array, map_array, open_store, read_card
+from utils.features.cards import rows_off
+from utils.features.files import FeatureFiles, PackedFeatures, find_features
+from utils.features.stores import create_array, map_array, open_store
 from utils.features.tensors import resident, take
 
-FORMAT = 2  # raise when what is stored changes
-HALF_MAX = np.finfo(np.float16).max
+FORMAT = 3  # raise when what is stored changes
 
 
 def pool_boundaries(rows: int, units: int) -> np.ndarray:
@@ -138,10 +137,6 @@ class PooledFeatures:
         return replace(self, pooled=map_array(folder / "pooled.npy"), folder=folder, table=None)
 
 
-class _NeedsSingle(Exception):
-    """Half precision is not enough for these features."""
-
-
 def open_features(
     data_root: Path,
     name: str,
@@ -160,13 +155,15 @@ def open_features(
 
     def build(folder: Path) -> dict:
         if packed:
-            for _ in files.each(f"checking {name} features", len, width):
+            for _ in files.each(f"checking {name} features", width):
                 pass
             return {"feature": name, "checked": str(files.place)}
-        try:
-            return _join_into(folder, name, files, width, np.float16)
-        except _NeedsSingle:
-            return _join_into(folder, name, files, width, np.float32)
+        lengths, found, dtype = files.layout(name, width)
+        rows = create_array(folder / "rows.npy", (lengths.sum(), found), dtype)
+        files.copy_into(rows, lengths, f"joining {name} features")
+        rows.flush()
+        np.save(folder / "lengths.npy", lengths)
+        return {"feature": name, "clips": len(files.there)}
 
     role = "checked" if packed else "rows"
     key = fingerprint(FORMAT, name, role, files.stamps())
@@ -174,24 +171,12 @@ def open_features(
     if packed:
         store = FeatureStore(clip_uids, files.lengths, files.offsets, files.mapped)
     else:
-        joined = _map_joined(folder)
-        lengths = map_array(folder / "lengths.npy")
+        joined, lengths = map_array(folder / "rows.npy"), map_array(folder / "lengths.npy")
         # Rows lie in the order of the clips that have any.
         store = FeatureStore(clip_uids, lengths, np.cumsum(lengths) - lengths, joined)
     files.check(store.lengths, store.width, width)
-    _check_durations(files, name, store.lengths, durations)
+    check_durations(files, name, store.lengths, durations)
     return store
-
-
-def _map_joined(folder: Path) -> np.ndarray:
-    """The rows (T, F) of a store, mapped as its card says they lie."""
-    card, file = read_card(folder), folder / "rows.bin"
-    try:
-        rows, width = card["shape"]
-        kind = {"float16": np.float16, "float32": np.float32}[card["dtype"]]
-        return np.memmap(file, kind, "r", shape=(rows, width))
-    except (KeyError, TypeError, ValueError):
-        raise UserError(f"{folder}: not a store of features; delete it") from None
 
 
 def pooled_features(
@@ -212,10 +197,7 @@ def pooled_features(
     files = find_features(data_root, name, clip_uids)
 
     def build(folder: Path) -> dict:
-        try:
-            _pool_into(folder, name, files, units, width, np.float16 if half else np.float32)
-        except _NeedsSingle:
-            _pool_into(folder, name, files, units, width, np.float32)
+        _pool_into(folder, name, files, units, width, np.float16 if half else np.float32)
         return {"feature": name, "clips": len(files.there), "units": units}
 
     key = fingerprint(FORMAT, name, units, half, files.stamps())
@@ -223,35 +205,21 @@ def pooled_features(
     rows = map_array(folder / "rows.npy")
     store = PooledFeatures(clip_uids, rows, map_array(folder / "pooled.npy"), folder)
     files.check(rows, store.width, width)
-    _check_durations(files, name, rows, durations)
+    check_durations(files, name, rows, durations)
     return store
-
-
-def _join_into(
-    folder: Path, name: str, files: FeatureFiles, width: int | None, dtype: type
-) -> dict:
-    lengths = np.zeros(len(files.clip_uids), np.int64)
-    with (folder / "rows.bin").open("wb") as file:
-        for clip, features, _ in files.each(f"joining {name} features", len, width):
-            if dtype is np.float16 and features.dtype != dtype:
-                raise _NeedsSingle
-            file.write(np.ascontiguousarray(features, dtype))
-            lengths[clip] = len(features)
-            found = features.shape[1]
-    np.save(folder / "lengths.npy", lengths)
-    shape = [int(lengths.sum()), found]
-    return {"feature": name, "clips": len(files.there), "shape": shape, "dtype": dtype.__name__}
 
 
 def _pool_into(
     folder: Path, name: str, files: FeatureFiles, units: int, width: int | None, dtype: type
 ) -> None:
+    """Write the store; in single precision after all if a value is too large for `dtype`."""
     rows = np.zeros(len(files.clip_uids), np.int64)
     pooled = None
-    pool = partial(pool_rows, units=units)
-    for clip, features, means in files.each(f"pooling {name} features", pool, width):
-        if dtype is np.float16 and np.abs(means).max() > HALF_MAX:
-            raise _NeedsSingle
+    for clip, features in files.each(f"pooling {name} features", width):
+        means = pool_rows(features, units)
+        if np.abs(means).max() > np.finfo(dtype).max:
+            _pool_into(folder, name, files, units, width, np.float32)
+            return
         if pooled is None:
             shape = (len(rows), units, means.shape[1])
             pooled = create_array(folder / "pooled.npy", shape, dtype)
@@ -261,7 +229,7 @@ def _pool_into(
     np.save(folder / "rows.npy", rows)
 
 
-def _check_durations(
+def check_durations(
     files: FeatureFiles, name: str, rows: np.ndarray, durations: np.ndarray | None
 ) -> None:
     """Rows that do not fit the clips' durations mean another stride: say so before training."""

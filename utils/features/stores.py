@@ -7,29 +7,31 @@ published whole: an unfinished one never has its final name. A store that is not
 """
 
 import errno
+import fcntl
 import os
-import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 
-from utils.base.errors import UserError, in_brief
+from utils.base.errors import UserError, in_brief, warn
 from utils.base.files import (
-    NO_LOCKS,
+    TEMPORARY,
     fingerprint,
-    is_left_over,
     read_json,
+    remove_leftovers,
     temporary_prefix,
+    to_disk,
     write_json,
 )
 
 CARD = "card.json"
 HEAD = 4096  # bytes of a file's beginning that its mark covers
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+SILENT_SECONDS = 60.0  # of waiting for another process
 
 
 def open_store(cache: Path, role: str, key: str, build: Callable[[Path], dict]) -> Path:
@@ -37,19 +39,18 @@ def open_store(cache: Path, role: str, key: str, build: Callable[[Path], dict]) 
 
     `build` fills an empty folder and returns what the card is to say of it. Processes on a machine
     that want the same store wait for the one that builds it. Where locks do not reach (several
-    machines, disks without them) it may be built twice: the first to finish puts its own in place,
-    and nobody touches what another is building or has mapped. Raises `UserError` if stores can't be
-    made there.
+    machines, disks without them) it may be built twice: the first to finish puts its store in
+    place, and nobody touches what another is building or has mapped. Raises `UserError` if stores
+    can't be made there.
     """
-    name = f"{role}-{key}"
-    folder = cache / name
-    if _complete(folder, key):
-        return folder
+    folder = cache / f"{role}-{key}"
     try:
+        if _complete(folder, key):
+            return folder
         cache.mkdir(parents=True, exist_ok=True)
-        with _locked(cache / f"{name}.lock"):
+        with _locked(cache / f"{folder.name}.lock"):
             if not _complete(folder, key):
-                _build(cache, name, key, build)
+                _build(folder, key, build)
     except OSError as error:
         if error.filename and not Path(error.filename).is_relative_to(cache):
             raise  # of what it is made from
@@ -63,44 +64,49 @@ def open_store(cache: Path, role: str, key: str, build: Callable[[Path], dict]) 
 @contextmanager
 def _locked(file: Path) -> Iterator[None]:
     """Alone on this machine, if the disk gives locks."""
-    lock = FileLock(file)
-    try:
-        lock.acquire()
-    except NotImplementedError:
-        pass
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
-    try:
+    speak_at = time.monotonic() + SILENT_SECONDS
+    with file.open("ab") as stream:
+        while True:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                pass
+            except OSError:  # no locks here: the store may be built twice
+                break
+            if time.monotonic() > speak_at:
+                warn(f"waiting for another process that builds {file.with_suffix('')}; if there is "
+                     f"none, delete {file}")  # fmt: skip
+                speak_at = float("inf")
+            time.sleep(0.05)
         yield
-    finally:
-        lock.release()
 
 
-def _build(cache: Path, name: str, key: str, build: Callable[[Path], dict]) -> None:
-    folder = cache / name
-    for path in cache.iterdir():
-        if is_left_over(path, name):
-            shutil.rmtree(path, ignore_errors=True)
-    building = Path(tempfile.mkdtemp(dir=cache, prefix=temporary_prefix(name)))
-    try:
+def _build(folder: Path, key: str, build: Callable[[Path], dict]) -> None:
+    remove_leftovers(folder.parent)
+    with tempfile.TemporaryDirectory(
+        dir=folder.parent,
+        prefix=temporary_prefix(folder.name),
+        suffix=TEMPORARY,
+        ignore_cleanup_errors=True,
+    ) as work:
+        building, damaged = Path(work) / "new", Path(work) / "damaged"
+        building.mkdir()
         card = build(building)
         files = sorted(building.iterdir())
         for file in files:
-            _to_disk(file)
+            to_disk(file)
         card = {**card, "key": key, "files": {file.name: _mark(file) for file in files}}
         write_json(building / CARD, {**card, "mark": fingerprint(card)}, indent=True)
-        building.chmod(0o755)
         if folder.exists() and not _complete(folder, key):
-            folder.rename(building.with_suffix(".damaged"))
+            folder.rename(damaged)
+            if _complete(damaged, key):  # another machine had just put its store there
+                building = damaged
         try:
             building.rename(folder)
         except OSError:
-            if not _complete(folder, key):  # else another one was first
-                raise
-    finally:
-        for path in (building, building.with_suffix(".damaged")):
-            shutil.rmtree(path, ignore_errors=True)
+            if not _complete(folder, key):
+                raise  # else another one was first
 
 
 def read_card(folder: Path) -> dict:
@@ -109,14 +115,15 @@ def read_card(folder: Path) -> dict:
 
 
 def _complete(folder: Path, key: str) -> bool:
-    if not (folder / CARD).is_file():
-        return False
+    """Whether a store is what its card says. `OSError` if that can't be read just now."""
     try:
         card = read_card(folder)
         if card.pop("mark") != fingerprint(card) or card["key"] != key:
             return False
         return all(_mark(folder / name) == mark for name, mark in card["files"].items())
-    except (UserError, OSError, KeyError, TypeError, ValueError, AttributeError):
+    except (UserError, FileNotFoundError, NotADirectoryError):
+        return False
+    except (KeyError, TypeError, ValueError, AttributeError):  # a foreign card
         return False
 
 
@@ -126,27 +133,26 @@ def _mark(file: Path) -> list:
         return [file.stat().st_size, fingerprint(stream.read(HEAD).hex())]
 
 
-def _to_disk(file: Path) -> None:
-    """Only what is on the disk may be published: a power cut must not leave holes behind a card."""
-    with file.open("rb") as stream:
-        os.fsync(stream.fileno())
-
-
 def create_array(file: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
     """A new array on disk, to be filled piece by piece; `OSError` if the disk has no room for it.
 
     The room is taken at once: writing to a mapped file on a full disk would kill the process.
     """
     array = np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=tuple(map(int, shape)))
+    take_room(file)
+    return array
+
+
+def take_room(file: Path) -> None:
+    """Give a sparse file its room on the disk; `OSError` if there is none."""
     if not hasattr(os, "posix_fallocate"):  # macOS
-        return array
+        return
     with file.open("r+b") as stream:
         try:
             os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
         except OSError as error:
             if error.errno in FULL:  # other file systems may not know the call
                 raise OSError(error.errno, error.strerror, str(file)) from None
-    return array
 
 
 def map_array(file: Path) -> np.ndarray:

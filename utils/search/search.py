@@ -28,7 +28,8 @@ from utils.base.tasks import ROWS_PER_SECOND
 from utils.data.records import clean_sentence, read_records
 from utils.data.spans import window_seconds
 from utils.evaluation.predictions import suppress
-from utils.features.files import CARD_FILE, FeatureFolder
+from utils.features.cards import CARD_FILE
+from utils.features.files import FeatureFolder
 from utils.features.image_encoders import KINDS, ImageEncoder
 from utils.features.mapped import pool_rows
 from utils.features.video import is_video
@@ -280,7 +281,7 @@ def _read_feature(source: Source) -> tuple[np.ndarray, float]:
         if file.suffix != ".pt" or not file.is_file():
             raise UserError(f"{file}: no such file of features (.pt)")
         files = FeatureFolder(file.parent, [file.stem])
-        [(_, features, _)] = files.each(f"reading {file.name}", len)
+        [(_, features)] = files.each(f"reading {file.name}")
         return features, files.rate
     features = source.numpy(force=True) if torch.is_tensor(source) else np.asarray(source)
     if features.ndim != 2 or not features.size:

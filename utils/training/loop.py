@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from utils.base.errors import UserError
+from utils.base.errors import UserError, is_out_of_memory
 from utils.training.checkpoints import fit_optimizer, fit_state
 from utils.training.guard import SMALLEST_SCALE, FirstWrong, all_finite, clip_gradients, make_scaler
 from utils.training.processes import LostPeer, Processes, Stopped, StopSignals, is_lost_peer
@@ -166,10 +166,12 @@ def _begin(run: Run, restart: bool, signals: StopSignals) -> dict | None:
 
 @contextmanager
 def _named_fault(folder: Path) -> Iterator[None]:
-    """Within, a disk that is full or away is a `UserError`."""
+    """Within, a disk that is full or away is a `UserError`; used up memory is told elsewhere."""
     try:
         yield
     except OSError as error:
+        if is_out_of_memory(error):
+            raise
         raise UserError(
             f"{error.filename or folder}: {error.strerror or error}; the last saved state is "
             "intact, mend this and give the same command to continue"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from utils.base.errors import UserError
-from utils.base.options import check_numbers, option
+from utils.base.options import check_options, option
 
 # May differ between the parts of a run that was stopped and continued.
 FREE = (
@@ -92,7 +92,7 @@ class TrainingOptions:
     restart: bool = option(
         False, "begin anew instead of continuing the run in the folder", usual=True
     )
-    tb_log_freq: int = option(10, "steps between logged losses", within="[1, inf)")
+    tb_log_freq: int = option(10, "steps between logged losses", within="[1, 1e9]")
     nms_threshold: float | None = option(
         None, "suppress predictions overlapping more than this", usual=True, within="(0, 1]"
     )
@@ -103,20 +103,20 @@ class TrainingOptions:
     )
     slurm_partition: str | None = option(None, "where (default: the cluster's own)")
     slurm_constraint: str | None = option(None, "features the machines must have")
-    slurm_nodes: int = option(1, "machines", within="[1, inf)")
+    slurm_nodes: int = option(1, "machines", within="[1, 1e9]")
     slurm_gpus: int = option(1, "GPUs a machine, one process each")
-    slurm_cpus: int = option(10, "cores a process", within="[1, inf)")
+    slurm_cpus: int = option(10, "cores a process", within="[1, 1e9]")
     slurm_minutes: int = option(
         720,
         "longest time a start; requeued and continued when it is up",
         aliases=("slurm_timeout_min",),
-        within="[1, inf)",
+        within="[1, 1e9]",
     )
 
     def __post_init__(self) -> None:
         if self.nar_exp_factor == -1:  # as published scripts turn it off
             self.nar_exp_factor = 1.0
-        check_numbers(self)
+        check_options(self)
         self.refuse_paths("task", "fv")
 
     def refuse_paths(self, *names: str) -> None:

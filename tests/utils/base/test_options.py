@@ -13,7 +13,7 @@ class Example:
     name: str = option(explanation="what to call it")
     size: int = option(3, "how many", usual=True)
     rate: float | None = option(None, "how fast")
-    splits: list[str] = option(("train",), "which", choices=("train", "val"), many=True)
+    splits: list[str] = option(("train",), "which", choices=("train", "val"))
     loud: bool = option(False, "say more")
 
 

@@ -1,18 +1,21 @@
 """Derived stores: whole or not there, built once by one process, never another's."""
 
 import errno
+import fcntl
 import os
+import re
 import signal
-import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
-from filelock import FileLock
 
 from utils.base.errors import UserError
+from utils.base.files import temporary_prefix
+from utils.features import stores
 from utils.features.stores import create_array, map_array, open_store, read_card
 
 KEY = "abc"
@@ -89,18 +92,9 @@ def test_a_build_that_fails_leaves_nothing(tmp_path):
 
 def test_a_cache_that_can_not_be_made(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="can't make stores here"):
-        open_numbers(tmp_path / "file" / "cache")
-
-
-def test_a_full_disk_is_said_and_not_died_of(tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(UserError, match="can't make stores here"):
-        open_numbers(tmp_path)
-    assert left_in(tmp_path) == []
+    for cache in (tmp_path / "file", tmp_path / "file" / "cache"):
+        with pytest.raises(UserError, match=f"^{cache}: can't make stores here .*--cache_dir"):
+            open_numbers(cache)
 
 
 BUILDER = """
@@ -147,42 +141,95 @@ def test_a_killed_builder_stops_nobody(tmp_path, root):
     assert left_in(tmp_path) == ["numbers-abc"]
 
 
-def test_what_another_machine_builds_or_left_is_not_touched(tmp_path):
-    elsewhere = tmp_path / f".numbers-{KEY}.elsewhere-1.xyz"
-    dead = tmp_path / f".numbers-{KEY}.{socket.gethostname()}-{2**22 + 1}.xyz"
-    alive = tmp_path / f".numbers-{KEY}.{socket.gethostname()}-{os.getppid()}.xyz"
-    for folder in (elsewhere, dead, alive):
+def test_what_another_machine_or_process_builds_is_not_touched(tmp_path):
+    mine = temporary_prefix(f"numbers-{KEY}")
+    dead = mine.replace(str(os.getpid()), str(2**22 + 1))  # beyond the largest process number
+    folders = {
+        name: tmp_path / f"{prefix}abcdefgh.tmp"
+        for name, prefix in {
+            "alive": mine.replace(str(os.getpid()), str(os.getppid())),
+            "dead": dead,
+            "dead, of a store with another key": dead.replace(KEY, "other"),
+            "elsewhere": f".numbers-{KEY}.elsewhere-4026531836-1.",
+            "in a container": re.sub(r"-\d+-", "-1-", dead),
+            "elsewhere, long ago": f".numbers-{KEY}.elsewhere-4026531836-2.",
+        }.items()
+    }
+    for folder in folders.values():
         folder.mkdir()
+        (folder / "numbers.npy").touch()
+    os.utime(folders["elsewhere, long ago"], (0, 0))
     open_numbers(tmp_path)
-    assert left_in(tmp_path) == sorted([alive.name, elsewhere.name, f"numbers-{KEY}"])
+    left = [name for name, folder in folders.items() if folder.exists()]
+    assert left == ["alive", "elsewhere", "in a container"]
 
 
-def test_the_first_of_two_builders_keeps_its_store(tmp_path, monkeypatch):
+@pytest.fixture(params=["ENOLCK", "ENOSYS", "EOPNOTSUPP"])
+def no_locks(request, monkeypatch):
+    """As on a disk that gives none."""
+
+    def refuse(*_):
+        raise OSError(getattr(errno, request.param), request.param)
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_the_first_of_two_builders_keeps_its_store(tmp_path, no_locks, damaged):
     """As on two machines, whose locks do not reach one another."""
-    monkeypatch.setattr(FileLock, "acquire", refuse_lock)
+    if damaged:
+        open_numbers(tmp_path)
+        (tmp_path / f"numbers-{KEY}" / "card.json").unlink()
 
     def build_slowly(folder):
-        mapped.append(open_numbers(tmp_path))  # another machine is faster
+        mapped.append(open_numbers(tmp_path))  # the other machine is faster
         create_array(folder / "numbers.npy", (3, 2), np.float32)[:] = 8
         return {}
 
     mapped = []
     late = open_numbers(tmp_path, build_slowly)
     assert (late == 7).all() and (mapped[0] == 7).all()
+    assert mapped[0].filename.stat().st_nlink == 1
     assert left_in(tmp_path) == [f"numbers-{KEY}"]
 
 
-def refuse_lock(*_, **__):
-    raise OSError(errno.ENOLCK, "No locks available")
+def test_a_long_wait_is_explained(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(stores, "SILENT_SECONDS", 0.2)
+    lock = tmp_path / f"numbers-{KEY}.lock"
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        timer = threading.Timer(1.0, fcntl.flock, (held, fcntl.LOCK_UN))
+        timer.start()
+        assert (open_numbers(tmp_path) == 7).all()
+        timer.join()
+    said = capsys.readouterr().err
+    assert said.count("warning: ") == 1
+    assert f"builds {tmp_path / f'numbers-{KEY}'}; if there is none, delete {lock}" in said
 
 
-def test_a_place_without_room_is_named(tmp_path):
-    def build(folder):
-        raise OSError(errno.ENOSPC, "No space left on device", str(folder / "numbers.npy"))
-
-    with pytest.raises(UserError, match=r"can't make stores here \(No space left.*--cache_dir"):
-        open_store(tmp_path, "numbers", KEY, build)
+def test_a_place_without_room_is_named(tmp_path, root):
+    """The system's own limit on the size of a file, which is met like a full disk."""
+    command = [sys.executable, "-c", NO_ROOM, str(tmp_path)]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"error: {tmp_path}: can't make stores here (File too large); make room or name another "
+        "folder with --cache_dir\n"
+    )
     assert left_in(tmp_path) == []
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"file: can't make stores here .*--cache_dir"):
-        open_store(tmp_path / "file", "numbers", KEY, build)
+
+
+NO_ROOM = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from utils.base.errors import run_program
+from utils.features.stores import create_array, open_store
+
+def build(folder):
+    create_array(folder / "numbers.npy", (1000, 1000), np.float32)[:] = 7
+    return {}
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+run_program(lambda: open_store(Path(sys.argv[1]), "numbers", "abc", build))
+"""

@@ -18,11 +18,11 @@ class Options(TrainingOptions):
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("profile", -1, "must be in [0, inf), is -1"),
+        ("profile", -1, "must be in [0, 1e9], is -1"),
         ("nar_exp_factor", 0.5, "must be in [1, 1000], is 0.5"),
-        ("tb_log_freq", 0, "must be in [1, inf), is 0"),
+        ("tb_log_freq", 0, "must be in [1, 1e9], is 0"),
         ("nms_threshold", 1.5, "must be in (0, 1], is 1.5"),
-        ("slurm_nodes", 0, "must be in [1, inf), is 0"),
+        ("slurm_nodes", 0, "must be in [1, 1e9], is 0"),
         ("task", "../nlq", "must be a plain name, is '../nlq'"),
         ("fv", "a/b", "must be a plain name, is 'a/b'"),
     ],
