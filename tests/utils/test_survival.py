@@ -5,7 +5,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 
 import pytest
@@ -15,6 +14,7 @@ from tests.simulated import refuse, succeed
 from tests.utils import toy_training
 from tests.utils.lives import Counter, differences, file_operations, same
 from utils.base.errors import UserError
+from utils.base.files import temporary_prefix
 from utils.base.tensor_files import load_last_whole, save_atomically
 from utils.training.guard import FirstWrong
 from utils.training.loop import plan_epoch
@@ -132,9 +132,10 @@ def test_what_killed_processes_left_is_removed(whole, tmp_path):
         train(tmp_path, kill_at=10, signal=int(signal.SIGTERM))
     dead = subprocess.Popen(["true"])
     dead.wait()
-    host = socket.gethostname()
-    left = [tmp_path / f".state.pt.{name}.x.tmp" for name in (f"{host}-{dead.pid}", "else-17")]
-    on_the_way = [tmp_path / f".a.json.{name}.x.tmp" for name in (f"{host}-1", "else-18")]
+    mine, theirs = temporary_prefix("a.json") + "x.tmp", ".a.json.elsewhere-1-17.x.tmp"
+    by_dead = mine.replace(f"-{os.getpid()}.", f"-{dead.pid}.")
+    left = [tmp_path / by_dead, tmp_path / theirs.replace("17", "18")]
+    on_the_way = [tmp_path / mine, tmp_path / theirs]
     for file in [*left, *on_the_way]:
         file.write_bytes(b"half")
     os.utime(left[1], (0, 0))

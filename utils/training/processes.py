@@ -175,10 +175,9 @@ class Processes:
         order = np.argsort(rows)
         return tuple(column[order] for column in columns)
 
-    def barrier(self) -> None:
+    def meet(self) -> None:
         """Wait until every process is here."""
-        if self.size > 1:
-            dist.barrier(self.group)
+        self.largest(0)
 
     def largest(self, *values: int) -> list[int]:
         """The largest of each value over all processes; all of them get the same answer."""

@@ -23,7 +23,7 @@ import orjson
 import torch
 
 from utils.base.errors import UserError
-from utils.base.files import atomic_write, is_left_over, read_json, write_json
+from utils.base.files import atomic_write, read_json, remove_leftovers, write_json
 from utils.base.tensor_files import load_last_whole, save_atomically
 from utils.training.checkpoints import find_checkpoint
 from utils.training.options import TrainingOptions
@@ -32,7 +32,6 @@ from utils.training.timelines import Example, draw
 from utils.training.writers import SoleWriter
 
 KEPT_CHECKPOINTS = 3
-LEFT_SECONDS = 3600  # an unfinished file of another machine that is older is left over
 
 
 PACKAGES = ("torch", "numpy", "transformers")
@@ -148,7 +147,7 @@ class Run:
             self._refuse_changes(state["options"])
             self.history = state["history"]
             self.kept = [self.folder / name for name in state["kept"]]
-        self.processes.barrier()
+        self.processes.meet()
         self._saved_step = state["step"] if state is not None else 0
         if self.processes.main:
             self._tidy(state["sizes"] if state else {})
@@ -199,9 +198,7 @@ class Run:
 
     def _tidy(self, sizes: dict[str, int]) -> None:
         """Remove what a killed process left unfinished, or logged after it last saved."""
-        for file in self.folder.glob(".*.tmp"):  # predictions may be on their way as well
-            if is_left_over(file) or time.time() - file.stat().st_mtime > LEFT_SECONDS:
-                file.unlink(missing_ok=True)
+        remove_leftovers(self.folder)
         for name, size in sizes.items():
             file = self.folder / name
             if file.is_file() and file.stat().st_size > size:

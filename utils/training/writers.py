@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from utils.base.errors import UserError, warn
-from utils.base.files import NO_LOCKS, is_running
+from utils.base.files import NO_LOCKS
 
 TOUCH_SECONDS = 5.0
 WATCH_SECONDS = 30.0  # a writer that does not touch its file for so long is dead
@@ -70,9 +70,9 @@ class SoleWriter:
             if error.errno not in NO_LOCKS:
                 raise
             locked = False
-        number, _, host = self._read().partition(" on ")
-        here = host == self._host and (locked or not is_running(int(number)))
-        if host and not here and self._is_touched():
+        before = self._read()
+        known_dead = locked and before.endswith(f" on {self._host}")
+        if before and not known_dead and self._is_touched():
             raise self._refusal()
 
     def _refusal(self) -> UserError:

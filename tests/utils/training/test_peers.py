@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -15,23 +16,24 @@ from tests.utils.lives import free_port
 pytestmark = pytest.mark.slow
 
 
-def tasks(folder, *arguments, count=2):
-    """Start `count` tasks as SLURM does; returns their exit codes and lines of error."""
-    words = [sys.executable, toy_training.__file__, "--folder", str(folder), *arguments]
+def tasks(folder, *arguments, count=2, act=lambda jobs: None, words="error"):
+    """Start tasks as SLURM does; returns their exit codes and the lines that begin with words."""
+    command = [sys.executable, toy_training.__file__, "--folder", str(folder), *arguments]
     group = {
         "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()),
         "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR",
     }  # fmt: skip
     jobs = [
         subprocess.Popen(
-            words, env={**os.environ, **group, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            command, env={**os.environ, **group, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )
         for rank in range(count)
     ]  # fmt: skip
+    act(jobs)
     said = [job.communicate(timeout=120)[1] for job in jobs]
     assert "Traceback" not in "".join(said), said
-    errors = [[line for line in text.splitlines() if line.startswith("error")] for text in said]
+    errors = [[line for line in text.splitlines() if line.startswith(words)] for text in said]
     return [job.returncode for job in jobs], errors
 
 
@@ -48,6 +50,23 @@ def stopped(tmp_path_factory):
     )
     assert torch.load(folder / "state.pt")["step"] == 17
     return folder
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_state_is_read_changes_nothing(stopped, number):
+    before = contents(stopped)
+
+    def act(jobs):
+        while (stopped / ".writer").read_text() == "":  # process 0 waits for process 1
+            time.sleep(0.05)
+        time.sleep(1.0)
+        for job in jobs:
+            job.send_signal(number)
+
+    codes, said = tasks(stopped, "--fate", "late", "--rank", "1", act=act, words="stopped by")
+    assert codes == [128 + number, 130 if number == signal.SIGINT else -number]
+    assert said[0] == [f"stopped by {number.name} before {stopped} was continued"]
+    assert contents(stopped) == before
 
 
 def contents(folder):
