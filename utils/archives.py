@@ -64,8 +64,8 @@ def extract(parts: Sequence[Path], target: Callable[[str], Path | None]) -> Iter
         raise
     except Exception as error:  # the parser of a damaged file may trip over anything
         raise UserError(
-            f"{parts[0]}: not a zip archive, or damaged, cut off, or a part of it is missing or out "
-            f"of order ({in_brief(error, 100)}); delete it and fetch it again"
+            f"{parts[0]}: not a zip archive, or damaged, cut off, or a part of it is missing or "
+            f"out of order ({in_brief(error, 100)}); delete it and fetch it again"
         ) from None
 
 
