@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ReLER.options import SCALES
-from utils.tasks import ROWS_PER_SECOND
+from utils.base.tasks import ROWS_PER_SECOND
 
 KEPT_SHARE = (0.4, 0.8)  # of a clip's rows, by the sliding window
 SPLICE_CHANCE = 0.5

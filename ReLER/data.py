@@ -10,7 +10,6 @@ Shapes: R queries, C clips, B batch, V video units, F feature dim, M feature row
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -32,18 +31,17 @@ from ReLER.augment import (
 from ReLER.losses import Targets
 from ReLER.model import real_parts
 from ReLER.options import SCALES, Options
-from utils.distributed import Processes
-from utils.errors import UserError, warn
-from utils.features import FeatureStore, open_features
-from utils.records import Records
-from utils.resident import resident
-from utils.shapes import in_steps, pad_to
-from utils.spans import exact_unit_windows, highlight_windows, jitter_windows
-from utils.splits import keep_complete, keep_some, named, read_split
-from utils.text import TextEncoder
-from utils.tokens import open_tokens
+from utils.base.errors import named, warn
+from utils.data.records import Records, keep_complete, keep_some, read_split
+from utils.data.spans import exact_unit_windows, highlight_windows, jitter_windows
+from utils.features.mapped import FeatureStore, open_features
+from utils.features.tensors import in_steps, pad_to, resident
+from utils.features.text_encoders import TextEncoder
+from utils.features.tokens import open_tokens
+from utils.training.processes import Processes
 
 NORM_EPS = 1e-5
+EXTENDED = 0.1  # share of a window that is highlighted on each side of it
 UNEVEN = 0.05  # features of a clip whose lengths differ by more are worth a warning
 ROWS_AT_ONCE = 4096
 
@@ -55,24 +53,6 @@ class Tokens(Protocol):
         self, sentences: np.ndarray, device: torch.device | str
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Features (B, Q, T) of the sentences by number, and their mask (B, Q)."""
-
-
-@dataclass(frozen=True)
-class DataOptions:
-    """How samples are made, named as in the published release, with its scripts' values."""
-
-    max_v_l: int = 600  # units
-    ctx_mode: str = "video_tef"  # features, temporal endpoints, or both
-    no_norm_vfeat: bool = False  # features as they are, not scaled to length 1
-    extend: float = 0.1  # highlight the window extended by this share on each side
-    nar_exp_factor: float = 1.0  # scale narration windows by up to this
-    nar_translate: bool = True  # and move them
-    compile: bool = False  # training batches of few different shapes
-
-    def __post_init__(self) -> None:
-        known = ("video_tef", "video", "tef")
-        if self.ctx_mode not in known:
-            raise UserError(f"ctx_mode is '{self.ctx_mode}', known are {', '.join(known)}")
 
 
 class Key(NamedTuple):
@@ -127,7 +107,7 @@ class ClipData:
         records: Records,
         features: Mapping[str, FeatureStore],
         tokens: Tokens,
-        options: DataOptions,
+        options: Options,
         device: torch.device | str = "cpu",
         place: str = "cpu",
     ):
@@ -205,7 +185,7 @@ class ClipData:
             rows, samples = rows[mine], samples.take(mine)
 
         place = np.arange(padded)
-        first, last = highlight_windows(samples.windows, samples.units, self.options.extend).T
+        first, last = highlight_windows(samples.windows, samples.units, EXTENDED).T
         start, end = torch.from_numpy(samples.windows).to(device).unbind(1)
         spans = salient_spans(samples.windows, samples.units)
         salient = draw_inside(spans, samples.draws.salient)
@@ -369,5 +349,5 @@ def open_split(
     live = options.text_features == "live"
     place = options.feature_device
     tokens = open_tokens(encoder, records.sentences, options.cache, device, live, training, place)
-    data = ClipData(records, features, tokens, options.part(DataOptions), device, place)
+    data = ClipData(records, features, tokens, options, device, place)
     return data, listed

@@ -8,17 +8,18 @@ import torch
 from tqdm import tqdm
 
 from ReLER.data import ClipData, open_split
-from ReLER.model import ModelOptions, ReLER
-from ReLER.options import Options
+from ReLER.model import ReLER
+from ReLER.options import IGNORED_OF_MODEL, ModelOptions, Options
 from ReLER.text import open_encoder
 from ReLER.weights import build_trained, read_checkpoint
-from utils.checkpoints import find_checkpoint, step_of
-from utils.cores import each_on_a_core
-from utils.distributed import Processes, start_processes
-from utils.options import adopt
-from utils.predictions import WINDOWS, suppress
-from utils.scoring import publish
-from utils.spans import window_seconds
+from utils.base.files import check_output
+from utils.base.machine import each_on_a_core
+from utils.base.options import adopt
+from utils.data.spans import window_seconds
+from utils.evaluation.predictions import WINDOWS, suppress
+from utils.evaluation.scoring import publish
+from utils.training.checkpoints import find_checkpoint, step_of
+from utils.training.processes import Processes, start_processes
 
 CANDIDATES = 20  # spans each scale offers to temporal NMS
 CPU_BATCH = 4  # queries a core predicts at once: more of them outgrow its cache
@@ -75,8 +76,11 @@ def adopt_architecture(options: Options, opt: dict, file: Path) -> Options:
     """The options with the model's shape and inputs as a checkpoint's `opt` says it was trained."""
     names = {field.name for field in dataclasses.fields(ModelOptions)}
     names |= {"ctx_mode", "no_norm_vfeat"}
-    names &= {field.name for field in dataclasses.fields(Options)}
-    return adopt(options, {k: v for k, v in opt.items() if k in names}, file)
+    adopted = adopt(options, {k: v for k, v in opt.items() if k in names}, file)
+    for published in IGNORED_OF_MODEL:
+        if published.name in opt:
+            published.check(opt[published.name], adopted, f"{file}: ")
+    return adopted
 
 
 def infer(options: Options) -> Path:
@@ -84,22 +88,24 @@ def infer(options: Options) -> Path:
 
     Returns the challenge file, which the main process writes.
     """
-    processes = start_processes()
-    file = find_checkpoint(options.resume or options.run_folder)
-    content = read_checkpoint(file)
-    options = adopt_architecture(options, content["opt"], file)
-    encoder = open_encoder(options, file.parent)
-    data, listed = open_split(
-        options, options.mode, encoder, processes.device, options.allow_missing
-    )
-    model = build_trained(options, data.width, encoder.width, content, file)
-    model.to(processes.device)
-    windows, scores = predict(model, data, options, processes)
-    result = file.parent / "preds" / f"{step_of(file)}_{options.mode}_preds.json"
     if options.output is not None:
-        result = Path(options.output)
-    if processes.main:
-        truth, submitted = options.eval_gt_json, options.is_submission
-        publish(result, data.records, windows, scores, listed, truth, submitted)
-    processes.close()
+        check_output("--output", options.output)
+    with start_processes() as processes:
+        file = find_checkpoint(options.resume or options.run_folder)
+        content = read_checkpoint(file)
+        options = adopt_architecture(options, content["opt"], file)
+        encoder = open_encoder(options, file.parent)
+        data, listed = open_split(
+            options, options.mode, encoder, processes.device, options.allow_missing
+        )
+        model = build_trained(options, data.width, encoder.width, content, file)
+        model.to(processes.device)
+        windows, scores = predict(model, data, options, processes)
+        folder = Path(options.eval_results_dir or file.parent)
+        result = folder / "preds" / f"{step_of(file)}_{options.mode}_preds.json"
+        if options.output is not None:
+            result = Path(options.output)
+        if processes.main:
+            truth, submitted = options.eval_gt_json, options.is_submission
+            publish(result, data.records, windows, scores, listed, truth, submitted)
     return result

@@ -15,10 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from utils.attention import attend
-from utils.dropout import Dropout
-from utils.linear import for_products, joint
-from utils.span_encoder import WeightedPool
+from utils.layers.attention import attend
+from utils.layers.dropout import Dropout, for_products, joint
+from utils.layers.span_encoder import WeightedPool
 
 MASKED = -10_000.0
 ABSENT = -60_000.0  # far below MASKED, and within the range of half precision

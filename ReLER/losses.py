@@ -9,29 +9,16 @@ other queries' clips: the contrastive one finds its negatives in the query's own
 Shapes: B batch, V video units, Q query tokens, N parts, C contrastive dim, K units drawn.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
 from ReLER.model import Outputs
+from ReLER.options import LossOptions
 
 POSITIVE_WEIGHT = 2.0  # of highlighted units and of parts that hold an end of the window
 EXCLUDED = -1e30
-
-
-@dataclass(frozen=True)
-class LossOptions:
-    """Weights and constants, named as in the published release, with its scripts' values."""
-
-    lw_start_end: float = 1.0
-    lw_highlight: float = 20.0
-    lw_saliency: float = 1.0
-    lw_npm: float = 1.0
-    video_frame_contrastive_loss_coef: float = 1.0
-    saliency_margin: float = 0.2
-    temperature: float = 0.07
 
 
 class Targets(NamedTuple):

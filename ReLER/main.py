@@ -7,9 +7,9 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from ReLER.options import IGNORED, Options
-from utils.errors import quiet_libraries, run_program
-from utils.memory import keep_freed_memory
-from utils.options import parse_options
+from utils.base.errors import quiet_libraries, run_program
+from utils.base.machine import keep_freed_memory
+from utils.base.options import parse_options
 
 
 def main() -> None:
@@ -28,4 +28,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_program(main)
+    run_program(main, "--batch_size, --eval_bsz, --max_v_l, --hidden_dim")

@@ -10,9 +10,7 @@ Cutting is by the padded length V, so a part may hold padding alone; it gets a s
 which `part_mask` keeps out of the loss.
 """
 
-import dataclasses
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -31,98 +29,12 @@ from ReLER.layers import (
     self_encoder,
     sine_positions,
 )
-from ReLER.options import SCALES, TOP
-from utils.dropout import Dropout
-from utils.errors import UserError
-from utils.predictions import best_spans
-from utils.span_encoder import SpanPredictor, mask_logits
+from ReLER.options import SCALES, ModelOptions
+from utils.evaluation.predictions import best_spans
+from utils.layers.dropout import Dropout
+from utils.layers.span_encoder import SpanPredictor, mask_logits
 
-LARGEST = 1 << 16  # of any whole number in the model's shape
-
-
-@dataclass(frozen=True)
-class ModelOptions:
-    """The model's shape, named as in the published release, with its scripts' values."""
-
-    v_feat_dim: int  # chosen feature + CLIP + 2 temporal endpoints
-    t_feat_dim: int = 512
-    hidden_dim: int = 256
-    n_input_proj: int = 2
-    input_dropout: float = 0.5
-
-    position_embedding: str = "sine"  # of video units: sine or learned
-    use_txt_pos: bool = False  # learned positions of query tokens
-    max_v_l: int = 600
-    max_q_l: int = 32
-
-    num_cross_encoder_layers: int = 3
-    bi_num_attention_heads: int = 8
-    v_intermediate_size: int = 1024
-    intermediate_size: int = 1024
-    v_attention_probs_dropout_prob: float = 0.1
-    attention_probs_dropout_prob: float = 0.1
-    v_hidden_dropout_prob: float = 0.1
-    hidden_dropout_prob: float = 0.1
-    cross_input_dropout: float = 0.1
-    cross_text_use_ori: bool = False  # each cross-modal layer hears the text as it entered
-
-    enc_layers: int = 0  # self-attention layers over video and text together
-    nheads: int = 8
-    dim_feedforward: int = 1024
-    dropout: float = 0.1
-    cross_first: bool = True  # cross-modal layers before the self-attention layers
-    pre_norm: bool = False
-
-    NPM_score_norm: int = 0  # 1: the parts' scores are divided by the highest
-    contrastive_hdim: int = 64
-    conditioned_span_pred_predictor: str = "bert"  # bert (transformer), rnn (LSTM), justfc
-    conditioned_span_pred_num_heads: int = 8
-    conditioned_span_pred_drop_rate: float = 0.2
-
-    @classmethod
-    def of(cls, opt: Mapping[str, Any]) -> "ModelOptions":
-        """The options of a checkpoint or of the command line; others among them are ignored.
-
-        Raises `UserError` for a published configuration that this model cannot take.
-        """
-        hidden = opt.get("hidden_dim", cls.hidden_dim)
-        for name in ("hidden_size", "v_hidden_size", "bi_hidden_size"):
-            if opt.get(name, hidden) != hidden:
-                raise UserError(f"{name} {opt[name]} differs from hidden_dim {hidden}")
-        for name in ("hidden_act", "v_hidden_act"):
-            if opt.get(name, "gelu") != "gelu":
-                raise UserError(f"{name} is '{opt[name]}', but only 'gelu' is known")
-        names = {field.name for field in dataclasses.fields(cls)}
-        return cls(**{name: value for name, value in opt.items() if name in names})
-
-    def __post_init__(self) -> None:
-        # Checkpoints bring values from anywhere.
-        for field in dataclasses.fields(self):
-            _check_value(field, getattr(self, field.name))
-        for name, known in (
-            ("position_embedding", ("sine", "learned")),
-            ("conditioned_span_pred_predictor", ("bert", "rnn", "justfc")),
-        ):
-            if getattr(self, name) not in known:
-                raise UserError(f"{name} is '{getattr(self, name)}', known are {', '.join(known)}")
-        for heads in ("bi_num_attention_heads", "nheads", "conditioned_span_pred_num_heads"):
-            if self.hidden_dim % getattr(self, heads):
-                raise UserError(f"hidden_dim {self.hidden_dim} is no multiple of {heads}")
-
-
-def _check_value(field: dataclasses.Field, value: Any) -> None:
-    """Refuse what is no value of an option of the model's shape."""
-    counts = ("num_cross_encoder_layers", "enc_layers", "NPM_score_norm")
-    least = 0 if field.name in counts else 1
-    sound = {
-        int: isinstance(value, int) and least <= value <= LARGEST,
-        float: isinstance(value, int | float) and 0 <= value < 1,  # chances of dropout
-        bool: isinstance(value, bool | int) and value in (0, 1),
-        str: isinstance(value, str),
-    }
-    if not sound[field.type]:
-        shown = repr(value)[:40]
-        raise UserError(f"{field.name} is {shown}, no value that a model can be built with")
+TOP = 5  # windows predicted for a query
 
 
 class Outputs(NamedTuple):
@@ -152,9 +64,12 @@ class Outputs(NamedTuple):
 class ReLER(nn.Module):
     """The whole model; each verb can be called alone. Published state dicts load as they are."""
 
-    def __init__(self, options: ModelOptions):
+    def __init__(self, options: ModelOptions, video_dim: int, text_dim: int = 512):
+        """`video_dim` is F, with clip features and temporal endpoints, `text_dim` is T."""
         super().__init__()
         self.options = options
+        self.video_dim = video_dim
+        self.text_dim = text_dim
         hidden = options.hidden_dim
         self.cross_self_encoder = CrossSelfEncoder(
             CrossEncoder(
@@ -173,10 +88,10 @@ class ReLER(nn.Module):
         )
         self.cross_input_dropout = Dropout(options.cross_input_dropout)
         self.input_txt_proj = input_projection(
-            options.t_feat_dim, hidden, options.input_dropout, options.n_input_proj
+            text_dim, hidden, options.input_dropout, options.n_input_proj
         )
         self.input_vid_proj = input_projection(
-            options.v_feat_dim, hidden, options.input_dropout, options.n_input_proj
+            video_dim, hidden, options.input_dropout, options.n_input_proj
         )
         if options.use_txt_pos:
             self.txt_position_embed = LearnedPositions(options.max_q_l, hidden)

@@ -1,69 +1,25 @@
 """ReLER's options, named as in the published release, so that scripts and checkpoints fit."""
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.errors import UserError
-from utils.options import SEEDS, Ignored, option
-from utils.training_options import FREE, TrainingOptions
+from utils.base.errors import UserError
+from utils.base.options import SEEDS, Ignored, option
+from utils.training.options import FREE, TrainingOptions
 
 OPTIONS_FILE = "opt.json"  # in the run folder
 SCALES = (2, 3, 4, 5, 6)  # numbers of parts, in training one drawn per batch, in inference all
-TOP = 5  # windows predicted for a query
 
 
 @dataclass(kw_only=True)
-class Options(TrainingOptions):
-    """Everything that can be chosen on the command line."""
+class ModelOptions:
+    """The model's shape, besides the widths of its inputs."""
 
-    task: str = option(
-        explanation="data set: a folder under <data_root>/dataset", aliases=("vsldataset_task",)
-    )
-    fv: str = option(
-        explanation="video feature, besides clip: a folder under <data_root>/features",
-        aliases=("vsldataset_fv",),
-    )
-    mode: str = option(
-        "train",
-        "train, or predict a split",
-        choices=("train", "val", "test"),
-        usual=True,
-        aliases=("split",),
-    )
-    eval_gt_json: str | None = option(
-        None,
-        "annotations to score against, if they hold times",
-        usual=True,
-        aliases=("testing_gt_json",),
-    )
-    v_feat_dim: int | None = option(
-        None, "checked against the width of features, CLIP and endpoints", within="[1, inf)"
-    )
-    t_feat_dim: int | None = option(
-        None, "checked against the text encoder's width", within="[1, inf)"
-    )
-
-    # Data
     max_v_l: int = option(600, "units a clip is pooled to", usual=True, within="[1, 10000]")
     max_q_l: int = option(
         32, "positions of tokens (--use_txt_pos); queries are read whole", within="[1, 10000]"
     )
-    ctx_mode: str = option(
-        "video_tef", "features, temporal endpoints or both", choices=("video_tef", "video", "tef")
-    )
-    no_norm_vfeat: bool = option(False, "features as they are, not scaled to length 1")
-    vslnet_thres_in_train: float = option(
-        0.0, "train on windows longer than this (seconds)", within="[-1, inf)"
-    )
 
-    # Text
-    text_encoder: str | None = option(None, "name or folder (default: published CLIP)", usual=True)
-    text_features: str = option(
-        "cached", "encode once, or in the loop", choices=("cached", "live"), usual=True
-    )
-
-    # Model
     hidden_dim: int = option(256, "hidden width", within="[1, 8192]")
     n_input_proj: int = option(2, "layers of the input projections", within="[1, 100]")
     input_dropout: float = option(0.5, "dropout of the input projections", within="[0, 1)")
@@ -113,7 +69,11 @@ class Options(TrainingOptions):
         0.2, "dropout of the span predictor", within="[0, 1)"
     )
 
-    # Losses
+
+@dataclass(kw_only=True)
+class LossOptions:
+    """Weights and constants of the losses."""
+
     lw_start_end: float = option(1.0, "weight of the start and end loss")
     lw_highlight: float = option(20.0, "weight of the highlight loss")
     lw_saliency: float = option(1.0, "weight of the saliency loss")
@@ -122,36 +82,78 @@ class Options(TrainingOptions):
     saliency_margin: float = option(0.2, "margin of the saliency loss")
     temperature: float = option(0.07, "temperature of the contrastive loss", within="(0, inf)")
 
+
+@dataclass(kw_only=True)
+class Options(LossOptions, ModelOptions, TrainingOptions):
+    """Everything that can be chosen on the command line."""
+
+    task: str = option(
+        explanation="data set: a folder under <data_root>/dataset", aliases=("vsldataset_task",)
+    )
+    fv: str = option(
+        explanation="video feature, besides clip: a folder under <data_root>/features",
+        aliases=("vsldataset_fv",),
+    )
+    data_root: str = option(
+        "data",
+        "folder with dataset/ and features/",
+        usual=True,
+        aliases=("vslnet_datapath",),
+    )
+    eval_gt_json: str | None = option(
+        None,
+        "annotations to score against, if they hold times",
+        usual=True,
+        aliases=("testing_gt_json",),
+    )
+    v_feat_dim: int | None = option(
+        None, "checked against the width of features and CLIP together", within="[1, 1e9]"
+    )
+    t_feat_dim: int | None = option(
+        None, "checked against the text encoder's width", within="[1, 1e9]"
+    )
+
+    # Data
+    ctx_mode: str = option(
+        "video_tef", "features, temporal endpoints or both", choices=("video_tef", "video", "tef")
+    )
+    no_norm_vfeat: bool = option(False, "features as they are, not scaled to length 1")
+    vslnet_thres_in_train: float = option(
+        0.0, "train on windows longer than this (seconds)", within="[-1, inf)"
+    )
+
+    # Text
+    text_encoder: str | None = option(None, "name or folder (default: published CLIP)", usual=True)
+    text_features: str = option(
+        "cached", "encode once, or in the loop", choices=("cached", "live"), usual=True
+    )
+
     # Training
     epochs: int = option(
         200,
         "passes over the training split",
         aliases=("n_epoch",),
         usual=True,
-        within="[1, inf)",
+        within="[1, 1e9]",
     )
     batch_size: int = option(
         32,
         "queries a step, over all processes together",
         aliases=("bsz",),
         usual=True,
-        within="[1, inf)",
+        within="[1, 1e9]",
     )
-    eval_bsz: int = option(64, "queries predicted at once", within="[1, inf)")
+    eval_bsz: int = option(64, "queries predicted at once", within="[1, 1e9]")
     lr: float = option(1e-4, "learning rate", usual=True, within="(0, inf)")
     lr_drop: int = option(
-        400, "epochs after which the learning rate drops by 10", within="[1, inf)"
+        400, "epochs after which the learning rate drops by 10", within="[1, 1e9]"
     )
     wd: float = option(1e-4, "weight decay")
     grad_clip: float = option(0.1, "largest gradient norm", within="(0, inf)")
     seed: int = option(2018, "seed of every random draw", usual=True, within=SEEDS)
     resume: str | None = option(
-        None,
-        "checkpoint file or run folder to take the weights from",
-        usual=True,
-        aliases=("model_dir",),
+        None, "checkpoint file or run folder to take the weights from", usual=True
     )
-    eval_id: int | None = option(None, "step of the checkpoint in the run folder to resume")
     resume_opt: bool = option(False, "take its optimizer too")
     resume_all: bool = option(False, "take its optimizer, scheduler and epoch too", usual=True)
     eval_period: int = option(0, "steps between evaluations (0: at the end of each epoch)")
@@ -161,14 +163,17 @@ class Options(TrainingOptions):
     exp_id: str | None = option(
         None, "names the run folder video_tef-<exp_id> (default: task_fv)", usual=True
     )
+    split: str | None = option(None, "predict it, as --mode does", choices=("val", "test"))
+    eval_results_dir: str | None = option(
+        None, "predictions go to its preds/ (default: beside the checkpoint)"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.eval_id is not None:
-            if self.resume is None:
-                raise UserError("--eval_id needs --model_dir, the run folder with that checkpoint")
-            self.resume = str(Path(self.resume) / f"model_{self.eval_id}.t7")
-            self.eval_id = None
+        for heads in ("bi_num_attention_heads", "nheads", "conditioned_span_pred_num_heads"):
+            if self.hidden_dim % getattr(self, heads):
+                raise UserError(f"--hidden_dim {self.hidden_dim} must be a multiple of --{heads}")
+        self.mode = self.split or self.mode
         if self.fv == "clip":
             raise UserError("--fv clip: CLIP is always there, name another feature beside it")
         if (self.resume_opt or self.resume_all) and self.resume is None:
@@ -179,34 +184,42 @@ class Options(TrainingOptions):
         """Where checkpoints and scores of this run lie, as published."""
         return Path(self.results_root) / f"video_tef-{self.exp_id or f'{self.task}_{self.fv}'}"
 
-    def part(self, kind: type) -> object:
-        """The options of the model, the losses or the data alone, as their own dataclass."""
-        names = {field.name for field in dataclasses.fields(kind)}
-        return kind(**{k: v for k, v in dataclasses.asdict(self).items() if k in names})
-
 
 # Options that may differ between the parts of a run that was stopped and continued.
-FREE_OPTIONS = (*FREE, "results_root", "eval_bsz")
+FREE_OPTIONS = (*FREE, "results_root", "eval_bsz", "eval_results_dir")
 
 
 def _same_width(value: int, options: Options) -> bool:
     return value == options.hidden_dim
 
 
-# Options of the published release that nothing here depends on.
+def _gelu(value: str, _: Options) -> bool:
+    return value == "gelu"
+
+
+# Options of the published release that nothing here depends on. These are of the model: published
+# checkpoints bring values for them.
+IGNORED_OF_MODEL = (
+    Ignored("hidden_size", int, "every width is --hidden_dim", _same_width),
+    Ignored("v_hidden_size", int, "every width is --hidden_dim", _same_width),
+    Ignored("bi_hidden_size", int, "every width is --hidden_dim", _same_width),
+    Ignored("hidden_act", str, "the activation is gelu", _gelu),
+    Ignored("v_hidden_act", str, "the activation is gelu", _gelu),
+)
 IGNORED = (
+    *IGNORED_OF_MODEL,
     Ignored("device", int, "set CUDA_VISIBLE_DEVICES"),
     Ignored("num_workers", int, "data loading needs no processes"),
     Ignored("vsldataset_num_workers", int, "data loading needs no processes"),
     Ignored("no_pin_memory", bool, "memory is pinned where that helps"),
-    Ignored("max_es_cnt", int, "all epochs are trained; the best checkpoints are kept"),
+    Ignored("max_es_cnt", int, "no published training stops early"),
     Ignored("eval_untrained", bool, "an untrained model is not evaluated"),
     Ignored("legacy_load", bool, "checkpoints of either form are read"),
     Ignored("start_epoch", int, "it comes with --resume_all", lambda value, _: value <= 0),
     Ignored("clip_length", int, "feature rows are 16/30 s apart"),
     Ignored("max_windows", int, "a query has one window"),
     Ignored("no_norm_tfeat", bool, "token features are never scaled"),
-    Ignored("v_feat_dirs", list, "features lie under <data_root>/features, named by --fv"),
+    Ignored("v_feat_dirs", list[str], "features lie under <data_root>/features, named by --fv"),
     Ignored("onlyv_layers", int, "no published model has such layers"),
     Ignored("dec_layers", int, "no published model has such layers"),
     Ignored("num_queries", int, "no published model has such queries"),
@@ -215,34 +228,29 @@ IGNORED = (
     Ignored(
         "video_frame_contrastive_loss", bool, "on unless --video_frame_contrastive_loss_coef is 0"
     ),
-    Ignored("vslnet_datapath", str, "data sets lie under <data_root>/dataset"),
     Ignored("vslnet_dataset_save_dir", str, "stores are under --cache_dir"),
-    Ignored("hidden_size", int, "every width is --hidden_dim", _same_width),
-    Ignored("v_hidden_size", int, "every width is --hidden_dim", _same_width),
-    Ignored("bi_hidden_size", int, "every width is --hidden_dim", _same_width),
-    Ignored("hidden_act", str, "the activation is gelu", lambda value, _: value == "gelu"),
-    Ignored("v_hidden_act", str, "the activation is gelu", lambda value, _: value == "gelu"),
     Ignored("v_target_size", int, "no published loss predicts features"),
     Ignored("warmup_proportion", float, "of BertAdam, which no published script uses"),
     Ignored("ego4d_train_num", int, "counted from the training split"),
     Ignored("optim_name", str, "the optimizer is AdamW", lambda value, _: value == "AdamW"),
     Ignored(
         "numscale_list",
-        list,
+        list[int],
         f"clips are cut into {', '.join(map(str, SCALES))} parts",
-        lambda value, _: value == list(map(str, SCALES)),
+        lambda value, _: value == list(SCALES),
     ),
-    Ignored("allscaletopk", int, "each scale offers 5 spans", lambda value, _: value == TOP),
+    Ignored("allscaletopk", int, "each scale offers 5 spans, in published code whatever it is"),
     Ignored("use_sw", int, "sliding windows are always used", lambda value, _: value == 1),
     Ignored(
         "sw_len_ratio",
-        list,
+        list[float],
         "sliding windows keep 0.4 to 0.8 of a clip",
-        lambda value, _: value == ["0.4", "0.8"],
+        lambda value, _: value == [0.4, 0.8],
     ),
     Ignored("use_vs", int, "videos are always spliced", lambda value, _: value == 1),
     Ignored("vs_prob", float, "half of the samples are spliced", lambda value, _: value == 0.5),
-    Ignored("preds_list", list, "use utils/ensemble_predictions.py", lambda value, _: False),
+    Ignored("preds_list", list[str], "utils/ensemble_predictions.py merges predictions"),
     Ignored("period", int, "a progress bar shows the loss"),
-    Ignored("eval_results_dir", str, "predictions go to <run folder>/preds"),
+    Ignored("model_dir", str, "it is where --resume lies"),
+    Ignored("eval_id", str, "predictions are named by the checkpoint's step"),
 )

@@ -1,6 +1,6 @@
 """A trained ReLER asked about any video: clips are embedded once, for any number of questions.
 
-`utils/search.py` cuts a long video into clips and merges the answers.
+`utils/search/search.py` cuts a long video into clips and merges the answers.
 Shapes: C clips, V units, F feature dim, D hidden, k spans a clip.
 """
 
@@ -14,9 +14,9 @@ from ReLER.infer import adopt_architecture
 from ReLER.options import SCALES, Options
 from ReLER.text import open_encoder
 from ReLER.weights import build_trained, read_checkpoint
-from utils.errors import UserError
-from utils.search import spans_to_compare
-from utils.tokens import LiveTokens
+from utils.base.errors import UserError
+from utils.evaluation.predictions import spans_to_compare
+from utils.features.tokens import LiveTokens
 
 VIDEO_WEIGHT = "input_vid_proj.0.LayerNorm.weight"  # (F,)
 # Scales of the first look, at all clips, and of the second, at the most promising ones.
@@ -24,7 +24,7 @@ LOOKS = ((4,), tuple(parts for parts in SCALES if parts != 4))
 
 
 class Searcher:
-    """Model and text encoder of a run (see `utils.search.Searcher`)."""
+    """Model and text encoder of a run (see `utils.search.search.Searcher`)."""
 
     looks = len(LOOKS)
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ReLER.options import Options
-from utils.text import TextEncoder, load_encoder, load_trained_encoder
+from utils.features.text_encoders import TextEncoder, load_encoder, load_trained_encoder
 
 DEFAULT_ENCODER = "openai/clip-vit-base-patch16"
 TEXT_FILE = "text.json"  # in the run folder: which encoder it was

@@ -1,4 +1,4 @@
-"""ReLER's training: what is particular to it; the loop itself is utils/training.py.
+"""ReLER's training: what is particular to it; the loop itself is utils/training/loop.py.
 
 On a laptop:    ReLER/scripts/train_scratch_nlq.sh cpu nlq egovlp runs/scratch 0.0001
 On four GPUs:   ReLER/scripts/train_naq.sh 0,1,2,3 nlq egovlp runs/naq 2.5
@@ -14,7 +14,7 @@ from torch import nn
 from ReLER.augment import draw_parts
 from ReLER.data import Key, open_split
 from ReLER.infer import predict
-from ReLER.losses import LossOptions, losses
+from ReLER.losses import losses
 from ReLER.model import ReLER
 from ReLER.options import FREE_OPTIONS, OPTIONS_FILE, Options
 from ReLER.text import TEXT_FILE, open_encoder
@@ -26,22 +26,20 @@ from ReLER.weights import (
     load_weights,
     read_checkpoint,
 )
-from utils.checkpoints import find_checkpoint
-from utils.distributed import Processes, start_processes
-from utils.errors import UserError
-from utils.files import write_json
-from utils.predictions import write_predictions
-from utils.runs import Run
-from utils.scoring import ground_truth, report, score
-from utils.slurm import Cluster, submit
-from utils.splits import input_files
-from utils.text import describe_encoder
-from utils.timelines import examples
-from utils.training import EpochPlan, Evaluation, Schedule, fit
+from utils.base.errors import UserError
+from utils.evaluation.predictions import write_predictions
+from utils.evaluation.scoring import ground_truth, report, score
+from utils.features.text_encoders import describe_encoder
+from utils.training.checkpoints import find_checkpoint
+from utils.training.loop import EpochPlan, Evaluation, Schedule, fit
+from utils.training.processes import Processes, start_processes
+from utils.training.runs import Run, input_files
+from utils.training.slurm import Cluster, submit
+from utils.training.timelines import examples
 
 
 class Recipe:
-    """Model, optimizer, losses and evaluation of one training (see `utils.training.Recipe`)."""
+    """Model, optimizer, losses and evaluation of one training, see `utils.training.loop.Recipe`."""
 
     def __init__(self, options: Options, processes: Processes, schedule: Schedule):
         self.options = options
@@ -58,7 +56,6 @@ class Recipe:
             )
         self.rows = len(self.train)
         self.steps = schedule.steps_per_epoch(self.rows, processes.size)
-        self.loss_options = options.part(LossOptions)
         self.model: ReLER = build_model(options, self.train.width, self.encoder.width)
         self.model.to(device)
         self.optimizer = torch.optim.AdamW(
@@ -97,7 +94,7 @@ class Recipe:
         key = Key(self.options.seed, plan.epoch)
         batch = self.train.batch(rows, parts, key, self.processes)
         outputs = network(batch.video, batch.video_mask, batch.text, batch.text_mask, parts)
-        return losses(outputs, batch.targets, batch.video_mask, self.loss_options)
+        return losses(outputs, batch.targets, batch.video_mask, self.options)
 
     def evaluate(self, epoch: int, step: int) -> Evaluation:
         """Predict and score the validation split; its predictions are kept beside the scores."""
@@ -128,7 +125,6 @@ def train(options: Options) -> None:
         here = dataclasses.replace(options, slurm=False)
         submit(train, here, options.run_folder / "slurm", Cluster.of(options))
         return
-    processes = start_processes()
     schedule = Schedule(
         epochs=options.epochs,
         batch_size=options.batch_size,
@@ -140,30 +136,27 @@ def train(options: Options) -> None:
         compile=options.compile,
         log_every=options.tb_log_freq,
         save_every_minutes=options.save_every_minutes,
-        skip_nonfinite=options.skip_nonfinite,
         profile=options.profile,
     )
-    recipe = Recipe(options, processes, schedule)
-    folder = options.run_folder
-    board = folder / "tensorboard_log"
-    run = Run(
-        folder,
-        options,
-        OPTIONS_FILE,
-        processes,
-        FREE_OPTIONS,
-        board,
-        "train.log.txt",
-        input_files(options, options.fv, "clip", start=options.resume),
-    )
-    if processes.main:
-        write_json(folder / TEXT_FILE, describe_encoder(recipe.encoder), indent=True)
-        parameters = sum(p.numel() for p in recipe.model.parameters() if p.requires_grad)
-        print(
-            f"training on {recipe.rows} of {recipe.listed} queries, validating on "
-            f"{len(recipe.val)} of {recipe.truth.listed}; {parameters:,} parameters; "
-            f"run folder {folder}"
+    with start_processes() as processes:
+        recipe = Recipe(options, processes, schedule)
+        folder = options.run_folder
+        run = Run(
+            folder,
+            options,
+            OPTIONS_FILE,
+            processes,
+            FREE_OPTIONS,
+            folder / "tensorboard_log",
+            "train.log.txt",
+            input_files(options, options.fv, "clip", start=options.resume),
+            {TEXT_FILE: describe_encoder(recipe.encoder)},
         )
-    fit(recipe, schedule, run, processes, options.restart, recipe.first_epoch)
-    run.close()
-    processes.close()
+        if processes.main:
+            parameters = sum(p.numel() for p in recipe.model.parameters() if p.requires_grad)
+            print(
+                f"training on {recipe.rows} of {recipe.listed} queries, validating on "
+                f"{len(recipe.val)} of {recipe.truth.listed}; {parameters:,} parameters; "
+                f"run folder {folder}"
+            )
+        fit(recipe, schedule, run, processes, options.restart, recipe.first_epoch)

@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
-from ReLER.model import ModelOptions, ReLER
+from ReLER.model import ReLER
 from ReLER.options import Options
-from utils.checkpoints import check_state, fit_optimizer, fit_state, load_safely
-from utils.errors import UserError, in_brief
+from utils.base.errors import UserError, in_brief
+from utils.base.tensor_files import load_safely
+from utils.training.checkpoints import check_state, fit_optimizer, fit_state
 
 SCHEDULER_GAMMA = 0.1
 
@@ -23,14 +24,14 @@ def build_model(options: Options, video_dim: int, text_dim: int) -> ReLER:
 
     Raises UserError if the options name other widths.
     """
-    widths = {"v_feat_dim": video_dim, "t_feat_dim": text_dim}
-    for name, width in widths.items():
+    rows_dim = video_dim - 2 * (options.ctx_mode != "video")  # as published, without endpoints
+    for name, width in (("v_feat_dim", rows_dim), ("t_feat_dim", text_dim)):
         if getattr(options, name) not in (None, width):
             raise UserError(
                 f"--{name} is {getattr(options, name)}, but the inputs are {width} wide"
             )
     torch.manual_seed(options.seed)
-    return ReLER(ModelOptions.of(dataclasses.asdict(options) | widths))
+    return ReLER(options, video_dim, text_dim)
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
@@ -94,8 +95,8 @@ def checkpoint_content(
         "_last_lr": [group["lr"] for group in optimizer.param_groups],
     }
     opt = dataclasses.asdict(options) | {
-        "v_feat_dim": model.options.v_feat_dim,
-        "t_feat_dim": model.options.t_feat_dim,
+        "v_feat_dim": model.video_dim,
+        "t_feat_dim": model.text_dim,
     }
     return {
         "model": dict(model.state_dict()),

@@ -10,18 +10,17 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from utils.distributed import Processes
-from utils.features import PooledFeatures, pooled_features
-from utils.records import Records
-from utils.shapes import in_steps, pad_to
-from utils.spans import (
+from utils.data.records import Records, keep_complete, keep_some, read_split
+from utils.data.spans import (
     EMPTY_SECONDS,
     exact_unit_windows,
     highlight_windows,
     jitter_windows,
     unit_windows,
 )
-from utils.splits import keep_complete, keep_some, read_split
+from utils.features.mapped import PooledFeatures, pooled_features
+from utils.features.tensors import in_steps, pad_to
+from utils.training.processes import Processes
 from VSLNet.options import Options
 from VSLNet.text import EncoderText, Gather, Text, WordText
 

@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from utils.checkpoints import find_checkpoint
-from utils.distributed import Processes, start_processes
-from utils.predictions import WINDOWS, best_spans, suppress
-from utils.scoring import publish
-from utils.spans import window_seconds
+from utils.base.files import check_output
+from utils.data.spans import window_seconds
+from utils.evaluation.predictions import WINDOWS, best_spans, suppress
+from utils.evaluation.scoring import publish
+from utils.training.checkpoints import find_checkpoint
+from utils.training.processes import Processes, start_processes
 from VSLNet.data import Split, open_split
 from VSLNet.model import VSLNet
 from VSLNet.options import Options, adopt_architecture, adopt_padding
@@ -89,20 +90,21 @@ def infer(options: Options) -> Path:
 
     Returns the challenge file, which the main process writes.
     """
-    processes = start_processes()
-    checkpoint = find_checkpoint(options.init_from or options.run_folder)
-    options = adopt_padding(adopt_architecture(options))
-    text = open_text(options)
-    split = open_split(options, options.mode, text, processes.device, options.allow_missing)
-    model = build_model(options, split.features.width, text)
-    load_weights(model, checkpoint)
-    model.to(processes.device)
-    windows, scores = predict(model, split, options, processes)
-    result = checkpoint.with_name(f"{checkpoint.stem}_{options.mode}_result.json")
     if options.output is not None:
-        result = Path(options.output)
-    if processes.main:
-        truth, submitted = options.eval_gt_json, options.is_submission
-        publish(result, split.records, windows, scores, split.listed, truth, submitted)
-    processes.close()
+        check_output("--output", options.output)
+    with start_processes() as processes:
+        checkpoint = find_checkpoint(options.init_from or options.run_folder)
+        options = adopt_padding(adopt_architecture(options))
+        text = open_text(options)
+        split = open_split(options, options.mode, text, processes.device, options.allow_missing)
+        model = build_model(options, split.features.width, text)
+        load_weights(model, checkpoint)
+        model.to(processes.device)
+        windows, scores = predict(model, split, options, processes)
+        result = checkpoint.with_name(f"{checkpoint.stem}_{options.mode}_result.json")
+        if options.output is not None:
+            result = Path(options.output)
+        if processes.main:
+            truth, submitted = options.eval_gt_json, options.is_submission
+            publish(result, split.records, windows, scores, split.listed, truth, submitted)
     return result

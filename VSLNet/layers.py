@@ -7,9 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from utils.dropout import Dropout
-from utils.linear import for_products
-from utils.span_encoder import MASKED, Conv1D, WeightedPool, mask_logits
+from utils.layers.dropout import Dropout, for_products
+from utils.layers.span_encoder import MASKED, Conv1D, WeightedPool, mask_logits
 
 
 class VideoAffine(nn.Module):

@@ -6,9 +6,9 @@ from pathlib import Path
 if not __package__:  # run as a file: make the checkout importable wherever it lies
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from utils.errors import quiet_libraries, run_program
-from utils.memory import keep_freed_memory
-from utils.options import parse_options
+from utils.base.errors import quiet_libraries, run_program
+from utils.base.machine import keep_freed_memory
+from utils.base.options import parse_options
 from VSLNet.options import IGNORED, Options
 
 
@@ -28,4 +28,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_program(main)
+    run_program(main, "--batch_size, --max_pos_len, --dim")

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from utils.span_encoder import FeatureEncoder, SpanPredictor, initialise
+from utils.layers.span_encoder import FeatureEncoder, SpanPredictor, initialise
 from VSLNet.layers import (
     ContextQueryAttention,
     ContextQueryConcat,

@@ -4,11 +4,11 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.checkpoints import find_checkpoint
-from utils.errors import UserError
-from utils.files import read_json
-from utils.options import SEEDS, Ignored, adopt, option
-from utils.training_options import FREE, TrainingOptions
+from utils.base.errors import UserError
+from utils.base.files import read_json
+from utils.base.options import SEEDS, Ignored, adopt, option
+from utils.training.checkpoints import find_checkpoint
+from utils.training.options import FREE, TrainingOptions
 
 OPTIONS_FILE = "configs.json"  # in the run folder
 PADDINGS = ("masked", "published")
@@ -21,7 +21,7 @@ class Options(TrainingOptions):
 
     # Data
     video_feature_dim: int | None = option(
-        None, "checked against the features' own width", within="[1, inf)"
+        None, "checked against the features' own width", within="[1, 1e9]"
     )
     max_pos_len: int = option(128, "units a clip is pooled to", usual=True, within="[1, 10000]")
     extend: float = option(
@@ -31,7 +31,6 @@ class Options(TrainingOptions):
         (),
         "splits to drop windows of at most 1/30 s from",
         choices=("train", "val"),
-        many=True,
         usual=True,
     )
 
@@ -70,14 +69,14 @@ class Options(TrainingOptions):
     )
 
     # Training
-    epochs: int = option(100, "passes over the training split", usual=True, within="[1, inf)")
+    epochs: int = option(100, "passes over the training split", usual=True, within="[1, 1e9]")
     batch_size: int = option(
-        32, "queries a step, over all processes together", usual=True, within="[1, inf)"
+        32, "queries a step, over all processes together", usual=True, within="[1, 1e9]"
     )
     eval_batch_size: int | None = option(
         None,
         "queries predicted together, which matters if padding is published (default: batch_size)",
-        within="[1, inf)",
+        within="[1, 1e9]",
     )
     init_lr: float = option(0.0001, "highest learning rate", usual=True, within="(0, inf)")
     warmup_proportion: float = option(
@@ -100,7 +99,7 @@ class Options(TrainingOptions):
     model_name: str = option("vslnet", "first part of the run folder and of its files")
     suffix: str | None = option(None, "last part of the run folder")
     log_to_tensorboard: str | None = option(None, "name of the TensorBoard log")
-    tb_log_dir: str = option("runs", "folder of TensorBoard logs")
+    tb_log_dir: str = option("./runs", "folder of TensorBoard logs")
     save_text_encoder: bool = option(False, "include the frozen text encoder in checkpoints")
 
     def __post_init__(self) -> None:

@@ -1,6 +1,6 @@
 """A trained VSLNet asked about any video: clips are encoded once, for any number of questions.
 
-`utils/search.py` cuts a long video into clips and merges the answers.
+`utils/search/search.py` cuts a long video into clips and merges the answers.
 Shapes: C clips, V units, F feature dim, D hidden, k spans a clip.
 """
 
@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from utils.checkpoints import load_safely
-from utils.errors import UserError
-from utils.files import read_json
-from utils.search import spans_to_compare
+from utils.base.errors import UserError
+from utils.base.files import read_json
+from utils.base.options import adopt
+from utils.base.tensor_files import load_safely
+from utils.evaluation.predictions import spans_to_compare
 from VSLNet.options import OPTIONS_FILE, Options
 from VSLNet.text import Gather, open_text
 from VSLNet.weights import build_model, load_weights
@@ -23,7 +24,7 @@ POSITIONS = "feature_encoder.pos_embedding.position_embeddings.weight"  # (units
 
 
 class Searcher:
-    """Model and text of a run (see `utils.search.Searcher`)."""
+    """Model and text of a run (see `utils.search.search.Searcher`)."""
 
     looks = 1
 
@@ -75,7 +76,7 @@ def _trained_options(checkpoint: Path, state: dict, text_encoder: str | None) ->
     units, dim = state[POSITIONS].shape
     trained = read_json(file) if file.is_file() else {"dim": dim}
     names = {field.name for field in dataclasses.fields(Options)}
-    chosen = {"task": "unknown", "fv": "unknown", "max_pos_len": units, "padding": "published"}
+    chosen = {"max_pos_len": units, "padding": "published"}
     chosen |= {name: value for name, value in trained.items() if name in names}
     chosen |= {"mode": "val", "text_features": "live"}
     if text_encoder is not None:
@@ -84,4 +85,4 @@ def _trained_options(checkpoint: Path, state: dict, text_encoder: str | None) ->
     class Trained(Options):
         run_folder = checkpoint.parent  # wherever the run was moved, and whatever it is called
 
-    return Trained(**chosen)
+    return adopt(Trained(task="unknown", fv="unknown"), chosen, file)

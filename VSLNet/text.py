@@ -7,13 +7,18 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from utils.errors import UserError
-from utils.files import read_json
-from utils.records import read_records
-from utils.shapes import pad_to
-from utils.span_encoder import REACH
-from utils.text import TextEncoder, describe_encoder, load_encoder, load_trained_encoder
-from utils.tokens import open_tokens
+from utils.base.errors import UserError
+from utils.base.files import read_json
+from utils.data.records import read_records
+from utils.features.tensors import pad_to
+from utils.features.text_encoders import (
+    TextEncoder,
+    describe_encoder,
+    load_encoder,
+    load_trained_encoder,
+)
+from utils.features.tokens import open_tokens
+from utils.layers.span_encoder import REACH
 from VSLNet.options import Options
 from VSLNet.words import Vocabulary, build_vocabulary
 

@@ -1,4 +1,4 @@
-"""VSLNet's training: what is particular to it; the loop itself is utils/training.py.
+"""VSLNet's training: what is particular to it; the loop itself is utils/training/loop.py.
 
 On a laptop:    VSLNet/scripts/train_scratch_nlq.sh cpu nlq egovlp runs/scratch 0.001
 On four GPUs:   VSLNet/scripts/train_naq.sh 0,1,2,3 nlq egovlp runs/naq 2.5
@@ -12,17 +12,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from utils.checkpoints import find_checkpoint
-from utils.distributed import Processes, start_processes
-from utils.errors import UserError
-from utils.files import write_json
-from utils.predictions import write_predictions
-from utils.runs import Run
-from utils.scoring import ground_truth, report, score
-from utils.slurm import Cluster, submit
-from utils.splits import input_files
-from utils.timelines import examples
-from utils.training import EpochPlan, Evaluation, Schedule, fit
+from utils.base.errors import UserError
+from utils.evaluation.predictions import write_predictions
+from utils.evaluation.scoring import ground_truth, report, score
+from utils.training.checkpoints import find_checkpoint
+from utils.training.loop import EpochPlan, Evaluation, Schedule, fit
+from utils.training.processes import Processes, start_processes
+from utils.training.runs import Run, input_files
+from utils.training.slurm import Cluster, submit
+from utils.training.timelines import examples
 from VSLNet.data import open_split
 from VSLNet.infer import predict
 from VSLNet.model import VSLNet, losses, parameter_groups
@@ -40,7 +38,7 @@ def linear_schedule(step: int, steps: int, peak: float, warmup: float) -> float:
 
 
 class Recipe:
-    """Model, optimizer, losses and evaluation of one training (see `utils.training.Recipe`)."""
+    """Model, optimizer, losses and evaluation of one training, see `utils.training.loop.Recipe`."""
 
     def __init__(self, options: Options, processes: Processes, schedule: Schedule):
         self.options = options
@@ -115,7 +113,6 @@ def train(options: Options) -> None:
         here = dataclasses.replace(options, slurm=False)
         submit(train, here, options.run_folder / "slurm", Cluster.of(options))
         return
-    processes = start_processes()
     schedule = Schedule(
         epochs=options.epochs,
         batch_size=options.batch_size,
@@ -127,31 +124,28 @@ def train(options: Options) -> None:
         compile=options.compile,
         log_every=options.tb_log_freq,
         save_every_minutes=options.save_every_minutes,
-        skip_nonfinite=options.skip_nonfinite,
         profile=options.profile,
     )
-    recipe = Recipe(options, processes, schedule)
-    log_dir = None
-    if options.log_to_tensorboard is not None:
-        log_dir = Path(options.tb_log_dir) / options.log_to_tensorboard
-    inputs = input_files(options, options.fv, start=options.init_from)
-    run = Run(
-        options.run_folder,
-        options,
-        OPTIONS_FILE,
-        processes,
-        FREE_OPTIONS,
-        log_dir,
-        inputs=inputs,
-    )
-    if processes.main:
-        write_json(options.run_folder / TEXT_FILE, recipe.text.describe(), indent=True)
-        parameters = sum(p.numel() for p in recipe.model.parameters() if p.requires_grad)
-        print(
-            f"training on {recipe.rows} of {recipe.train.listed} queries, validating on "
-            f"{len(recipe.val.records)} of {recipe.val.listed}; {parameters:,} parameters; "
-            f"run folder {options.run_folder}"
+    with start_processes() as processes:
+        recipe = Recipe(options, processes, schedule)
+        log_dir = None
+        if options.log_to_tensorboard is not None:
+            log_dir = Path(options.tb_log_dir) / options.log_to_tensorboard
+        run = Run(
+            options.run_folder,
+            options,
+            OPTIONS_FILE,
+            processes,
+            FREE_OPTIONS,
+            log_dir,
+            inputs=input_files(options, options.fv, start=options.init_from),
+            descriptions={TEXT_FILE: recipe.text.describe()},
         )
-    fit(recipe, schedule, run, processes, options.restart)
-    run.close()
-    processes.close()
+        if processes.main:
+            parameters = sum(p.numel() for p in recipe.model.parameters() if p.requires_grad)
+            print(
+                f"training on {recipe.rows} of {recipe.train.listed} queries, validating on "
+                f"{len(recipe.val.records)} of {recipe.val.listed}; {parameters:,} parameters; "
+                f"run folder {options.run_folder}"
+            )
+        fit(recipe, schedule, run, processes, options.restart)

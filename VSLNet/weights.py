@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from utils.checkpoints import fit_state, load_safely
+from utils.base.tensor_files import load_safely
+from utils.training.checkpoints import fit_state
 from VSLNet.model import VSLNet
 from VSLNet.options import Options
 from VSLNet.text import EncoderText, WordText

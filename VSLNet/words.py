@@ -13,8 +13,8 @@ import torch
 from nltk.tokenize import word_tokenize
 from tqdm import tqdm
 
-from utils.errors import UserError
-from utils.text import pad_tokens
+from utils.base.errors import UserError
+from utils.features.text_encoders import pad_tokens
 
 PADDING, UNKNOWN = 0, 1
 FIRST = 2  # number of the first known word or character

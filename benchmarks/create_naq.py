@@ -28,9 +28,9 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 import numpy as np
 import polars as pl
 
-from utils.errors import UserError, run_program
-from utils.files import read_json, write_json
-from utils.options import ArgumentParser
+from utils.base.errors import UserError, run_program
+from utils.base.files import read_json, write_json
+from utils.base.options import ArgumentParser
 
 ROOT = Path(__file__).resolve().parents[1]
 NARRATIONS, VIDEOS, CLIP_VIDEOS, CLIPS = 3_850_000, 7_900, 1_200, 1_700

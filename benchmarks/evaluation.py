@@ -19,10 +19,10 @@ import torch
 from terminaltables import AsciiTable
 
 from benchmarks.timing import median_time
-from utils.errors import UserError, run_program
-from utils.metrics import evaluate
-from utils.options import ArgumentParser
-from utils.predictions import best_spans, suppress
+from utils.base.errors import UserError, run_program
+from utils.base.options import ArgumentParser
+from utils.evaluation.metrics import evaluate
+from utils.evaluation.predictions import best_spans, suppress
 
 THRESHOLDS, TOP_K = (0.3, 0.5), (1, 3, 5)
 NMS_THRESHOLD = 0.5

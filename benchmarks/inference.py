@@ -24,12 +24,12 @@ from benchmarks.evaluation import plain_best
 from benchmarks.text import bert_in_the_loop, clip_in_the_loop, stored
 from benchmarks.timing import Work, alternate, as_our_programs, circumstances
 from ReLER.infer import CPU_BATCH
-from ReLER.model import ModelOptions, ReLER
-from ReLER.options import SCALES
-from utils.cores import each_on_a_core
-from utils.errors import UserError, run_program
-from utils.options import ArgumentParser
-from utils.predictions import best_spans
+from ReLER.model import ReLER
+from ReLER.options import SCALES, ModelOptions
+from utils.base.errors import UserError, run_program
+from utils.base.machine import each_on_a_core
+from utils.base.options import ArgumentParser
+from utils.evaluation.predictions import best_spans
 from VSLNet.model import VSLNet
 
 CLIPS, QUERIES = 4, 8  # queries a clip
@@ -112,7 +112,7 @@ def reler_versions(width: int) -> tuple[Version, Version]:
     """Both versions on the same clips."""
     torch.manual_seed(0)
     units, count = 600, CLIPS * QUERIES
-    model = ReLER(ModelOptions(v_feat_dim=width + 514, max_v_l=units)).eval()
+    model = ReLER(ModelOptions(max_v_l=units), width + 514).eval()
     batch = reler_step.random_batch(count, units, width + 514)
     of = torch.arange(CLIPS).repeat_interleave(QUERIES)  # each query's clip
     batch = batch._replace(video=batch.video[of], video_mask=batch.video_mask[of])

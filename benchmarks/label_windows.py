@@ -17,9 +17,9 @@ import numpy as np
 from terminaltables import AsciiTable
 
 from benchmarks.timing import median_time
-from utils.errors import UserError, run_program
-from utils.options import ArgumentParser
-from utils.spans import unit_windows
+from utils.base.errors import UserError, run_program
+from utils.base.options import ArgumentParser
+from utils.data.spans import unit_windows
 
 UNITS = (128, 600)  # VSLNet's and ReLER's
 

@@ -20,13 +20,13 @@ import torch
 from torch import nn
 
 from benchmarks import vslnet_step
+from utils.base.errors import UserError, quiet_libraries, run_program
+from utils.base.files import read_json
+from utils.base.machine import keep_freed_memory
+from utils.base.options import ArgumentParser
 from utils.compare_runs import comparison
-from utils.errors import UserError, quiet_libraries, run_program
-from utils.files import read_json
-from utils.memory import keep_freed_memory
-from utils.options import ArgumentParser
-from utils.runs import best_evaluation
-from utils.training import EpochPlan
+from utils.training.loop import EpochPlan
+from utils.training.runs import best_evaluation
 from VSLNet import train as training
 from VSLNet.options import OPTIONS_FILE, Options
 

@@ -30,10 +30,10 @@ import utils.prepare_features
 import VSLNet.data
 import VSLNet.options
 import VSLNet.text
-from utils.distributed import Processes
-from utils.errors import UserError, run_program
-from utils.files import write_json
-from utils.options import ArgumentParser
+from utils.base.errors import UserError, run_program
+from utils.base.files import write_json
+from utils.base.options import ArgumentParser
+from utils.training.processes import Processes
 
 ROWS, RATE = 900, 1.875
 WIDTHS = {"egovlp": 256, "clip": 512}

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 
 from benchmarks.create_naq import machine, measure
-from utils.errors import UserError, run_program
-from utils.features import open_features
-from utils.options import ArgumentParser
+from utils.base.errors import UserError, run_program
+from utils.base.options import ArgumentParser
+from utils.features.mapped import open_features
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME, ROWS = "slowfast", 900

@@ -21,15 +21,15 @@ import torch
 
 from benchmarks.timing import circumstances, spent, training_step
 from ReLER.augment import cut_windows, draw, draw_parts
-from ReLER.data import Batch, ClipData, DataOptions, Key
-from ReLER.losses import LossOptions, losses
-from ReLER.model import ModelOptions, ReLER
-from utils.errors import UserError, run_program
-from utils.features import FeatureStore
-from utils.options import ArgumentParser
-from utils.pooling import pool_rows
-from utils.records import Records
-from utils.stores import create_array, map_array
+from ReLER.data import Batch, ClipData, Key
+from ReLER.losses import losses
+from ReLER.model import ReLER
+from ReLER.options import LossOptions, ModelOptions, Options
+from utils.base.errors import UserError, run_program
+from utils.base.options import ArgumentParser
+from utils.data.records import Records
+from utils.features.mapped import FeatureStore, pool_rows
+from utils.features.stores import create_array, map_array
 
 ROWS, QUERIES, TOKENS, TEXT_WIDTH = 900, 1000, 12, 512
 KEY = Key(seed=2018, epoch=0)
@@ -55,7 +55,8 @@ def compare(folder: Path, width: int, options: object) -> None:
         "feature": make_store(folder / "feature.npy", options.clips, width),
         "clip": make_store(folder / "clip.npy", options.clips, TEXT_WIDTH),
     }
-    data = ClipData(make_records(options.clips), stores, Sentences(), DataOptions())
+    chosen = Options(task="nlq", fv="feature")
+    data = ClipData(make_records(options.clips), stores, Sentences(), chosen)
     draws = np.random.default_rng(0)
     batches = [draws.integers(0, QUERIES, options.batch) for _ in range(options.batches)]
     video = data.batch(batches[0], key=KEY).video
@@ -84,7 +85,7 @@ def median(work: Callable, batches: list[np.ndarray]) -> float:
 def reler_step(width: int) -> Callable[[Batch], object]:
     """A float32 step of the full-size model."""
     torch.manual_seed(0)
-    model = ReLER(ModelOptions(v_feat_dim=width)).train()
+    model = ReLER(ModelOptions(), width).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, weight_decay=1e-4)
 
     def loss(batch: Batch) -> torch.Tensor:

@@ -27,10 +27,10 @@ from torch import nn
 from benchmarks.text import clip_in_the_loop, stored
 from benchmarks.timing import Contest, compare_steps, step_options
 from ReLER.layers import sine_positions
-from ReLER.losses import LossOptions, Targets, losses
-from ReLER.model import ModelOptions, ReLER, real_parts
-from ReLER.options import SCALES
-from utils.errors import UserError, run_program
+from ReLER.losses import Targets, losses
+from ReLER.model import ReLER, real_parts
+from ReLER.options import SCALES, LossOptions, ModelOptions
+from utils.base.errors import UserError, run_program
 
 TEXT_WIDTH, TOKENS = 512, 12
 AGREEMENT = 1e-4  # relative difference of the losses without dropout
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     def contest(width: int) -> Contest:
         torch.manual_seed(0)
-        model = ReLER(ModelOptions(v_feat_dim=width + 514, max_v_l=options.units))
+        model = ReLER(ModelOptions(max_v_l=options.units), width + 514)
         batch = random_batch(options.batch, options.units, width + 514)
         check(model, batch)
         model.train()

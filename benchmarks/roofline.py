@@ -26,9 +26,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import reler_step, vslnet_step
 from benchmarks.timing import Loss, circumstances, median_time, training_step
-from ReLER.model import ModelOptions, ReLER
-from utils.errors import run_program
-from utils.options import ArgumentParser
+from ReLER.model import ReLER
+from ReLER.options import ModelOptions
+from utils.base.errors import run_program
+from utils.base.options import ArgumentParser
 from VSLNet.model import VSLNet, parameter_groups
 
 QUERIES = 850_000  # of NLQ and NaQ, v1
@@ -87,7 +88,7 @@ def vslnet(batch: int, width: int = 256) -> tuple[nn.Module, Loss]:
 def reler(batch: int) -> tuple[nn.Module, Loss]:
     """The published size, 600 units, 4 parts: the mean of the scales."""
     torch.manual_seed(0)
-    model = ReLER(ModelOptions(v_feat_dim=770))
+    model = ReLER(ModelOptions(), 770)
     content = reler_step.random_batch(batch, 600, 770)
 
     def loss(device: str) -> torch.Tensor:

@@ -23,8 +23,8 @@ CODE_ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(CODE_ROOT)
 
 from benchmarks.timing import circumstances
-from utils.errors import UserError, run_program
-from utils.options import ArgumentParser
+from utils.base.errors import UserError, run_program
+from utils.base.options import ArgumentParser
 
 STEP_DONE = re.compile(rb"training, epoch 1/\d+:[^\r]*\| [1-9]\d*/\d+ \[")
 FEATURE = "egovlp"

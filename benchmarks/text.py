@@ -9,7 +9,7 @@ import torch
 from transformers import BertConfig, BertModel, CLIPTextConfig, CLIPTextModelWithProjection
 
 from benchmarks.timing import Work
-from utils.tokens import TokenStore
+from utils.features.tokens import TokenStore
 
 CLIP_CONTEXT = 77  # the published code pads every sentence to it
 SENTENCES = 10_000

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from utils.errors import UserError, run_program
-from utils.memory import keep_freed_memory
-from utils.options import ArgumentParser
+from utils.base.errors import UserError, run_program
+from utils.base.machine import keep_freed_memory
+from utils.base.options import ArgumentParser
 
 Work = Callable[..., object]
 Loss = Callable[..., torch.Tensor]

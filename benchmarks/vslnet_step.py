@@ -25,9 +25,9 @@ from torch import nn
 
 from benchmarks.text import bert_in_the_loop, stored
 from benchmarks.timing import Contest, compare_steps, step_options
-from utils.dropout import Dropout
-from utils.errors import UserError, run_program
-from utils.span_encoder import MASKED
+from utils.base.errors import UserError, run_program
+from utils.layers.dropout import Dropout
+from utils.layers.span_encoder import MASKED
 from VSLNet.model import Predictions, VSLNet, losses, parameter_groups
 
 TEXT_WIDTH, TOKENS = 768, (8, 12)

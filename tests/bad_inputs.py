@@ -13,7 +13,7 @@ import torch
 
 from tests.fuzz import models, programs, project
 from utils import ask, download_features, prepare_features
-from utils.files import write_json
+from utils.base.files import write_json
 
 Command = tuple  # a program's main, and its arguments
 PREPARED = "dataset/nlq_official_v1"

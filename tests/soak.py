@@ -39,8 +39,8 @@ import VSLNet.train
 from tests.simulated import succeed
 from tests.utils import toy_training
 from tests.utils.lives import Kill, differences, live, operations
-from utils.errors import run_program
-from utils.options import ArgumentParser
+from utils.base.errors import run_program
+from utils.base.options import ArgumentParser
 
 TINY = {"text_encoder": "minilm", "epochs": 3, "batch_size": 16, "save_every_minutes": 0.0}
 Start = Callable[[Path], None]

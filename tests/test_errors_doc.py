@@ -15,7 +15,7 @@ from unittest.mock import patch
 import pytest
 
 from tests import bad_inputs
-from utils.errors import run_program
+from utils.base.errors import run_program
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "errors.md"

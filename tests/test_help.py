@@ -8,7 +8,7 @@ import pytest
 
 import ReLER.options
 import VSLNet.options
-from utils.options import parse_options
+from utils.base.options import parse_options
 
 LINES, COLUMNS = 40, 100  # of a screen
 MODELS = {"VSLNet": VSLNet.options.Options, "ReLER": ReLER.options.Options}

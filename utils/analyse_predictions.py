@@ -22,23 +22,24 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
 import numpy as np
 from terminaltables import AsciiTable
 
-from utils.analysis import (
+from utils.base.errors import UserError, run_program
+from utils.base.files import write_json
+from utils.base.options import ArgumentParser
+from utils.data.annotations import Query, iter_clips, iter_queries, read_annotations
+from utils.data.spans import EMPTY_SECONDS
+from utils.evaluation.analysis import (
     Grouping,
     by_length,
     by_object,
     by_position,
     by_template,
+    object_sets,
     paired_bootstrap,
     query_figures,
+    query_object,
 )
-from utils.annotations import Query, iter_clips, iter_queries, read_annotations
-from utils.errors import UserError, run_program
-from utils.files import write_json
-from utils.objects import object_sets, query_object
-from utils.options import ArgumentParser
-from utils.predictions import read_predictions
-from utils.scoring import predicted_windows, true_windows
-from utils.spans import EMPTY_SECONDS
+from utils.evaluation.predictions import read_predictions
+from utils.evaluation.scoring import predicted_windows, true_windows
 
 THRESHOLDS, TOP_K = (0.3, 0.5), (1, 3, 5)
 FIGURES = (*(f"R@{k} IoU={t:g}" for k in TOP_K for t in THRESHOLDS), "mean R@1", "mIoU")
@@ -243,7 +244,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Read the files, print tables; plots and JSON on request."""
     options = parse(arguments)
     if options.plots:  # now, so that a missing matplotlib is known before anything else
-        from utils.plots import plot_analysis
+        from utils.evaluation.plots import plot_analysis
     answers = read_answers(options)
     analysis = analyse(answers, options)
     missing = ", ".join(f"{name} {count}" for name, count in answers.unanswered.items())

@@ -17,12 +17,12 @@ import numpy as np
 import orjson
 from terminaltables import AsciiTable
 
-from utils.contact_sheet import check_sheet, write_sheet
-from utils.errors import UserError, quiet_libraries, run_program
-from utils.files import check_output
-from utils.options import ArgumentParser
-from utils.search import NMS_THRESHOLD, TOP, Answers, load_run
-from utils.video import check_video
+from utils.base.errors import UserError, quiet_libraries, run_program
+from utils.base.files import check_output
+from utils.base.options import ArgumentParser
+from utils.features.video import check_video
+from utils.search.contact_sheet import check_sheet, write_sheet
+from utils.search.search import NMS_THRESHOLD, TOP, Answers, load_run
 from utils.viewer.page import Asked, Clip, Run, address, check_page, page_data, write_page
 
 

@@ -14,17 +14,15 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
 
 import numpy as np
 
-from utils.annotations import iter_clips, iter_queries, read_annotations
-from utils.errors import UserError, run_program
-from utils.feature_checks import check_disk, check_features
-from utils.findings import Findings
-from utils.narrations import read_narrations
-from utils.options import ArgumentParser
-from utils.prepare_ego4d_dataset import prepare_split
-from utils.records import Records, read_records
-from utils.spans import EMPTY_SECONDS
-from utils.splits import named
-from utils.tasks import SPLITS, TASKS, Task, clip_sources
+from utils.base.errors import UserError, named, run_program
+from utils.base.options import ArgumentParser
+from utils.base.tables import Findings
+from utils.base.tasks import SPLITS, TASKS, Task, clip_sources
+from utils.data.annotations import iter_clips, iter_queries, read_annotations
+from utils.data.narrations import read_narrations
+from utils.data.records import Records, prepare_split, read_records
+from utils.data.spans import EMPTY_SECONDS
+from utils.features.checks import check_disk, check_features
 
 TOLERANCE = 0.05  # seconds a window may lie outside its clip without a word: annotators' rounding
 

@@ -14,10 +14,10 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
 import numpy as np
 from terminaltables import AsciiTable
 
-from utils.errors import run_program
-from utils.options import ArgumentParser
-from utils.records import Records, read_records
-from utils.spans import exact_unit_windows, unit_windows, window_seconds
+from utils.base.errors import run_program
+from utils.base.options import ArgumentParser
+from utils.data.records import Records, read_records
+from utils.data.spans import exact_unit_windows, unit_windows, window_seconds
 
 
 def wrong_labels(records: Records, units: int, label_times: str) -> np.ndarray:

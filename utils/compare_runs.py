@@ -15,9 +15,9 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
 import numpy as np
 from terminaltables import AsciiTable
 
-from utils.errors import UserError, run_program
-from utils.options import ArgumentParser
-from utils.runs import best_evaluation
+from utils.base.errors import UserError, run_program
+from utils.base.options import ArgumentParser
+from utils.training.runs import best_evaluation
 
 # Column heading -> name in metrics.jsonl.
 COLUMNS = {

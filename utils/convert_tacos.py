@@ -12,11 +12,11 @@ from typing import Any
 if not __package__:  # run as a file: make the checkout importable wherever it lies
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from utils.annotations import clip_name_fault
-from utils.errors import UserError, run_program
-from utils.files import read_json, write_json
-from utils.options import ArgumentParser
-from utils.tasks import SPLITS, TASKS
+from utils.base.errors import UserError, run_program
+from utils.base.files import read_json, write_json
+from utils.base.options import ArgumentParser
+from utils.base.tasks import SPLITS, TASKS
+from utils.data.annotations import clip_name_fault
 
 # What real files contain; counted so that nobody has to wonder.
 ODDITIES = ("reversed", "of zero length", "past the end")

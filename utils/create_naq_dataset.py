@@ -22,19 +22,23 @@ import orjson
 import polars as pl
 from tqdm import tqdm
 
-from utils.annotations import iter_clips, read_annotations
-from utils.errors import UserError, run_program, warn
-from utils.files import atomic_write
-from utils.narrations import Narrations, read_narrations
-from utils.options import ArgumentParser
-from utils.tasks import ENDINGS, FRAME_RATE, clip_sources
-from utils.threads import CORES, ahead
+from utils.base.errors import run_program, warn
+from utils.base.files import atomic_write
+from utils.base.machine import CORES, ahead
+from utils.base.options import ArgumentParser
+from utils.base.tasks import ENDINGS, FRAME_RATE, clip_sources
+from utils.data.annotations import (
+    Clips,
+    check_bounds,
+    clip_bounds,
+    iter_clips,
+    read_annotations,
+    read_clips,
+)
+from utils.data.narrations import Narrations, read_narrations
 
 V1_SHARE, V1_SEED = 0.95, 300  # the published v1 data set holds 95 % of the videos
 AT_ONCE = 50  # videos made in one go
-SAME_BOUND = 1e-3  # seconds by which two mentions of a clip's bound may differ
-
-Clips = dict[str, dict[str, tuple[float, float]]]  # video uid -> clip uid -> start, end (s)
 
 
 class NaqClip(NamedTuple):
@@ -98,21 +102,6 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"wrote {output}", file=sys.stderr)
 
 
-def read_clips(paths: Sequence[Path]) -> Clips:
-    """The union of the clips of annotation files.
-
-    Raises:
-        UserError: a file is missing or malformed, or two mentions of a clip differ in bounds.
-    """
-    clips: Clips = {}
-    for path in paths:
-        for video, clip in iter_clips(read_annotations(path)):
-            known = clips.setdefault(video["video_uid"], {})
-            first = known.setdefault(clip["clip_uid"], _bounds(clip))
-            _check_same(first, clip, path)
-    return clips
-
-
 def v1_share(clips: Clips) -> Clips:
     """The videos of the published v1 data set: sorted, shuffled with its seed, the first 95 %."""
     videos = sorted(clips)
@@ -143,7 +132,7 @@ def write_union(
                 union.add(uid, clip_uid, _count(clip["annotations"]))
             for clip, queries, annotation in new:
                 known = own.setdefault(clip["clip_uid"], clip)
-                _check_same(_bounds(clip), known, path)
+                check_bounds(clip_bounds(clip), known, path)
                 known["annotations"].append(annotation)
                 for stats in (naq, union):
                     stats.add(uid, clip["clip_uid"], queries)
@@ -167,7 +156,7 @@ def _clips_by_uid(annotated: dict, path: Path) -> dict[str, dict[str, dict]]:
     for video, clip in iter_clips(annotated):
         known = merged.setdefault(video["video_uid"], {})
         one = known.setdefault(clip["clip_uid"], clip | {"annotations": []})
-        _check_same(_bounds(clip), one, path)
+        check_bounds(clip_bounds(clip), one, path)
         one["annotations"].extend(clip.get("annotations") or [])
     return merged
 
@@ -229,20 +218,6 @@ def _naq_clip(
     }
     annotation = {"language_queries": queries, "annotation_uid": f"{video_uid}_{clip_uid}"}
     return NaqClip(clip, count, annotation)
-
-
-def _bounds(clip: dict) -> tuple[float, float]:
-    return clip["video_start_sec"], clip["video_end_sec"]
-
-
-def _check_same(bounds: tuple[float, float], clip: dict, path: Path) -> None:
-    """Refuse a clip whose bounds aren't `bounds`, met while reading or making the file `path`."""
-    differences = (abs(a - b) for a, b in zip(bounds, _bounds(clip), strict=True))
-    if max(differences) > SAME_BOUND:
-        raise UserError(
-            f"{path}: clip {clip['clip_uid']} has two different bounds, {bounds} and "
-            f"{_bounds(clip)} s: the annotation files are not of one version; fetch them again"
-        )
 
 
 if __name__ == "__main__":

@@ -16,13 +16,13 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
 
 from terminaltables import AsciiTable
 
-from utils.annotations import iter_clips, iter_queries, read_annotations
-from utils.downloads import show_size
-from utils.errors import UserError, run_program, warn
-from utils.feature_files import FeatureFolder, find_features
-from utils.files import read_json
-from utils.options import ArgumentParser
-from utils.tasks import FEATURES, SPLITS, TASKS, Task, clip_sources
+from utils.base.errors import UserError, run_program, warn
+from utils.base.files import read_json
+from utils.base.options import ArgumentParser
+from utils.base.tables import show_size
+from utils.base.tasks import FEATURES, SPLITS, TASKS, Task, clip_sources
+from utils.data.annotations import iter_clips, iter_queries, read_annotations
+from utils.features.files import FeatureFolder, find_features
 
 NAQ_SETS = (
     "ego4d --output_directory=DIR --datasets naq_datasets --version {version}, then unzip "

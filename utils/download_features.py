@@ -21,14 +21,15 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
 
 from filelock import FileLock, Timeout
 
-from utils.annotations import clip_name_fault
-from utils.archives import extract
-from utils.checkpoints import load_safely
-from utils.downloads import RemoteFile, check_space, check_url, fetch, show_size
-from utils.errors import UserError, run_program
-from utils.feature_files import SHAPES_FILE
-from utils.files import fingerprint, read_json, write_json
-from utils.options import ArgumentParser
+from utils.base.errors import UserError, run_program
+from utils.base.files import fingerprint, read_json, write_json
+from utils.base.options import ArgumentParser
+from utils.base.tables import show_size
+from utils.base.tensor_files import load_safely
+from utils.data.annotations import clip_name_fault
+from utils.download.archives import extract
+from utils.download.fetch import RemoteFile, check_space, check_url, fetch
+from utils.features.cards import SHAPES_FILE
 
 MANIFEST = Path(__file__).with_name("feature_manifest.json")
 

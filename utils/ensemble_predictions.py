@@ -18,10 +18,10 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
 
 import numpy as np
 
-from utils.errors import UserError, quiet_libraries, run_program, warn
-from utils.metrics import iou
-from utils.options import ArgumentParser
-from utils.predictions import (
+from utils.base.errors import UserError, quiet_libraries, run_program, warn
+from utils.base.options import ArgumentParser
+from utils.evaluation.metrics import iou
+from utils.evaluation.predictions import (
     WINDOWS,
     Prediction,
     read_predictions,
@@ -159,7 +159,7 @@ def _is_run(path: str) -> bool:
 
 
 def _predicted(run: str, split: str, data_root: str | None) -> str:
-    from utils.run_predictions import predict_run  # slow to import
+    from utils.search.trained_runs import predict_run  # slow to import
 
     quiet_libraries()
     return str(predict_run(run, split, data_root))

@@ -67,8 +67,8 @@ describe_task() {
   local row
   row="$(PYTHONPATH="$CODE_ROOT" "$PYTHON" -c '
 import sys
-from utils.errors import run_program
-from utils.tasks import shell_variables
+from utils.base.errors import run_program
+from utils.base.tasks import shell_variables
 run_program(lambda: print(shell_variables(sys.argv[1])))' "$1")"
   eval "$row"
 }

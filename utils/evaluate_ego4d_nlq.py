@@ -15,14 +15,14 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
 
 import numpy as np
 
-from utils.annotations import iter_queries, read_annotations
-from utils.errors import UserError, run_program, warn
-from utils.metrics import breakdown, breakdown_table, evaluate, score_table
-from utils.objects import object_sets, query_object
-from utils.options import ArgumentParser
-from utils.predictions import WINDOWS, read_predictions
-from utils.scoring import predicted_windows, true_windows
-from utils.spans import EMPTY_SECONDS
+from utils.base.errors import UserError, run_program, warn
+from utils.base.options import ArgumentParser
+from utils.data.annotations import iter_queries, read_annotations
+from utils.data.spans import EMPTY_SECONDS
+from utils.evaluation.analysis import object_sets, query_object
+from utils.evaluation.metrics import breakdown, breakdown_table, evaluate, score_table
+from utils.evaluation.predictions import WINDOWS, read_predictions
+from utils.evaluation.scoring import predicted_windows, true_windows
 
 
 class Protocol(NamedTuple):

@@ -14,13 +14,13 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
 import torch
 from tqdm import tqdm
 
-from utils.checkpoints import save_atomically
-from utils.errors import UserError, run_program
-from utils.feature_files import CARD_FILE, SHAPES_FILE, read_card, read_shapes
-from utils.files import check_output_folder, write_json
-from utils.image_encoders import KINDS, ImageEncoder, expected_card
-from utils.options import ArgumentParser
-from utils.video import find_videos
+from utils.base.errors import UserError, run_program
+from utils.base.files import check_output_folder, write_json
+from utils.base.options import ArgumentParser
+from utils.base.tensor_files import save_atomically
+from utils.features.cards import CARD_FILE, SHAPES_FILE, read_card, read_shapes
+from utils.features.image_encoders import KINDS, ImageEncoder, expected_card
+from utils.features.video import find_videos
 
 SAME = ("frame_rate", "stride", "window", "model", "hash")  # of cards in one folder
 

@@ -15,10 +15,10 @@ import os
 import signal
 from typing import Any
 
-from utils.errors import LAUNCHED, run_program
-from utils.options import ArgumentParser
+from utils.base.errors import LAUNCHED, quiet_libraries, run_program
+from utils.base.options import ArgumentParser
 
-PEER_LOST = 75  # see utils/training.py: says only that another process is to blame
+PEER_LOST = 75  # see utils/training/processes.py: says only that another process is to blame
 SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1,SIGUSR2"
 
 
@@ -32,6 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
     program = next((k for k, word in enumerate(own) if word.endswith(".py")), len(own))
     chosen = parser.parse_args(own[: program + 1])
 
+    quiet_libraries()
     from torch.distributed import run  # slow to import
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -43,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
     settings = ["--standalone", "--nproc_per_node", str(chosen.processes)]
     settings += ["--max_restarts", str(chosen.max_restarts), "--signals_to_handle", SIGNALS]
     try:
-        run.run(run.parse_args([*settings, chosen.program, *own[program + 1 :]]))
+        run.run(run.parse_args([*settings, "--", chosen.program, *own[program + 1 :]]))
     except SignalException as error:
         sys.exit(128 + error.sigval)
     except ChildFailedError as error:
@@ -76,7 +77,7 @@ def _blame(item: tuple) -> tuple:
 
 
 def _spoke(failure: Any) -> bool:
-    """Whether the process left a line (`utils.errors.complain`)."""
+    """Whether the process left a line (`utils.base.errors.complain`)."""
     return Path(failure.error_file).is_file()
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 if not __package__:  # run as a file: make the checkout importable wherever it lies
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from utils.errors import UserError, run_program
-from utils.options import ArgumentParser
-from utils.runs import best_evaluation
+from utils.base.errors import UserError, run_program
+from utils.base.options import ArgumentParser
+from utils.training.runs import best_evaluation
 
 
 def read_curves(texts: list[str], figure: str) -> dict[str, dict[float, list[float]]]:
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     curves = read_curves(options.runs, options.figure)
     file = Path(options.output)
-    from utils.plots import plot_curves  # slow to import
+    from utils.evaluation.plots import plot_curves  # slow to import
 
     plot_curves(file, curves, options.xlabel, f"{options.figure}, %")
     print(f"drawn: {file}")

@@ -7,8 +7,6 @@ makes features only, for real annotation files: a dry run of real data before th
 
 import argparse
 import dataclasses
-import itertools
-import json
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -21,16 +19,17 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from utils.described import DescribedScenery, read_described
-from utils.errors import UserError, run_program
-from utils.feature_files import read_card
-from utils.files import atomic_write, read_json, write_json
-from utils.options import ArgumentParser
-from utils.scenery import Scenery, row_count
-from utils.simulated_files import clip_file, nlq_file, write_narrations
-from utils.simulated_queries import ask, narrate
-from utils.tasks import FEATURES, FRAME_RATE, SPLITS, STRIDE, TASKS
-from utils.world import Sizes, simulate_world
+from utils.base.errors import UserError, run_program
+from utils.base.files import file_stamp, fingerprint, write_json
+from utils.base.options import ArgumentParser
+from utils.base.tasks import FEATURES, FRAME_RATE, SPLITS, STRIDE, TASKS
+from utils.base.tensor_files import save_atomically
+from utils.features.cards import CARD_FILE, SHAPES_FILE, read_card
+from utils.simulation.described import DescribedScenery, read_described
+from utils.simulation.files import clip_file, nlq_file, write_narrations
+from utils.simulation.queries import ask, narrate
+from utils.simulation.scenery import Scenery, row_count
+from utils.simulation.world import Sizes, simulate_world
 
 PRESETS = {
     "tiny": Sizes(
@@ -103,14 +102,8 @@ def invent(options: argparse.Namespace, root: Path) -> dict[str, float]:
     sizes = chosen_sizes(options)
     made_by = {"preset": options.preset, "seed": options.seed, **dataclasses.asdict(sizes)}
     world = simulate_world(sizes, options.seed)
-    made_by = json.loads(json.dumps({**made_by, "features": widths}))
-    record = root / "simulation.json"
-    if not record.is_file() or read_json(record) != made_by:
-        for name, uid in itertools.product(widths, world.clips.uids):
-            (root / "features" / name / f"{uid}.pt").unlink(missing_ok=True)
-    # Written first: from now on the folder may be overwritten by another simulation, and the clips'
-    # features that are there are of this one.
-    write_json(record, made_by, indent=True)
+    # Written first: from now on the folder may be overwritten by another simulation.
+    write_json(root / "simulation.json", {**made_by, "features": widths}, indent=True)
     questions = ask(world, sizes.queries, options.seed)
     for version, ending in (("v1", ""), ("v2", "_v2")):
         for split in SPLITS:
@@ -130,9 +123,8 @@ def invent(options: argparse.Namespace, root: Path) -> dict[str, float]:
     rows = [row_count(length) for length in world.clips.duration]
     for name, width in widths.items():
         scenery = Scenery(world, name, width, options.seed)
-        write_features(
-            root, name, width, dict(zip(world.clips.uids, rows, strict=True)), scenery.rows, True
-        )
+        lengths = dict(zip(world.clips.uids, rows, strict=True))
+        write_features(root, name, width, lengths, scenery.rows, fingerprint(made_by))
     return {
         "videos": len(world.videos.uids),
         "clips": len(world.clips.uids),
@@ -148,9 +140,10 @@ def describe(options: argparse.Namespace, root: Path) -> dict[str, float]:
     described = read_described(options.annotations)
     widths = feature_widths(options.features)
     spare_real_features(options, root, widths)
+    made_by = fingerprint([file_stamp(file) for file in options.annotations], options.seed)
     for name, width in widths.items():
         scenery = DescribedScenery(described, name, width, options.seed)
-        write_features(root, name, width, described.rows, scenery.rows)
+        write_features(root, name, width, described.rows, scenery.rows, made_by)
     return {
         "clips": len(described.rows),
         "queries": described.queries,
@@ -201,11 +194,11 @@ def write_features(
     width: int,
     rows: dict[str, int],
     make: Callable[[int], np.ndarray],
-    keep: bool = False,
+    made_by: str,
 ) -> None:
     """Write `<clip_uid>.pt` of each clip, in the order of `rows`, and what goes with them.
 
-    `keep` leaves those that are there as they are: a simulation that was killed goes on.
+    Clips that an earlier, stopped call wrote stay, if it was `made_by` the same.
     """
     folder = root / "features" / name
     card = {
@@ -216,15 +209,18 @@ def write_features(
         "model": MODEL,
         "normalisation": "none",
         "source": "utils/simulate_dataset.py",
+        "fingerprint": made_by,
     }
-    # Written first: an interrupted simulation is known as one, and can be started again.
-    write_json(folder / "feature_card.json", card, indent=True)
-    for number, uid in enumerate(tqdm(rows, desc=f"simulating {name} features", unit="clip")):
-        if keep and (folder / f"{uid}.pt").exists():
-            continue
-        with atomic_write(folder / f"{uid}.pt") as file:
-            torch.save(torch.from_numpy(make(number)), file)
-    write_json(folder / "feature_shapes.json", rows)
+    files = [folder / f"{uid}.pt" for uid in rows]
+    if read_card(folder).get("fingerprint") != made_by:
+        for file in files:
+            file.unlink(missing_ok=True)
+    # Written first: an interrupted simulation is known as one, and goes on.
+    write_json(folder / CARD_FILE, card, indent=True)
+    for number, file in enumerate(tqdm(files, desc=f"simulating {name} features", unit="clip")):
+        if not file.exists():
+            save_atomically(torch.from_numpy(make(number)), file)
+    write_json(folder / SHAPES_FILE, rows)
 
 
 if __name__ == "__main__":

@@ -18,11 +18,11 @@ from collections.abc import Iterable
 
 from terminaltables import AsciiTable
 
-from utils.annotations import iter_queries, read_annotations
-from utils.errors import UserError, run_program
-from utils.files import atomic_write, fingerprint
-from utils.options import ArgumentParser
-from utils.records import NARRATION_MARK
+from utils.base.errors import UserError, run_program
+from utils.base.files import atomic_write, fingerprint
+from utils.base.options import ArgumentParser
+from utils.data.annotations import iter_queries, read_annotations
+from utils.data.records import NARRATION_MARK
 
 KINDS = ("queries", "narrations")
 

@@ -14,9 +14,9 @@ from pathlib import Path
 if not __package__:  # run as a file: make the checkout importable wherever it lies
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from utils.errors import run_program
-from utils.options import ArgumentParser
-from utils.submissions import accept, read_split, write_normalised
+from utils.base.errors import run_program
+from utils.base.options import ArgumentParser
+from utils.evaluation.submissions import accept, read_split, write_normalised
 
 
 def main(arguments: list[str] | None = None) -> None:

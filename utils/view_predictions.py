@@ -16,14 +16,14 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
 import numpy as np
 from tqdm import tqdm
 
-from utils.annotations import Query, iter_clips, iter_queries, read_annotations
-from utils.errors import UserError, run_program, warn
-from utils.files import read_json
-from utils.narrations import read_narrations
-from utils.options import ArgumentParser
-from utils.predictions import WINDOWS, read_predictions
-from utils.records import NARRATION_MARK, read_records
-from utils.scoring import predicted_windows, true_windows
+from utils.base.errors import UserError, run_program, warn
+from utils.base.files import read_json
+from utils.base.options import ArgumentParser
+from utils.data.annotations import Query, iter_clips, iter_queries, read_annotations
+from utils.data.narrations import read_narrations
+from utils.data.records import NARRATION_MARK, read_records
+from utils.evaluation.predictions import WINDOWS, read_predictions
+from utils.evaluation.scoring import predicted_windows, true_windows
 from utils.viewer.page import (
     Asked,
     Clip,

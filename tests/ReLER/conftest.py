@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from ReLER.model import ModelOptions, ReLER
+from ReLER.model import ReLER
+from ReLER.options import ModelOptions
 
 
 @pytest.fixture(scope="session")
@@ -19,14 +20,14 @@ def published_model(reference) -> ReLER:
     """In evaluation mode, as the numbers were computed."""
     model = ReLER(
         ModelOptions(
-            v_feat_dim=26,
-            t_feat_dim=48,
             hidden_dim=32,
             max_v_l=48,
             v_intermediate_size=64,
             intermediate_size=64,
             contrastive_hdim=16,
-        )
+        ),
+        video_dim=26,
+        text_dim=48,
     )
     weights = {
         name.removeprefix("weight/"): value

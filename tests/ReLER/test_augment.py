@@ -20,7 +20,7 @@ from ReLER.augment import (
     whole_clips,
 )
 from ReLER.options import SCALES
-from utils.tasks import ROWS_PER_SECOND
+from utils.base.tasks import ROWS_PER_SECOND
 
 R = 40_000
 QUERY_CLIPS = np.array([0, 0, 1, 2, 3, 4])

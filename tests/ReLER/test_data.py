@@ -12,23 +12,20 @@ from hypothesis import strategies as st
 from ReLER.augment import cut_windows, draw, label_units, salient_spans
 from ReLER.data import (
     ClipData,
-    DataOptions,
     Key,
     temporal_endpoints,
     trained_rows,
 )
 from ReLER.losses import part_labels
 from ReLER.model import real_parts
-from ReLER.options import SCALES
-from utils.distributed import Processes
-from utils.errors import UserError
-from utils.features import FeatureStore
-from utils.pooling import pool_rows
-from utils.records import Records
-from utils.spans import exact_unit_windows, highlight_windows
+from ReLER.options import SCALES, Options
+from utils.data.records import Records
+from utils.data.spans import exact_unit_windows, highlight_windows
+from utils.features.mapped import FeatureStore, pool_rows
+from utils.training.processes import Processes
 
 ROWS = {"egovlp": [90, 50, 7, 64, 1], "clip": [90, 49, 7, 63, 1]}
-OPTIONS = DataOptions(max_v_l=40, nar_exp_factor=2.5)
+OPTIONS = Options(task="nlq", fv="egovlp", max_v_l=40, nar_exp_factor=2.5, nar_translate=True)
 
 
 def make_store(lengths, width, dtype=np.float32, seed=0):
@@ -320,8 +317,3 @@ def test_uneven_features_are_named(records, capsys):
     assert "clip1" not in said
     row = np.flatnonzero(records.clip == 0)[:1]
     assert not data.batch(row).video[0, -1, 5:9].any()  # the shorter one is padded
-
-
-def test_unknown_choices_are_refused():
-    with pytest.raises(UserError, match="ctx_mode"):
-        DataOptions(ctx_mode="audio")

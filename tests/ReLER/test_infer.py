@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from ReLER.data import ClipData, DataOptions
+from ReLER.data import ClipData
 from ReLER.infer import predict
 from ReLER.options import SCALES, Options
-from utils.distributed import Processes
-from utils.features import FeatureStore
-from utils.records import Records
+from utils.data.records import Records
+from utils.features.mapped import FeatureStore
+from utils.training.processes import Processes
 
 DURATIONS = np.array([90.0, 61.0, 44.0])  # seconds
 
@@ -65,7 +65,7 @@ def published_split(inputs, samples):
             return text[sentences], text_mask[sentences]
 
     # The published samples' units are feature rows as they are, endpoints included.
-    options = DataOptions(max_v_l=48, ctx_mode="video", no_norm_vfeat=True)
+    options = Options(task="nlq", fv="egovlp", max_v_l=48, ctx_mode="video", no_norm_vfeat=True)
     return ClipData(records, features, Tokens(), options)
 
 

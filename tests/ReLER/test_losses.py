@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
-from ReLER.losses import LossOptions, Targets, contrastive_loss, losses, part_labels
+from ReLER.losses import Targets, contrastive_loss, losses, part_labels
 from ReLER.model import Outputs
-from ReLER.options import SCALES
+from ReLER.options import SCALES, LossOptions
 
 
 def published_targets(reference, parts):

@@ -9,16 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from ReLER.infer import adopt_architecture
 from ReLER.layers import sine_positions
-from ReLER.model import ModelOptions, ReLER, real_parts
-from ReLER.options import SCALES
-from utils.errors import UserError
-from utils.predictions import best_spans
-from utils.span_encoder import WeightedPool
+from ReLER.model import ReLER, real_parts
+from ReLER.options import SCALES, ModelOptions, Options
+from utils.base.errors import UserError
+from utils.evaluation.predictions import best_spans
+from utils.layers.span_encoder import WeightedPool
 
 SMALL = dict(  # noqa: C408
-    v_feat_dim=6,
-    t_feat_dim=5,
     hidden_dim=16,
     max_v_l=40,
     v_intermediate_size=32,
@@ -26,6 +25,11 @@ SMALL = dict(  # noqa: C408
     dim_feedforward=32,
     contrastive_hdim=8,
 )
+
+
+def small_model(**change):
+    """A model of random weights that reads `small_inputs`."""
+    return ReLER(ModelOptions(**SMALL | change), video_dim=6, text_dim=5)
 
 
 def small_inputs(lengths, tokens=4, seed=0):
@@ -69,13 +73,13 @@ def test_state_dict_has_the_published_keys_and_shapes(golden, width):
     schema = json.loads((golden / "schema_reler.json").read_text())
     expected = schema["state_dict"] | schema["differences"][f"feature{width}+clip512+tef2"]
     with torch.device("meta"):
-        state = ReLER(ModelOptions.of({"v_feat_dim": width + 514})).state_dict()
+        state = ReLER(ModelOptions(), width + 514).state_dict()
     assert {name: list(value.shape) for name, value in state.items()} == expected
 
 
 def test_every_tensor_starts_as_published():
     torch.manual_seed(0)
-    model = ReLER(ModelOptions(v_feat_dim=2304 + 514))
+    model = ReLER(ModelOptions(), 2304 + 514)
     modules = dict(model.named_modules())
     state = model.state_dict()
     assert len(state) == 168
@@ -110,7 +114,7 @@ def test_as_many_parts_count_as_published(length, units, parts, real):
 
 def test_scores_of_parts_may_be_divided_by_the_highest():
     torch.manual_seed(0)
-    model, plain = (ReLER(ModelOptions(**SMALL, NPM_score_norm=norm)).eval() for norm in (1, 0))
+    model, plain = (small_model(NPM_score_norm=norm).eval() for norm in (1, 0))
     model.load_state_dict(plain.state_dict())
     video, mask, text, text_mask = small_inputs([40, 13])
     embedded = model.embed_video(video), mask, model.embed_text(text), text_mask
@@ -122,8 +126,8 @@ def test_scores_of_parts_may_be_divided_by_the_highest():
 def test_default_options_are_the_released_ones(golden):
     schema = json.loads((golden / "schema_reler.json").read_text())
     released = schema["option_defaults_of_released_scripts"]
-    options = ModelOptions.of(released)
-    assert options == ModelOptions(v_feat_dim=released["v_feat_dim"])
+    options = Options(task="nlq", fv="egovlp")
+    assert adopt_architecture(options, released, "x.t7") == options
     known = vars(options).keys()
     assert {"enc_layers", "cross_first", "pre_norm", "use_txt_pos", "n_input_proj"} <= known
 
@@ -132,7 +136,7 @@ def test_default_options_are_the_released_ones(golden):
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=3), st.integers(2, 6))
 def test_every_scale_works_at_every_length(lengths, parts):
     torch.manual_seed(0)
-    model = ReLER(ModelOptions(**SMALL))
+    model = small_model()
     video, mask, text, text_mask = small_inputs(lengths)
     outputs = model(video, mask, text, text_mask, parts)
     assert outputs.part_logits.shape == outputs.part_mask.shape == (len(lengths), parts)
@@ -170,7 +174,7 @@ def test_every_scale_works_at_every_length(lengths, parts):
 def test_padding_that_is_left_out_changes_nothing(change, lengths):
     """Weights of a size at which convolutions carry padding far into the clips."""
     torch.manual_seed(0)
-    model = ReLER(ModelOptions(**SMALL | {"max_v_l": 160}, **change)).eval()
+    model = small_model(max_v_l=160, **change).eval()
     for parameter in model.parameters():
         nn.init.normal_(parameter, 0, 0.5)
     video, mask, text, text_mask = small_inputs([*lengths, 160])
@@ -185,7 +189,7 @@ def test_padding_that_is_left_out_changes_nothing(change, lengths):
 
 def test_parts_do_not_see_each_other_before_they_are_joined():
     torch.manual_seed(0)
-    model = ReLER(ModelOptions(**SMALL)).eval()
+    model = small_model().eval()
     video, mask, text, text_mask = small_inputs([40, 40])
     changed = video.clone()
     changed[:, 20:] = video[:, :20].flip(1)
@@ -199,7 +203,7 @@ def test_parts_do_not_see_each_other_before_they_are_joined():
 
 def test_a_batch_equals_its_clips_alone():
     torch.manual_seed(0)
-    model = ReLER(ModelOptions(**SMALL)).eval()
+    model = small_model().eval()
     batch = small_inputs([40, 40, 40])
     together = model(*batch, 3)
     for i in range(3):
@@ -239,8 +243,8 @@ def test_positions_run_over_the_valid_units():
 def test_every_option_has_an_effect_and_trains(change):
     """Other outputs than by default with the same weights, where the weights still fit."""
     torch.manual_seed(0)
-    plain = ReLER(ModelOptions(**SMALL)).eval()
-    model = ReLER(ModelOptions(**SMALL, **change)).eval()
+    plain = small_model().eval()
+    model = small_model(**change).eval()
     shared = {
         name: value
         for name, value in plain.state_dict().items()
@@ -264,7 +268,7 @@ def test_every_option_has_an_effect_and_trains(change):
 def test_every_trained_parameter_gets_a_gradient(change):
     """Otherwise distributed training would wait for it in vain."""
     torch.manual_seed(0)
-    model = ReLER(ModelOptions(**SMALL, **change))
+    model = small_model(**change)
     outputs = model(*small_inputs([40, 7]), 2)
     valid = outputs.start_logits > -1e29
     (
@@ -281,13 +285,13 @@ def test_every_trained_parameter_gets_a_gradient(change):
 
 
 def test_what_nothing_reads_is_kept_but_not_trained():
-    model = ReLER(ModelOptions(**SMALL))
+    model = small_model()
     idle = {name for name, p in model.named_parameters() if not p.requires_grad}
     layer = "cross_self_encoder.cross_encoder.layers.2."
     assert idle
     assert all(name.startswith(layer) for name in idle)
     assert f"{layer}t_output.dense.weight" in idle
-    with_self = ReLER(ModelOptions(**SMALL, enc_layers=1))
+    with_self = small_model(enc_layers=1)
     assert all(p.requires_grad for p in with_self.parameters())
 
 
@@ -306,20 +310,20 @@ def test_mixed_precision_stays_near_float32(published_model, inputs, dtype):
 @pytest.mark.parametrize(
     ("opt", "word"),
     [
-        ({"v_feat_dim": 6, "hidden_dim": "256"}, "hidden_dim"),
-        ({"v_feat_dim": 6, "hidden_dim": -8}, "hidden_dim"),
-        ({"v_feat_dim": 6, "max_v_l": 10**12}, "max_v_l"),
-        ({"v_feat_dim": 6, "nheads": 0}, "nheads"),
-        ({"v_feat_dim": 6, "input_dropout": float("nan")}, "input_dropout"),
-        ({"v_feat_dim": 6, "pre_norm": []}, "pre_norm"),
-        ({"v_feat_dim": 6, "position_embedding": 3}, "position_embedding"),
-        ({"v_feat_dim": 6, "hidden_dim": 30}, "multiple"),
-        ({"v_feat_dim": 6, "position_embedding": "none"}, "position_embedding"),
-        ({"v_feat_dim": 6, "conditioned_span_pred_predictor": "gru"}, "gru"),
-        ({"v_feat_dim": 6, "hidden_size": 128}, "hidden_size"),
-        ({"v_feat_dim": 6, "hidden_act": "relu"}, "hidden_act"),
+        ({"hidden_dim": "256"}, "hidden_dim"),
+        ({"hidden_dim": -8}, "hidden_dim"),
+        ({"max_v_l": 10**12}, "max_v_l"),
+        ({"nheads": 0}, "nheads"),
+        ({"input_dropout": float("nan")}, "input_dropout"),
+        ({"pre_norm": []}, "pre_norm"),
+        ({"position_embedding": 3}, "position_embedding"),
+        ({"hidden_dim": 30}, "multiple"),
+        ({"position_embedding": "none"}, "position_embedding"),
+        ({"conditioned_span_pred_predictor": "gru"}, "gru"),
+        ({"hidden_size": 128}, "hidden_size"),
+        ({"hidden_act": "relu"}, "hidden_act"),
     ],
 )
 def test_options_that_make_no_model_are_refused(opt, word):
     with pytest.raises(UserError, match=word):
-        ModelOptions.of(opt)
+        adopt_architecture(Options(task="nlq", fv="egovlp"), opt, "x.t7")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.simulated import refuse, run, succeed
-from utils.predictions import read_predictions, read_scores
+from utils.evaluation.predictions import read_predictions, read_scores
 
 TINY = (
     "--text_encoder", "minilm", "--hidden_dim", "16", "--bi_num_attention_heads", "2",
@@ -89,6 +89,54 @@ def test_finetune_then_infer_both_ways(joint, simulated, tmp_path):
     assert all(len(result["predicted_times"]) == 5 for result in content["results"])
     scores = np.array(read_scores(file, read_predictions(file)))
     assert scores.shape[1] == 5 and (np.diff(scores) <= 0).all() and (scores[:, 0] > 0).all()
+
+
+def test_published_commands_work_as_they_stand(simulated, tmp_path):
+    """Those that the published scripts run, on less and with a small model."""
+    (tmp_path / "data").symlink_to(simulated)
+    data = (
+        "--v_feat_dirs", "./data/features/egovlp", "./data/features/clip", "--v_feat_dim", "768",
+        "--vsldataset_task", "nlq_official_v1", "--vsldataset_fv", "egovlp",
+        "--vslnet_datapath", "./data/",
+    )  # fmt: skip
+    succeed(
+        "ReLER/main.py", *data, *TINY[:2],
+        "--ctx_mode", "video_tef", "--numscale_list", "2", "3", "4", "5", "6",
+        "--t_feat_dim", "384", "--bsz", "768", "--eval_bsz", "256", "--results_root", "out",
+        "--no_pin_memory", "--num_workers", "4", "--vsldataset_num_workers", "64",
+        "--vslnet_dataset_save_dir", "./saved", "--eval_gt_json", "data/nlq_val.json",
+        "--no_aux_loss", "--cross_first", "--max_v_l", "60", "--lw_saliency", "1",
+        "--lw_highlight", "20", "--enc_layers", "0", "--hidden_dim", "16",
+        "--v_hidden_size", "16", "--bi_hidden_size", "16", "--hidden_size", "16",
+        "--num_cross_encoder_layers", "3", "--dropout", "0.1", "--v_hidden_dropout_prob", "0.1",
+        "--hidden_dropout_prob", "0.1", "--v_attention_probs_dropout_prob", "0.1",
+        "--attention_probs_dropout_prob", "0.1", "--vslnet_thres_in_train", "0",
+        "--use_sw", "1", "--sw_len_ratio", "0.4", "0.8", "--use_vs", "1", "--vs_prob", "0.5",
+        "--lr", "1.5e-4", "--video_frame_contrastive_loss",
+        "--video_frame_contrastive_loss_coef", "1", "--contrastive_hdim", "64",
+        "--nar_rand_window_expansion_factor", "2.5", "--nar_rand_window_translate",
+        "--exp_id", "vlen600_egovlp", "--n_epoch", "1",
+        folder=tmp_path,
+    )  # fmt: skip
+    file = checkpoint(tmp_path / "out" / "video_tef-vlen600_egovlp")
+    said = succeed(
+        "ReLER/main.py", *data, "--resume", file, "--split", "val",
+        "--testing_gt_json", "data/nlq_val.json", "--eval_results_dir", "elsewhere",
+        folder=tmp_path,
+    )  # fmt: skip
+    assert "queries evaluated" in said
+    assert list((tmp_path / "elsewhere" / "preds").glob("*_val_preds.json"))
+
+
+def test_checkpoint_of_another_activation_is_refused(joint, simulated, tmp_path):
+    content = load(checkpoint(joint[0]))
+    content["opt"].hidden_act = "relu"
+    torch.save(content, tmp_path / "model_1.t7")
+    line = refuse(
+        f"{SCRIPTS}/infer.sh", "cpu", "nlq", "val", "egovlp", tmp_path / "model_1.t7",
+        "--data_root", simulated,
+    )  # fmt: skip
+    assert "model_1.t7: --hidden_act relu is not supported: the activation is gelu" in line
 
 
 def test_two_processes_lose_what_one_loses(simulated, tmp_path):

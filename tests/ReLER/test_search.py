@@ -8,12 +8,12 @@ from ReLER.data import open_split
 from ReLER.options import OPTIONS_FILE, Options
 from ReLER.text import TEXT_FILE, open_encoder
 from ReLER.weights import build_model, checkpoint_content
-from utils.checkpoints import save_atomically
-from utils.errors import UserError
-from utils.files import write_json
-from utils.pooling import pool_rows
-from utils.search import load_run
-from utils.text import describe_encoder
+from utils.base.errors import UserError
+from utils.base.files import write_json
+from utils.base.tensor_files import save_atomically
+from utils.features.mapped import pool_rows
+from utils.features.text_encoders import describe_encoder
+from utils.search.search import load_run
 
 UNITS = 60
 ASK = ["Where was the plate?", "Who was there?"]

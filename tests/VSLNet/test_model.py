@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.span_encoder import MASKED, AttentionBlock
+from utils.layers.span_encoder import MASKED, AttentionBlock
 from VSLNet.model import VSLNet, losses, parameter_groups
 
 STAGES = ("video_affine", "encoded_video", "encoded_query", "cq_attention", "cq_concat")

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from tests.simulated import refuse, succeed
 from tests.VSLNet.test_model import Golden
-from utils.pooling import pool_rows
-from utils.predictions import read_predictions
-from utils.span_encoder import REACH
-from utils.text import find_encoder, load_encoder
-from utils.tokens import LiveTokens, encode_sentences
+from utils.evaluation.predictions import read_predictions
+from utils.features.mapped import pool_rows
+from utils.features.text_encoders import find_encoder, load_encoder
+from utils.features.tokens import LiveTokens, encode_sentences
+from utils.layers.span_encoder import REACH
 from VSLNet.model import VSLNet
 from VSLNet.words import Vocabulary
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.simulated import ROOT, refuse, succeed
+from utils.base.tensor_files import load_last_whole
 
 ROWS_PER_SECOND = 1.875
 MAIN = ROOT / "VSLNet" / "main.py"
@@ -103,6 +104,30 @@ def test_train_val_and_test_from_another_folder(project, launcher, tmp_path):
     results = json.loads(result.read_text())["results"]
     assert len(results) == 8
     assert max(end for r in results for _, end in r["predicted_times"]) <= 3600
+
+
+LIMITED = """
+import resource, runpy, sys
+import torch, transformers, tensorboard.summary.writer.event_file_writer
+pages = int(open("/proc/self/statm").read().split()[0])
+most = pages * resource.getpagesize() + int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_AS, (most, most))
+del sys.argv[:2]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_out_of_memory_is_one_line(project, tmp_path):
+    folder = tmp_path / "work"
+    shutil.copytree(project, folder)
+    large = ("--max_pos_len", "1000", "--dim", "1024", "--batch_size", "24")
+    train = (MAIN, *COMMON, *TRAIN, *large)
+    line = refuse(sys.executable, "-c", LIMITED, "1_000_000_000", *train, folder=folder)
+    assert "error: the machine is out of memory (tried to allocate " in line
+    assert "lower --batch_size, --max_pos_len, --dim" in line
+    state = next(folder.glob("runs/*/model/state.pt"))
+    assert load_last_whole(state)["step"] == 0
 
 
 def test_checkout_of_another_name(project, tmp_path):

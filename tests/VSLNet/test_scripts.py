@@ -9,7 +9,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.simulated import ROOT, refuse, run, succeed
-from utils.predictions import read_predictions, read_scores
+from utils.evaluation.predictions import read_predictions, read_scores
 
 TINY = (
     "--text_encoder", "minilm", "--dim", "16", "--num_heads", "2",
@@ -103,6 +103,17 @@ def test_finetune_then_infer_val_and_test(joint, simulated, tmp_path):
     for file in (result, val):
         scores = np.array(read_scores(file, read_predictions(file)))
         assert scores.shape[1] == 5 and (np.diff(scores) <= 0).all() and (scores[:, 0] > 0).all()
+
+
+def test_predictions_go_where_they_are_told_and_logs_are_not_lost(joint, simulated, tmp_path):
+    log, output = tmp_path / "job.log", tmp_path / "out" / "windows.json"
+    log.write_text("earlier lines\n")
+    script = ROOT / SCRIPTS / "infer.sh"
+    command = f"{script} cpu nlq test egovlp {joint[0]} --data_root {simulated} --output {output}"
+    succeed("bash", "-c", f"bash {command} >> {log} 2>&1")
+    said = log.read_text()
+    assert said.startswith("earlier lines\n") and f"{output}: acceptable" in said
+    check_challenge_file(output, simulated / "nlq_test_unannotated.json")
 
 
 def test_scratch_on_v2_from_another_folder_with_naq_root(simulated, tmp_path):

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-import utils.search
+import utils.search.search
 from tests.simulated import refuse
 from utils.ask import main
-from utils.checkpoints import save_atomically
-from utils.distributed import start_processes
-from utils.errors import UserError
-from utils.files import write_json
-from utils.search import load_run
+from utils.base.errors import UserError
+from utils.base.files import write_json
+from utils.base.tensor_files import save_atomically
+from utils.search.search import load_run
+from utils.training.processes import start_processes
 from VSLNet.data import open_split
 from VSLNet.infer import CANDIDATES, predict
 from VSLNet.options import OPTIONS_FILE, Options
@@ -54,7 +54,7 @@ def feature(data, uid):
 
 def test_search_finds_what_inference_predicts(trained, simulated, monkeypatch):
     options, records, expected = trained
-    monkeypatch.setattr(utils.search, "CANDIDATES", CANDIDATES)
+    monkeypatch.setattr(utils.search.search, "CANDIDATES", CANDIDATES)
     run = load_run(options.run_folder, clip_seconds=LONG)
     found = np.empty_like(expected)
     for clip in np.unique(records.clip):

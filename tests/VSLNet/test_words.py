@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.simulated import refuse, succeed
-from utils.errors import UserError
+from utils.base.errors import UserError
 from VSLNet.layers import CharacterEmbedding
 from VSLNet.options import Options
 from VSLNet.text import Text, WordText

@@ -117,10 +117,6 @@ KINDS = {
         models.reler_file, lambda root: mutations.run_files(models.reler_content(root)),
         [programs.reler], 12, 300,
     ),
-    "state of a run": Kind(
-        lambda root: TOY(root) / "state.pt",
-        lambda root: mutations.run_files(models.saved_state(root)), [programs.toy], 12, 300,
-    ),
     "how a run was made": Kind(
         lambda root: TOY(root) / "made.json", json_of([{"command": "x", "inputs": {"a": "b"}}]),
         [programs.toy], 3, 50,

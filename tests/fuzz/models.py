@@ -13,10 +13,10 @@ from ReLER.weights import build_model as build_reler
 from ReLER.weights import checkpoint_content
 from tests.fuzz.project import EVALUATION, WIDTH, ends_well, toy_folder
 from tests.utils import toy_training
-from utils.checkpoints import load_last_whole
-from utils.files import write_json
-from utils.options import parse_options
-from utils.text import describe_encoder
+from utils.base.files import write_json
+from utils.base.options import parse_options
+from utils.base.tensor_files import load_last_whole
+from utils.features.text_encoders import describe_encoder
 from VSLNet.infer import infer as vslnet_infer
 from VSLNet.text import open_text
 from VSLNet.weights import build_model as build_vslnet
@@ -102,15 +102,17 @@ def encoder_description(root: Path) -> dict:
 
 def saved_state(root: Path) -> dict:
     """The state that the run of a linear map ended with."""
-    return load_last_whole(toy_folder(root) / "state.pt")
+    return load_last_whole(toy_folder(root) / "state.pt")[0]
 
 
 def store(root: Path, role: str) -> Path:
-    """A derived store of the features or text that prediction reads."""
+    """A store that prediction reads: `rows` that of ReLER, others that of VSLNet."""
     cache = root / "cache"
     shutil.rmtree(cache, ignore_errors=True)
-    ends_well(reler, *reler_arguments(root))
-    ends_well(vslnet, *vslnet_arguments(root))
+    if role == "rows":
+        ends_well(reler, *reler_arguments(root))
+    else:
+        ends_well(vslnet, *vslnet_arguments(root))
     return min(cache.glob(f"{role}-*[!k]"))
 
 

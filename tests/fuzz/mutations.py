@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from utils.checkpoints import is_plain
+from utils.base.tensor_files import is_plain
 
 HOSTILE_VALUES = [
     None, True, False, 0, -1, 1, 2, 3.5, -4e-7, 1e-320, 1e308, -1e308, 2**31, 2**53, 2**63,

@@ -20,8 +20,8 @@ from utils import (
     subsample_clips,
     validate_submission,
 )
-from utils.records import read_records
-from utils.records import subsample as keep_clips
+from utils.data.records import read_records
+from utils.data.records import subsample as keep_clips
 from VSLNet.words import build_vocabulary
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from utils.errors import UserError
-from utils.files import read_json, write_json
-from utils.predictions import scores_file, write_results
+from utils.base.errors import UserError
+from utils.base.files import read_json, write_json
+from utils.evaluation.predictions import scores_file, write_results
 
 SECONDS = 32.0  # of each clip
 ROWS, WIDTH = 60, 6

@@ -17,9 +17,9 @@ from unittest import mock
 import torch
 from tqdm import tqdm
 
-import utils.files
-from utils.errors import run_program
-from utils.training import Training
+import utils.base.files
+from utils.base.errors import run_program
+from utils.training.loop import Training
 
 # Options name the folder, and `made.json` has an entry for each start.
 UNLIKE = ("made.json", "configs.json", "opt.json", "options.json")
@@ -227,7 +227,7 @@ def file_operations(before: Callable[[], None]) -> Iterator[None]:
         watch(tempfile, "mkstemp")
         opened = os.fdopen
         patches.enter_context(
-            mock.patch.object(utils.files.os, "fdopen", lambda *a: Torn(opened(*a), before))
+            mock.patch.object(utils.base.files.os, "fdopen", lambda *a: Torn(opened(*a), before))
         )
         path_open = Path.open
 

@@ -11,20 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.simulated import refuse, succeed
-from utils import analysis
 from utils.analyse_predictions import FIGURES, main
-from utils.analysis import (
+from utils.base.errors import UserError
+from utils.data.annotations import Query
+from utils.evaluation import analysis
+from utils.evaluation.analysis import (
     by_length,
     by_object,
     by_position,
     by_template,
+    object_sets,
     paired_bootstrap,
     query_figures,
 )
-from utils.annotations import Query
-from utils.errors import UserError
-from utils.metrics import evaluate
-from utils.objects import object_sets
+from utils.evaluation.metrics import evaluate
 
 COLUMNS = st.integers(1, 3)
 
@@ -206,7 +206,7 @@ def test_plots(files, tmp_path, capsys):
 
 def test_plots_without_matplotlib_are_refused_at_once(files, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    monkeypatch.delitem(sys.modules, "utils.plots", raising=False)
+    monkeypatch.delitem(sys.modules, "utils.evaluation.plots", raising=False)
     with pytest.raises(UserError, match="plots need matplotlib: pip install matplotlib"):
         main([*files, "--plots", str(tmp_path / "plots")])
 

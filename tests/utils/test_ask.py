@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import utils.ask
-from tests.utils.test_search import Bright
+from tests.utils.search.test_search import Bright
 from tests.utils.test_view_predictions import Page
 from tests.utils.viewer_sample import HOSTILE
-from utils.errors import UserError
-from utils.search import Run
+from utils.base.errors import UserError
+from utils.search.search import Run
 
 SECONDS = 7200
 

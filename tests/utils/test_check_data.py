@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from utils.base.errors import UserError
 from utils.check_data import main
-from utils.errors import UserError
 
 
 class Hostile:
@@ -173,7 +173,7 @@ def test_features(data, capsys, tmp_path, name, words):
 
 
 def test_torn_files_beyond_the_sample_are_seen_by_their_size(data, capsys, monkeypatch):
-    monkeypatch.setattr("utils.feature_checks.SAMPLE", 1)
+    monkeypatch.setattr("utils.features.checks.SAMPLE", 1)
     clips = json.loads((data / "dataset/nlq_official_v1/test.json").read_text())
     file = data / "features/egovlp" / f"{list(clips)[-1]}.pt"
     file.write_bytes(file.read_bytes()[:100])

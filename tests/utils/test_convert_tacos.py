@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from utils.annotations import iter_queries, read_annotations
+from utils.base.errors import UserError
 from utils.convert_tacos import main
-from utils.errors import UserError
+from utils.data.annotations import iter_queries, read_annotations
+from utils.data.records import read_records
 from utils.prepare_ego4d_dataset import main as prepare
-from utils.records import read_records
 
 
 def public_video(**changes) -> dict:

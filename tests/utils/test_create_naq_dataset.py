@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.create_naq_dataset import _naq_queries, main, read_clips, v1_share
-from utils.errors import UserError
-from utils.narrations import index_narrations, read_narrations
+from utils.base.errors import UserError
+from utils.create_naq_dataset import _naq_queries, main, v1_share
+from utils.data.annotations import read_clips
+from utils.data.narrations import index_narrations, read_narrations
 
 COLUMNS = (
     "video_uid",

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from tests.simulated import refuse, succeed
+from tests.utils.download.test_archives import make_zip
 from tests.utils.file_server import Behaviour, serve
-from tests.utils.test_archives import make_zip
+from utils.base.errors import UserError
+from utils.base.tasks import FEATURES
 from utils.download_features import MANIFEST, choose, download, main, read_manifest
-from utils.errors import UserError
-from utils.tasks import FEATURES
 
 PROGRAM = "utils/download_features.py"
 CLIPS = {f"clip-{n}": torch.rand(5 + n, 6) for n in range(4)}

@@ -8,10 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.simulated import refuse, succeed
+from utils.base.errors import UserError
 from utils.ensemble_predictions import QUERIES_AT_ONCE, main, merge
-from utils.errors import UserError
-from utils.metrics import iou
-from utils.predictions import read_predictions, read_scores, scores_file, suppress, write_results
+from utils.evaluation.metrics import iou
+from utils.evaluation.predictions import (
+    read_predictions,
+    read_scores,
+    scores_file,
+    suppress,
+    write_results,
+)
 
 QUERIES = [("clip", "a", 0), ("clip", "a", 2), ("other", "b", 0)]
 RANKS = 1 / np.arange(1, 6)

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from utils.errors import UserError
+from utils.base.errors import UserError
 from utils.evaluate_ego4d_nlq import main
-from utils.objects import object_sets, query_object
+from utils.evaluation.analysis import object_sets, query_object
 
 
 @pytest.fixture

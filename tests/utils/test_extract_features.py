@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from tests.simulated import run
-from utils.errors import UserError
+from utils.base.errors import UserError
 from utils.extract_features import main
-from utils.features import open_features
-from utils.image_encoders import ImageEncoder
-from utils.video import find_videos, frames_at, sampled_frames
+from utils.features.image_encoders import ImageEncoder
+from utils.features.mapped import open_features
+from utils.features.video import find_videos, frames_at, sampled_frames
 
 av = pytest.importorskip("av")
 RATE = 1.875

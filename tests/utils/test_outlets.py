@@ -1,12 +1,17 @@
 """Standard output and error that nobody reads any more."""
 
+import os
+import pty
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 from tests.simulated import ROOT
 from tests.utils import toy_training
+from utils.base.tensor_files import load_last_whole
 
 HELP = f"{sys.executable} {ROOT}/utils/evaluate_ego4d_nlq.py --help"
 
@@ -47,3 +52,35 @@ def test_output_that_is_lost_on_a_full_disk_is_an_error(tmp_path):
     done = shell(f"{HELP} > /dev/full", tmp_path)
     assert done.returncode == 2
     assert done.stderr == "error: standard output can't be written: No space left on device\n"
+
+
+def test_training_saves_and_leaves_when_its_terminal_is_closed(tmp_path):
+    process, terminal = pty.fork()
+    if process == 0:
+        words = [sys.executable, toy_training.__file__, "--folder", str(tmp_path), "--slow", "0.2"]
+        os.execv(sys.executable, words)
+    while not (tmp_path / "toy_4.t7").exists():
+        time.sleep(0.05)
+    os.close(terminal)
+    _, status = os.waitpid(process, 0)
+    assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGHUP
+    assert load_last_whole(tmp_path / "state.pt")[0]["step"] >= 4
+
+
+def test_nohup_keeps_a_training_alive(tmp_path):
+    words = ["nohup", sys.executable, toy_training.__file__, "--folder", str(tmp_path)]
+    with subprocess.Popen([*words, "--slow", "0.1"], stderr=subprocess.DEVNULL) as job:
+        while not (tmp_path / "toy_4.t7").exists():
+            assert job.poll() is None
+            time.sleep(0.05)
+        job.send_signal(signal.SIGHUP)
+    assert job.returncode == 0
+    assert load_last_whole(tmp_path / "state.pt")[0]["step"] == 24
+
+
+@pytest.mark.slow
+def test_several_processes_go_on_without_a_reader(tmp_path):
+    launch = f"{sys.executable} {ROOT}/utils/launch.py 2 {toy_training.__file__}"
+    done = shell(f"{launch} --folder run --slow 0.05 2>&1 | head -c 1 > one_byte", tmp_path)
+    assert done.returncode == 0
+    assert load_last_whole(tmp_path / "run" / "state.pt")[0]["step"] == 24

@@ -2,7 +2,7 @@
 
 import pytest
 
-from utils.errors import UserError
+from utils.base.errors import UserError
 from utils.plot_curves import main, read_curves
 
 

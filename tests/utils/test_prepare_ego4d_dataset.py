@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from utils.errors import UserError
-from utils.prepare_ego4d_dataset import main, prepare_split
-from utils.records import clean_sentence
+from utils.base.errors import UserError
+from utils.data.records import clean_sentence, prepare_split
+from utils.prepare_ego4d_dataset import main
 
 
 def arguments(output: Path, train: Path, val: Path, test: Path) -> list[str]:

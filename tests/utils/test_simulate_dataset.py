@@ -2,20 +2,23 @@
 
 import csv
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from tests.simulated import refuse
-from utils.annotations import iter_clips, iter_queries, read_annotations
-from utils.described import content_words
-from utils.errors import UserError
-from utils.narrations import read_narrations
-from utils.phrasing import TEMPLATES
+from tests.simulated import ROOT, refuse
+from utils.base.errors import UserError
+from utils.base.tasks import FEATURES, ROWS_PER_SECOND, SPLITS
+from utils.data.annotations import iter_clips, iter_queries, read_annotations
+from utils.data.narrations import read_narrations
 from utils.simulate_dataset import main
-from utils.tasks import FEATURES, ROWS_PER_SECOND, SPLITS
+from utils.simulation.described import content_words
+from utils.simulation.phrasing import TEMPLATES
 
 ANNOTATIONS = [
     f"{name}{ending}.json"
@@ -174,25 +177,54 @@ def test_features(root):
     assert made["seed"] == 1 and made["nlq_clips"] == [12, 6, 6]
 
 
-def test_a_simulation_that_was_killed_goes_on(tmp_path):
-    command = ("--data_root", str(tmp_path), "--preset", "tiny", "--features", "clip")
-    main([*command])
-    files = sorted((tmp_path / "features/clip").glob("*.pt"))
-    whole = {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in files}
-    lost = files[3:6]
-    for file in lost:
-        file.unlink()
-    main([*command])
-    for file, (content, written) in whole.items():
-        assert file.read_bytes() == content
-        assert (file.stat().st_mtime_ns == written) == (file not in lost)
-    for seed, folder in (("2", tmp_path), ("2", tmp_path / "new"), ("1", tmp_path)):
-        main([*command, "--seed", seed, "--data_root", str(folder)])
-        if folder != tmp_path:
-            for file in sorted((folder / "features/clip").glob("*.pt")):
-                again = tmp_path / "features/clip" / file.name
-                assert again.read_bytes() == file.read_bytes()
-    assert all(file.read_bytes() == content for file, (content, _) in whole.items())
+# Kills itself while it writes the fifth clip's features.
+KILLED = """
+import os, signal, sys
+from utils import simulate_dataset
+calls = 0
+def save(value, path, save=simulate_dataset.save_atomically):
+    global calls
+    calls += 1
+    if calls == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    save(value, path)
+simulate_dataset.save_atomically = save
+simulate_dataset.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("annotated", [False, True])
+def test_a_simulation_that_was_killed_goes_on(root, tmp_path, annotated):
+    files = [root / f"nlq_{split}.json" for split in ("train", "val")]
+    words = ["--annotations", *map(str, files)] if annotated else ["--preset", "tiny"]
+    words += ["--features", "clip", "--data_root"]
+    main([*words, str(tmp_path / "whole")])
+    command = [sys.executable, "-c", KILLED, *words, str(tmp_path / "killed")]
+    killed = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=300)
+    assert killed.returncode == -signal.SIGKILL
+    written = {file: file.stat().st_mtime_ns for file in tmp_path.glob("killed/features/*/*.pt")}
+    assert len(written) == 4
+    main([*words, str(tmp_path / "killed")])
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+    assert all(file.stat().st_mtime_ns == time for file, time in written.items())
+
+
+def test_another_simulation_replaces_one_that_was_there(tmp_path):
+    words = ("--preset", "tiny", "--features", "clip", "--data_root")
+    for seed, folder in (("1", "both"), ("2", "both"), ("2", "alone")):
+        main([*words, str(tmp_path / folder), "--seed", seed])
+    alone = contents(tmp_path / "alone")
+    assert alone.items() <= contents(tmp_path / "both").items()
+
+
+def test_a_full_disk_is_said_in_a_line(tmp_path):
+    """The system's own limit on the size of a file, which is met like a full disk."""
+    command = f"ulimit -f 14; exec {sys.executable} utils/simulate_dataset.py --preset tiny"
+    for words, named in (("clip", "egoclip.csv"), ("clip --overwrite --narrations 1", ".pt: can")):
+        more = f"--features {words} --data_root {tmp_path}"
+        error = refuse("bash", "-c", f"{command} {more}")
+        assert "File too large" in error and f"{tmp_path}/" in error and named in error
+    assert not list(tmp_path.rglob(".*"))
 
 
 def test_real_data_is_not_overwritten(tmp_path):

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.simulated import refuse, succeed
-from utils.errors import UserError
-from utils.records import read_clip_list, read_records, subsample
+from utils.base.errors import UserError
+from utils.data.records import read_clip_list, read_records, subsample
 from utils.subsample_clips import count_by_clip, drawing_order, main, share_of
 
 UIDS = st.lists(st.text("abcdef0123", min_size=1, max_size=6), unique=True, max_size=40)

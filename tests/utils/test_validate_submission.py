@@ -9,10 +9,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.simulated import refuse, succeed
-from utils.annotations import iter_queries, read_annotations
-from utils.errors import UserError
-from utils.predictions import read_predictions, read_scores, write_results
-from utils.submissions import REMEDIES, check, read_split, read_submission, write_normalised
+from utils.base.errors import UserError
+from utils.data.annotations import iter_queries, read_annotations
+from utils.evaluation.predictions import read_predictions, read_scores, write_results
+from utils.evaluation.submissions import (
+    REMEDIES,
+    check,
+    read_split,
+    read_submission,
+    write_normalised,
+)
 
 ANNOTATIONS = {
     "videos": [

@@ -15,11 +15,11 @@ from tests.utils.viewer_sample import (
     write_predictions_of,
     write_split,
 )
-from utils.annotations import iter_queries, read_annotations
-from utils.errors import UserError
+from utils.base.errors import UserError
+from utils.data.annotations import iter_queries, read_annotations
 from utils.evaluate_ego4d_nlq import predicted_windows, true_windows
-from utils.metrics import iou
-from utils.predictions import read_predictions
+from utils.evaluation.metrics import iou
+from utils.evaluation.predictions import read_predictions
 from utils.view_predictions import clip_narrations, find_videos, name_files
 
 

@@ -14,10 +14,10 @@ from tests.utils.viewer_sample import (
     write_predictions_of,
     write_split,
 )
-from utils.annotations import iter_queries, read_annotations
+from utils.data.annotations import iter_queries, read_annotations
 from utils.evaluate_ego4d_nlq import predicted_windows, true_windows
-from utils.metrics import evaluate
-from utils.predictions import read_predictions
+from utils.evaluation.metrics import evaluate
+from utils.evaluation.predictions import read_predictions
 from utils.viewer.page import Asked, Clip, Run, page_data, write_page
 
 INSTALL = "apt-get install -y chromium chromium-driver && pip install selenium"

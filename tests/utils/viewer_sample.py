@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.predictions import write_results
+from utils.evaluation.predictions import write_results
 from utils.view_predictions import main
 
 HOSTILE = "</script><img src=x onerror=\"document.title='owned'\"><!--<script>&amp;"

@@ -17,9 +17,9 @@ import orjson
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from utils.errors import UserError
-from utils.files import atomic_write, check_output
-from utils.metrics import iou
+from utils.base.errors import UserError
+from utils.base.files import atomic_write, check_output
+from utils.evaluation.metrics import iou
 
 VIEWER = Path(__file__).resolve().parent
 SCRIPTS = ("page.js", "queries.js", "detail.js", "charts.js")  # one script, in this order
@@ -59,7 +59,7 @@ class Run(NamedTuple):
 def page_data(
     asked: Asked, runs: Sequence[Run], clips: Mapping[str, Clip], *, answers: bool = False
 ) -> dict[str, Any]:
-    """All that the page shows, as columns for JSON; IoU are those of `utils.metrics`, unrounded.
+    """All that the page shows, as columns for JSON; IoU are unrounded, as in `metrics`.
 
     Texts that queries share are numbered; numbers are aligned with the queries (R); windows, IoU
     and scores are flat, (R * k * 2) and (R * k), with NaN for none, which JSON writes as null.

@@ -1,0 +1,215 @@
+"""Prepared splits as columns."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from utils.base.errors import UserError
+from utils.data.records import Records, read_clip_list, read_records, subsample
+
+
+def prepared_clip(**changes) -> dict:
+    clip = {
+        "fps": 1.875,
+        "num_frames": 100,
+        "timestamps": [[-1, 4], [50, 120]],
+        "exact_times": [[-0.5, 2.5], [27.0, 64.5]],
+        "sentences": ["#c c opens it?", "where is it?"],
+        "annotation_uids": ["n", "a"],
+        "query_idx": [0, 3],
+    }
+    return {**clip, **changes}
+
+
+def records(folder: Path, content: object) -> Records:
+    path = folder / "train.json"
+    path.write_text(json.dumps(content))
+    return read_records(path)
+
+
+def test_columns_of_two_clips(tmp_path):
+    read = records(tmp_path, {"a": prepared_clip(), "b": prepared_clip(num_frames=60)})
+    assert len(read) == 4
+    assert read.clip_uids == ["a", "b"]
+    assert read.sentences == ["#c c opens it?", "where is it?"]
+    assert read.annotation_uids == ["n", "a"]
+    assert read.clip.tolist() == [0, 0, 1, 1]
+    assert read.sentence.tolist() == [0, 1, 0, 1]
+    assert read.query_idx.tolist() == [0, 3, 0, 3]
+    assert read.is_narration.tolist() == [True, False, True, False]
+    assert read.timestamps[1].tolist() == [50, 120]
+    np.testing.assert_allclose(read.duration, np.array([100, 100, 60, 60]) / 1.875)
+    # Kept within the clip: starts at 0 or later, ends at its end or before.
+    expected = np.array([[0, 4], [50, 100], [0, 4], [50, 60]]) / 1.875
+    np.testing.assert_allclose(read.seconds, expected)
+    np.testing.assert_allclose(read.exact[:2], [[-0.5, 2.5], [27.0, 64.5]])
+    kinds = {name: getattr(read, name).dtype for name in ("clip", "sentence", "annotation")}
+    assert set(kinds.values()) == {np.dtype(np.int32)}
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_golden_round_trip(golden, split):
+    path = golden / "naq" / f"expected_prepared_{split}.json"
+    assert as_prepared(read_records(path)) == json.loads(path.read_text())
+
+
+def as_prepared(read: Records) -> dict:
+    """The content of the file that `read` came from."""
+    content = {}
+    for number, uid in enumerate(read.clip_uids):
+        rows = np.flatnonzero(read.clip == number)
+        content[uid] = {
+            "fps": read.fps[number],
+            "num_frames": read.num_frames[number],
+            "timestamps": read.timestamps[rows].tolist(),
+            "exact_times": read.exact[rows].tolist(),
+            "sentences": [read.sentences[i] for i in read.sentence[rows]],
+            "annotation_uids": [read.annotation_uids[i] for i in read.annotation[rows]],
+            "query_idx": read.query_idx[rows].tolist(),
+        }
+    return content
+
+
+NUMBERS = st.floats(-1e6, 1e6)
+QUERIES = st.lists(
+    st.tuples(
+        st.tuples(st.integers(-9, 999), st.integers(-9, 999)),
+        st.tuples(NUMBERS, NUMBERS),
+        st.text(max_size=4),
+        st.sampled_from(["a", "b"]),
+        st.integers(0, 99),
+    ),
+    max_size=5,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["c1", "c2", "c.3"]), QUERIES))
+def test_any_split_survives_the_round_trip(tmp_path_factory, clips):
+    keys = ("timestamps", "exact_times", "sentences", "annotation_uids", "query_idx")
+    content = {}
+    for uid, queries in clips.items():
+        columns = [list(column) for column in zip(*queries, strict=True)] or [[] for _ in keys]
+        content[uid] = {"fps": 1.875, "num_frames": 9, **dict(zip(keys, columns, strict=True))}
+    read = records(tmp_path_factory.mktemp("split"), content)
+    assert as_prepared(read) == json.loads(json.dumps(content))
+
+
+def test_select_by_mask_and_by_numbers(golden):
+    read = read_records(golden / "naq" / "expected_prepared_train.json")
+    mask = ~read.is_narration
+    some = read.select(mask)
+    assert len(some) == mask.sum() == 642 - 399
+    assert not some.is_narration.any()
+    np.testing.assert_array_equal(some.seconds, read.seconds[mask])
+    np.testing.assert_array_equal(read.select(np.flatnonzero(mask)).exact, some.exact)
+    assert some.clip_uids is read.clip_uids
+    backwards = read.select(np.arange(len(read))[::-1])
+    np.testing.assert_array_equal(backwards.query_idx[::-1], read.query_idx)
+
+
+def test_older_files_without_exact_times(tmp_path):
+    clip = prepared_clip()
+    del clip["exact_times"]
+    read = records(tmp_path, {"a": clip})
+    np.testing.assert_allclose(read.exact, np.array([[-1, 4], [50, 120]]) / 1.875)
+
+
+@pytest.mark.parametrize("key", sorted(prepared_clip().keys() - {"exact_times"}))
+def test_missing_keys_are_named(tmp_path, key):
+    clip = prepared_clip()
+    del clip[key]
+    with pytest.raises(UserError, match=f"clip a: {key} is missing"):
+        records(tmp_path, {"a": clip})
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"fps": 0}, "fps must be a number above 0"),
+        ({"fps": "1.875"}, "fps must be a number above 0"),
+        ({"num_frames": -3}, "num_frames must be a number above 0"),
+        ({"num_frames": True}, "num_frames must be a number above 0"),
+        ({"num_frames": 0.5}, "num_frames must be a whole number"),
+        ({"sentences": ["one"]}, "1 sentences but 2 timestamps"),
+        ({"sentences": ["one", None]}, "sentences must be a list of texts"),
+        ({"annotation_uids": ["a"]}, "2 sentences but 1 annotation_uids"),
+        ({"query_idx": [1]}, "2 sentences but 1 query_idx"),
+        ({"query_idx": [1, -1]}, "query_idx must hold whole numbers"),
+        ({"query_idx": [1, 1.5]}, "query_idx must hold whole numbers"),
+        ({"query_idx": ["0", "1"]}, "query_idx must hold numbers only"),
+        ({"timestamps": [[1, 2], [3]]}, "timestamps must hold pairs of numbers only"),
+        ({"timestamps": [[1, 2, 3], [4, 5, 6]]}, "timestamps must hold pairs of numbers only"),
+        ({"timestamps": [[1, 2], [None, 3]]}, "timestamps must hold pairs of numbers only"),
+        ({"timestamps": 3}, "timestamps must be a list"),
+        ({"exact_times": [["1", "2"], ["3", "4"]]}, "exact_times must hold pairs of numbers only"),
+        ({"exact_times": [[1.0, 2.0]]}, "2 sentences but 1 exact_times"),
+    ],
+)
+def test_faults_name_file_and_clip(tmp_path, changes, fault):
+    with pytest.raises(UserError) as error:
+        records(tmp_path, {"good": prepared_clip(), "bad": prepared_clip(**changes)})
+    assert str(error.value).startswith(f"{tmp_path / 'train.json'}: clip bad: {fault}")
+    assert "\n" not in str(error.value)
+
+
+def test_wrong_files(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        read_records(tmp_path / "none.json")
+    with pytest.raises(UserError, match="must be an object of clips"):
+        records(tmp_path, [prepared_clip()])
+    with pytest.raises(UserError, match="must be an object"):
+        records(tmp_path, {"a": 3})
+    with pytest.raises(UserError, match="can't name a file"):
+        records(tmp_path, {"../a": prepared_clip()})
+
+
+def test_a_split_without_queries(tmp_path):
+    nothing = {key: [] for key in ("timestamps", "sentences", "annotation_uids", "query_idx")}
+    for content in ({}, {"a": {"fps": 1.875, "num_frames": 4, **nothing}}):
+        read = records(tmp_path, content)
+        assert len(read) == 0
+        assert read.seconds.shape == read.exact.shape == (0, 2)
+        assert read.is_narration.dtype == bool
+
+
+def test_subsample_by_clip_lists(tmp_path, capsys):
+    read = records(tmp_path, {uid: prepared_clip() for uid in "abc"})
+    lines, listed, empty = (tmp_path / name for name in ("lines.txt", "list.json", "empty.json"))
+    lines.write_text("a\n\n  c \nunknown\n")
+    listed.write_text('["b"]')
+    empty.write_text("[]")
+
+    fewer = subsample(read, scaling_clips=lines)
+    assert kept(fewer) == ([0, 2], [0, 1, 2])
+    assert "1 of 3 listed clips are not in this split" in capsys.readouterr().err
+    assert kept(subsample(read, zeroshot_clips=listed)) == ([0, 1, 2], [1])
+    assert kept(subsample(read, zeroshot_clips=empty)) == ([0, 1, 2], [])
+    assert kept(subsample(read, scaling_clips=empty, zeroshot_clips=listed)) == ([], [1])
+    assert kept(subsample(read)) == ([0, 1, 2], [0, 1, 2])
+    assert capsys.readouterr().err == ""
+
+
+def kept(read: Records) -> tuple[list[int], list[int]]:
+    """Clips that have narrations, and clips that have other queries."""
+    return read.clip[read.is_narration].tolist(), read.clip[~read.is_narration].tolist()
+
+
+def test_clip_lists(tmp_path):
+    path = tmp_path / "clips"
+    path.write_text("")
+    assert read_clip_list(path) == []
+    path.write_text("one\ntwo\n")
+    assert read_clip_list(path) == ["one", "two"]
+    for wrong in ('{"a": 1}', "[1]", '["a"', '"a"'):
+        path.write_text(wrong)
+        with pytest.raises(UserError):
+            read_clip_list(path)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="must be text"):
+        read_clip_list(path)
+    with pytest.raises(UserError, match="no such file"):
+        read_clip_list(tmp_path / "none")

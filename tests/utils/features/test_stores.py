@@ -1,0 +1,235 @@
+"""Derived stores: whole or not there, built once by one process, never another's."""
+
+import errno
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from utils.base.errors import UserError
+from utils.base.files import temporary_prefix
+from utils.features import stores
+from utils.features.stores import create_array, map_array, open_store, read_card
+
+KEY = "abc"
+
+
+def build(folder: Path) -> dict:
+    create_array(folder / "numbers.npy", (3, 2), np.float32)[:] = 7
+    return {"made of": "sevens"}
+
+
+def forbidden(folder: Path) -> dict:
+    raise AssertionError("built again")
+
+
+def open_numbers(cache: Path, builder=build) -> np.ndarray:
+    return map_array(open_store(cache, "numbers", KEY, builder) / "numbers.npy")
+
+
+def left_in(cache: Path) -> list[str]:
+    return sorted(path.name for path in cache.iterdir() if path.suffix != ".lock")
+
+
+def test_built_once_then_mapped(tmp_path):
+    assert (open_numbers(tmp_path) == 7).all()
+    again = open_numbers(tmp_path, forbidden)
+    assert isinstance(again, np.memmap) and not again.flags.writeable
+    folder = tmp_path / f"numbers-{KEY}"
+    assert read_card(folder)["made of"] == "sevens"
+    assert left_in(tmp_path) == [folder.name]
+
+
+def test_another_key_is_another_store(tmp_path):
+    open_numbers(tmp_path)
+    open_store(tmp_path, "numbers", "other", build)
+    assert left_in(tmp_path) == ["numbers-abc", "numbers-other"]
+
+
+@pytest.mark.parametrize("harm", ["cut", "gone", "no card", "garbage card", "list card", "foreign"])
+def test_torn_and_foreign_stores_are_built_again(tmp_path, harm):
+    open_numbers(tmp_path)
+    folder = tmp_path / f"numbers-{KEY}"
+    array, card = folder / "numbers.npy", folder / "card.json"
+    if harm == "cut":
+        array.write_bytes(array.read_bytes()[:-1])
+    elif harm == "gone":
+        array.unlink()
+    elif harm == "no card":
+        card.unlink()
+    elif harm == "garbage card":
+        card.write_text("[1, 2")
+    elif harm == "list card":
+        card.write_text("[1, 2]")
+    else:
+        other = open_store(tmp_path, "numbers", "other", build)
+        create_array(other / "numbers.npy", (3, 2), np.float32)[:] = 8
+        card.unlink()
+        array.unlink()
+        folder.rmdir()
+        other.rename(folder)
+    assert (open_numbers(tmp_path) == 7).all()
+    assert (open_numbers(tmp_path, forbidden) == 7).all()
+
+
+def test_a_build_that_fails_leaves_nothing(tmp_path):
+    def fail(folder):
+        build(folder)
+        raise UserError("no such thing")
+
+    with pytest.raises(UserError, match="no such thing"):
+        open_numbers(tmp_path, fail)
+    assert left_in(tmp_path) == []
+    assert (open_numbers(tmp_path) == 7).all()
+
+
+def test_a_cache_that_can_not_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    for cache in (tmp_path / "file", tmp_path / "file" / "cache"):
+        with pytest.raises(UserError, match=f"^{cache}: can't make stores here .*--cache_dir"):
+            open_numbers(cache)
+
+
+BUILDER = """
+import sys, time
+from pathlib import Path
+from utils.features.stores import open_store
+
+def build(folder):
+    with (cache / "log.lock").open("a") as log:
+        log.write("built\\n")
+    (folder / "half").write_bytes(b"1234")
+    print("half", flush=True)
+    time.sleep(float(sys.argv[2]))
+    (folder / "whole").write_bytes(b"12345678")
+    return {}
+
+cache = Path(sys.argv[1])
+folder = open_store(cache, "numbers", "abc", build)
+print((folder / "whole").read_bytes().decode())
+"""
+
+
+def start(root, cache, seconds):
+    command = [sys.executable, "-c", BUILDER, str(cache), str(seconds)]
+    return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)
+
+
+def test_of_several_processes_one_builds_and_the_others_wait(tmp_path, root):
+    processes = [start(root, tmp_path, 0.5) for _ in range(3)]
+    said = [process.communicate(timeout=300)[0].split() for process in processes]
+    assert sorted(map(len, said)) == [1, 1, 2]
+    assert {words[-1] for words in said} == {"12345678"}
+    assert (tmp_path / "log.lock").read_text() == "built\n"
+    assert left_in(tmp_path) == ["numbers-abc"]
+
+
+def test_a_killed_builder_stops_nobody(tmp_path, root):
+    process = start(root, tmp_path, 60)
+    assert process.stdout.readline() == "half\n"
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=300)
+    assert len(left_in(tmp_path)) == 1  # what it was building
+    assert (open_numbers(tmp_path) == 7).all()
+    assert left_in(tmp_path) == ["numbers-abc"]
+
+
+def test_what_another_machine_or_process_builds_is_not_touched(tmp_path):
+    mine = temporary_prefix(f"numbers-{KEY}")
+    dead = mine.replace(str(os.getpid()), str(2**22 + 1))  # beyond the largest process number
+    folders = {
+        name: tmp_path / f"{prefix}abcdefgh.tmp"
+        for name, prefix in {
+            "alive": mine.replace(str(os.getpid()), str(os.getppid())),
+            "dead": dead,
+            "dead, of a store with another key": dead.replace(KEY, "other"),
+            "elsewhere": f".numbers-{KEY}.elsewhere-4026531836-1.",
+            "in a container": re.sub(r"-\d+-", "-1-", dead),
+            "elsewhere, long ago": f".numbers-{KEY}.elsewhere-4026531836-2.",
+        }.items()
+    }
+    for folder in folders.values():
+        folder.mkdir()
+        (folder / "numbers.npy").touch()
+    os.utime(folders["elsewhere, long ago"], (0, 0))
+    open_numbers(tmp_path)
+    left = [name for name, folder in folders.items() if folder.exists()]
+    assert left == ["alive", "elsewhere", "in a container"]
+
+
+@pytest.fixture(params=["ENOLCK", "ENOSYS", "EOPNOTSUPP"])
+def no_locks(request, monkeypatch):
+    """As on a disk that gives none."""
+
+    def refuse(*_):
+        raise OSError(getattr(errno, request.param), request.param)
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_the_first_of_two_builders_keeps_its_store(tmp_path, no_locks, damaged):
+    """As on two machines, whose locks do not reach one another."""
+    if damaged:
+        open_numbers(tmp_path)
+        (tmp_path / f"numbers-{KEY}" / "card.json").unlink()
+
+    def build_slowly(folder):
+        mapped.append(open_numbers(tmp_path))  # the other machine is faster
+        create_array(folder / "numbers.npy", (3, 2), np.float32)[:] = 8
+        return {}
+
+    mapped = []
+    late = open_numbers(tmp_path, build_slowly)
+    assert (late == 7).all() and (mapped[0] == 7).all()
+    assert mapped[0].filename.stat().st_nlink == 1
+    assert left_in(tmp_path) == [f"numbers-{KEY}"]
+
+
+def test_a_long_wait_is_explained(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(stores, "SILENT_SECONDS", 0.2)
+    lock = tmp_path / f"numbers-{KEY}.lock"
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        timer = threading.Timer(1.0, fcntl.flock, (held, fcntl.LOCK_UN))
+        timer.start()
+        assert (open_numbers(tmp_path) == 7).all()
+        timer.join()
+    said = capsys.readouterr().err
+    assert said.count("warning: ") == 1
+    assert f"builds {tmp_path / f'numbers-{KEY}'}; if there is none, delete {lock}" in said
+
+
+def test_a_place_without_room_is_named(tmp_path, root):
+    """The system's own limit on the size of a file, which is met like a full disk."""
+    command = [sys.executable, "-c", NO_ROOM, str(tmp_path)]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"error: {tmp_path}: can't make stores here (File too large); make room or name another "
+        "folder with --cache_dir\n"
+    )
+    assert left_in(tmp_path) == []
+
+
+NO_ROOM = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from utils.base.errors import run_program
+from utils.features.stores import create_array, open_store
+
+def build(folder):
+    create_array(folder / "numbers.npy", (1000, 1000), np.float32)[:] = 7
+    return {}
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+run_program(lambda: open_store(Path(sys.argv[1]), "numbers", "abc", build))
+"""

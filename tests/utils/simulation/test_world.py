@@ -1,0 +1,172 @@
+"""The simulated world: what it must be for a search in it to mean something."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from utils.base.tasks import ROWS_PER_SECOND
+from utils.simulation.lexicon import OBJECTS, PLACES, VERBS, plural
+from utils.simulation.phrasing import BEFORE_AFTER, TEMPLATES
+from utils.simulation.queries import ask, narrate, phrase
+from utils.simulation.scenery import Scenery, coverage
+from utils.simulation.world import NO_CLIPS, NOTHING, TRAIN, VAL, Sizes, simulate_world
+
+SIZES = Sizes(
+    nlq_clips=(12, 12, 6), other_clips=30, bare_videos=4, queries=8.0,
+    clip_seconds=(120.0, 160.0), margin=30.0, narrations=10.0,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def world():
+    return simulate_world(SIZES, seed=3)
+
+
+@pytest.fixture(scope="module")
+def questions(world):
+    return ask(world, SIZES.queries, seed=3)
+
+
+@pytest.fixture(scope="module")
+def narrations(world) -> pl.DataFrame:
+    return narrate(world, SIZES.narrations, seed=3)
+
+
+def test_words_are_distinct():
+    for table in (OBJECTS, PLACES):
+        names = [each.name for each in table]
+        assert len(set(names)) == len(names)
+    assert len({verb.base for verb in VERBS}) == len(VERBS)
+    assert plural("knife") == "knives" and plural("battery") == "batteries"
+    assert plural("brush") == "brushes" and plural("scissors") == "scissors"
+    assert plural("toy") == "toys"
+
+
+def test_events_fill_videos_one_after_another(world):
+    events, videos = world.events, world.videos
+    same = events.video[1:] == events.video[:-1]
+    assert (np.diff(events.video) >= 0).all()
+    assert (events.start[1:][same] >= events.end[:-1][same]).all()
+    assert (events.start >= 0).all() and (events.end <= videos.duration[events.video]).all()
+    for video, duration in enumerate(videos.duration):
+        assert events.end[events.video == video].max() > 0.75 * duration
+    assert 3 < np.median(events.end - events.start) < 5
+    homes = np.array([list(noun) for noun in OBJECTS])[:, 2]
+    handled = events.object != NOTHING
+    assert len(set(zip(homes[events.object[handled]], videos.scenario[events.video[handled]],
+                       strict=True))) == len(set(homes))  # fmt: skip
+
+
+def test_clips_lie_in_videos_without_overlap(world):
+    clips, videos = world.clips, world.videos
+    assert len(clips.uids) == len(set(clips.uids)) == 60
+    assert (clips.end <= videos.duration[clips.video]).all()
+    assert (clips.start >= -1e-6).all() and (clips.start < 0).any()
+    assert (np.abs(clips.duration - 140) < 20.1).all()
+    assert np.bincount(clips.video).max() == 2
+    same = clips.video[1:] == clips.video[:-1]
+    assert (clips.start[1:][same] >= clips.end[:-1][same]).all()
+    assert (videos.split == NO_CLIPS).sum() == 4
+    # Every clip is in some file.
+    assert (clips.asked | clips.annotated.any(1)).all()
+    assert clips.asked.sum() == 30
+
+
+def test_narrations(world, narrations):
+    videos = world.videos
+    assert narrations["start"].min() >= 0
+    assert (narrations["start"] <= narrations["time"]).all()
+    assert (narrations["end"].to_numpy() <= videos.duration[narrations["video"]]).all()
+    assert set(videos.split[narrations["video"].unique()]) == {TRAIN, NO_CLIPS}
+    told = np.isin(videos.split, (TRAIN, NO_CLIPS))
+    assert len(narrations) == pytest.approx(10 * videos.duration[told].sum() / 60, abs=1)
+    assert narrations["text"].str.contains(r"^#[CO] .").all()
+    assert not narrations["text"].str.contains(r"  | $|\{").any()
+    width = (narrations["end"] - narrations["start"]).to_numpy()
+    assert 0.7 < width.mean() < 1.2
+    first, last = (narrations[name].to_numpy() * ROWS_PER_SECOND // 1 for name in ("start", "end"))
+    assert 0.12 < (first == last).mean() < 0.3
+
+
+def test_two_passes_of_narration(world):
+    narrations = narrate(world, 15.0, seed=3)
+    assert set(narrations["pass"]) == {1, 2}
+
+
+def test_questions_have_one_answer(world, questions):
+    clips, events = world.clips, world.events
+    assert set(questions.template.tolist()) == set(range(13))
+    duration = clips.duration[questions.clip]
+    assert (questions.window >= 0).all() and (questions.window[:, 1] <= duration).all()
+    length = questions.window[:, 1] - questions.window[:, 0]
+    assert 3 < np.median(length) < 5 and length.max() > 9
+    pairs = list(zip(questions.clip.tolist(), questions.event.tolist(), strict=True))
+    assert len(set(pairs)) == len(pairs)
+    for row in range(len(questions.clip)):
+        template = TEMPLATES[questions.template[row]]
+        event, clip = questions.event[row], questions.clip[row]
+        inside = events.inside(clips.start[clip], clips.end[clip], clips.video[clip])
+        assert event in inside
+        if questions.template[row] == BEFORE_AFTER:
+            assert abs(questions.other[row] - event) == 1
+            continue
+        same = np.ones(len(inside), dtype=bool)
+        for name in template.key:
+            values = getattr(events, name)
+            same &= values[inside] == values[event]
+        middle = (events.start[inside] + events.end[inside]) / 2
+        same &= (middle > clips.start[clip]) & (middle < clips.end[clip])
+        assert inside[same].tolist() == [event]
+
+
+def test_questions_in_words(world, questions):
+    for row in range(len(questions.clip)):
+        said = phrase(world, questions, row)
+        assert list(said) == ["query", "template", "slot_x", "verb_x", "slot_y", "verb_y"]
+        assert "{" not in "".join(said.values())
+        assert said["query"].startswith(("Where ", "What ", "How ", "In ", "Did ", "Who ", "When "))
+
+
+def test_validation_asks_what_only_narrations_know(world, questions, narrations):
+    split = world.videos.split[world.clips.video[questions.clip]]
+    asked = world.events.object[questions.event]
+    train, val = (set(asked[(split == s) & (asked != NOTHING)].tolist()) for s in (TRAIN, VAL))
+    assert not any(world.rare[list(train)])
+    new = val - train
+    assert len(new) > len(val) / 3
+    told = set(narrations["object"].to_list())
+    assert len(new & told) > 0.9 * len(new)
+
+
+def test_coverage_is_the_share_of_a_row():
+    share = coverage(np.array([[0.0, 16 / 30], [8 / 30, 1.0], [5.0, 5.0]]), 3)
+    np.testing.assert_allclose(share, [[1, 0.5, 0], [0, 0.875, 0], [0, 0, 0]], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["egovlp", "clip"])
+def test_a_linear_probe_reads_object_and_verb(world, name):
+    """From rows of some clips to those of others: far above chance, and not perfect."""
+    scenery = Scenery(world, name, 256, seed=3)
+    rows, seen = [], []
+    for clip in range(len(world.clips.uids)):
+        features = scenery.rows(clip)
+        assert features.dtype == np.float32
+        events, start = world.events, world.clips.start[clip]
+        found = events.inside(start, world.clips.end[clip], world.clips.video[clip])
+        found = found[events.object[found] != NOTHING]
+        middle = (events.start[found] + events.end[found]) / 2 - start
+        at = (middle * ROWS_PER_SECOND).astype(int)
+        kept = (at >= 0) & (at < len(features))
+        rows.append(features[at[kept]])
+        seen.append(np.stack([events.object[found], events.verb[found]], 1)[kept])
+    half = len(rows) // 2
+    x, y = np.concatenate(rows[:half]), np.concatenate(seen[:half])
+    unseen, truth = np.concatenate(rows[half:]), np.concatenate(seen[half:])
+    for column, count, floor in ((0, len(OBJECTS), 0.25), (1, len(VERBS), 0.4)):
+        goal = np.eye(count, dtype=np.float32)[y[:, column]]
+        mean = x.mean(0)
+        centred = x - mean
+        ridge = centred.T @ centred + 300 * np.eye(x.shape[1])
+        weights = np.linalg.solve(ridge, centred.T @ (goal - goal.mean(0)))
+        hit = ((unseen - mean) @ weights).argmax(1) == truth[:, column]
+        assert floor < hit.mean() < 0.999

@@ -1,0 +1,67 @@
+"""TensorBoard logs: what is shown, and what happens where they can't be written."""
+
+import resource
+import signal
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from utils.training.board import Board
+
+
+def test_figures_text_and_pictures_are_shown(tmp_path):
+    board = Board(tmp_path / "log")
+    board.add_scalars({"train/total": torch.tensor(2.5), "lr": 0.1}, 3)
+    board.add_text("options", "| a | b |", 0)
+    board.add_image("windows", np.zeros((4, 5, 3), np.uint8), 3)
+    board.close()
+    shown = EventAccumulator(str(tmp_path / "log")).Reload()
+    (total,) = shown.Scalars("train/total")
+    assert (total.step, total.value) == (3, 2.5)
+    assert shown.Tags()["images"] == ["windows"]
+    assert "options/text_summary" in shown.Tags()["tensors"]
+
+
+def test_what_was_logged_after_the_saved_state_is_not_shown(tmp_path):
+    for purge_step in (None, 5):
+        board = Board(tmp_path, purge_step)
+        for step in range(purge_step or 1, 9, 2):
+            board.add_scalars({"loss": step + (purge_step or 0)}, step)
+        board.close()
+    shown = EventAccumulator(str(tmp_path)).Reload().Scalars("loss")
+    assert [(event.step, event.value) for event in shown] == [(1, 1), (3, 3), (5, 10), (7, 12)]
+
+
+@contextmanager
+def files_of_at_most(size):
+    before = (
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+        resource.getrlimit(resource.RLIMIT_FSIZE),
+    )
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1][1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before[1])
+        signal.signal(signal.SIGXFSZ, before[0])
+
+
+def test_a_full_disk_ends_the_log_with_a_warning(tmp_path, capsys):
+    board = Board(tmp_path)
+    with files_of_at_most(2000):
+        for step in range(100):
+            board.add_scalars({"loss": 1.0}, step)
+    board.close()
+    said = capsys.readouterr().err
+    assert said.count("warning: ") == 1
+    assert "File too large; nothing more is logged for TensorBoard" in said
+    (file,) = tmp_path.iterdir()
+    assert str(file) in said
+
+
+def test_a_folder_that_can_t_be_made_is_no_reason_to_stop(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    Board(tmp_path / "file" / "log").add_scalars({"loss": 1.0}, 0)
+    assert capsys.readouterr().err.count("warning: ") == 1

@@ -1,0 +1,96 @@
+"""Checkpoints: nothing from a file is executed, and what does not fit is named."""
+
+import argparse
+import os
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from utils.base.errors import UserError
+from utils.base.tensor_files import load_safely, save_atomically
+from utils.training.checkpoints import find_checkpoint, fit_state, step_of
+
+
+class Hostile:
+    def __init__(self, canary):
+        self.canary = canary
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.canary}",)
+
+
+def test_hostile_pickle_is_refused_and_not_executed(tmp_path):
+    canary = tmp_path / "canary"
+    torch.save({"model": Hostile(canary)}, tmp_path / "evil.t7")
+    with pytest.raises(UserError, match=r"evil\.t7: refused, it holds a posix\.system"):
+        load_safely(tmp_path / "evil.t7")
+    assert not canary.exists()
+
+
+def test_namespace_needs_to_be_allowed(tmp_path):
+    options = argparse.Namespace(lr=0.1, device=torch.device("cuda:0"))
+    torch.save({"opt": options, "x": torch.ones(2)}, tmp_path / "a.t7")
+    with pytest.raises(UserError, match=r"argparse\.Namespace"):
+        load_safely(tmp_path / "a.t7")
+    assert load_safely(tmp_path / "a.t7", allow=(argparse.Namespace,))["opt"] == options
+
+
+@pytest.mark.parametrize("mmap", [False, True])
+@pytest.mark.parametrize("cut", [0, 1, 100, 700, 9000, 300_000, -1, -30])
+def test_torn_files_are_named(tmp_path, cut, mmap):
+    save_atomically({"x": torch.arange(100_000.0)}, tmp_path / "whole.t7")
+    whole = (tmp_path / "whole.t7").read_bytes()
+    (tmp_path / "torn.t7").write_bytes(whole[:cut])
+    with pytest.raises(UserError, match=r"torn\.t7: .*damaged"):
+        load_safely(tmp_path / "torn.t7", mmap=mmap)
+
+
+@pytest.mark.parametrize("content", [b"hi", b"<!DOCTYPE html>", b"garbage", b"x"])
+def test_files_of_no_tensors_are_named(tmp_path, content):
+    """Whatever their first byte means to the parser, or if it means nothing."""
+    (tmp_path / "features.pt").write_bytes(content)
+    with pytest.raises(UserError, match=r"features.pt: (not a file of tensors|damaged)") as refusal:
+        load_safely(tmp_path / "features.pt")
+    assert not re.search(r"\(\d+\)", str(refusal.value))  # a parser's number says nothing
+
+
+def test_find_checkpoint(tmp_path):
+    for name in ("vslnet_20.t7", "vslnet_100.t7", "vslnet_9.t7"):
+        save_atomically({}, tmp_path / "run" / "model" / name)
+    last = tmp_path / "run" / "model" / "vslnet_100.t7"
+    assert find_checkpoint(tmp_path / "run" / "model") == last
+    assert find_checkpoint(tmp_path / "run") == last
+    assert find_checkpoint(tmp_path) == last
+    assert find_checkpoint(last) == last
+    assert step_of(last) == 100
+    assert step_of(Path("vslnet.t7")) == -1
+    save_atomically({}, tmp_path / "other" / "model" / "vslnet_1.t7")
+    with pytest.raises(UserError, match="several runs"):
+        find_checkpoint(tmp_path)
+    with pytest.raises(UserError, match="no such checkpoint"):
+        find_checkpoint(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="has a run been trained"):
+        find_checkpoint(tmp_path / "empty")
+
+
+def test_fit_state_names_what_does_not_fit():
+    model = nn.Linear(3, 2)
+    with pytest.raises(UserError, match=r"weight is \(2, 4\), this model has \(2, 3\)"):
+        fit_state(model, nn.Linear(4, 2).state_dict(), "a.t7")
+    with pytest.raises(UserError, match="bias missing"):
+        fit_state(model, {"weight": torch.zeros(2, 3)}, "a.t7")
+    with pytest.raises(UserError, match="extra unknown"):
+        fit_state(model, {**model.state_dict(), "extra": torch.zeros(1)}, "a.t7")
+    with pytest.raises(UserError, match="bias holds NaN"):
+        fit_state(
+            model, {"weight": torch.zeros(2, 3), "bias": torch.tensor([0.0, torch.nan])}, "a.t7"
+        )
+    with pytest.raises(UserError, match="not a state dict"):
+        fit_state(model, [1, 2], "a.t7")
+    other = nn.Linear(3, 2)
+    fit_state(model, other.state_dict(), "a.t7")
+    assert torch.equal(model.weight, other.weight)

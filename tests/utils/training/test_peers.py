@@ -1,0 +1,101 @@
+"""Processes that nobody watches over, as those of a cluster: each says which other one was lost."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tests.utils import toy_training
+from tests.utils.lives import free_port
+
+pytestmark = pytest.mark.slow
+
+
+def tasks(folder, *arguments, count=2):
+    """Start `count` tasks as SLURM does; returns their exit codes and lines of error."""
+    words = [sys.executable, toy_training.__file__, "--folder", str(folder), *arguments]
+    group = {
+        "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()),
+        "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR",
+    }  # fmt: skip
+    jobs = [
+        subprocess.Popen(
+            words, env={**os.environ, **group, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in range(count)
+    ]  # fmt: skip
+    said = [job.communicate(timeout=120)[1] for job in jobs]
+    assert "Traceback" not in "".join(said), said
+    errors = [[line for line in text.splitlines() if line.startswith("error")] for text in said]
+    return [job.returncode for job in jobs], errors
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A run whose process 1 was killed in the middle."""
+    folder = tmp_path_factory.mktemp("stopped") / "run"
+    codes, errors = tasks(folder, "--kill_at", "17", "--rank", "1")
+    assert codes == [75, -signal.SIGKILL]
+    said = re.sub(r" \(on [^)]*\)", "", errors[0][0])
+    assert said == (
+        f"error: process 1 of 2 was lost; {folder} is saved at step 17 of 24; "
+        "give the same command again"
+    )
+    assert torch.load(folder / "state.pt")["step"] == 17
+    return folder
+
+
+def contents(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("fate", "rank", "codes", "words"),
+    [
+        ("killed", "1", [75, -9], "process 1 of 2 (on HOST, starting) was lost"),
+        ("killed", "0", [-9, 75], "process 0 of 2, or what launched it, was lost"),
+        ("error", "1", [75, 2], "process 1 of 2 (on HOST, starting) ended: clip7.pt: damaged"),
+        ("late", "1", [75, 75], "waited 0.05 min for process 1 of 2 (on HOST, starting)"),
+    ],
+)
+def test_a_process_lost_at_the_start_is_named_and_no_file_changes(
+    stopped, fate, rank, codes, words
+):
+    before = contents(stopped)
+    patience = ("--patience", "3" if fate == "late" else "60")
+    ended, errors = tasks(stopped, "--fate", fate, "--rank", rank, *patience)
+    assert ended == codes
+    (said,) = errors[1 - int(rank)]
+    assert words.replace("HOST", os.uname().nodename) in said
+    assert f"no file in {stopped} was changed; give the same command again" in said
+    assert contents(stopped) == before
+
+
+def test_of_three_only_the_lost_one_is_named(tmp_path):
+    codes, errors = tasks(tmp_path, "--kill_at", "9", "--rank", "2", count=3)
+    assert codes == [75, 75, -signal.SIGKILL]
+    assert "process 2 of 3 " in errors[0][0] and "process 1 of 3" not in errors[0][0]
+    assert errors[1] == []
+
+
+def test_options_that_differ_are_refused(tmp_path):
+    """As of a machine that does not see the run's folder."""
+    port = str(free_port())
+    jobs = [
+        subprocess.Popen(
+            [sys.executable, toy_training.__file__, "--folder", tmp_path, "--rate", rate],
+            env={**os.environ, "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2",
+                 "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port},
+            stderr=subprocess.PIPE, text=True,
+        )
+        for rank, rate in (("0", "0.1"), ("1", "0.2"))
+    ]  # fmt: skip
+    said = [job.communicate(timeout=120)[1] for job in jobs]
+    assert [job.returncode for job in jobs] == [2, 2]
+    assert "--rate is 0.1 in process 0 and 0.2 in process 1" in said[0]
+    assert not (tmp_path / "state.pt").exists()

@@ -1,0 +1,23 @@
+"""A trace of training steps."""
+
+import torch
+
+from utils.training.profiling import BEFORE, profiled
+
+
+def test_trace_of_the_steps_asked_for(tmp_path, capsys):
+    with profiled(2, tmp_path / "profile") as look:
+        for _ in range(BEFORE + 4):
+            torch.ones(10, 10) @ torch.ones(10, 10)
+            look()
+    (trace,) = tmp_path.glob("profile/*.json")
+    text = trace.read_text()
+    assert "ProfilerStep#3" in text and "ProfilerStep#4" in text
+    assert "ProfilerStep#5" not in text
+    assert "aten::mm" in capsys.readouterr().out
+
+
+def test_none_asked_for(tmp_path):
+    with profiled(0, tmp_path / "profile") as look:
+        look()
+    assert not list(tmp_path.iterdir())

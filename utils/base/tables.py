@@ -1,0 +1,72 @@
+"""What a check of many things found: a line each, with a verdict and what to do, as a table."""
+
+import textwrap
+from collections.abc import Callable
+from typing import NamedTuple
+
+from terminaltables import AsciiTable
+
+from utils.base.errors import UserError
+
+COLUMN = 62  # characters of a column of the table
+
+
+UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+class Finding(NamedTuple):
+    """A line of the table."""
+
+    check: str
+    verdict: str  # ok, warning or error
+    what: str
+    remedy: str = ""
+
+
+class Findings(list[Finding]):
+    """All lines, in the order of the checks."""
+
+    def ok(self, check: str, what: str) -> None:
+        """Note that something is as it should be."""
+        self.append(Finding(check, "ok", what))
+
+    def warning(self, check: str, what: str, remedy: str = "") -> None:
+        """Note something a run survives."""
+        self.append(Finding(check, "warning", what, remedy))
+
+    def error(self, check: str, what: str, remedy: str = "") -> None:
+        """Note something that stops a run, or makes its scores worthless."""
+        self.append(Finding(check, "error", what, remedy))
+
+    def tried(self, check: str, work: Callable, *arguments: object) -> object | None:
+        """What `work` returns; a `UserError` of it becomes a line, whose words say the remedy."""
+        try:
+            return work(*arguments)
+        except UserError as fault:
+            self.error(check, str(fault))
+        except OSError as fault:
+            self.error(check, f"{fault.strerror or fault} ({fault.filename})")
+        return None
+
+    def count(self, verdict: str) -> int:
+        """How many lines have that verdict."""
+        return sum(finding.verdict == verdict for finding in self)
+
+    def table(self) -> str:
+        """The lines as a table, long words cut into lines, what can't be printed escaped."""
+        rows = [("check", "verdict", "what", "what to do")]
+        for check, verdict, what, remedy in self:
+            what = what.encode(errors="backslashreplace").decode()  # half a surrogate pair, say
+            wrapped = (textwrap.fill(t, COLUMN, break_on_hyphens=False) for t in (what, remedy))
+            rows.append((check, verdict, *wrapped))
+        return AsciiTable(rows).table
+
+
+def show_size(size: float) -> str:
+    """Bytes in words: `1.5 GB`."""
+    power = 0
+    while size >= 1000 and power < len(UNITS) - 1:
+        size, power = size / 1000, power + 1
+    return (
+        f"{size:.0f} {UNITS[power]}" if not power or size >= 100 else f"{size:.1f} {UNITS[power]}"
+    )

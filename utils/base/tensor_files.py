@@ -1,0 +1,129 @@
+"""Files of tensors: read without running code from them, written whole or not at all."""
+
+import errno
+import os
+import pickle
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from utils.base.errors import UserError, in_brief, is_out_of_memory, warn
+from utils.base.files import atomic_write
+
+
+def load_safely(path: str | Path, allow: tuple = (), mmap: bool = False) -> Any:
+    """Read a file written by `torch.save` onto the CPU, without running code from it.
+
+    `allow` lists the classes accepted besides tensors and plain containers. Raises `UserError`
+    for a missing, torn or foreign file, and names the type that was refused in a hostile one.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        with torch.serialization.safe_globals(list(allow)):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap or None)
+    except (pickle.UnpicklingError, KeyError) as error:  # the latter of a byte that is no command
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        if refused:
+            raise UserError(
+                f"{path}: refused, it holds a {refused.group(1)} and only tensors and plain "
+                "containers are read; save it again as plain tensors"
+            ) from None
+        raise UserError(f"{path}: not a file of tensors, or damaged; fetch it again") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        # Of a torn archive: the parser looks for its directory before the file's start.
+        raise UserError(f"{path}: damaged or cut off (no end); fetch it again") from None
+    except Exception as error:  # the parser of a damaged file may trip over anything
+        if is_out_of_memory(error):
+            raise
+        raise UserError(f"{path}: damaged or cut off ({in_brief(error)}); fetch it again") from None
+
+
+def save_atomically(value: Any, path: str | Path, keep_previous: bool = False) -> None:
+    """`torch.save` into a file that appears whole or not at all, also if the power fails.
+
+    With `keep_previous` the file that was there stays beside it, see `load_last_whole`. Raises
+    `UserError` if the file can't be written; what was there before is then still there.
+    """
+    path = Path(path)
+    try:
+        with atomic_write(path) as file:
+            torch.save(value, file)
+            if keep_previous and path.exists():
+                file.flush()
+                os.fsync(file.fileno())
+                path.replace(_previous(path))
+        _sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:
+        # When a write fails, `torch.save` stumbles once more while it closes its archive.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        raise UserError(
+            f"{path}: can't be written ({cause.strerror or cause}); what was saved before is intact"
+        ) from None
+
+
+def load_last_whole(path: Path) -> tuple[Any, Path]:
+    """What `save_atomically(..., keep_previous=True)` wrote last, and where; None if it never did.
+
+    If the newest file is gone or damaged (its checksums are verified) the one before is taken, with
+    a warning. Raises `UserError` if neither is whole.
+    """
+    faults = []
+    for file in (path, _previous(path)):
+        try:
+            _verify(file)
+            value = load_safely(file)
+        except FileNotFoundError:
+            continue
+        except UserError as error:
+            faults.append(str(error))
+            continue
+        if faults:
+            warn(f"{faults[0]}; taking the one before, {file.name}")
+        return value, file
+    if faults:
+        raise UserError(f"{'; '.join(faults)}; --restart begins anew")
+    return None, path
+
+
+def _previous(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
+def _verify(path: Path) -> None:
+    """Read a file of `torch.save` once and compare its checksums, which loading does not."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (OSError, MemoryError):
+        raise
+    except Exception:  # the parser of a damaged file may trip over anything
+        damaged = "its directory"
+    if damaged:
+        raise UserError(f"{path}: damaged or cut off ({damaged})")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Names are on the disk only when their folder is."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def is_plain(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is dense, of real numbers, and has its numbers with it."""
+    return (
+        tensor.layout == torch.strided
+        and not (tensor.is_nested or tensor.is_meta)
+        and not (tensor.is_quantized or tensor.is_complex())
+    )

@@ -1,0 +1,1 @@
+"""Annotations and narrations in, prepared splits as aligned columns out."""

@@ -1,0 +1,1 @@
+"""Files from the net, whole, and archives unpacked."""

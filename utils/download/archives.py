@@ -1,0 +1,160 @@
+"""Zip archives in parts: chosen files extracted, without a joined copy on the disk.
+
+An archive is whole, cut into pieces by `split`, or in volumes (`x.z01`, `x.z02`, ..., `x.zip`) as
+`zip -s` makes them. The directory of the latter, at the end of `x.zip`, says in which volume a file
+begins and where there; Python's `zipfile` counts from the beginning of the whole, so the directory
+is written anew.
+
+Source: PKWARE's APPNOTE.TXT 6.3, sections 4.3.12 to 4.3.16 and 4.5.3.
+"""
+
+import io
+import shutil
+import struct
+import zipfile
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import accumulate
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from tqdm import tqdm
+
+from utils.base.errors import UserError, in_brief
+from utils.base.files import atomic_write
+from utils.download.fetch import check_space
+
+BLOCK = 1 << 20  # bytes read at once
+VOLUME_MARK = b"PK\7\10"  # precedes the first file of a zip in volumes
+ENTRY = struct.Struct("<4s6H3I5H2I")
+END = struct.Struct("<4s4H2IH")
+END_64 = struct.Struct("<4sQ2H2I4Q")
+LOCATOR_64 = struct.Struct("<4sIQI")
+FULL_16, FULL_32 = 0xFFFF, 0xFFFFFFFF  # the value follows in a field of 64 bits
+
+
+def extract(parts: Sequence[Path], target: Callable[[str], Path | None]) -> Iterator[Path]:
+    """Extract files of an archive, each written whole or not at all; yields where they are.
+
+    Args:
+        parts: files that make up the archive, in order; of volumes, `.zip` may stand first.
+        target: where to write the file with this path in the archive; None: it is left out.
+
+    Raises:
+        UserError: a path leads out of the archive's folder, the archive is damaged or lacks a part,
+            or the disk is too full.
+    """
+    try:
+        with (
+            _open_zip(parts) as content,
+            tqdm(content.infolist(), desc="unpacking", unit="file", leave=False) as entries,
+        ):
+            for path in map(PurePosixPath, content.namelist()):
+                if path.is_absolute() or ".." in path.parts:
+                    raise UserError(f"{parts[0]}: '{path}' in it leads out of its folder")
+            for entry in entries:
+                file = target(entry.filename)
+                if file is not None:
+                    check_space(file.parent, entry.file_size, f"unpacking {file.name}")
+                    with content.open(entry) as packed, atomic_write(file) as unpacked:
+                        shutil.copyfileobj(packed, unpacked, BLOCK)
+                    yield file
+    except (UserError, OSError, MemoryError):  # of the machine, not of the archive
+        raise
+    except Exception as error:  # the parser of a damaged file may trip over anything
+        raise UserError(
+            f"{parts[0]}: not a zip archive, or damaged, cut off, or a part of it is missing or "
+            f"out of order ({in_brief(error, 100)}); delete it and fetch it again"
+        ) from None
+
+
+@contextmanager
+def _open_zip(parts: Sequence[Path]) -> Iterator[zipfile.ZipFile]:
+    if len(parts) > 1:
+        parts = sorted(parts, key=lambda part: part.suffix == ".zip")
+    with ExitStack() as stack:
+        files = [stack.enter_context(part.open("rb", buffering=0)) for part in parts]
+        stream = io.BufferedReader(Joined(files), BLOCK)
+        mark = stream.read(len(VOLUME_MARK))
+        if not mark.startswith(b"PK"):
+            raise zipfile.BadZipFile("it begins otherwise")
+        if mark == VOLUME_MARK:
+            files.append(io.BytesIO(_whole_directory(stream, [p.stat().st_size for p in parts])))
+            stream = io.BufferedReader(Joined(files), BLOCK)
+        content = stack.enter_context(zipfile.ZipFile(stream))
+        # `.pt` files are zips too: of a zip that is cut off, the last one's directory is taken.
+        if min((entry.header_offset for entry in content.infolist()), default=0) > len(VOLUME_MARK):
+            raise zipfile.BadZipFile("its end is missing")
+        yield content
+
+
+class Joined(io.RawIOBase):
+    """Files read as one."""
+
+    def __init__(self, files: Sequence[BinaryIO]):
+        self._files = files
+        self._ends = list(accumulate(file.seek(0, io.SEEK_END) for file in files))
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        position = (0, self._position, self._ends[-1])[whence] + offset
+        if position < 0:
+            raise ValueError("a position before the beginning")
+        self._position = position
+        return position
+
+    def readinto(self, buffer: memoryview) -> int:
+        number = bisect_right(self._ends, self._position)
+        if number == len(self._files):
+            return 0
+        file, end = self._files[number], self._ends[number]
+        file.seek(self._position - end, io.SEEK_END)
+        count = file.readinto(memoryview(buffer)[: end - self._position])
+        self._position += count
+        return count
+
+
+def _whole_directory(stream: BinaryIO, sizes: Sequence[int]) -> bytes:
+    """The directory of a zip in volumes, to be put behind them, with offsets in the whole.
+
+    Args:
+        stream: the volumes in a row.
+        sizes: bytes of each volume.
+    """
+    begins = [0, *accumulate(sizes)]
+    stream.seek(max(0, begins[-1] - END.size - FULL_16 - LOCATOR_64.size))
+    tail = stream.read()
+    at = tail.rindex(b"PK\5\6")
+    *_, volume, _, _, size, offset, _ = END.unpack_from(tail, at)
+    if tail[at - LOCATOR_64.size :].startswith(b"PK\6\7"):
+        _, end_volume, end_offset, _ = LOCATOR_64.unpack_from(tail, at - LOCATOR_64.size)
+        stream.seek(begins[end_volume] + end_offset)
+        *_, volume, _, _, size, offset = END_64.unpack(stream.read(END_64.size))
+    stream.seek(begins[volume] + offset)
+    old = io.BytesIO(stream.read(size))
+    old.seek(0, io.SEEK_END)
+    old.write(END.pack(b"PK\5\6", 0, 0, FULL_16, FULL_16, size, 0, 0))
+    with zipfile.ZipFile(old) as content:
+        entries = content.infolist()
+    new = bytearray()
+    for entry in entries:
+        name = entry.orig_filename.encode("utf-8" if entry.flag_bits & 0x800 else "cp437")
+        large = entry.file_size, entry.compress_size, begins[entry.volume] + entry.header_offset
+        new += ENTRY.pack(
+            b"PK\1\2", 45, 45, entry.flag_bits, entry.compress_type, 0, 0, entry.CRC,
+            FULL_32, FULL_32, len(name), 28, 0, 0, 0, entry.external_attr, FULL_32,
+        )  # fmt: skip
+        new += name + struct.pack("<2H3Q", 1, 24, *large)
+    begin, length = begins[-1], len(new)
+    new += END_64.pack(
+        b"PK\6\6", END_64.size - 12, 45, 45, 0, 0, len(entries), len(entries), length, begin
+    )
+    new += LOCATOR_64.pack(b"PK\6\7", 0, begin + length, 1)
+    return bytes(new) + END.pack(b"PK\5\6", 0, 0, FULL_16, FULL_16, FULL_32, FULL_32, 0)

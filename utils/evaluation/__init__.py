@@ -1,0 +1,1 @@
+"""Predictions as challenge files, and what they are worth."""

@@ -1,0 +1,108 @@
+"""Plots, of an analysis and of runs along a quantity. Needs matplotlib, which nothing else does."""
+
+from pathlib import Path
+
+import numpy as np
+
+from utils.base.errors import UserError
+from utils.base.files import atomic_write
+
+try:
+    from matplotlib.figure import Figure
+except ImportError:
+    raise UserError("plots need matplotlib: pip install matplotlib") from None
+
+BAR = 0.8  # of the room between groups that bars take
+
+Points = dict[float, list[float]]  # place -> figures
+
+
+def plot_analysis(folder: Path, analysis: dict[str, dict], figure: str) -> list[Path]:
+    """Draw `analyse_predictions.analyse`'s results; returns the files.
+
+    One file for each grouping, with a panel for each protocol, and `differences.png` with all
+    figures where there are several challenge files.
+    """
+    protocols = list(analysis)
+    titles = [title for title, own in analysis[protocols[0]]["groups"].items() if own]
+    files = []
+    for title in titles:
+        name = "".join(letter if letter.isalnum() else "_" for letter in title.split(" (")[0])
+        panels = {protocol: analysis[protocol]["groups"][title] for protocol in protocols}
+        files.append(_save(_bars(panels, title, figure), folder / f"{name}.png"))
+    if analysis[protocols[0]]["all"]["differences"]:
+        panels = {protocol: analysis[protocol]["all"] for protocol in protocols}
+        files.append(_save(_intervals(panels), folder / "differences.png"))
+    return files
+
+
+def _bars(panels: dict[str, dict], title: str, figure: str) -> Figure:
+    """A panel for each protocol: a group of bars for each group of queries, one for each file."""
+    most = max(map(len, panels.values()))
+    canvas = Figure(figsize=(6 * len(panels), 1.2 + 0.5 * most), layout="constrained")
+    axes = canvas.subplots(1, len(panels), squeeze=False, sharex=True)[0]
+    for axis, (protocol, groups) in zip(axes, panels.items(), strict=True):
+        files = list(next(iter(groups.values()))["figures"])
+        places = np.arange(len(groups))
+        for number, name in enumerate(files):
+            values = [group["figures"][name][figure] for group in groups.values()]
+            shift = ((number + 0.5) / len(files) - 0.5) * BAR
+            axis.barh(places + shift, values, BAR / len(files), label=name)
+        labels = [f"{name}\n{group['queries']} queries" for name, group in groups.items()]
+        axis.set_yticks(places, labels, fontsize="small")
+        axis.invert_yaxis()
+        axis.set_xlabel(f"{figure} (%)")
+        axis.set_title(protocol, loc="right", fontsize="medium")
+    canvas.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    canvas.suptitle(title)
+    return canvas
+
+
+def _intervals(panels: dict[str, dict]) -> Figure:
+    """A panel for each protocol: differences to the first file with their intervals."""
+    canvas = Figure(figsize=(6 * len(panels), 3.5), layout="constrained")
+    axes = canvas.subplots(1, len(panels), squeeze=False, sharex=True)[0]
+    for axis, (protocol, result) in zip(axes, panels.items(), strict=True):
+        first = next(iter(result["figures"]))
+        files = result["differences"]
+        for number, (name, figures) in enumerate(files.items()):
+            mean, low, high = (
+                np.array([interval[key] for interval in figures.values()])
+                for key in ("mean", "low", "high")
+            )
+            places = np.arange(len(figures)) + ((number + 0.5) / len(files) - 0.5) * BAR / 2
+            bars = np.maximum([mean - low, high - mean], 0)
+            axis.errorbar(mean, places, xerr=bars, fmt="o", capsize=3, label=f"{name} - {first}")
+        axis.axvline(0, color="grey", linewidth=1)
+        axis.set_yticks(np.arange(len(figures)), list(figures), fontsize="small")
+        axis.invert_yaxis()
+        axis.set(xlabel="difference (points), 95 % interval",
+                 title=f"{protocol}: {result['queries']} queries")  # fmt: skip
+    canvas.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return canvas
+
+
+def plot_curves(file: Path, curves: dict[str, Points], xlabel: str, ylabel: str) -> None:
+    """Draw the mean and spread of figures at each place; the file's ending says the format."""
+    canvas = Figure(figsize=(6, 4), layout="constrained")
+    known = canvas.canvas.get_supported_filetypes()
+    if file.suffix[1:] not in known:
+        raise UserError(f"{file}: can't draw this kind of file; give one of {', '.join(known)}")
+    axes = canvas.subplots()
+    for name, points in curves.items():
+        places = sorted(points)
+        means = np.array([np.mean(points[place]) for place in places])
+        spread = np.array([np.std(points[p], ddof=1) if len(points[p]) > 1 else 0 for p in places])
+        (line,) = axes.plot(places, means, marker="o", label=name)
+        axes.fill_between(places, means - spread, means + spread, color=line.get_color(), alpha=0.2)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    _save(canvas, file)
+
+
+def _save(canvas: Figure, file: Path) -> Path:
+    with atomic_write(file) as content:
+        canvas.savefig(content, format=file.suffix[1:], dpi=120)
+    return file

@@ -1,0 +1,185 @@
+"""Image encoders, frozen: video in, feature rows out, 16/30 s apart.
+
+`clip` looks at the middle frame of each row's 16/30 s, with CLIP's image encoder (published:
+ViT-B/16, 512 wide); `videomae` at the sixteen frames of it, and averages VideoMAE's tokens. An
+encoder is a name on the hub, a local folder, or `tiny`: a small one with random weights, to try
+programs with.
+
+Shapes: B rows, T frames a row, H and W pixels, F feature dim.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from utils.base.errors import UserError, quiet_libraries
+from utils.base.files import read_json
+from utils.base.machine import find_device
+from utils.base.tasks import FRAME_RATE, ROWS_PER_SECOND, STRIDE
+from utils.features.text_encoders import find_pretrained, load_pretrained
+from utils.features.video import sampled_frames
+
+TINY = "tiny"
+PIXELS_FILE = "preprocessor_config.json"  # says how pixels are normalised
+UNREAD = ("position_ids",)  # weights that feature rows do not need
+ROWS_AT_ONCE = {"clip": 32, "videomae": 4}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of image encoder: where the published one is, and how it is fed."""
+
+    published: str  # name on the hub
+    frames: int  # a row
+    offset: float  # seconds from a row's start to its first frame
+    mean: tuple[float, float, float]
+    deviation: tuple[float, float, float]
+
+
+KINDS = {
+    "clip": Kind(
+        published="openai/clip-vit-base-patch16",
+        frames=1,
+        offset=0.5 / ROWS_PER_SECOND,
+        mean=(0.48145466, 0.4578275, 0.40821073),
+        deviation=(0.26862954, 0.26130258, 0.27577711),
+    ),
+    "videomae": Kind(
+        published="MCG-NJU/videomae-base",
+        frames=STRIDE,
+        offset=0.5 / FRAME_RATE,
+        mean=(0.485, 0.456, 0.406),
+        deviation=(0.229, 0.224, 0.225),
+    ),
+}
+
+
+def expected_card(kind: str, name: str | None) -> dict:
+    """What the feature card of an encoder's rows will say, as far as it is known unloaded."""
+    return {
+        "frame_rate": FRAME_RATE,
+        "stride": STRIDE,
+        "window": KINDS[kind].frames,
+        "model": name or KINDS[kind].published,
+    }
+
+
+class ImageEncoder:
+    """A `transformers` model that makes one feature row of the frames of 16/30 s."""
+
+    def __init__(self, kind: str, name: str | None = None, device: str = "auto"):
+        """Raises `UserError` if encoder or device are neither here nor, the encoder, on the hub."""
+        if kind not in KINDS:
+            raise UserError(f"--type is '{kind}'; known are {', '.join(KINDS)}")
+        self.kind, self.name = kind, name or KINDS[kind].published
+        self.device = find_device(device)
+        folder = None if self.name == TINY else _find(self.name)
+        if folder is None:
+            model = _tiny(kind)
+        else:
+            model = load_pretrained(_model_class(kind), folder, f"{kind} encoder", UNREAD)
+        self._model = model.requires_grad_(False).eval().to(self.device)
+        self._size = int(model.config.image_size)
+        mean, deviation = _normalisation(kind, folder)
+        self._mean = torch.tensor(mean, device=self.device)
+        self._deviation = torch.tensor(deviation, device=self.device)
+
+    def card(self, width: int) -> dict:
+        """The feature card of the rows it makes."""
+        digest = hashlib.blake2b(digest_size=10)
+        for key, value in self._model.state_dict().items():
+            digest.update(key.encode() + value.cpu().float().numpy().tobytes())
+        return {
+            **expected_card(self.kind, self.name),
+            "width": width,
+            "hash": digest.hexdigest(),
+            "normalisation": "none",
+            "source": "utils/extract_features.py",
+        }
+
+    def extract(self, video: Path) -> np.ndarray:
+        """Feature rows (R, F) float32 of a video file; a `UserError` names a broken one."""
+        rows = []
+        with tqdm(desc=f"{self.kind} of {video.name}", unit="row", leave=False) as bar:
+            for frames in self._batches(video):
+                rows.append(self.encode(frames))
+                bar.update(len(frames))
+        return torch.cat(rows).cpu().numpy()
+
+    @torch.inference_mode()
+    def encode(self, frames: np.ndarray) -> torch.Tensor:
+        """(B, T, H, W, 3) uint8, square -> (B, F) float32."""
+        pixels = torch.from_numpy(frames).to(self.device).float() / 255
+        pixels = ((pixels - self._mean) / self._deviation).movedim(-1, -3)  # (B, T, 3, H, W)
+        if self.kind == "clip":
+            return self._model(pixel_values=pixels[:, 0]).image_embeds.float()
+        return self._model(pixel_values=pixels).last_hidden_state.mean(1).float()
+
+    def _batches(self, video: Path) -> Iterator[np.ndarray]:
+        """(B, T, H, W, 3) frames of successive rows."""
+        kind, size = KINDS[self.kind], self._size
+        rate = ROWS_PER_SECOND * kind.frames
+        frames = (_square(f, size) for f in sampled_frames(video, rate, kind.offset, size))
+        first = True
+        while some := list(islice(frames, ROWS_AT_ONCE[self.kind] * kind.frames)):
+            if first and len(some) < kind.frames:
+                some += some[-1:] * (kind.frames - len(some))
+            whole = len(some) // kind.frames * kind.frames  # a last part of a row is no row
+            if whole:
+                yield np.stack(some[:whole]).reshape(-1, kind.frames, size, size, 3)
+            first = False
+
+
+def _square(image: np.ndarray, size: int) -> np.ndarray:
+    """The middle (size, size, 3) of an image."""
+    top, left = ((length - size) // 2 for length in image.shape[:2])
+    return image[top : top + size, left : left + size]
+
+
+def _model_class(kind: str) -> Any:
+    quiet_libraries()
+    from transformers import CLIPVisionModelWithProjection, VideoMAEModel
+
+    return CLIPVisionModelWithProjection if kind == "clip" else VideoMAEModel
+
+
+def _tiny(kind: str) -> nn.Module:
+    from transformers import CLIPVisionConfig, VideoMAEConfig
+
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 8,
+    }
+    if kind == "clip":
+        config = CLIPVisionConfig(**sizes, projection_dim=32)
+    else:
+        config = VideoMAEConfig(**sizes, num_frames=STRIDE)
+    model_class = _model_class(kind)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return model_class(config)
+
+
+def _find(name: str) -> Path:
+    remedy = "give --encoder FOLDER, or --encoder tiny to try things"
+    return find_pretrained(name, "image encoder", [PIXELS_FILE], remedy)
+
+
+def _normalisation(kind: str, folder: Path | None) -> tuple[Any, Any]:
+    """Mean and deviation of the pixels, as the encoder's own folder says, or as published."""
+    file = folder / PIXELS_FILE if folder else None
+    said = read_json(file) if file and file.is_file() else {}
+    known = KINDS[kind]
+    return said.get("image_mean", known.mean), said.get("image_std", known.deviation)

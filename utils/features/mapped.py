@@ -1,0 +1,247 @@
+"""Video features: read once from what a user has (see feature_files.py), then mapped.
+
+`open_features` joins the rows of the wanted clips into one mapped array; `pooled_features` keeps
+them pooled to a model's units. Both are stores (see stores.py), checked while they are built.
+"""
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from utils.base.errors import warn
+from utils.base.files import fingerprint
+from utils.features.cards import rows_off
+from utils.features.files import FeatureFiles, PackedFeatures, find_features
+from utils.features.stores import create_array, map_array, open_store
+from utils.features.tensors import resident, take
+
+FORMAT = 3  # raise when what is stored changes
+
+
+def pool_boundaries(rows: int, units: int) -> np.ndarray:
+    """First row of each unit, and the end: (units + 1,) int; rounding is half to even."""
+    edges = np.round(np.arange(units + 1) / units * rows).astype(np.int64)
+    return np.minimum(edges, rows - 1)
+
+
+def pool_rows(features: np.ndarray, units: int) -> np.ndarray:
+    """Mean of each unit's rows: (rows, F) -> (min(rows, units), F) float32.
+
+    Features that fit are left as they are. Unit k covers rows `[b_k, b_{k+1})` of the boundaries,
+    or row `b_k` alone where that is empty; since boundaries stop at the last row, as published, the
+    last row counts only there.
+    """
+    rows = len(features)
+    if rows <= units:
+        return np.asarray(features, dtype=np.float32)
+    edges = pool_boundaries(rows, units)
+    counts = np.maximum(np.diff(edges), 1)
+    first = np.cumsum(counts) - counts
+    members = np.arange(counts.sum()) + np.repeat(edges[:-1] - first, counts)
+    # A bag of rows per unit: about twenty times as fast as `np.add.reduceat`.
+    table = torch.from_numpy(np.require(features, np.float32, ["C", "W"]))
+    means = F.embedding_bag(torch.from_numpy(members), table, torch.from_numpy(first), mode="mean")
+    return means.numpy()
+
+
+@dataclass(frozen=True)
+class FeatureStore:
+    """Feature rows of C clips, joined into one mapped array; a clip without a file has none."""
+
+    clip_uids: list[str]
+    lengths: np.ndarray  # (C,) rows
+    offsets: np.ndarray  # (C,) first row of each clip
+    joined: np.ndarray  # (T, F) half or single precision
+
+    @property
+    def width(self) -> int:
+        """F."""
+        return self.joined.shape[1]
+
+    @property
+    def missing(self) -> list[str]:
+        """Clips without features."""
+        return [uid for uid, n in zip(self.clip_uids, self.lengths, strict=True) if not n]
+
+    def rows(self, clip: int, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Rows of one clip (n, F): a view, nothing is copied."""
+        stop = self.lengths[clip] if stop is None else min(stop, self.lengths[clip])
+        return self.joined[self.offsets[clip] + start : self.offsets[clip] + stop]
+
+
+@dataclass(frozen=True)
+class PooledFeatures:
+    """Features of C clips pooled to at most U units, one block; zeros beyond a clip's units."""
+
+    clip_uids: list[str]
+    rows: np.ndarray  # (C,) before pooling; 0 without a file
+    pooled: np.ndarray  # (C, U, F) half or single precision
+    folder: Path  # of the store
+    table: torch.Tensor | None = None  # what batches are gathered from; by default the mapping
+
+    def __post_init__(self) -> None:
+        if self.table is None:
+            object.__setattr__(self, "table", resident(self.pooled))
+
+    def to(self, device: torch.device, place: str) -> "PooledFeatures":
+        """The same features, gathered from where `resident` puts them."""
+        return replace(self, table=resident(self.pooled, device, place))
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(C,) units, min(U, rows)."""
+        return np.minimum(self.rows, self.pooled.shape[1])
+
+    @property
+    def width(self) -> int:
+        """F."""
+        return self.pooled.shape[2]
+
+    @property
+    def missing(self) -> list[str]:
+        """Clips without features."""
+        return [uid for uid, n in zip(self.clip_uids, self.rows, strict=True) if not n]
+
+    def gather(
+        self, clips: np.ndarray, device: torch.device | str = "cpu"
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features (B, V, F) float32 of the clips numbered, and their mask (B, V) float32."""
+        lengths = self.lengths[clips]
+        longest = int(lengths.max())
+        mask = torch.from_numpy(np.arange(longest) < lengths[:, None])
+        return take(self.table, clips, device, longest).float(), mask.to(device).float()
+
+    def randomised(self, seed: int) -> "PooledFeatures":
+        """The same clips with random features: what a model knows without seeing (ablation).
+
+        A clip's features follow from its uid and the seed; they are a store too.
+        """
+
+        def build(folder: Path) -> dict:
+            random = create_array(folder / "pooled.npy", self.pooled.shape, np.float16)
+            clips = zip(self.clip_uids, self.lengths, random, strict=True)
+            for uid, length, own in tqdm(clips, "drawing random features", len(random), False):
+                digest = hashlib.blake2b(uid.encode(), digest_size=8).digest()
+                draw = np.random.default_rng([seed, int.from_bytes(digest)])
+                own[:length] = draw.standard_normal((length, self.width), np.float32)
+            random.flush()
+            return {"random features for": self.folder.name, "seed": seed}
+
+        key = fingerprint(FORMAT, self.folder.name, seed)
+        folder = open_store(self.folder.parent, "random", key, build)
+        return replace(self, pooled=map_array(folder / "pooled.npy"), folder=folder, table=None)
+
+
+def open_features(
+    data_root: Path,
+    name: str,
+    clip_uids: list[str],
+    cache: Path,
+    width: int | None = None,
+    durations: np.ndarray | None = None,
+) -> FeatureStore:
+    """All rows of the clips' features; built once, then mapped. A packed file is mapped as it is.
+
+    `width` is checked against the features' own; `durations` (C,) seconds against their rows.
+    Raises `UserError` for features that are missing as a whole, or that can't be used.
+    """
+    files = find_features(data_root, name, clip_uids)
+    packed = isinstance(files, PackedFeatures)
+
+    def build(folder: Path) -> dict:
+        if packed:
+            for _ in files.each(f"checking {name} features", width):
+                pass
+            return {"feature": name, "checked": str(files.place)}
+        lengths, found, dtype = files.layout(name, width)
+        rows = create_array(folder / "rows.npy", (lengths.sum(), found), dtype)
+        files.copy_into(rows, lengths, f"joining {name} features")
+        rows.flush()
+        np.save(folder / "lengths.npy", lengths)
+        return {"feature": name, "clips": len(files.there)}
+
+    role = "checked" if packed else "rows"
+    key = fingerprint(FORMAT, name, role, files.stamps())
+    folder = open_store(cache, f"{role}-{name}", key, build)
+    if packed:
+        store = FeatureStore(clip_uids, files.lengths, files.offsets, files.mapped)
+    else:
+        joined, lengths = map_array(folder / "rows.npy"), map_array(folder / "lengths.npy")
+        # Rows lie in the order of the clips that have any.
+        store = FeatureStore(clip_uids, lengths, np.cumsum(lengths) - lengths, joined)
+    files.check(store.lengths, store.width, width)
+    check_durations(files, name, store.lengths, durations)
+    return store
+
+
+def pooled_features(
+    data_root: Path,
+    name: str,
+    clip_uids: list[str],
+    units: int,
+    cache: Path,
+    width: int | None = None,
+    durations: np.ndarray | None = None,
+    half: bool = True,
+) -> PooledFeatures:
+    """The clips' features pooled to at most `units`; built once, then mapped.
+
+    `half` keeps them in half precision, unless a value is too large for it: for the many clips of
+    training. Checks and errors as for `open_features`.
+    """
+    files = find_features(data_root, name, clip_uids)
+
+    def build(folder: Path) -> dict:
+        _pool_into(folder, name, files, units, width, np.float16 if half else np.float32)
+        return {"feature": name, "clips": len(files.there), "units": units}
+
+    key = fingerprint(FORMAT, name, units, half, files.stamps())
+    folder = open_store(cache, f"pooled-{name}-{units}", key, build)
+    rows = map_array(folder / "rows.npy")
+    store = PooledFeatures(clip_uids, rows, map_array(folder / "pooled.npy"), folder)
+    files.check(rows, store.width, width)
+    check_durations(files, name, rows, durations)
+    return store
+
+
+def _pool_into(
+    folder: Path, name: str, files: FeatureFiles, units: int, width: int | None, dtype: type
+) -> None:
+    """Write the store; in single precision after all if a value is too large for `dtype`."""
+    rows = np.zeros(len(files.clip_uids), np.int64)
+    pooled = None
+    for clip, features in files.each(f"pooling {name} features", width):
+        means = pool_rows(features, units)
+        if np.abs(means).max() > np.finfo(dtype).max:
+            _pool_into(folder, name, files, units, width, np.float32)
+            return
+        if pooled is None:
+            shape = (len(rows), units, means.shape[1])
+            pooled = create_array(folder / "pooled.npy", shape, dtype)
+        rows[clip] = len(features)
+        pooled[clip, : len(means)] = means
+    pooled.flush()
+    np.save(folder / "rows.npy", rows)
+
+
+def check_durations(
+    files: FeatureFiles, name: str, rows: np.ndarray, durations: np.ndarray | None
+) -> None:
+    """Rows that do not fit the clips' durations mean another stride: say so before training."""
+    if durations is None:
+        return
+    expected = durations * files.rate
+    off = (rows > 0) & rows_off(rows, expected)
+    if off.any():
+        clip = int(np.flatnonzero(off)[0])
+        warn(
+            f"{name}: rows of {int(off.sum())} of {len(files.there)} clips do not fit "
+            f"their durations ({files.clip_uids[clip]}: {rows[clip]} rows, but "
+            f"{durations[clip]:.1f} s at {files.rate:g} rows a second are {expected[clip]:.0f}); "
+            "is the stride another?"
+        )

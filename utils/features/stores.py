@@ -1,0 +1,171 @@
+"""Derived stores: built once from their inputs, then mapped by every process.
+
+A store is a folder `<cache>/<role>-<key>`; the key is a fingerprint of everything it was made from,
+so a store made from other inputs is simply another folder and can't be used by mistake. Folders are
+published whole: an unfinished one never has its final name. A store that is not what its card says
+(a torn copy, or one moved here from elsewhere) is built again.
+"""
+
+import errno
+import fcntl
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from utils.base.errors import UserError, in_brief, warn
+from utils.base.files import (
+    TEMPORARY,
+    fingerprint,
+    read_json,
+    remove_leftovers,
+    temporary_prefix,
+    to_disk,
+    write_json,
+)
+
+CARD = "card.json"
+HEAD = 4096  # bytes of a file's beginning that its mark covers
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+SILENT_SECONDS = 60.0  # of waiting for another process
+
+
+def open_store(cache: Path, role: str, key: str, build: Callable[[Path], dict]) -> Path:
+    """The folder of a store, built by `build(folder)` if it is not there yet.
+
+    `build` fills an empty folder and returns what the card is to say of it. Processes on a machine
+    that want the same store wait for the one that builds it. Where locks do not reach (several
+    machines, disks without them) it may be built twice: the first to finish puts its store in
+    place, and nobody touches what another is building or has mapped. Raises `UserError` if stores
+    can't be made there.
+    """
+    folder = cache / f"{role}-{key}"
+    try:
+        if _complete(folder, key):
+            return folder
+        cache.mkdir(parents=True, exist_ok=True)
+        with _locked(cache / f"{folder.name}.lock"):
+            if not _complete(folder, key):
+                _build(folder, key, build)
+    except OSError as error:
+        if error.filename and not Path(error.filename).is_relative_to(cache):
+            raise  # of what it is made from
+        raise UserError(
+            f"{cache}: can't make stores here ({error.strerror or error}); make room or name "
+            "another folder with --cache_dir"
+        ) from None
+    return folder
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Alone on this machine, if the disk gives locks."""
+    speak_at = time.monotonic() + SILENT_SECONDS
+    with file.open("ab") as stream:
+        while True:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                pass
+            except OSError:  # no locks here: the store may be built twice
+                break
+            if time.monotonic() > speak_at:
+                warn(f"waiting for another process that builds {file.with_suffix('')}; if there is "
+                     f"none, delete {file}")  # fmt: skip
+                speak_at = float("inf")
+            time.sleep(0.05)
+        yield
+
+
+def _build(folder: Path, key: str, build: Callable[[Path], dict]) -> None:
+    remove_leftovers(folder.parent)
+    with tempfile.TemporaryDirectory(
+        dir=folder.parent,
+        prefix=temporary_prefix(folder.name),
+        suffix=TEMPORARY,
+        ignore_cleanup_errors=True,
+    ) as work:
+        building, damaged = Path(work) / "new", Path(work) / "damaged"
+        building.mkdir()
+        card = build(building)
+        files = sorted(building.iterdir())
+        for file in files:
+            to_disk(file)
+        card = {**card, "key": key, "files": {file.name: _mark(file) for file in files}}
+        write_json(building / CARD, {**card, "mark": fingerprint(card)}, indent=True)
+        if folder.exists() and not _complete(folder, key):
+            folder.rename(damaged)
+            if _complete(damaged, key):  # another machine had just put its store there
+                building = damaged
+        try:
+            building.rename(folder)
+        except OSError:
+            if not _complete(folder, key):
+                raise  # else another one was first
+
+
+def read_card(folder: Path) -> dict:
+    """What a store says of itself."""
+    return read_json(folder / CARD)
+
+
+def _complete(folder: Path, key: str) -> bool:
+    """Whether a store is what its card says. `OSError` if that can't be read just now."""
+    try:
+        card = read_card(folder)
+        if card.pop("mark") != fingerprint(card) or card["key"] != key:
+            return False
+        return all(_mark(folder / name) == mark for name, mark in card["files"].items())
+    except (UserError, FileNotFoundError, NotADirectoryError):
+        return False
+    except (KeyError, TypeError, ValueError, AttributeError):  # a foreign card
+        return False
+
+
+def _mark(file: Path) -> list:
+    """Size and beginning of a file: enough to notice a torn or foreign one without reading it."""
+    with file.open("rb") as stream:
+        return [file.stat().st_size, fingerprint(stream.read(HEAD).hex())]
+
+
+def create_array(file: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    """A new array on disk, to be filled piece by piece; `OSError` if the disk has no room for it.
+
+    The room is taken at once: writing to a mapped file on a full disk would kill the process.
+    """
+    array = np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=tuple(map(int, shape)))
+    take_room(file)
+    return array
+
+
+def take_room(file: Path) -> None:
+    """Give a sparse file its room on the disk; `OSError` if there is none."""
+    if not hasattr(os, "posix_fallocate"):  # macOS
+        return
+    with file.open("r+b") as stream:
+        try:
+            os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
+        except OSError as error:
+            if error.errno in FULL:  # other file systems may not know the call
+                raise OSError(error.errno, error.strerror, str(file)) from None
+
+
+def map_array(file: Path) -> np.ndarray:
+    """An array of a store, mapped read-only: processes on a machine share its pages.
+
+    Raises `UserError` if it is none; objects in it are never unpickled.
+    """
+    try:
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+    except OSError:
+        raise
+    except Exception as error:  # the parser of a foreign head may trip over anything
+        raise UserError(
+            f"{file}: not an array of numbers ({in_brief(error)}); delete {file.parent}"
+        ) from None
+    return np.asarray(array) if array.size == 0 else array

@@ -1,0 +1,59 @@
+"""Where a store's array lives while batches are gathered: mapped on the host, or whole on a GPU.
+
+Either way a batch is an indexing of one tensor, by the same code. On the host the tensor is a view
+of the mapping, of which only what is indexed is ever read. On a GPU with room for the whole array
+nothing but row numbers crosses to the device in a step.
+"""
+
+import warnings
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+SHARE = 0.6  # of a GPU's free memory that one array may take without being asked to
+
+
+STEP = 16  # query tokens; most queries have fewer
+
+
+def in_steps(length: int, most: int | None = None) -> int:
+    """The next multiple of `STEP`, and no more than `most`."""
+    stepped = -(-length // STEP) * STEP
+    return stepped if most is None else min(stepped, most)
+
+
+def pad_to(x: torch.Tensor, length: int) -> torch.Tensor:
+    """(B, N, ...) -> (B, length, ...), zeros after what is there."""
+    return F.pad(x, (0, 0) * (x.ndim - 2) + (0, length - x.shape[1]))
+
+
+def resident(
+    array: np.ndarray, device: torch.device | str = "cpu", place: str = "cpu"
+) -> torch.Tensor:
+    """The array as a tensor, mapped on the host or copied to the device.
+
+    `place`: `cpu` keeps it on the host, `cuda` brings it to the device, `auto` does so if the
+    device is a GPU that has room.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the mapping is read-only, and only read
+        mapped = torch.from_numpy(array)
+    device = torch.device(device)
+    if place == "cpu" or device.type == "cpu":
+        return mapped
+    if place == "auto" and array.nbytes > SHARE * torch.cuda.mem_get_info(device)[0]:
+        return mapped
+    return mapped.to(device)
+
+
+def take(
+    table: torch.Tensor, rows: np.ndarray, device: torch.device | str, length: int | None = None
+) -> torch.Tensor:
+    """`table[rows]` on the device, indexed where the table lies.
+
+    `length`: only so much of the second dimension.
+    """
+    index = torch.from_numpy(rows).to(table.device)
+    taken = table[index] if length is None else table[index, :length]
+    return taken.to(device, non_blocking=True)

@@ -1,0 +1,289 @@
+"""Search in one's own video: a trained run, features of any length, questions in; windows out.
+
+    from utils.search.search import load_run
+    run = load_run("experiments/runs/joint")
+    answers = run.search("features/egovlp/monday.pt", ["Where did I put the keys?"])
+    answers.windows[0], answers.scores[0]      # five [start, end] in seconds, best first
+
+A long video is cut into overlapping clips as long as those of training. Each is encoded once and
+asked by all questions; the clips' answers are merged by temporal non-maximum suppression.
+
+Shapes: R feature rows, F feature dim, C clips, V units, D hidden, Q questions, k windows.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from utils.base.errors import UserError, warn
+from utils.base.files import read_json
+from utils.base.machine import each_on_a_core, find_device
+from utils.base.tasks import ROWS_PER_SECOND
+from utils.data.records import clean_sentence, read_records
+from utils.data.spans import window_seconds
+from utils.evaluation.predictions import suppress
+from utils.features.cards import CARD_FILE
+from utils.features.files import FeatureFolder
+from utils.features.image_encoders import KINDS, ImageEncoder
+from utils.features.mapped import pool_rows
+from utils.features.video import is_video
+from utils.search.models import package_of
+from utils.training.checkpoints import find_checkpoint
+
+CLIP_SECONDS = 480.0  # of Ego4D NLQ's clips, where the data set of training is not there
+CLIPS_AT_ONCE = 16
+CANDIDATES = 10  # spans a clip offers to a question
+PROMISING = 10  # clips that later looks are taken at
+NMS_THRESHOLD = 0.5
+TOP = 5
+CUT_OFF = 4.6  # taken from the score of a span that a clip's border cuts off: a hundredth is left
+
+Source = str | Path | np.ndarray | torch.Tensor
+
+
+class Answers(NamedTuple):
+    """Where a video answers each question, best first."""
+
+    windows: np.ndarray  # (Q, k, 2) seconds
+    scores: np.ndarray  # (Q, k) share of the weight of all spans that clips offered: at most 1
+
+
+class Searcher(Protocol):
+    """What a model's package offers as `search.Searcher(checkpoint, text_encoder, device)`."""
+
+    features: tuple[str, ...]  # names of the features it reads
+    width: int | None  # of all of them together, None if any will do
+    units: int  # a clip is pooled to
+    looks: int  # a clip can be given; those after the first only where the first found most
+    options: Any
+    device: torch.device
+
+    def join(self, features: list[np.ndarray]) -> np.ndarray:
+        """Rows (R, F) as the model reads them."""
+
+    def read(self, questions: list[str]) -> Any:
+        """The questions, ready to be asked by number."""
+
+    def encode(self, clips: torch.Tensor) -> torch.Tensor:
+        """(C, V, F) -> (C, V, D)."""
+
+    def ask(
+        self, clips: torch.Tensor, text: Any, question: int, count: int, look: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Spans in units (C, n, 2), n >= count, and scores (C, n) as of `spans_to_compare`."""
+
+
+def load_run(
+    run: str | Path,
+    text_encoder: str | None = None,
+    clip_seconds: float | None = None,
+    device: str = "auto",
+    image_encoder: str | None = None,
+) -> "Run":
+    """The run of a folder or checkpoint file, of either model.
+
+    Args:
+        text_encoder: where the run's own text encoder lies on this machine, if elsewhere.
+        clip_seconds: length of the clips a video is cut into (default: as in training).
+        device: `auto` takes the GPU if there is one.
+        image_encoder: for videos that have no features yet, its name or folder (default: as the
+            feature card of the run's data says, or the published one).
+
+    Raises:
+        UserError: no checkpoint there, a checkpoint of neither model, another text encoder, or no
+            such device.
+    """
+    checkpoint = find_checkpoint(run)
+    place = find_device(device)
+    if clip_seconds is not None and not 0 < clip_seconds < math.inf:
+        raise UserError(f"--clip_seconds must be above 0 and finite, is {clip_seconds:g}")
+    model = package_of(checkpoint).module("search").Searcher(checkpoint, text_encoder, place)
+    return Run(model, clip_seconds or _trained_clip_seconds(model.options), image_encoder)
+
+
+def _trained_clip_seconds(options: Any) -> float:
+    """Half of the clips of the data set of training are longer, half shorter."""
+    file = Path(options.data_root) / "dataset" / options.task / "val.json"
+    if file.is_file():
+        records = read_records(file)
+        return float(np.median(records.num_frames / records.fps))
+    warn(
+        f"{file} is not there to say how long clips were in training: {CLIP_SECONDS:g} s assumed; "
+        "--clip_seconds says otherwise"
+    )
+    return CLIP_SECONDS
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained model that can be asked about videos."""
+
+    model: Searcher
+    clip_seconds: float
+    image_encoder: str | None = None
+
+    def search(
+        self,
+        video: Source | Sequence[Source],
+        questions: list[str],
+        top: int = TOP,
+        nms_threshold: float = NMS_THRESHOLD,
+    ) -> Answers:
+        """Where the video answers each question; to ask it again later, keep `encode`'s result."""
+        return self.encode(video).ask(questions, top, nms_threshold)
+
+    @torch.inference_mode()
+    def encode(self, video: Source | Sequence[Source], rate: float | None = None) -> "Video":
+        """Encode a video once.
+
+        Args:
+            video: features (R, F) as a `.pt` file, tensor or array, or several of them in the order
+                of `model.features`; or a video file, where CLIP or VideoMAE features are read.
+            rate: rows a second (default: as the feature card beside the file says, or 1.875).
+        """
+        if isinstance(video, str | Path) and is_video(video):
+            video = self.extract(Path(video))
+        features, carded = read_features(video, self.model.features)
+        rate = rate or carded
+        found = sum(part.shape[1] for part in features)
+        if self.model.width not in (None, found):
+            raise UserError(
+                f"features are {found} wide, the model was trained on {self.model.width} "
+                f"({' and '.join(self.model.features)}); give features of the same kind"
+            )
+        rows = self.model.join(features)
+        length = max(1, min(len(rows), round(self.clip_seconds * rate)))
+        starts = clip_starts(len(rows), length)
+        encoded = []
+        with tqdm(total=len(starts), desc="encoding video", unit="clip", leave=False) as bar:
+            for at in range(0, len(starts), CLIPS_AT_ONCE):
+                some = starts[at : at + CLIPS_AT_ONCE]
+                pooled = [pool_rows(rows[s : s + length], self.model.units) for s in some]
+                clips = torch.from_numpy(np.stack(pooled)).to(self.model.device)
+                encoded.append(self.model.encode(clips))
+                bar.update(len(some))
+        return Video(self.model, torch.cat(encoded), starts / rate, length / rate, len(rows) / rate)
+
+    def extract(self, video: Path) -> list[np.ndarray]:
+        """The features the model reads, of a video file."""
+        foreign = [name for name in self.model.features if name not in KINDS]
+        if foreign:
+            raise UserError(
+                f"the model reads {' and '.join(foreign)} features, and only {' and '.join(KINDS)} "
+                "can be made of a video here; extract them with their own release, give --features"
+            )
+        data = Path(self.model.options.data_root) / "features"
+        features = []
+        for name in self.model.features:
+            file = data / name / CARD_FILE
+            carded = read_json(file).get("model") if file.is_file() else None
+            features.append(ImageEncoder(
+                name, self.image_encoder or carded, str(self.model.device)
+            ).extract(video))  # fmt: skip
+        return features
+
+
+@dataclass(frozen=True)
+class Video:
+    """An encoded video, to be asked any number of questions."""
+
+    model: Searcher
+    clips: torch.Tensor  # (C, V, D)
+    starts: np.ndarray  # (C,) seconds
+    clip_seconds: float
+    seconds: float
+
+    def ask(
+        self, questions: list[str], top: int = TOP, nms_threshold: float = NMS_THRESHOLD
+    ) -> Answers:
+        """The `top` windows that answer each question, overlapping by at most the threshold."""
+        questions = list(map(as_trained, questions))
+        text = self.model.read(questions)
+        count = max(CANDIDATES, top)
+
+        @torch.inference_mode()
+        def best(number: int) -> tuple[np.ndarray, np.ndarray]:
+            found = [self._offers(np.arange(len(self.starts)), text, number, count, look=0)]
+            promising = np.argsort(-found[0][1].max(1), kind="stable")[:PROMISING]
+            for look in range(1, self.model.looks):
+                found.append(self._offers(promising, text, number, count, look))
+            all_windows = np.concatenate([offered.reshape(-1, 2) for offered, _ in found])
+            all_scores = np.concatenate([score.ravel() for _, score in found])
+            weight = np.exp(all_scores - all_scores.max())
+            return suppress(all_windows[None], weight[None] / weight.sum(), nms_threshold, top)
+
+        answers = each_on_a_core(best, range(len(questions)), self.clips.device)
+        bar = tqdm(answers, "asking", len(questions), unit="question", leave=False)
+        windows, scores = (np.concatenate(column) for column in zip(*bar, strict=True))
+        return Answers(windows, scores)
+
+    def _offers(
+        self, clips: np.ndarray, text: Any, question: int, count: int, look: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Windows (C, n, 2) in seconds that some clips offer, and their scores (C, n)."""
+        windows, scores = [], []
+        for at in range(0, len(clips), CLIPS_AT_ONCE):
+            some = clips[at : at + CLIPS_AT_ONCE]
+            encoded = self.clips[torch.from_numpy(some).to(self.clips.device)]
+            spans, score = self.model.ask(encoded, text, question, count, look)
+            spans, score, starts = spans.cpu().numpy(), score.cpu().numpy(), self.starts[some, None]
+            units = self.clips.shape[1]
+            # A span that touches a border is cut off there, unless it is the video's.
+            cut_off = (spans[..., 0] == 0) & (starts > 0)
+            cut_off |= (spans[..., 1] == units - 1) & (starts < self.starts[-1])
+            windows.append(window_seconds(spans, self.clip_seconds, units) + starts[..., None])
+            scores.append(score - CUT_OFF * cut_off)
+        return np.concatenate(windows), np.concatenate(scores)
+
+
+def clip_starts(rows: int, length: int) -> np.ndarray:
+    """First rows of clips of that length, evenly spaced, overlapping by half or more.
+
+    What is no longer than half a clip lies whole in one of them.
+    """
+    beyond = rows - length
+    count = -(-beyond // max(1, length // 2)) + 1
+    return np.rint(np.linspace(0, beyond, count)).astype(np.int64)
+
+
+def as_trained(question: str) -> str:
+    """A question as prepared data sets have them: lower case, one question mark."""
+    if not question.strip(" ?"):
+        raise UserError("the question is empty; ask something like: Where did I put the keys?")
+    return clean_sentence(question)
+
+
+def read_features(
+    video: Source | Sequence[Source], names: tuple[str, ...]
+) -> tuple[list[np.ndarray], float]:
+    """The features a model reads, each (R, F), and their rows a second."""
+    sources = list(video) if isinstance(video, tuple | list) else [video]
+    if len(sources) != len(names):
+        raise UserError(
+            f"the model reads {' and '.join(names)} features, one file each; {len(sources)} given"
+        )
+    features, rates = zip(*map(_read_feature, sources), strict=True)
+    if len(set(rates)) > 1:
+        raise UserError(f"features of different rates ({', '.join(f'{r:g}' for r in rates)} rows a "
+                        "second): extract them alike")  # fmt: skip
+    return list(features), rates[0]
+
+
+def _read_feature(source: Source) -> tuple[np.ndarray, float]:
+    if isinstance(source, str | Path):
+        file = Path(source)
+        if file.suffix != ".pt" or not file.is_file():
+            raise UserError(f"{file}: no such file of features (.pt)")
+        files = FeatureFolder(file.parent, [file.stem])
+        [(_, features)] = files.each(f"reading {file.name}")
+        return features, files.rate
+    features = source.numpy(force=True) if torch.is_tensor(source) else np.asarray(source)
+    if features.ndim != 2 or not features.size:
+        raise UserError(f"features must be (rows, width), are {tuple(features.shape)}")
+    return features, ROWS_PER_SECOND

@@ -1,0 +1,1 @@
+"""A simulated Ego4D: videos, narrations, questions and features."""

@@ -1,0 +1,98 @@
+"""Features for real annotation files: what goes on in a window is what its sentences say.
+
+Each word has a direction of its own (by its hash), and a window shows the sum of its sentences'
+words; so language and video correspond, as they do in the real features. Shapes: R rows, F width.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from utils.base.errors import UserError
+from utils.data.annotations import iter_clips, iter_queries, read_annotations
+from utils.simulation.scenery import Backdrop, Strength, coverage, directions, row_count
+
+# Words that say nothing about what is seen.
+_SILENT = """
+    a an and are at by c did do does for from had has have he her his how i in into is it its my of
+    off on or out she that the their them then they this to up was were what when where which while
+    who with
+"""
+SILENT = frozenset(_SILENT.split())
+ENDINGS = re.compile(r"(ing|ed|es|s|e)$")
+DOUBLED = re.compile(r"([a-z])\1$")  # with the endings: "cuts", "cutting" and "cut" are one
+
+
+@dataclass(frozen=True)
+class Described:
+    """What annotation files say about their clips."""
+
+    rows: dict[str, int]  # clip uid -> feature rows
+    windows: list[np.ndarray]  # of each clip, (N, 2) seconds
+    words: list[list[list[str]]]  # of each clip, the words of each window
+
+    @property
+    def queries(self) -> int:
+        """Sentences with times."""
+        return sum(map(len, self.windows))
+
+
+def read_described(paths: Sequence[str | Path]) -> Described:
+    """Read clips, windows and words; a clip may be in several files.
+
+    Raises:
+        UserError: a file is missing or malformed, or two files disagree on a clip's duration.
+    """
+    rows: dict[str, int] = {}
+    windows: dict[str, list] = {}
+    words: dict[str, list] = {}
+    for path in paths:
+        annotations = read_annotations(path)
+        for _, clip in iter_clips(annotations):
+            count = row_count(clip["video_end_sec"] - clip["video_start_sec"])
+            if rows.setdefault(clip["clip_uid"], count) != count:
+                raise UserError(f"{path}: clip {clip['clip_uid']} has another duration elsewhere")
+            windows.setdefault(clip["clip_uid"], [])
+            words.setdefault(clip["clip_uid"], [])
+        for query in iter_queries(annotations):
+            start, end = query.query.get("clip_start_sec"), query.query.get("clip_end_sec")
+            if start is not None and end is not None:
+                windows[query.clip_uid].append(sorted((start, end)))
+                words[query.clip_uid].append(content_words(query.query["query"]))
+    tables = [np.array(each, dtype=np.float64).reshape(-1, 2) for each in windows.values()]
+    return Described(rows, tables, list(words.values()))
+
+
+def content_words(sentence: str) -> list[str]:
+    """`#C C cuts the onion` -> `cut`, `onion`."""
+    found = re.findall(r"[a-z]+", sentence.lower())
+    stems = (ENDINGS.sub("", word) or word for word in found if word not in SILENT)
+    return [DOUBLED.sub(r"\1", stem) for stem in stems]
+
+
+class DescribedScenery:
+    """Features of one kind (`name`, F wide) for the clips of annotation files."""
+
+    def __init__(self, described: Described, name: str, width: int, seed: int):
+        self.described, self.width = described, width
+        self._rows = list(described.rows.values())
+        self._backdrop = Backdrop(name, width, seed, Strength())
+        vocabulary = sorted({w for clip in described.words for each in clip for w in each})
+        self._number = {word: number for number, word in enumerate(vocabulary)}
+        # A word's direction hangs on the word alone, so that other files give it the same.
+        parts = [directions(f"{name} word {word}", seed, 1, width) for word in vocabulary]
+        self._directions = np.concatenate(parts) if parts else np.zeros((0, width), np.float32)
+
+    def rows(self, clip: int) -> np.ndarray:
+        """(R, F) float32 features of a clip, by its number."""
+        rows = self._rows[clip]
+        sentences = self.described.words[clip]
+        said = np.zeros((len(sentences), self.width), dtype=np.float32)
+        for row, words in zip(said, sentences, strict=True):
+            row += self._directions[[self._number[word] for word in words]].sum(0)
+        share = coverage(self.described.windows[clip], rows)
+        share /= np.maximum(np.sqrt(share.sum(1, keepdims=True)), 1.0)
+        return share @ said + self._backdrop.rows(rows, clip, clip, 0.0)

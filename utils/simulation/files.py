@@ -1,0 +1,196 @@
+"""The simulated world as files in the published formats, with the oddities of the real ones.
+
+Annotation files in the Ego4D schema, and narrations as egoclip.csv.
+"""
+
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from utils.base.files import atomic_write
+from utils.base.tasks import FRAME_RATE, SPLITS
+from utils.simulation.queries import Questions, phrase
+from utils.simulation.world import World
+
+# Shares of questions (and of annotations) that are odd in the way of the real files.
+ODD_SHARES = {"missing": 0.003, "null": 0.003, "empty": 0.003, "no_length": 0.02, "past_end": 0.01}
+NO_QUERIES = 0.02  # annotations without language_queries
+MALFORMED_ROWS = 1e-4  # of egoclip.csv
+
+Annotations = dict[str, Any]
+
+
+def nlq_file(
+    world: World, questions: Questions, split: str, version: str, seed: int, times: bool
+) -> Annotations:
+    """One file of questions, `version` v1 or v2; without `times` it is the unannotated one.
+
+    Oddities are the same whether times are written or not, so that indices agree.
+    """
+    number = SPLITS.index(split)
+    rng = np.random.default_rng((seed, 7, number, version == "v2"))
+    clips = np.flatnonzero(world.clips.asked & (world.videos.split[world.clips.video] == number))
+    mine = np.isin(questions.clip, clips)
+    if version == "v1":
+        mine &= ~questions.late
+    rows = np.flatnonzero(mine)
+    odd = _oddities(len(rows), rng)
+    kept = {clip: [] for clip in clips.tolist()}
+    for row, kind in zip(rows.tolist(), odd, strict=True):
+        kept[questions.clip[row]].append((row, kind))
+    unasked = _at_least_one(len(clips), NO_QUERIES, rng)
+
+    def annotations(clip: int, without_queries: bool) -> list[dict]:
+        uid = world.clips.uids[clip]
+        found = []
+        for annotator in sorted({int(questions.annotator[row]) for row, _ in kept[clip]}):
+            queries = [
+                _query(world, questions, row, kind, times)
+                for row, kind in kept[clip]
+                if questions.annotator[row] == annotator
+            ]
+            found.append({"annotation_uid": f"{uid}-{annotator}", "language_queries": queries})
+        if without_queries:
+            found.append({"annotation_uid": f"{uid}-none"})
+        return found
+
+    content = {
+        clip: annotations(clip, bool(bare)) for clip, bare in zip(kept, unasked, strict=True)
+    }
+    return _file(world, split, version, content)
+
+
+def clip_file(world: World, benchmark: str, split: str, version: str) -> Annotations:
+    """A file of the `vq` or `moments` benchmark: clips, with annotations of other kinds."""
+    number = SPLITS.index(split)
+    column = ("vq", "moments").index(benchmark)
+    listed = world.clips.annotated[:, column] & (world.videos.split[world.clips.video] == number)
+    empty = {"vq": {"query_sets": {}}, "moments": {"labels": []}}[benchmark]
+    content = {
+        int(clip): [{"annotation_uid": f"{world.clips.uids[clip]}-{benchmark}", **empty}]
+        for clip in np.flatnonzero(listed)
+    }
+    return _file(world, split, version, content)
+
+
+def _file(world: World, split: str, version: str, content: dict[int, list]) -> Annotations:
+    videos: dict[int, dict] = {}
+    clips = world.clips
+    for clip, annotations in content.items():
+        number = int(clips.video[clip])
+        uid = world.videos.uids[number]
+        video = videos.setdefault(number, {"video_uid": uid, "split": split, "clips": []})
+        start, end = float(clips.start[clip]), float(clips.end[clip])
+        video["clips"].append(
+            {
+                "clip_uid": clips.uids[clip],
+                "source_clip_uid": clips.uids[clip],
+                "video_start_sec": start,
+                "video_end_sec": end,
+                "video_start_frame": max(0, round(start * FRAME_RATE)),
+                "video_end_frame": round(end * FRAME_RATE),
+                "annotations": annotations,
+            }
+        )
+    return {
+        "version": version,
+        "date": "simulated",
+        "description": "a simulated world, not Ego4D",
+        "videos": list(videos.values()),
+    }
+
+
+def _query(world: World, questions: Questions, row: int, odd: str, times: bool) -> dict:
+    """One entry of `language_queries`."""
+    query: dict[str, Any] = phrase(world, questions, row)
+    if odd == "missing":
+        del query["query"]
+    elif odd in ("null", "empty"):
+        query["query"] = None if odd == "null" else ""
+    if not times:
+        return {"query": query["query"]} if "query" in query else {}
+    clip = questions.clip[row]
+    start, end = questions.window[row].tolist()
+    if odd == "no_length":
+        end = start
+    elif odd == "past_end":
+        # The question keeps its start; the annotator's end slipped beyond the clip.
+        end = float(world.clips.duration[clip]) + 0.3
+    elif start == 0.0:
+        start = -4e-7
+    offset = float(world.clips.start[clip])
+    return {
+        "clip_start_sec": start,
+        "clip_end_sec": end,
+        "video_start_sec": start + offset,
+        "video_end_sec": end + offset,
+        "video_start_frame": max(0, math.floor((start + offset) * FRAME_RATE)),
+        "video_end_frame": math.ceil((end + offset) * FRAME_RATE),
+        **query,
+    }
+
+
+def _oddities(count: int, rng: np.random.Generator) -> list[str]:
+    """Which questions are odd, and how; each kind at least once where there are a dozen."""
+    odd = [""] * count
+    order = iter(rng.permutation(count).tolist())
+    for kind, share in ODD_SHARES.items():
+        for _ in range(max(round(share * count), int(count >= 12))):
+            odd[next(order)] = kind
+    return odd
+
+
+def _at_least_one(count: int, share: float, rng: np.random.Generator) -> np.ndarray:
+    """(count,) bool, true for about this share."""
+    chosen = np.zeros(count, dtype=bool)
+    chosen[rng.permutation(count)[: max(1, round(share * count))]] = True
+    return chosen
+
+
+def write_narrations(path: Path, world: World, narrations: pl.DataFrame, seed: int) -> int:
+    """Write egoclip.csv, tab-separated, and return how many malformed rows it holds."""
+    video = narrations["video"]
+    uid, length = (
+        pl.Series(column).gather(video) for column in (world.videos.uids, world.videos.duration)
+    )
+    table = narrations.select(
+        uid.alias("video_uid"),
+        length.round(3).alias("video_dur"),
+        pl.format("narration_pass_{}", "pass").alias("narration_source"),
+        pl.int_range(pl.len()).over("video").alias("narration_ind"),
+        pl.col("time").round(5).alias("narration_time"),
+        pl.col("start").round(7).alias("clip_start"),
+        pl.col("end").round(7).alias("clip_end"),
+        pl.col("text").alias("clip_text"),
+        pl.format("[{}]", "verb").alias("tag_verb"),
+        pl.format("[{}]", "object").alias("tag_noun"),
+    )
+    rng = np.random.default_rng((seed, 8))
+    header = "\t".join(table.columns)
+    broken = _malformed(world.videos.uids[0], max(len(table) * MALFORMED_ROWS, 5.0), rng)
+    places = np.sort(rng.integers(0, len(table) + 1, len(broken)))
+    bounds = [0, *places.tolist(), len(table)]
+    with atomic_write(path) as file:
+        file.write(header.encode() + b"\n")
+        for part, (first, last) in enumerate(pairwise(bounds)):
+            rows = table[first:last]
+            rows.write_csv(file, separator="\t", include_header=False, quote_style="never")
+            if part < len(broken):
+                file.write(broken[part].encode() + b"\n")
+    return len(broken)
+
+
+def _malformed(uid: str, count: float, rng: np.random.Generator) -> list[str]:
+    """Rows such as downloads and hand edits leave: too short, too long, no times, no text."""
+    faults = (
+        uid,
+        f"{uid}\t100.0\tnarration_pass_1\t3\t5.0\t4.5\t5.5\t#C C puts\tthe cup\t[1]\t[2]",
+        f"{uid}\t100.0\tnarration_pass_1\t4\t5.0\tn/a\t5.5\t#C C puts the cup\t[1]\t[2]",
+        f"{uid}\t100.0\tnarration_pass_1\t5\t5.0\t\t\t#C C puts the cup\t[1]\t[2]",
+        f"{uid}\t100.0\tnarration_pass_2\t6\t5.0\t4.5\t5.5\t\t[1]\t[2]",
+    )
+    return [faults[i % len(faults)] for i in rng.permutation(round(count))]

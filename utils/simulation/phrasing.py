@@ -1,0 +1,211 @@
+"""What happens in the simulated world, in words: narrations, and the 13 templates of questions.
+
+Narrations are made by the million, as columns; questions one by one. Shapes: N events.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from utils.simulation.lexicon import OBJECTS, PERSONS, PLACES, VERB_NUMBER, VERBS, plural
+from utils.simulation.world import HANDLE, NOTHING, TALK, TOGETHER, Events
+
+PUT, PICK_UP = VERB_NUMBER["put"], VERB_NUMBER["pick up"]
+# "the knife", "a knife" for each object in turn
+_ARTICLES = tuple(
+    f"{article} {each.name}"
+    for each in OBJECTS
+    for article in ("the", "an" if each.name[0] in "aeio" else "a")
+)
+HANDS = ("with his right hand", "with his left hand", "with both hands")
+
+
+def narration_texts(events: Events, chosen: np.ndarray, rng: np.random.Generator) -> pl.Series:
+    """(N,) sentences such as `#C C puts the knife on the table`."""
+    kind, verb, place = events.kind[chosen], events.verb[chosen], events.place[chosen]
+    # Ways to go on after verb and object: nothing, the place, or the hands.
+    ending = rng.choice(3, len(chosen), p=(0.4, 0.45, 0.15))
+    hand = rng.integers(0, len(HANDS), len(chosen))
+    article = rng.choice(2, len(chosen), p=(0.75, 0.25))
+    spoken = rng.integers(0, 2, len(chosen))
+
+    table = pl.DataFrame(
+        {
+            "verb": _words([each.third for each in VERBS], verb),
+            "object": _words(_ARTICLES, 2 * events.object[chosen] + article),
+            "preposition": _words(["on", "in", "from", "at"], _preposition(verb, place)),
+            "place": _words([each.name for each in PLACES], place),
+            "person": _words(PERSONS, events.person[chosen]),
+            "hands": _words(HANDS, hand),
+            "ending": ending,
+            "kind": kind,
+            "spoken": spoken,
+        }
+    )
+    handled = pl.format("#C C {} {}", "verb", "object")
+    at_place = pl.format("{} {} the {}", handled, "preposition", "place")
+    done = (
+        pl.when(pl.col("ending") == 1)
+        .then(at_place)
+        .when(pl.col("ending") == 2)
+        .then(pl.format("{} {}", handled, "hands"))
+        .otherwise(handled)
+    )
+    talk = (
+        pl.when(pl.col("spoken") == 0)
+        .then(pl.format("#C C talks to the {}", "person"))
+        .otherwise(pl.format("#O the {} talks to C at the {}", "person", "place"))
+    )
+    walk = (
+        pl.when(pl.col("spoken") == 0)
+        .then(pl.format("#C C walks to the {}", "place"))
+        .otherwise(pl.format("#C C looks around the {}", "place"))
+    )
+    return table.select(
+        pl.when(pl.col("kind") == HANDLE)
+        .then(done)
+        .when(pl.col("kind") == TOGETHER)
+        .then(pl.format("{} with the {}", handled, "person"))
+        .when(pl.col("kind") == TALK)
+        .then(talk)
+        .otherwise(walk)
+        .alias("text")
+    ).to_series()
+
+
+def _words(words: list[str] | tuple[str, ...], numbers: np.ndarray) -> pl.Series:
+    """(N,) words by number; empty where the number is below 0."""
+    return pl.Series([*words, ""]).gather(np.where(numbers < 0, len(words), numbers))
+
+
+def _preposition(verb: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """(N,) 0 on, 1 in, 2 from: things are picked up from where others are put on or in."""
+    inside = np.array([each.preposition == "in" for each in PLACES])
+    return np.where(verb == PICK_UP, 2, inside[place])
+
+
+class Template(NamedTuple):
+    """A kind of question."""
+
+    name: str
+    share: float  # of all questions
+    kinds: tuple[int, ...]  # of the events it asks for
+    verb: int | None  # of those events, if only one verb will do
+    key: tuple[str, ...]  # attributes that pick the event out among those of the clip
+    words: tuple[str, ...]  # ways to put it
+    slot_x: str
+    slot_y: str = ""
+
+
+TEMPLATES = (
+    Template(
+        "Objects: Where is object X before / after event Y?", 0.08, (HANDLE,), None, (),
+        ("Where was the {object} {order} I {other_past} the {other}?",),
+        "{object}", "{other_past} the {other}",
+    ),
+    Template(
+        "Place: Where did I put X?", 0.14, (HANDLE,), PUT, ("verb", "object"),
+        ("Where did I put the {object}?", "Where did I put the {object} down?"),
+        "{object}",
+    ),
+    Template(
+        "Objects: Where is object X?", 0.12, (HANDLE, TOGETHER), None, ("object",),
+        ("Where is the {object}?", "Where was the {object}?"),
+        "{object}",
+    ),
+    Template(
+        "Objects: What did I put in X?", 0.09, (HANDLE,), PUT, ("verb", "place"),
+        ("What did I put {at} the {place}?",),
+        "{place}",
+    ),
+    Template(
+        "Objects: How many X’s? (quantity question)", 0.11, (HANDLE,), None, ("verb", "object"),
+        ("How many {objects} did I {base}?",),
+        "{objects}", "{base}",
+    ),
+    Template(
+        "Objects: In what location did I see object X ?", 0.06, (HANDLE, TOGETHER), None,
+        ("object",),
+        ("In what location did I see the {object}?", "In what location did I see a {object}"),
+        "{object}",
+    ),
+    Template(
+        "Objects: What X did I Y?", 0.11, (HANDLE,), None, ("verb", "place"),
+        ("What {group} did I {base} {at} the {place}?", "What did I {base} {at} the {place}?"),
+        "{group}", "{base} {at} the {place}",
+    ),
+    Template(
+        "Objects: What X is Y?", 0.08, (HANDLE,), None, ("verb", "object"),
+        ("What color is the {object} I {past}?", "What brand is the {object} that I {past}?"),
+        "color", "{object}",
+    ),
+    Template(
+        "Objects: State of an object", 0.08, (HANDLE,), None, ("verb", "object"),
+        ("Did I {base} the {object}?",),
+        "{object}",
+    ),
+    Template(
+        "Objects: Where is my object X?", 0.02, (HANDLE, TOGETHER), None, ("object",),
+        ("Where is my {object}?",),
+        "{object}",
+    ),
+    Template(
+        "People: Who did I interact with when I did activity X?", 0.04, (TOGETHER,), None,
+        ("verb", "object"),
+        ("Who did I interact with when I {past} the {object}?",),
+        "{past} the {object}",
+    ),
+    Template(
+        "People: Who did I talk to in location X?", 0.04, (TALK,), None, ("kind", "place"),
+        ("Who did I talk to {at} the {place}?", "Who did I talk to near the {place}"),
+        "{place}",
+    ),
+    Template(
+        "People: When did I interact with person with role X?", 0.03, (TALK, TOGETHER), None,
+        ("person",),
+        ("When did I talk to the {person}?", "When did I interact with the {person}?"),
+        "{person}",
+    ),
+)  # fmt: skip
+BEFORE_AFTER = 0  # the template that names a second event
+
+
+_GROUPS = {
+    "tool": "tool", "food": "food", "container": "container", "cloth": "clothes",
+    "paper": "paper", "device": "device", "plant": "plant", "part": "part", "rope": "thing",
+}  # fmt: skip
+
+
+def question_words(
+    events: Events, event: int, other: int, number: int, wording: int
+) -> dict[str, str]:
+    """`query`, `template`, `slot_x`, `verb_x`, `slot_y` and `verb_y` of a question for an event.
+
+    `number` is the template's; `other` the event before or after it, or NOTHING; `wording` any
+    number, by which one of the template's ways to put it is taken.
+    """
+    template = TEMPLATES[number]
+    place = PLACES[events.place[event]]
+    words = {"place": place.name, "at": place.preposition}
+    if events.object[event] != NOTHING:
+        thing, verb = OBJECTS[events.object[event]], VERBS[events.verb[event]]
+        words |= {"object": thing.name, "objects": plural(thing.name), **verb._asdict()}
+        words["group"] = _GROUPS[thing.group]
+        if events.verb[event] == PICK_UP:
+            words["at"] = "from"
+    if events.person[event] != NOTHING:
+        words["person"] = PERSONS[events.person[event]]
+    second = None
+    if other != NOTHING:
+        second = VERBS[events.verb[other]]
+        words |= {"other": OBJECTS[events.object[other]].name, "other_past": second.past}
+        words["order"] = "before" if event < other else "after"
+    return {
+        "query": template.words[wording % len(template.words)].format(**words),
+        "template": template.name,
+        "slot_x": template.slot_x.format(**words),
+        "verb_x": words.get("base", "talk"),
+        "slot_y": template.slot_y.format(**words),
+        "verb_y": second.base if second else "",
+    }

@@ -1,0 +1,239 @@
+"""The simulated world: what people do in long first-person videos, and the clips cut from them.
+
+A video has a scenario (kitchen, garden, ...). Its wearer does one thing after another: handles an
+object at a place, talks to somebody, walks. Everything is columns: one row an event, a clip or a
+video. Shapes: N events, C clips, W videos. Times are seconds in the video.
+"""
+
+import uuid
+from dataclasses import dataclass
+
+import numpy as np
+
+from utils.base.tasks import FRAME_RATE
+from utils.simulation.lexicon import (
+    GROUP_VERBS,
+    HANDLING,
+    OBJECTS,
+    PERSONS,
+    PLACES,
+    SCENARIOS,
+    VERB_NUMBER,
+)
+
+NOTHING = -1  # no verb, object or person in this event
+LENGTH_MEDIAN, LENGTH_SPREAD = 4.0, 0.55  # log-normal event lengths, seconds
+LENGTH_LIMITS = (1.2, 20.0)
+PAUSE = 0.8  # mean time between events, seconds
+KINDS = {"handle": 0.82, "together": 0.06, "talk": 0.07, "walk": 0.05}
+HANDLE, TOGETHER, TALK, WALK = range(4)  # "together": an object is handled with somebody
+
+TRAIN, VAL, TEST, NO_CLIPS = range(4)  # the split of a video; some have no clips
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much of everything."""
+
+    nlq_clips: tuple[int, int, int]  # clips with questions: train, val, test
+    other_clips: int  # further train clips, of the visual queries and moments benchmarks
+    bare_videos: int  # narrated videos without clips
+    queries: float  # mean number of questions a clip
+    clip_seconds: tuple[float, float]  # shortest and longest clip
+    margin: float  # mean time of a video outside of its clips, seconds
+    narrations: float  # a minute
+
+
+@dataclass(frozen=True)
+class Videos:
+    """W videos."""
+
+    uids: list[str]
+    split: np.ndarray  # (W,) TRAIN, VAL, TEST or NO_CLIPS
+    duration: np.ndarray  # (W,)
+    scenario: np.ndarray  # (W,) index into SCENARIOS
+
+
+@dataclass(frozen=True)
+class Clips:
+    """C clips."""
+
+    uids: list[str]
+    video: np.ndarray  # (C,)
+    start: np.ndarray  # (C,) seconds in the video
+    end: np.ndarray  # (C,)
+    asked: np.ndarray  # (C,) bool, has questions
+    annotated: np.ndarray  # (C, 2) bool, is in the files of visual queries, of moments
+
+    @property
+    def duration(self) -> np.ndarray:
+        """(C,) seconds."""
+        return self.end - self.start
+
+
+@dataclass(frozen=True)
+class Events:
+    """N events, in order of video and time."""
+
+    video: np.ndarray  # (N,)
+    start: np.ndarray  # (N,)
+    end: np.ndarray  # (N,)
+    kind: np.ndarray  # (N,) HANDLE, TOGETHER, TALK or WALK
+    verb: np.ndarray  # (N,) index into VERBS or NOTHING
+    object: np.ndarray  # (N,) index into OBJECTS or NOTHING
+    place: np.ndarray  # (N,) index into PLACES
+    person: np.ndarray  # (N,) index into PERSONS or NOTHING
+
+    def inside(self, start: float, end: float, video: int) -> np.ndarray:
+        """Numbers of the events of a video that overlap [start, end]."""
+        first, last = np.searchsorted(self.video, (video, video + 1))
+        low = first + np.searchsorted(self.end[first:last], start, side="right")
+        high = first + np.searchsorted(self.start[first:last], end, side="left")
+        return np.arange(low, high)
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything that is and happens."""
+
+    videos: Videos
+    clips: Clips
+    events: Events
+    rare: np.ndarray  # (objects,) bool: never asked about in NLQ train
+
+
+def simulate_world(sizes: Sizes, seed: int) -> World:
+    """Make a world; the same sizes and seed give the same world."""
+    rng = np.random.default_rng((seed, 1))
+    videos, clips = _lay_out(sizes, rng)
+    return World(videos, clips, _live(videos, rng), rare_objects())
+
+
+def rare_objects() -> np.ndarray:
+    """(objects,) the less common half of each scenario's objects."""
+    scenario = np.array([SCENARIOS.index(noun.scenario) for noun in OBJECTS])
+    rank = np.arange(len(OBJECTS)) - np.searchsorted(scenario, scenario)
+    return rank >= np.bincount(scenario)[scenario] // 2
+
+
+def _lay_out(sizes: Sizes, rng: np.random.Generator) -> tuple[Videos, Clips]:
+    """Videos of one or two clips, each with some time before, between and after them."""
+    counts = [sizes.nlq_clips[0] + sizes.other_clips, *sizes.nlq_clips[1:]]
+    split = np.repeat([TRAIN, VAL, TEST], counts)  # of the clips
+    total = len(split)
+    # Every third clip shares its video with the one before it, if that is of the same split.
+    joins = (np.arange(total) % 3 == 2) & (split == np.roll(split, 1))
+    video = np.cumsum(~joins) - 1
+    length = rng.uniform(*sizes.clip_seconds, total)
+    before = rng.uniform(0, sizes.margin / 2, total)
+    # Half of the videos begin with their first clip, as many of the real ones do.
+    before[~joins & (rng.random(total) < 0.5)] = 0.0
+    after = rng.uniform(0, sizes.margin / 2, total)
+    start = _restarted_sum(before + length + after, video) + before
+    start = np.floor(start * FRAME_RATE) / FRAME_RATE
+    end = np.floor((start + length) * FRAME_RATE) / FRAME_RATE
+    # Bounds of real clips are off by 4e-7 s now and then.
+    start = np.where(rng.random(total) < 0.3, start - 4e-7, start)
+    with_clips = video[-1] + 1 if total else 0
+    duration = np.zeros(with_clips)
+    np.maximum.at(duration, video, end + after)
+    bare = rng.uniform(*sizes.clip_seconds, sizes.bare_videos) + sizes.margin * 0.75
+    duration = np.ceil(np.concatenate([duration, bare]) * FRAME_RATE) / FRAME_RATE
+
+    video_split = np.full(len(duration), NO_CLIPS)
+    video_split[video] = split
+    asked = np.ones(total, dtype=bool)
+    train = rng.permutation(counts[0])
+    asked[train[sizes.nlq_clips[0] :]] = False
+    annotated = rng.random((total, 2)) < 0.4
+    # A clip without questions is there because another benchmark has it.
+    orphan = ~asked & ~annotated.any(1)
+    annotated[orphan, rng.integers(0, 2, total)[orphan]] = True
+    scenario = rng.permutation(np.arange(len(duration)) % len(SCENARIOS))
+    videos = Videos(_uids(rng, len(duration)), video_split, duration, scenario)
+    return videos, Clips(_uids(rng, total), video, start, end, asked, annotated)
+
+
+def _live(videos: Videos, rng: np.random.Generator) -> Events:
+    """What happens in each video, from its start to its end."""
+    mean = LENGTH_MEDIAN * np.exp(LENGTH_SPREAD**2 / 2) + PAUSE
+    enough = (videos.duration / mean * 1.3 + 12).astype(np.int64)
+    video = np.repeat(np.arange(len(enough)), enough)
+    length = LENGTH_MEDIAN * np.exp(LENGTH_SPREAD * rng.standard_normal(len(video)))
+    length = np.clip(length, *LENGTH_LIMITS)
+    pause = rng.exponential(PAUSE, len(video))
+    start = _restarted_sum(length + pause, video) + pause
+    kept = start + length <= videos.duration[video]
+    video, start, length = video[kept], start[kept], length[kept]
+    count = len(video)
+
+    kind = rng.choice(len(KINDS), count, p=list(KINDS.values()))
+    thing = _draw(_object_shares(videos, rng), video, rng)
+    thing[kind >= TALK] = NOTHING
+    verb = np.full(count, NOTHING)
+    handled = thing != NOTHING
+    verb[handled] = _draw(_verb_shares(), _groups()[thing[handled]], rng)
+    place = _draw(_place_shares(videos, rng), video, rng)
+    person = _draw(_person_shares(videos, rng), video, rng)
+    person[(kind == HANDLE) | (kind == WALK)] = NOTHING
+    return Events(video, start, start + length, kind, verb, thing, place, person)
+
+
+def _restarted_sum(steps: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Sum of the earlier steps of the same group; `group` is sorted and counts from 0."""
+    if not len(steps):
+        return steps
+    before = np.cumsum(steps) - steps
+    return before - before[np.searchsorted(group, np.arange(group[-1] + 1))][group]
+
+
+def _draw(shares: np.ndarray, row: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One column number for each entry of `row`, with the probabilities of that row of `shares`."""
+    sums = np.cumsum(shares, axis=1)
+    sums /= sums[:, -1:]
+    # Rows laid end to end make one ascending list: all draws are found in one search.
+    flat = (sums + np.arange(len(sums))[:, None]).ravel()
+    found = np.searchsorted(flat, row + rng.random(len(row)), side="right")
+    return np.minimum(found - row * shares.shape[1], shares.shape[1] - 1)
+
+
+def _object_shares(videos: Videos, rng: np.random.Generator) -> np.ndarray:
+    """(W, objects): long-tailed within the scenario, and each video has its own favourites."""
+    scenario = np.array([SCENARIOS.index(noun.scenario) for noun in OBJECTS])
+    rank = np.arange(len(OBJECTS)) - np.searchsorted(scenario, scenario)
+    shares = (rank + 3.0) ** -0.7 * rng.gamma(1.0, 1.0, (len(videos.uids), len(OBJECTS)))
+    return shares * (scenario == videos.scenario[:, None])
+
+
+def _place_shares(videos: Videos, rng: np.random.Generator) -> np.ndarray:
+    """(W, places): those of the scenario."""
+    scenario = np.array([SCENARIOS.index(place.scenario) for place in PLACES])
+    shares = rng.gamma(2.0, 1.0, (len(videos.uids), len(PLACES)))
+    return shares * (scenario == videos.scenario[:, None])
+
+
+def _person_shares(videos: Videos, rng: np.random.Generator) -> np.ndarray:
+    """(W, persons): a few in each video."""
+    return rng.gamma(0.3, 1.0, (len(videos.uids), len(PERSONS))) + 1e-6
+
+
+def _groups() -> np.ndarray:
+    """(objects,) number of the group of each."""
+    names = list(GROUP_VERBS)
+    return np.array([names.index(noun.group) for noun in OBJECTS])
+
+
+def _verb_shares() -> np.ndarray:
+    """(groups, verbs): handling is commonest."""
+    shares = np.zeros((len(GROUP_VERBS), len(VERB_NUMBER)))
+    for row, verbs in zip(shares, GROUP_VERBS.values(), strict=True):
+        row[[VERB_NUMBER[verb] for verb in verbs]] = 1.0
+        row[[VERB_NUMBER[verb] for verb in HANDLING]] += 0.7
+        row[[VERB_NUMBER[verb] for verb in ("pick up", "put")]] += 0.6
+    return shares
+
+
+def _uids(rng: np.random.Generator, count: int) -> list[str]:
+    """Random, but the same for the same generator."""
+    raw = rng.bytes(16 * count)
+    return [str(uuid.UUID(bytes=raw[at : at + 16], version=4)) for at in range(0, 16 * count, 16)]

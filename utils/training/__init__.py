@@ -1,0 +1,1 @@
+"""The training loop, its options, run folders, checkpoints and processes."""

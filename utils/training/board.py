@@ -1,0 +1,73 @@
+"""TensorBoard logs, written at once: no thread that a full disk could take by surprise."""
+
+import os
+import socket
+import time
+from pathlib import Path
+
+import torch
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.summary.writer.record_writer import RecordWriter
+from torch.utils.tensorboard import summary
+
+from utils.base.errors import warn
+
+
+class Board:
+    """One file of events in a folder; where it can't be written it ends, with a warning."""
+
+    def __init__(self, folder: Path, purge_step: int | None = None):
+        """What was logged from `purge_step` on, before, is not shown."""
+        name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
+        self._path = folder / name
+        self._records: RecordWriter | None = None
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._records = RecordWriter(self._path.open("wb"))
+        except OSError as error:
+            self._end(error)
+        self._write(Event(file_version="brain.Event:2"))
+        if purge_step is not None:
+            started = SessionLog(status=SessionLog.START)
+            self._write(Event(session_log=started, step=purge_step))
+
+    def add_scalars(self, scalars: dict[str, float | torch.Tensor], step: int) -> None:
+        """Figures by name."""
+        for name, value in scalars.items():
+            self._write(Event(summary=summary.scalar(name, value), step=step))
+        self._flush()
+
+    def add_text(self, name: str, text: str, step: int) -> None:
+        """A text in Markdown."""
+        self._write(Event(summary=summary.text(name, text), step=step))
+        self._flush()
+
+    def add_image(self, name: str, image: object, step: int) -> None:
+        """A picture (height, width, 3)."""
+        self._write(Event(summary=summary.image(name, image, dataformats="HWC"), step=step))
+        self._flush()
+
+    def close(self) -> None:
+        """Nothing more is to come."""
+        if self._records is not None:
+            self._records.close()
+            self._records = None
+
+    def _write(self, event: Event) -> None:
+        event.wall_time = time.time()
+        if self._records is not None:
+            try:
+                self._records.write(event.SerializeToString())
+            except OSError as error:
+                self._end(error)
+
+    def _flush(self) -> None:
+        if self._records is not None:
+            try:
+                self._records.flush()
+            except OSError as error:
+                self._end(error)
+
+    def _end(self, error: OSError) -> None:
+        self._records = None
+        warn(f"{self._path}: {error.strerror}; nothing more is logged for TensorBoard")

@@ -1,0 +1,83 @@
+"""Checkpoints: which one is meant, and clear words when one does not fit."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from utils.base.errors import UserError
+from utils.base.tensor_files import is_plain
+
+
+def step_of(path: Path) -> int:
+    """The step number that ends a checkpoint's name (`vslnet_1200.t7` -> 1200), or -1."""
+    number = re.search(r"_(\d+)$", path.stem)
+    return int(number.group(1)) if number else -1
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """The checkpoint meant by a file, a run folder or its `model` folder: the last one there."""
+    path = Path(path)
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise UserError(f"{path}: no such checkpoint file or run folder")
+    found = [*path.glob("*.t7"), *path.glob("model/*.t7")]
+    if not found:
+        found = list(path.rglob("*.t7"))
+    folders = {file.parent for file in found}
+    if not found:
+        raise UserError(f"{path}: no checkpoint (*.t7) in this folder; has a run been trained?")
+    if len(folders) > 1:
+        names = ", ".join(sorted(map(str, folders)))
+        raise UserError(f"{path}: holds checkpoints of several runs, name one: {names}")
+    return max(found, key=step_of)
+
+
+def fit_optimizer(optimizer: torch.optim.Optimizer, state: Any, source: str | Path) -> None:
+    """Load an optimizer's state; raises UserError if it is of another model."""
+    try:
+        optimizer.load_state_dict(state)
+        fits = all(
+            value.shape in (parameter.shape, ())
+            for parameter, values in optimizer.state.items()
+            for value in values.values()
+        )
+    except (AttributeError, KeyError, TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise UserError(
+            f"{source}: its optimizer does not fit this model; continue with the weights only"
+        )
+
+
+def fit_state(model: nn.Module, state: dict[str, torch.Tensor], source: str | Path) -> None:
+    """Load weights into `model`; a `UserError` says which keys or shapes do not fit."""
+    check_state(model, state, source)
+    model.load_state_dict(state)
+
+
+def check_state(model: nn.Module, state: dict[str, torch.Tensor], source: str | Path) -> None:
+    """Raise `UserError` if weights don't fit `model`, which may be one without memory ("meta")."""
+    if not isinstance(state, dict) or not all(torch.is_tensor(v) for v in state.values()):
+        raise UserError(f"{source}: not a state dict (parameter name -> tensor)")
+    own = model.state_dict()
+    faults = [f"{key} is not a plain tensor" for key, v in state.items() if not is_plain(v)]
+    faults += [f"{key} missing" for key in own if key not in state]
+    faults += [f"{key} unknown" for key in state if key not in own]
+    faults += [
+        f"{key} is {tuple(state[key].shape)}, this model has {tuple(value.shape)}"
+        for key, value in own.items()
+        if key in state and state[key].shape != value.shape
+    ]
+    if faults:
+        more = f" and {len(faults) - 4} more" if len(faults) > 4 else ""
+        raise UserError(
+            f"{source}: does not fit this model: {'; '.join(faults[:4])}{more}; "
+            "check the feature, the number of units and the options it was trained with"
+        )
+    bad = [key for key, value in state.items() if not torch.isfinite(value).all()]
+    if bad:
+        raise UserError(f"{source}: {bad[0]} holds NaN or infinite values; use another checkpoint")

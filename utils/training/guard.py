@@ -1,0 +1,39 @@
+"""Numbers that go wrong, noticed on the device and read when something is read anyway."""
+
+import torch
+from torch import nn
+
+SMALLEST_SCALE = 1.0  # of fp16
+
+
+class FirstWrong:
+    """The first step whose loss or gradient was not finite, with its losses; no step waits."""
+
+    def __init__(self, device: torch.device):
+        self._step = torch.full((), -1, device=device)
+        self._losses: dict[str, torch.Tensor] = {}
+
+    def note(self, step: int, losses: dict[str, torch.Tensor], checked: torch.Tensor) -> None:
+        """Look at a step; `checked` is a scalar that is finite if all is well."""
+        first = (self._step < 0) & ~checked.detach().isfinite()
+        self._step = torch.where(first, step, self._step)
+        before = self._losses or losses
+        self._losses = {k: torch.where(first, v.detach(), before[k]) for k, v in losses.items()}
+
+    def step(self) -> int:
+        """That step, -1 if there is none; waits for the device."""
+        return int(self._step.item())
+
+    def losses(self) -> dict[str, float]:
+        """Its losses; waits for the device."""
+        return {name: value.item() for name, value in self._losses.items()}
+
+
+def make_scaler(device: torch.device, amp: str) -> torch.amp.GradScaler:
+    """Leaves steps out whose gradients are not finite; scales losses in fp16 only."""
+    return torch.amp.GradScaler(device.type, init_scale=2.0**16 if amp == "fp16" else 1.0)
+
+
+def all_finite(model: nn.Module) -> bool:
+    """Whether all weights are finite; waits for the device."""
+    return bool(torch.stack([p.detach().isfinite().all() for p in model.parameters()]).all())

@@ -1,0 +1,311 @@
+"""A run is a folder: options, scores, checkpoints, predictions, and the state to continue from.
+
+It may be killed at any moment: every file appears whole or not at all, logs are cut back to where
+the state was saved, and starting the same command again goes on from the last saved state.
+"""
+
+import dataclasses
+import hashlib
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import torch
+
+from utils.base.errors import UserError
+from utils.base.files import atomic_write, is_left_over, read_json, write_json
+from utils.base.tensor_files import load_last_whole, save_atomically
+from utils.training.checkpoints import find_checkpoint
+from utils.training.options import TrainingOptions
+from utils.training.processes import Processes, restarted
+from utils.training.timelines import Example, draw
+from utils.training.writers import SoleWriter
+
+KEPT_CHECKPOINTS = 3
+LEFT_SECONDS = 3600  # an unfinished file of another machine that is older is left over
+
+
+PACKAGES = ("torch", "numpy", "transformers")
+CODE = Path(__file__).resolve().parents[2]
+
+
+def how_made(inputs: Iterable[Path]) -> dict:
+    """What to write down beside a result; JSON-able."""
+    return {
+        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+        "folder": str(Path.cwd()),
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        **{package: version(package) for package in PACKAGES},
+        "machine": _machine(),
+        "inputs": {str(file): _hash(file) for file in inputs if file.is_file()},
+    }
+
+
+def _commit() -> str | None:
+    """The checkout's commit, with a mark if files differ from it; None outside of git."""
+    git = ("git", "-C", str(CODE))
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True
+        )
+    except OSError:
+        return None
+    if commit.returncode:
+        return None
+    return commit.stdout.strip() + (" with changes" if changed.stdout.strip() else "")
+
+
+def _machine() -> str:
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+def _hash(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=10)).hexdigest()
+
+
+class Run:
+    """One training run and its folder; only the main process writes, and as a context it alone.
+
+    `options` is the dataclass a run was started with; those named in `free` may differ when it is
+    continued (where to log, how often to save, ...), any other change is refused by name. `inputs`
+    are the files whose hashes `made.json` keeps, with the command and versions of each start.
+    `descriptions` are further JSON files by name, written when the run starts.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        options: Any,
+        options_file: str,
+        processes: Processes,
+        free: Iterable[str] = (),
+        log_dir: Path | None = None,
+        log_file: str | None = None,
+        inputs: Iterable[Path] = (),
+        descriptions: Mapping[str, Any] | None = None,
+    ):
+        self.folder = folder
+        self.processes = processes
+        self.history: list[dict] = []
+        self.kept: list[Path] = []
+        self._options = dataclasses.asdict(options)
+        self._options_file = folder / options_file
+        self._free = set(free)
+        self._inputs = list(inputs)
+        self._descriptions = descriptions or {}
+        self._log_dir = log_dir
+        self._log_file = folder / log_file if log_file else None
+        self._tables = folder / "eval_results.txt"
+        self._board = None
+        self._claim = SoleWriter(folder)
+        self._saved_at = time.monotonic()
+        self._saved_step: int | None = None  # None until the state has been read
+
+    def __enter__(self) -> "Run":
+        """Raises UserError if another training is writing in the folder."""
+        if self.processes.main:
+            self._claim.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._board is not None:
+            self._board.close()
+        if self.processes.main:
+            self._claim.__exit__()
+
+    @property
+    def state_file(self) -> Path:
+        """What is needed to continue; the one before it lies beside it."""
+        return self.folder / "state.pt"
+
+    def start(self, restart: bool = False) -> dict | None:
+        """Make the folder ready; returns the state to continue from, or None for a new run.
+
+        No file is changed before all processes are here and have the state.
+        """
+        self.processes.tell("ready to start")
+        self._refuse_different()
+        if restart and not restarted() and self.processes.main:
+            self._clear()
+        state, file = self.processes.hand_on(self._read_state() if self.processes.main else None)
+        if state is not None:
+            self._refuse_changes(state["options"])
+            self.history = state["history"]
+            self.kept = [self.folder / name for name in state["kept"]]
+        self.processes.barrier()
+        self._saved_step = state["step"] if state is not None else 0
+        if self.processes.main:
+            self._tidy(state["sizes"] if state else {})
+            if file != self.state_file:
+                file.replace(self.state_file)  # a damaged one must not become the previous one
+            write_json(self._options_file, self._options, indent=True)
+            for name, content in self._descriptions.items():
+                write_json(self.folder / name, content, indent=True)
+            self._write_how_made(continued=state is not None)
+            if self._log_dir is not None:
+                from utils.training.board import Board  # slow to import
+
+                self._board = Board(self._log_dir, state["step"] + 1 if state else None)
+                lines = [f"| {name} | {value} |" for name, value in self._options.items()]
+                table = "\n".join(["| option | value |", "|---|---|", *lines])
+                self._board.add_text("options", table, state["step"] if state else 0)
+        return state
+
+    def _refuse_different(self) -> None:
+        """Machines that don't share the folder could read other options out of it."""
+        kept = {name: v for name, v in self._options.items() if name not in self._free}
+        for rank, options in enumerate(self.processes.gather(kept)):
+            for name in kept:
+                if options[name] != kept[name]:
+                    raise UserError(
+                        f"--{name} is {kept[name]} in process {self.processes.rank} and "
+                        f"{options[name]} in process {rank}; start all processes by the same "
+                        f"command, on machines that share {self.folder}"
+                    )
+
+    def _read_state(self) -> tuple[dict | None, Path]:
+        state, file = load_last_whole(self.state_file)
+        if state is not None and not _names_files_inside(state):
+            raise UserError(f"{file}: names files outside of its folder; begin anew (--restart)")
+        return state, file
+
+    def _write_how_made(self, continued: bool) -> None:
+        file = self.folder / "made.json"
+        before = read_json(file) if continued and file.is_file() else []
+        if not isinstance(before, list):
+            raise UserError(f"{file}: must be a list of starts; take the file away")
+        write_json(file, [*before, how_made(self._inputs)], indent=True)
+
+    def _clear(self) -> None:
+        for pattern in ("state*.pt", "*.t7", "*_preds*.json", "*.txt", "metrics.jsonl"):
+            for file in self.folder.glob(pattern):
+                file.unlink()
+
+    def _tidy(self, sizes: dict[str, int]) -> None:
+        """Remove what a killed process left unfinished, or logged after it last saved."""
+        for file in self.folder.glob(".*.tmp"):  # predictions may be on their way as well
+            if is_left_over(file) or time.time() - file.stat().st_mtime > LEFT_SECONDS:
+                file.unlink(missing_ok=True)
+        for name, size in sizes.items():
+            file = self.folder / name
+            if file.is_file() and file.stat().st_size > size:
+                os.truncate(file, size)
+
+    def _refuse_changes(self, before: dict) -> None:
+        changed = [
+            f"--{name} was {before[name]}, is now {value}"
+            for name, value in self._options.items()
+            if name not in self._free and name in before and before[name] != value
+        ]
+        if changed:
+            raise UserError(
+                f"{self.folder}: holds a run with other options ({'; '.join(changed)}); "
+                "give the same ones to continue it, --restart to begin anew, or another folder"
+            )
+
+    def state_due(self, every_minutes: float) -> bool:
+        """Whether it is time to save, by the main process's clock."""
+        return self.processes.main and time.monotonic() - self._saved_at > every_minutes * 60
+
+    def save_state(self, state: dict) -> None:
+        """Write what is needed to continue (main process), never over a later step."""
+        if self._saved_step is None or state["step"] < self._saved_step:
+            raise AssertionError(f"step {state['step']} is not saved over {self._saved_step}")
+        self._saved_step = state["step"]
+        if self.processes.main:
+            self._claim.check()
+            logs = [file for file in (self._tables, self._log_file) if file]
+            extra = {
+                "options": self._options,
+                "history": self.history,
+                "kept": [file.name for file in self.kept],
+                "sizes": {f.name: f.stat().st_size if f.is_file() else 0 for f in logs},
+            }
+            save_atomically(state | extra, self.state_file, keep_previous=True)
+            self._saved_at = time.monotonic()
+
+    def keep_checkpoint(self, name: str, content: dict) -> None:
+        """Write a checkpoint and drop all but the last few (main process)."""
+        if self.processes.main:
+            file = self.folder / name
+            save_atomically(content, file)
+            self.kept = [kept for kept in self.kept if kept != file] + [file]
+            for old in self.kept[:-KEPT_CHECKPOINTS]:
+                old.unlink(missing_ok=True)
+            self.kept = self.kept[-KEPT_CHECKPOINTS:]
+
+    def record(self, scores: dict, table: str) -> None:
+        """Add one evaluation to `metrics.jsonl` and its table to `eval_results.txt`."""
+        if self.processes.main:
+            self.history.append(scores)
+            with atomic_write(self.folder / "metrics.jsonl") as file:
+                file.writelines(orjson.dumps(line) + b"\n" for line in self.history)
+            with self._tables.open("a", encoding="utf-8") as file:
+                file.write(table + "\n")
+
+    def log(self, step: int, scalars: dict[str, float | torch.Tensor]) -> None:
+        """Scalars for TensorBoard and the text log, where they were asked for (main process)."""
+        if self._board is not None:
+            self._board.add_scalars(scalars, step)
+        if self._log_file is not None and self.processes.main:
+            figures = " ".join(f"{name} {float(value):.6g}" for name, value in scalars.items())
+            with self._log_file.open("a", encoding="utf-8") as file:
+                file.write(f"step {step} {figures}\n")
+
+    def show(self, name: str, shown: Sequence[Example], step: int) -> None:
+        """A picture of queries for TensorBoard, if it was asked for (main process)."""
+        if self._board is not None and shown:
+            self._board.add_image(name, draw(shown), step)
+
+
+def _names_files_inside(state: dict) -> bool:
+    """Whether the files that a state names, to be deleted or cut, lie in the run's own folder."""
+    names = [*state["kept"], *state["sizes"]]
+    return all(name.isprintable() and Path(name).name == name != ".." for name in names)
+
+
+def best_evaluation(run: Path) -> dict:
+    """The evaluation with the highest R@1 IoU=0.3, of equals the latest, as checkpoints are.
+
+    `run` is a run folder, or one above it. Raises `UserError` if there is none or no evaluation.
+    """
+    files = [run] if run.is_file() else sorted(run.rglob("metrics.jsonl"))
+    if len(files) != 1:
+        raise UserError(f"{run}: {len(files)} files metrics.jsonl under it; name one run folder")
+    try:
+        lines = [orjson.loads(line) for line in files[0].read_bytes().splitlines()]
+        figures = [float(line["R@1 IoU=0.3"]) for line in lines]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{files[0]}: not a training run's evaluations: JSON lines with 'R@1 IoU=0.3'"
+        ) from None
+    if not lines:
+        raise UserError(f"{files[0]}: no evaluation in it yet")
+    return lines[len(lines) - 1 - int(np.argmax(figures[::-1]))]
+
+
+def input_files(options: TrainingOptions, *features: str, start: str | None) -> list[Path]:
+    """The small files that say what a training run has read; `start` is the run it begins with."""
+    root = Path(options.data_root)
+    files = [root / "dataset" / options.task / f"{name}.json" for name in ("train", "val")]
+    cards = ("feature_shapes.json", "feature_card.json")
+    files += [root / "features" / name / card for name in features for card in cards]
+    lists = (options.scaling_subsample_clips, options.zeroshot_subsample_clips)
+    files += [Path(clips) for clips in lists if clips is not None]
+    return files if start is None else [*files, find_checkpoint(start)]

@@ -1,0 +1,97 @@
+"""Training on a SLURM cluster: the same program, submitted, requeued and continued.
+
+Before the time is up, or when the machines are wanted by others, SLURM sends SIGUSR2: the run saves
+its state and leaves, the job is requeued, and goes on when it is started again.
+"""
+
+import dataclasses
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from utils.base.errors import UserError, run_program
+
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS_TO_LEAVE = 120
+REQUEUES = 1000  # for time that was up; preemption is not counted
+
+
+class Cluster(NamedTuple):
+    """What is asked of SLURM; the rest (account, ...) as for any job: SBATCH_ACCOUNT and others."""
+
+    partition: str | None
+    constraint: str | None
+    nodes: int
+    gpus: int  # a node, one process each; 0: one process a node, on the CPU
+    cpus: int  # a process
+    minutes: int
+
+    @classmethod
+    def of(cls, options: Any) -> "Cluster":
+        """What a training's options ask for."""
+        return cls(*(getattr(options, f"slurm_{name}") for name in cls._fields))
+
+
+class Job:
+    """A training, run by each task of a job."""
+
+    def __init__(self, train: Callable[[Any], None], options: Any):
+        self.train = train
+        self.options = options
+
+    def __call__(self) -> None:
+        from submitit.helpers import TorchDistributedEnvironment
+
+        TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+        try:
+            run_program(lambda: self.train(self.options))
+        except SystemExit as end:
+            if end.code != 128 + signal.SIGUSR2:
+                raise
+            signal.raise_signal(signal.SIGUSR2)  # the state is saved: the rest is submitit's
+
+    def checkpoint(self) -> Any:
+        """What goes on after a requeue: the same, but never from the beginning."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(Job(self.train, dataclasses.replace(self.options, restart=False)))
+
+
+def submit(
+    train: Callable[[Any], None],
+    options: Any,
+    folder: Path,
+    cluster: Cluster,
+    executor: str = "slurm",
+) -> Any:
+    """Submit `train(options)`; logs go to `folder`. Returns submitit's job.
+
+    `executor` "local" runs the job on this machine. Raises `UserError` without submitit or SLURM.
+    """
+    try:
+        import submitit
+    except ImportError:
+        raise UserError("--slurm needs submitit: pip install submitit") from None
+    if executor == "slurm" and shutil.which("sbatch") is None:
+        raise UserError("--slurm: there is no SLURM here (no sbatch); submit from a login machine")
+    paths = [str(ROOT), os.environ.get("PYTHONPATH")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    submitter = submitit.AutoExecutor(folder, cluster=executor, slurm_max_num_timeout=REQUEUES)
+    submitter.update_parameters(
+        name="naq",
+        timeout_min=cluster.minutes,
+        nodes=cluster.nodes,
+        gpus_per_node=cluster.gpus,
+        tasks_per_node=max(1, cluster.gpus),
+        cpus_per_task=cluster.cpus,
+        slurm_signal_delay_s=SECONDS_TO_LEAVE,
+    )
+    for name in ("partition", "constraint"):
+        if getattr(cluster, name) is not None:
+            submitter.update_parameters(**{f"slurm_{name}": getattr(cluster, name)})
+    job = submitter.submit(Job(train, options))
+    print(f"submitted job {job.job_id}; logs in {job.paths.folder}")
+    return job
