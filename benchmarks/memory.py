@@ -168,7 +168,7 @@ def make(data_root: Path, clips: int) -> None:
         for clip, uid in enumerate(names):
             draw = torch.Generator().manual_seed(clip)
             torch.save(torch.randn(ROWS, width, generator=draw), folder / f"{uid}.pt")
-    words = ["--features", *WIDTHS, "--data_root", data_root, "--workers", 1]
+    words = ["--features", *WIDTHS, "--data_root", data_root]
     utils.prepare_features.main([str(word) for word in words])
     draws = np.random.default_rng(0)
     split = {}

@@ -169,22 +169,6 @@ def test_a_state_from_elsewhere_deletes_and_cuts_nothing(data, part):
     assert victim.read_text() == "whole"
 
 
-def test_a_journal_of_packing_with_odd_lines(data):
-    """What it says of no clip is passed over, so that all are packed."""
-    work = data / "features" / "egovlp"
-    torch.save(torch.full((project.ROWS, project.WIDTH), torch.nan), work / "v1.pt")
-    main, *arguments = programs.pack(data)
-    assert "NaN" in project.ends_well(main, *arguments)
-    (journal,) = [file for file in work.parent.rglob("*") if b'["v2"' in _content(file)]
-    journal.write_bytes(journal.read_bytes() + b'\n1\n[1, [2]]\nnull\n["v1"]\n{"a": []}')
-    torch.save(torch.ones(project.ROWS, project.WIDTH), work / "v1.pt")
-    assert project.ends_well(main, *arguments) is None
-
-
-def _content(file: Path) -> bytes:
-    return file.read_bytes() if file.is_file() else b""
-
-
 def hostile_array(size: int) -> bytes:
     """A numpy file of that many bytes which runs a command if its objects are unpickled."""
     stream = io.BytesIO()

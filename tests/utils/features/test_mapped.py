@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import zipfile
 
 import h5py
 import numpy as np
@@ -79,26 +78,6 @@ def test_built_once_and_again_when_a_file_changes(data):
     torch.save(torch.ones(7, 5), data / "features/egovlp/b.pt")
     assert (pooled(data).pooled[1, :7] == 1).all()
     assert len(list((data / "cache").glob("pooled-*/pooled.npy"))) == 2
-
-
-def test_a_file_of_equal_size_and_time_is_noticed(data):
-    file = data / "features/egovlp/b.pt"
-    before, old = pooled(data).pooled[1, 0, 0], file.stat()
-    torch.save(torch.load(file) + 1, file)
-    os.utime(file, ns=(old.st_atime_ns, old.st_mtime_ns))
-    assert (file.stat().st_size, file.stat().st_mtime_ns) == (old.st_size, old.st_mtime_ns)
-    assert pooled(data).pooled[1, 0, 0] == pytest.approx(before + 1, abs=1e-2)
-
-
-def test_a_file_that_was_zipped_again_is_decompressed(data):
-    file = data / "features/egovlp/b.pt"
-    with zipfile.ZipFile(file) as archive:
-        parts = {name: archive.read(name) for name in archive.namelist()}
-    expected = torch.load(file)
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in parts.items():
-            archive.writestr(name, content)
-    np.testing.assert_array_equal(joined(data).rows(1), expected.numpy())
 
 
 def test_a_torn_store_is_built_again(data):
