@@ -24,7 +24,10 @@ from utils.base.tasks import FEATURES, SPLITS, TASKS, Task, clip_sources
 from utils.data.annotations import iter_clips, iter_queries, read_annotations
 from utils.features.files import FeatureFolder, find_features
 
-NAQ_SETS = "ego4d --output_directory=DIR --datasets naq_datasets --version"
+NAQ_SETS = (
+    "ego4d --output_directory=DIR --datasets naq_datasets --version {version}, then unzip "
+    "DIR/{version}/baselines/naq_datasets.zip in the checkout"
+)
 PAGES = read_json(Path(__file__).with_name("feature_manifest.json"))["pages"]
 
 
@@ -78,7 +81,11 @@ class Place:
         create = (
             f"python utils/create_naq_dataset.py --type {self.kind} --em_version {self.version}"
         )
-        ready = "" if self.kind == "tacos" else f"  # or ready-made: {NAQ_SETS} {self.version}"
+        ready = (
+            ""
+            if self.kind == "tacos"
+            else f"  # or ready-made: {NAQ_SETS.format(version=self.version)}"
+        )
         create += f" --data_root {_quoted(root)}{ready}"
         needs.append(Need(union, "NaQ", [root / union], create))
         needs.append(self._prepared(self.task.naq_dataset, union, "NaQ"))
@@ -91,7 +98,7 @@ class Place:
                 f"python utils/convert_tacos.py --input_dir FOLDER --data_root {_quoted(self.root)}"
             )
             page = PAGES["TACoS annotations reformatted for this"]
-            note = f"  # FOLDER: the public TACoS {{train,val,test}}.json; or fetch {file}: {page}"
+            note = f"  # FOLDER: the public TACoS {{train,val,test}}.json; or fetch all: {page}"
             return Need(file, purpose, [path], step + note)
         folder = self.root / "ego4d"
         step = f"ego4d --output_directory={_quoted(folder)} --version {self.version}"
@@ -192,8 +199,9 @@ def show(needs: list[Need], features: dict[str, tuple[str, str, bool]], root: Pa
         print(f"\n{number}. {step}", *filter(None, following), sep="\n   ")
     if not steps:
         print("nothing is missing")
-    models = "pretrained models of the paper"
-    print(f"\n{models}: {PAGES[models]}")
+    print()
+    for models in ("pretrained models of the paper", "NaQ++ VSLNet", "NaQ++ ReLER"):
+        print(f"{models}: {PAGES[models]}")
 
 
 def _read_object(file: Path) -> dict:

@@ -9,19 +9,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Behaviour:
-    """How a file is served; the lists and counts are used up, one a request."""
+    """How a file is served; the lists are used up, one entry a request."""
 
     content: bytes = b""
     drop_after: list[int] = field(default_factory=list)  # bytes sent, then the connection ends
     stall_after: list[int] = field(default_factory=list)  # bytes sent, then silence
     refuse: list[int] = field(default_factory=list)  # answers instead of a file
-    headers_of_refusal: dict = field(default_factory=dict)
+    headers: dict[str, str | None] = field(default_factory=dict)  # instead of the true ones
     ignores_range: bool = False
-    wrong_range: bool = False  # answers a range with the bytes from 1 on
-    length: int | None = None  # said instead of the true one
-    no_length: bool = False
-    etag: str | None = '"one"'
-    kind: str = "application/octet-stream"
+    ignores_if_range: bool = False
+    endless: bool = False  # the content again and again
     redirect: str | None = None
     ranges: list = field(default_factory=list)  # the Range header of each request
 
@@ -41,46 +38,47 @@ def serve(files: dict[str, Behaviour]) -> Iterator[str]:
                 return self.send_error(404)
             file.ranges.append(self.headers["Range"])
             if file.redirect:
-                self.send_response(302)
-                self.send_header("Location", file.redirect)
-                return self.end_headers()
+                return self.answer(302, {"Location": file.redirect})
             if file.refuse:
-                self.send_response(file.refuse.pop(0))
-                for name, value in file.headers_of_refusal.items():
-                    self.send_header(name, value)
-                return self.end_headers()
+                return self.answer(file.refuse.pop(0), {})
             return self.send_file(file)
 
-        def send_file(self, file):
-            begin = 0
-            asked = self.headers["Range"]
-            if asked and not file.ignores_range:
-                begin = 1 if file.wrong_range else int(asked[len("bytes=") : -1])
-                if begin >= len(file.content):
-                    self.send_response(416)
-                    self.send_header("Content-Range", f"bytes */{len(file.content)}")
-                    return self.end_headers()
-                self.send_response(206)
-                end, size = len(file.content) - 1, len(file.content)
-                self.send_header("Content-Range", f"bytes {begin}-{end}/{size}")
-            else:
-                self.send_response(200)
-            body = file.content[begin:]
-            if not file.no_length:
-                length = len(body) if file.length is None else file.length
-                self.send_header("Content-Length", str(length))
-            if file.etag:
-                self.send_header("ETag", file.etag)
-            self.send_header("Content-Type", file.kind)
+        def answer(self, code, headers):
+            self.send_response(code)
+            for name, value in headers.items():
+                if value is not None:
+                    self.send_header(name, value)
             self.end_headers()
-            if file.drop_after:
-                self.wfile.write(body[: file.drop_after.pop(0)])
-            elif file.stall_after:
-                self.wfile.write(body[: file.stall_after.pop(0)])
-                self.wfile.flush()
-                over.wait(20)
+
+        def send_file(self, file):
+            headers = {"ETag": '"one"', "Content-Type": "application/octet-stream", **file.headers}
+            begin, size = 0, len(file.content)
+            version = headers["ETag"] or headers.get("Last-Modified")
+            same = file.ignores_if_range or self.headers["If-Range"] in (None, version)
+            if self.headers["Range"] and same and not file.ignores_range:
+                begin = int(self.headers["Range"][len("bytes=") : -1])
+                if begin >= size:
+                    return self.answer(416, {})
+                extent = f"bytes {begin}-{size - 1}/{size}"
+                self.answer(
+                    206, {"Content-Length": size - begin, "Content-Range": extent, **headers}
+                )
             else:
-                self.wfile.write(body)
+                self.answer(200, {"Content-Length": size, **headers})
+            body = file.content[begin:]
+            try:
+                if file.drop_after:
+                    self.wfile.write(body[: file.drop_after.pop(0)])
+                elif file.stall_after:
+                    self.wfile.write(body[: file.stall_after.pop(0)])
+                    self.wfile.flush()
+                    over.wait(20)
+                else:
+                    self.wfile.write(body)
+                    while file.endless and not over.is_set():
+                        self.wfile.write(body)
+            except ConnectionError:
+                pass  # the client has gone
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

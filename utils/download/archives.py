@@ -1,273 +1,101 @@
-"""Archives from elsewhere: parts joined, wanted files extracted, nothing else let in.
+"""Zip archives in parts: chosen files extracted, without a joined copy on the disk.
 
-Zip, tar and tar.gz are read by Python's own libraries; of an archive in parts (`x.zip.part-aa`,
-`x.zip.001`, as `split` makes them, or `x.zip`, `x.z01`, as `zip -s` does) the parts are read in a
-row, without a joined copy on the disk.
+An archive is whole, cut into pieces by `split`, or in volumes (`x.z01`, `x.z02`, ..., `x.zip`) as
+`zip -s` makes them. The directory of the latter, at the end of `x.zip`, says in which volume a file
+begins and where there; Python's `zipfile` counts from the beginning of the whole, so the directory
+is written anew.
+
+Source: PKWARE's APPNOTE.TXT 6.3, sections 4.3.12 to 4.3.16 and 4.5.3.
 """
 
-import gzip
 import io
-import stat
-import tarfile
+import shutil
+import struct
 import zipfile
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
+from itertools import accumulate
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from tqdm import tqdm
 
 from utils.base.errors import UserError, in_brief
-from utils.base.tables import show_size
+from utils.base.files import atomic_write
 from utils.download.fetch import check_space
-from utils.download.volumes import directory_of, in_order
 
 BLOCK = 1 << 20  # bytes read at once
-LONGEST_READ = 16 << 20  # bytes that `tarfile` may want at once: no honest header is longer
-ZIP, SPANNED_ZIP, GZIP, TAR = "zip", "spanned zip", "gzip", "tar"
-MARK = 4  # bytes before the first file of a zip in volumes
-BEGINNINGS = {b"PK\x03\x04": ZIP, b"PK\x05\x06": ZIP, b"PK\x07\x08": SPANNED_ZIP}
+VOLUME_MARK = b"PK\7\10"  # precedes the first file of a zip in volumes
+ENTRY = struct.Struct("<4s6H3I5H2I")
+END = struct.Struct("<4s4H2IH")
+END_64 = struct.Struct("<4sQ2H2I4Q")
+LOCATOR_64 = struct.Struct("<4sIQI")
+FULL_16, FULL_32 = 0xFFFF, 0xFFFFFFFF  # the value follows in a field of 64 bits
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What an honest archive does not exceed."""
-
-    size: int = 4 << 40  # bytes of all files together
-    files: int = 1_000_000
-    ratio: int = 100  # of the size of all files to that of the archive
-
-
-@dataclass(frozen=True)
-class _Member:
-    path: str
-    size: int  # bytes, as declared
-    is_plain: bool  # a file, not a link or device
-    open: Callable[[], BinaryIO]
-
-
-def extract(
-    files: Sequence[Path],
-    folder: Path,
-    wanted: Callable[[str], bool],
-    limits: Limits = Limits(),
-) -> list[str]:
-    """Put the wanted files of archives into an existing folder, without the folders they lie in.
-
-    A file that begins like an archive is one; those that follow it and don't are its further parts.
+def extract(parts: Sequence[Path], target: Callable[[str], Path | None]) -> Iterator[Path]:
+    """Extract files of an archive, each written whole or not at all; yields where they are.
 
     Args:
-        files: archives, the parts of each in order.
-        wanted: whether a file is, by its path in the archive; others are left out.
-
-    Returns: the names of the files extracted.
+        parts: files that make up the archive, in order; of volumes, `.zip` may stand first.
+        target: where to write the file with this path in the archive; None: it is left out.
 
     Raises:
-        UserError: something in an archive leads out of the folder, is a link or a device, comes
-            twice, or is larger than declared or allowed; the archive is damaged or lacks a part; or
-            the disk is too full. What was extracted by then stays for the caller to delete.
+        UserError: a path leads out of the archive's folder, the archive is damaged or lacks a part,
+            or the disk is too full.
     """
-    names: dict[str, None] = {}
-    for parts in _archives(files):
-        try:
-            _extract_one(parts, folder, wanted, limits, names)
-        except (UserError, MemoryError):
-            raise
-        except Exception as error:  # the parser of a damaged file may trip over anything
-            if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
-                raise  # of the disk, not of the archive
-            raise UserError(
-                f"{parts[0]}: damaged or cut off, or one of its {len(parts)} parts is missing or "
-                f"out of order ({in_brief(error, 100)}); delete it and fetch "
-                "it again"
-            ) from None
-    return list(names)
-
-
-def _archives(files: Sequence[Path]) -> list[list[Path]]:
-    """Files in groups, each the parts of one archive."""
-    if volumes := in_order(files):
-        return [volumes]
-    groups: list[list[Path]] = []
-    for file in files:
-        kind = _kind(file)
-        if kind == SPANNED_ZIP:
-            raise UserError(
-                f"{file}: a zip made in volumes; give all of them, named NAME.zip, NAME.z01, "
-                "NAME.z02 and so on"
-            )
-        if kind is not None:
-            groups.append([file])
-        elif groups:
-            groups[-1].append(file)
-        else:
-            raise UserError(
-                f"{file}: not a zip, tar or tar.gz archive, nor the first part of one; give the "
-                "parts in order"
-            )
-    return groups
-
-
-def _kind(file: Path) -> str | None:
-    with file.open("rb") as stream:
-        head = stream.read(512)
-    if head[:3] == b"\x1f\x8b\x08":
-        return GZIP
-    return TAR if head[257:262] == b"ustar" else BEGINNINGS.get(head[:4])
-
-
-def _extract_one(
-    parts: list[Path],
-    folder: Path,
-    wanted: Callable[[str], bool],
-    limits: Limits,
-    names: dict[str, None],
-) -> None:
-    """One archive; `names` are those extracted so far, of this and other archives."""
-    archive = parts[0]
-    kind, joined = _kind(archive), _Joined(parts)
-    if kind == SPANNED_ZIP:
-        joined.replace_end(*directory_of(joined, joined.sizes))
-    with io.BufferedReader(joined, BLOCK) as stream:
-        packed = stream.seek(0, io.SEEK_END)
-        most = min(limits.size, limits.ratio * packed)
-        stream.seek(0)
-        read = _zip_members if kind in (ZIP, SPANNED_ZIP) else _tar_members
-        whole = 0
-        with tqdm(
-            desc=f"extracting {archive.name}", total=packed, unit="B", unit_scale=True, leave=False
-        ) as bar:
-            for number, member in enumerate(read(stream, archive, most)):
-                whole += member.size
-                _check_member(member, archive)
-                if member.size < 0 or whole > most:
-                    raise UserError(
-                        f"{archive}: refused: {show_size(packed)} that say they hold more than "
-                        f"{show_size(most)}"
-                    )
-                if number >= limits.files:
-                    raise UserError(f"{archive}: refused: holds more than {limits.files} files")
-                name = member.path.rsplit("/", 1)[-1]
-                # macOS puts a "._x" beside each x.
-                if name.startswith("._") or not wanted(member.path):
-                    continue
-                if name in names:
-                    raise UserError(f"{archive}: refused: holds two files named {name}")
-                names[name] = None
-                check_space(folder, member.size, f"extracting {archive.name}")
-                _write(member, folder / name, archive)
-                bar.update(max(stream.tell() - bar.n, 0))
-
-
-def _check_member(member: _Member, archive: Path) -> None:
-    path = member.path
-    steps = path.split("/")
-    if path.startswith("/") or ".." in steps or "\\" in path or ":" in steps[0] or "\0" in path:
-        raise UserError(f"{archive}: refused: {path[:100]!r} in it leads out of the folder")
-    if not member.is_plain:
-        raise UserError(f"{archive}: refused: {path[:100]!r} in it is a link or no plain file")
-
-
-def _write(member: _Member, path: Path, archive: Path) -> None:
-    """Copy a member's content, which must be as long as declared."""
-    written = 0
-    with member.open() as source, path.open("xb") as target:
-        while block := source.read(BLOCK):
-            written += len(block)
-            if written > member.size:
-                break
-            target.write(block)
-    if written != member.size:
+    try:
+        with (
+            _open_zip(parts) as content,
+            tqdm(content.infolist(), desc="unpacking", unit="file", leave=False) as entries,
+        ):
+            for path in map(PurePosixPath, content.namelist()):
+                if path.is_absolute() or ".." in path.parts:
+                    raise UserError(f"{parts[0]}: '{path}' in it leads out of its folder")
+            for entry in entries:
+                file = target(entry.filename)
+                if file is not None:
+                    check_space(file.parent, entry.file_size, f"unpacking {file.name}")
+                    with content.open(entry) as packed, atomic_write(file) as unpacked:
+                        shutil.copyfileobj(packed, unpacked, BLOCK)
+                    yield file
+    except (UserError, OSError, MemoryError):  # of the machine, not of the archive
+        raise
+    except Exception as error:  # the parser of a damaged file may trip over anything
         raise UserError(
-            f"{archive}: refused: {member.path[:100]!r} in it hasn't the {member.size} bytes that "
-            "are declared"
-        )
+            f"{parts[0]}: not a zip archive, or damaged, cut off, or a part of it is missing or "
+            f"out of order ({in_brief(error, 100)}); delete it and fetch it again"
+        ) from None
 
 
-def _zip_members(stream: BinaryIO, archive: Path, most: int) -> Iterator[_Member]:
-    with zipfile.ZipFile(stream) as content:
-        # Of a zip that is cut off, the directory of a zip stored within would be found: `.pt` files
-        # are such.
-        if min((info.header_offset for info in content.infolist()), default=0) > MARK:
+@contextmanager
+def _open_zip(parts: Sequence[Path]) -> Iterator[zipfile.ZipFile]:
+    if len(parts) > 1:
+        parts = sorted(parts, key=lambda part: part.suffix == ".zip")
+    with ExitStack() as stack:
+        files = [stack.enter_context(part.open("rb", buffering=0)) for part in parts]
+        stream = io.BufferedReader(Joined(files), BLOCK)
+        mark = stream.read(len(VOLUME_MARK))
+        if not mark.startswith(b"PK"):
+            raise zipfile.BadZipFile("it begins otherwise")
+        if mark == VOLUME_MARK:
+            files.append(io.BytesIO(_whole_directory(stream, [p.stat().st_size for p in parts])))
+            stream = io.BufferedReader(Joined(files), BLOCK)
+        content = stack.enter_context(zipfile.ZipFile(stream))
+        # `.pt` files are zips too: of a zip that is cut off, the last one's directory is taken.
+        if min((entry.header_offset for entry in content.infolist()), default=0) > len(VOLUME_MARK):
             raise zipfile.BadZipFile("its end is missing")
-        for info in content.infolist():
-            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise UserError(f"{archive}: packed in an unusual way; make a plain zip of it")
-            if info.flag_bits & 1:
-                raise UserError(f"{archive}: needs a password; make a zip without one")
-            kind = stat.S_IFMT(info.external_attr >> 16)
-            if info.is_dir() and kind in (0, stat.S_IFDIR):
-                yield _Member(info.filename + ".", 0, True, io.BytesIO)
-                continue
-            plain = kind in (0, stat.S_IFREG) and not info.is_dir()
-            yield _Member(
-                info.filename, info.file_size, plain, lambda info=info: content.open(info)
-            )
+        yield content
 
 
-def _tar_members(stream: BinaryIO, archive: Path, most: int) -> Iterator[_Member]:
-    kind = _kind(archive)
-    source = gzip.GzipFile(fileobj=stream) if kind == GZIP else stream
-    careful = _Careful(source, most + LONGEST_READ)
-    with tarfile.open(fileobj=careful, mode="r:", errorlevel=2) as content:
-        for member in content:
-            content.members.clear()  # it would keep them all
-            if member.isdir():
-                yield _Member(member.name + "/.", 0, True, io.BytesIO)
-                continue
-            plain = member.isreg() and not member.issparse()
-            yield _Member(
-                member.name, member.size, plain, lambda member=member: content.extractfile(member)
-            )
-        # It takes a damaged header for the end; the true end is a block of zeros.
-        careful.seek(content.offset)
-        if careful.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-            raise tarfile.ReadError("no end mark")
-        while source.read(BLOCK):  # so that the checksum of the whole is looked at
-            pass
+class Joined(io.RawIOBase):
+    """Files read as one."""
 
-
-class _Careful:
-    """A file for `tarfile` that is not read endlessly, in giant pieces, or without a limit."""
-
-    def __init__(self, source: BinaryIO, most: int):
-        self._source = source
-        self._most = most
-        self._ends = 0
-
-    def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= LONGEST_READ:
-            raise tarfile.ReadError("a header of impossible size")
-        content = self._source.read(size)
-        self._ends = 0 if content or not size else self._ends + 1
-        if self._ends > 3:
-            raise tarfile.ReadError("ends too early")
-        return content
-
-    def seek(self, place: int) -> int:
-        # Skipped content is unpacked too.
-        if not 0 <= place <= self._most:
-            raise tarfile.ReadError("content of impossible size")
-        return self._source.seek(place)
-
-    def tell(self) -> int:
-        return self._source.tell()
-
-
-class _Joined(io.RawIOBase):
-    """Files read as if they were one, whose end may be replaced."""
-
-    def __init__(self, parts: Sequence[Path]):
-        self._parts = list(parts)
-        self.sizes = [part.stat().st_size for part in self._parts]
-        self._length = sum(self.sizes)  # of what is read from files
-        self._end = b""
-        self._place = 0
-        self._opened: tuple[int, BinaryIO] | None = None  # the part that was read last
-
-    def replace_end(self, begin: int, content: bytes) -> None:
-        """Let the content stand where the files' own does from `begin` on."""
-        self._length, self._end = begin, content
+    def __init__(self, files: Sequence[BinaryIO]):
+        self._files = files
+        self._ends = list(accumulate(file.seek(0, io.SEEK_END) for file in files))
+        self._position = 0
 
     def readable(self) -> bool:
         return True
@@ -275,42 +103,58 @@ class _Joined(io.RawIOBase):
     def seekable(self) -> bool:
         return True
 
-    def tell(self) -> int:
-        return self._place
-
-    def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
-        whole = self._length + len(self._end)
-        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: whole}
-        if origin[whence] + place < 0:
-            raise ValueError("a place before the beginning")
-        self._place = origin[whence] + place
-        return self._place
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        position = (0, self._position, self._ends[-1])[whence] + offset
+        if position < 0:
+            raise ValueError("a position before the beginning")
+        self._position = position
+        return position
 
     def readinto(self, buffer: memoryview) -> int:
-        if self._place >= self._length:
-            content = self._end[self._place - self._length :][: len(buffer)]
-            buffer[: len(content)] = content
-            self._place += len(content)
-            return len(content)
-        begin = 0
-        for number, size in enumerate(self.sizes):
-            if self._place < begin + size:
-                file = self._open(number)
-                file.seek(self._place - begin)
-                count = file.readinto(memoryview(buffer)[: self._length - self._place])
-                self._place += count
-                return count
-            begin += size
-        return 0
+        number = bisect_right(self._ends, self._position)
+        if number == len(self._files):
+            return 0
+        file, end = self._files[number], self._ends[number]
+        file.seek(self._position - end, io.SEEK_END)
+        count = file.readinto(memoryview(buffer)[: end - self._position])
+        self._position += count
+        return count
 
-    def close(self) -> None:
-        if self._opened is not None:
-            self._opened[1].close()
-        super().close()
 
-    def _open(self, number: int) -> BinaryIO:
-        if self._opened is None or self._opened[0] != number:
-            if self._opened is not None:
-                self._opened[1].close()
-            self._opened = number, self._parts[number].open("rb", buffering=0)
-        return self._opened[1]
+def _whole_directory(stream: BinaryIO, sizes: Sequence[int]) -> bytes:
+    """The directory of a zip in volumes, to be put behind them, with offsets in the whole.
+
+    Args:
+        stream: the volumes in a row.
+        sizes: bytes of each volume.
+    """
+    begins = [0, *accumulate(sizes)]
+    stream.seek(max(0, begins[-1] - END.size - FULL_16 - LOCATOR_64.size))
+    tail = stream.read()
+    at = tail.rindex(b"PK\5\6")
+    *_, volume, _, _, size, offset, _ = END.unpack_from(tail, at)
+    if tail[at - LOCATOR_64.size :].startswith(b"PK\6\7"):
+        _, end_volume, end_offset, _ = LOCATOR_64.unpack_from(tail, at - LOCATOR_64.size)
+        stream.seek(begins[end_volume] + end_offset)
+        *_, volume, _, _, size, offset = END_64.unpack(stream.read(END_64.size))
+    stream.seek(begins[volume] + offset)
+    old = io.BytesIO(stream.read(size))
+    old.seek(0, io.SEEK_END)
+    old.write(END.pack(b"PK\5\6", 0, 0, FULL_16, FULL_16, size, 0, 0))
+    with zipfile.ZipFile(old) as content:
+        entries = content.infolist()
+    new = bytearray()
+    for entry in entries:
+        name = entry.orig_filename.encode("utf-8" if entry.flag_bits & 0x800 else "cp437")
+        large = entry.file_size, entry.compress_size, begins[entry.volume] + entry.header_offset
+        new += ENTRY.pack(
+            b"PK\1\2", 45, 45, entry.flag_bits, entry.compress_type, 0, 0, entry.CRC,
+            FULL_32, FULL_32, len(name), 28, 0, 0, 0, entry.external_attr, FULL_32,
+        )  # fmt: skip
+        new += name + struct.pack("<2H3Q", 1, 24, *large)
+    begin, length = begins[-1], len(new)
+    new += END_64.pack(
+        b"PK\6\6", END_64.size - 12, 45, 45, 0, 0, len(entries), len(entries), length, begin
+    )
+    new += LOCATOR_64.pack(b"PK\6\7", 0, begin + length, 1)
+    return bytes(new) + END.pack(b"PK\5\6", 0, 0, FULL_16, FULL_16, FULL_32, FULL_32, 0)

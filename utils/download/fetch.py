@@ -1,7 +1,8 @@
-"""One file from the net: resumed where it stopped, retried, checked, and there whole or not at all.
+"""One file from the web: resumed where it stopped, retried, checked, and there whole or not at all.
 
-Bytes are gathered in `<file>.part`; `<file>.part.json` beside it says of what. A download that was
-stopped, by whatever, goes on from there the next time, unless the file on the server has changed.
+Bytes are gathered in `<file>.part`; `<file>.part.json` says which version of the file they are of.
+The rest is requested on the condition (`If-Range`) that the server still has that version. A server
+that names no version (neither `ETag` nor `Last-Modified`) sends the file from its beginning.
 """
 
 import hashlib
@@ -16,19 +17,21 @@ import urllib.request
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
-from typing import BinaryIO
-from urllib.parse import urlsplit
+from typing import Any
 
 from tqdm import tqdm
 
-from utils.base.errors import UserError, warn
+from utils.base.errors import UserError, in_brief
 from utils.base.files import write_json
 from utils.base.tables import show_size
 
 BLOCK = 1 << 20  # bytes read at once
 RESERVE = 64 << 20  # bytes of a disk that are left free
 LONGEST_PAUSE = 60.0  # seconds between attempts
-PASSING = (408, 425, 429)  # refusals that go by; so do all server errors, 500 and up
+PASSING = (408, 416, 425, 429)  # answers to try again after; so are all of 500 and up
+BROKEN = (http.client.HTTPException, urllib.error.URLError, ConnectionError, TimeoutError,
+          ssl.SSLError)  # fmt: skip
+HINTS = {401: ": it needs a login", 403: ": it is not public", 404: ": there is no such file"}
 
 
 @dataclass(frozen=True)
@@ -40,65 +43,50 @@ class RemoteFile:
     sha256: str | None = None
 
 
-@dataclass(frozen=True)
-class Patience:
-    """How long a server is waited for."""
+def fetch(
+    remote: RemoteFile, path: Path, attempts: int = 6, pause: float = 1.0, stall: float = 60.0
+) -> None:
+    """Bring a file to `path`; one that is there is kept.
 
-    attempts: int = 6  # in a row that bring no further byte
-    pause: float = 1.0  # seconds after the first of them, doubled after each
-    stall: float = 60.0  # seconds without a byte after which an attempt ends
-
-
-class _Unfinished(Exception):
-    """An attempt that ended early; another may bring the rest."""
-
-    def __init__(self, reason: str, wait: float = 0.0):
-        super().__init__(reason)
-        self.wait = wait  # seconds the server asks for
-
-
-def fetch(remote: RemoteFile, path: Path, patience: Patience = Patience()) -> None:
-    """Bring a file to `path`; one that is there and fits what is known of it is kept.
+    Args:
+        attempts: how many in a row may bring no further byte.
+        pause: seconds after the first of these, doubled after each.
+        stall: seconds without a byte after which an attempt ends.
 
     Raises:
         UserError: the address is refused or gives something else, the disk is too full, or the
-            server brings no further byte in several attempts; what came so far is kept, unless its
-            checksum is wrong.
+            server brings no further byte in several attempts; bytes so far are kept, unless they
+            are of another size or checksum than expected.
     """
     check_url(remote.url)
     if path.exists():
-        fault = _misfit(path, remote)
-        if fault is None:
-            return
-        warn(f"{path}: {fault}; it is fetched again")
-        path.unlink()
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     part = Path(f"{path}.part")
-    with tqdm(
-        desc=f"fetching {path.name}", total=remote.size, unit="B", unit_scale=True, leave=False
-    ) as bar:
-        _gather(remote, part, patience, bar)
-    fault = _misfit(part, remote)
-    if fault is not None:
-        part.unlink()
-        _notes(part).unlink(missing_ok=True)
-        raise UserError(
-            f"{remote.url}: {fault}; what came was deleted: try again, and if this comes again, "
-            "the file there is another one"
-        )
+    furthest, fruitless = _size(part), 0
+    with tqdm(desc=f"fetching {path.name}", unit="B", unit_scale=True, leave=False) as bar:
+        while reason := _attempt(remote, part, stall, bar):
+            # A server that cannot resume begins anew each time: that is no progress.
+            fruitless = 0 if _size(part) > furthest else fruitless + 1
+            furthest = max(furthest, _size(part))
+            if fruitless >= attempts:
+                begin = (
+                    show_size(_size(part)) if _read_version(part).get("name") else "its beginning"
+                )
+                raise UserError(
+                    f"{remote.url}: {fruitless} attempts in a row brought nothing more ({reason}); "
+                    f"the same command goes on from {begin}"
+                )
+            bar.set_postfix_str(f"again: {reason}"[:60])
+            time.sleep(min(pause * 2**fruitless, LONGEST_PAUSE))
+    _check(part, remote)
     part.replace(path)
-    _notes(part).unlink(missing_ok=True)
+    _version_file(part).unlink(missing_ok=True)
 
 
 def check_url(url: str) -> None:
-    """Refuse what isn't an address of the web."""
-    try:
-        address = urlsplit(url)
-        fits = address.scheme in ("http", "https") and bool(address.hostname)
-        fits &= address.port != 0  # looking at it raises ValueError for one that is no number
-    except ValueError:
-        fits = False
-    if not fits or not re.fullmatch(r"[!-~]+", url):
+    """Raises UserError if the text does not look like an address of the web."""
+    if not re.fullmatch(r"https?://[A-Za-z0-9\[][!-~]*", url):
         raise UserError(
             f"{url!r}: not an address; it must begin with http:// or https:// and hold no spaces "
             "or letters that addresses don't have (write those as %20 and the like)"
@@ -106,7 +94,7 @@ def check_url(url: str) -> None:
 
 
 def check_space(folder: Path, needed: int, purpose: str) -> None:
-    """Refuse what won't fit on the disk of an existing `folder`; `needed` in bytes."""
+    """Raises UserError if `needed` bytes do not fit on the disk of an existing folder."""
     free = shutil.disk_usage(folder).free
     if needed + RESERVE > free:
         raise UserError(
@@ -115,189 +103,107 @@ def check_space(folder: Path, needed: int, purpose: str) -> None:
         )
 
 
-def _gather(remote: RemoteFile, part: Path, patience: Patience, bar: tqdm) -> None:
-    """Attempts until the part file is whole."""
-    furthest = part.stat().st_size if part.exists() else 0
-    fruitless = 0
-    while True:
-        try:
-            return _attempt(remote, part, patience.stall, bar)
-        except _Unfinished as end:
-            reason, wait = str(end), end.wait
-        except urllib.error.URLError as error:  # while connecting
-            if isinstance(error.reason, ssl.SSLCertVerificationError):
-                raise UserError(f"{remote.url}: {error.reason}") from None
-            reason, wait = str(error.reason), 0.0
-        except (http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
-            reason, wait = str(error) or type(error).__name__, 0.0
-        reached = part.stat().st_size if part.exists() else 0
-        # A server that can't resume begins anew each time: that is no progress.
-        fruitless = 0 if reached > furthest else fruitless + 1
-        furthest = max(furthest, reached)
-        if fruitless >= patience.attempts:
-            raise UserError(
-                f"{remote.url}: {fruitless} attempts in a row brought nothing more ({reason}); "
-                f"{show_size(reached)} are kept: the same command goes on from there"
-            )
-        bar.set_postfix_str(f"again: {reason}"[:60])
-        time.sleep(min(max(patience.pause * 2**fruitless, wait), LONGEST_PAUSE))
+def _attempt(remote: RemoteFile, part: Path, stall: float, bar: tqdm) -> str:
+    """One request for what the part file lacks; returns why it ended early, or an empty text."""
+    try:
+        _request_rest(remote, part, stall, bar)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code < 500 and error.code not in PASSING:
+            hint = HINTS.get(error.code, "")
+            raise UserError(f"{remote.url}: answers {error.code} {error.reason}{hint}") from None
+        if error.code == 416:  # the part is longer than the file
+            part.unlink(missing_ok=True)
+        return f"the server answers {error.code} {error.reason}"
+    except (http.client.InvalidURL, ValueError, OverflowError) as error:
+        raise UserError(f"{remote.url}: leads to an invalid address ({in_brief(error)})") from None
+    except BROKEN as error:
+        return in_brief(getattr(error, "reason", error))
+    return ""
 
 
-def _attempt(remote: RemoteFile, part: Path, stall: float, bar: tqdm) -> None:
-    """One request, for what is missing in the part file."""
-    known = _read_notes(part, remote)
-    offset = part.stat().st_size if known else 0
+def _request_rest(remote: RemoteFile, part: Path, stall: float, bar: tqdm) -> None:
+    version = _read_version(part)
+    offset = _size(part) if version.get("name") else 0
+    if offset and offset == version["total"]:
+        return  # stopped after the last byte
     headers = {"User-Agent": "naq", "Accept-Encoding": "identity"}
     if offset:
-        headers["Range"] = f"bytes={offset}-"
-    try:
-        response = _opener().open(
-            urllib.request.Request(remote.url, headers=headers), timeout=stall
-        )
-    except urllib.error.HTTPError as error:
-        with error:
-            _refused(error, remote, part, offset)
-        return
-    with response:
-        begin, total = _extent(response.status, response.headers, remote)
-        same = _identity(response.headers)
-        if begin and not _goes_on(known, begin == offset, same, total):
-            part.unlink()
-            raise _Unfinished("the file on the server has changed")
+        headers |= {"Range": f"bytes={offset}-", "If-Range": version["name"]}
+    request = urllib.request.Request(remote.url, headers=headers)
+    with urllib.request.urlopen(request, timeout=stall) as response:
+        begin, total = _extent(response.headers, response.status == 206)
+        served = {"name": _version_name(response.headers), "total": total}
+        same = total == version.get("total") and served["name"] in (None, version.get("name"))
+        if begin and not (begin == offset and same):
+            part.unlink(missing_ok=True)
+            raise ConnectionError("the server resumes another version of the file")
         if response.headers.get_content_type() == "text/html":
-            raise UserError(
-                f"{remote.url}: is a web page, not a file; give the direct link to the file"
-            )
-        if remote.size is not None and total not in (None, remote.size):
-            raise UserError(
-                f"{remote.url}: {total} bytes are offered, {remote.size} are expected: another file"
-            )
-        check_space(part.parent, (total or remote.size or 0) - begin, f"fetching {part.stem}")
+            raise UserError(f"{remote.url}: is a web page; give the direct link to the file")
+        check_space(part.parent, (total or 0) - begin, f"fetching {part.stem}")
         if not begin:
-            part.write_bytes(b"")
-            write_json(_notes(part), {"url": remote.url, "same": same, "total": total})
-        bar.total = total or remote.size
-        bar.n = begin
-        bar.refresh()
+            part.unlink(missing_ok=True)
+            write_json(_version_file(part), served)
+        bar.total, bar.n = total or remote.size, begin
+        limit = total or remote.size or shutil.disk_usage(part.parent).free - RESERVE
         with part.open("ab") as file:
-            _copy(response, file, remote, total, bar)
+            # `read1` returns what has come so far, so that a stall loses none of it.
+            while block := response.read1(BLOCK):
+                file.write(block)
+                bar.update(len(block))
+                if file.tell() > limit:
+                    part.unlink()
+                    raise UserError(
+                        f"{remote.url}: sends more than {show_size(limit)}, which is all that is "
+                        "expected or has room on the disk"
+                    )
+            if total is not None and file.tell() < total:
+                raise ConnectionError(
+                    f"broke off at {show_size(file.tell())} of {show_size(total)}"
+                )
 
 
-def _copy(
-    response: BinaryIO, file: BinaryIO, remote: RemoteFile, total: int | None, bar: tqdm
-) -> None:
-    """Append what comes to the part file, until all of it is there."""
-    most = total if total is not None else remote.size
-    try:
-        # `read1` gives what has come so far, so that a stall loses none of it.
-        while block := response.read1(BLOCK):
-            file.write(block)
-            bar.update(len(block))
-            if most is not None and file.tell() > most:
-                raise UserError(f"{remote.url}: gives more than the {most} bytes expected")
-    finally:
-        file.flush()
-    if most is not None and file.tell() < most:
-        raise _Unfinished(f"broke off at {show_size(file.tell())} of {show_size(most)}")
-
-
-def _opener() -> urllib.request.OpenerDirector:
-    """HTTP and HTTPS only, so that no redirection leads to a local file."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler,
-        urllib.request.HTTPHandler,
-        urllib.request.HTTPSHandler,
-        urllib.request.HTTPRedirectHandler,
-        urllib.request.HTTPDefaultErrorHandler,
-        urllib.request.HTTPErrorProcessor,
-        urllib.request.UnknownHandler,
-    ):
-        opener.add_handler(handler())
-    return opener
-
-
-def _extent(status: int, headers: Message, remote: RemoteFile) -> tuple[int, int | None]:
-    """The first byte that comes and the size of the whole file, if it is told."""
-    if status == 206:
-        told = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", "").strip())
-        if told is None:
-            raise UserError(f"{remote.url}: answers with a part of the file that it doesn't name")
-        return int(told[1]), None if told[2] == "*" else int(told[2])
-    if status != 200:
-        raise UserError(f"{remote.url}: answers {status} instead of a file")
+def _extent(headers: Message, is_part: bool) -> tuple[int, int | None]:
+    """The first byte that comes, and the size of the whole file if the server says it."""
+    if is_part:
+        extent = re.fullmatch(r"bytes (\d{1,18})-\d+/(\d{1,18})", headers.get("Content-Range", ""))
+        if extent is None:
+            raise ConnectionError("the server does not say which part of the file it sends")
+        return int(extent[1]), int(extent[2])
     length = headers.get("Content-Length", "")
-    return 0, int(length) if length.isdecimal() else None
+    return 0, int(length) if re.fullmatch(r"\d{1,18}", length) else None
 
 
-def _refused(error: urllib.error.HTTPError, remote: RemoteFile, part: Path, offset: int) -> None:
-    """Return if the file is whole already; raise what an answer of 300 and up amounts to."""
-    if error.code == 416:  # no bytes from this offset on
-        told = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range", "").strip())
-        if told and int(told[1]) == offset:
-            return
-        part.unlink(missing_ok=True)
-        raise _Unfinished("the file on the server is shorter than what came before")
-    if error.code in PASSING or error.code >= 500:
-        asked = error.headers.get("Retry-After", "")
-        wait = float(asked) if asked.isdecimal() else 0.0
-        raise _Unfinished(f"the server answers {error.code} {error.reason}", wait)
-    hint = {401: "it needs a login", 403: "it is not public", 404: "no such file there"}
-    raise UserError(
-        f"{remote.url}: refused with {error.code} {error.reason}"
-        + (f": {hint[error.code]}" if error.code in hint else "")
-    )
+def _version_name(headers: Message) -> str | None:
+    """What tells a version of a file from another, byte for byte."""
+    tag = headers.get("ETag", "")
+    return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified")
 
 
-def _goes_on(known: dict | None, fits: bool, same: str | None, total: int | None) -> bool:
-    """Whether bytes that come are the continuation of those there are."""
-    if known is None or not fits or known.get("same") != same:
-        return False
-    return None in (known.get("total"), total) or known["total"] == total
-
-
-def _identity(headers: Message) -> str | None:
-    """What tells one state of a file on a server from another."""
-    return headers.get("ETag") or headers.get("Last-Modified")
-
-
-def _notes(part: Path) -> Path:
+def _version_file(part: Path) -> Path:
     return Path(f"{part}.json")
 
 
-def _read_notes(part: Path, remote: RemoteFile) -> dict | None:
-    """What the bytes in the part file are of; None if there are none, or of another address."""
+def _read_version(part: Path) -> dict[str, Any]:
     try:
-        notes = json.loads(_notes(part).read_bytes())
-        fits = part.stat().st_size > 0 and notes["url"] == remote.url
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-    return notes if fits else None
+        return json.loads(_version_file(part).read_bytes())
+    except (OSError, ValueError):
+        return {}
 
 
-def _misfit(path: Path, remote: RemoteFile) -> str | None:
-    """In what a fetched file differs from what is known of it, or None."""
-    size = path.stat().st_size
-    if remote.size not in (None, size):
-        return f"has {size} bytes instead of {remote.size}"
-    if remote.sha256 is not None and _sha256(path) != remote.sha256.lower():
-        return "has another checksum (sha256) than expected"
-    return None
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with (
-        path.open("rb") as file,
-        tqdm(
-            desc=f"checking {path.name}",
-            total=path.stat().st_size,
-            unit="B",
-            unit_scale=True,
-            leave=False,
-        ) as bar,
-    ):
-        while block := file.read(BLOCK):
-            digest.update(block)
-            bar.update(len(block))
-    return digest.hexdigest()
+def _check(part: Path, remote: RemoteFile) -> None:
+    """Delete a fetched file of another size or checksum than expected, and raise UserError."""
+    with part.open("rb") as file:
+        sha256 = remote.sha256 and hashlib.file_digest(file, "sha256").hexdigest()
+    if remote.size not in (None, _size(part)):
+        fault = f"has {_size(part)} bytes instead of {remote.size}"
+    elif sha256 != (remote.sha256 and remote.sha256.lower()):
+        fault = "has another checksum (sha256) than expected"
+    else:
+        return
+    part.unlink()
+    raise UserError(f"{remote.url}: {fault}; it was deleted: another file, or damaged on its way")
