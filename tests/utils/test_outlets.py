@@ -58,6 +58,7 @@ def test_training_saves_and_leaves_when_its_terminal_is_closed(tmp_path):
     process, terminal = pty.fork()
     if process == 0:
         words = [sys.executable, toy_training.__file__, "--folder", str(tmp_path), "--slow", "0.2"]
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the suite itself may run under nohup
         os.execv(sys.executable, words)
     while not (tmp_path / "toy_4.t7").exists():
         time.sleep(0.05)
