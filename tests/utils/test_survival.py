@@ -40,7 +40,7 @@ def check_continues(whole, folder):
 def test_out_of_memory_leaves_the_state(whole, tmp_path):
     line = refuse("tests/utils/toy_training.py", "--folder", tmp_path, "--hoard_at", "5")
     assert "the machine is out of memory" in line and "what was saved is intact" in line
-    assert load_last_whole(tmp_path / "state.pt")["step"] == 5
+    assert load_last_whole(tmp_path / "state.pt")[0]["step"] == 5
     check_continues(whole, tmp_path)
 
 
