@@ -15,10 +15,9 @@ import os
 import signal
 from typing import Any
 
-from utils.base.errors import LAUNCHED, quiet_libraries, run_program
+from utils.base.errors import LAUNCHED, PEER_LOST, quiet_libraries, run_program
 from utils.base.options import ArgumentParser
 
-PEER_LOST = 75  # see utils/training/processes.py: says only that another process is to blame
 SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1,SIGUSR2"
 
 

@@ -13,8 +13,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 LAUNCHED = "NAQ_LAUNCHED"  # set by utils/launch.py
-
-
+PEER_LOST = 75  # exit code: another process has gone, and is the one to blame
 NAMED = 3  # clips named in a message
 
 

@@ -20,7 +20,6 @@ import orjson
 
 from utils.base.errors import UserError
 
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # a disk that gives none
 NAME_ENDS = (b'":', b'" :')  # in an object of JSON
 TEMPORARY = ".tmp"  # ends the names of unfinished files and folders
 WEEK = 7 * 24 * 3600.0  # seconds

@@ -9,8 +9,6 @@ from terminaltables import AsciiTable
 from utils.base.errors import UserError
 
 COLUMN = 62  # characters of a column of the table
-
-
 UNITS = ("B", "kB", "MB", "GB", "TB")
 
 

@@ -18,8 +18,6 @@ from utils.evaluation.metrics import RANKING_THRESHOLDS, iou
 DRAWN_AT_ONCE = 4_000_000  # numbers in memory
 FIFTHS = 5
 UNASKED = "zero-shot: objects of no training query"
-
-
 SHOTS = ("low-shot", "mid-shot", "high-shot")
 
 

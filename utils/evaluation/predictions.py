@@ -20,8 +20,6 @@ VERSION = "1.0"
 CHALLENGE = "ego4d_nlq_challenge"
 WINDOWS = 5  # what the challenge asks for, for each query
 PADDING = -1e29  # logits below it are padding's, which the models set to -1e30
-
-
 LEAST = 1e-9  # probability of a span, so that it has a logarithm
 
 

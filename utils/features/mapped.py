@@ -1,4 +1,4 @@
-"""Video features: read once from what a user has (see feature_files.py), then mapped.
+"""Video features: read once from what a user has (see files.py), then mapped.
 
 `open_features` joins the rows of the wanted clips into one mapped array; `pooled_features` keeps
 them pooled to a model's units. Both are stores (see stores.py), checked while they are built.

@@ -12,8 +12,6 @@ import torch
 import torch.nn.functional as F
 
 SHARE = 0.6  # of a GPU's free memory that one array may take without being asked to
-
-
 STEP = 16  # query tokens; most queries have fewer
 
 

@@ -35,8 +35,6 @@ KIND = "text encoder"
 CLIP_TYPES = ("clip", "clip_text_model")
 UNREAD = ("pooler.", "position_ids")  # weights that token features do not need
 SENTENCES_AT_ONCE = 20_000  # to the tokenizer
-
-
 WEIGHT_FILES = ("model*.safetensors", "pytorch_model*.bin")  # the first kind there is read
 WEIGHT_INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 HUB_SECONDS = 10.0  # to wait for the hub's first answer

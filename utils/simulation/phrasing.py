@@ -169,8 +169,6 @@ TEMPLATES = (
     ),
 )  # fmt: skip
 BEFORE_AFTER = 0  # the template that names a second event
-
-
 _GROUPS = {
     "tool": "tool", "food": "food", "container": "container", "cloth": "clothes",
     "paper": "paper", "device": "device", "plant": "plant", "part": "part", "rope": "thing",

@@ -21,14 +21,12 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from utils.base.errors import LAUNCHED, UserError, complain, in_brief
+from utils.base.errors import LAUNCHED, PEER_LOST, UserError, complain, in_brief
 from utils.training.peers import FOLLOWED, Peers
 
 # How long processes wait for each other; one that dies is noticed at once.
 START_PATIENCE = timedelta(hours=12)  # one of them may build stores for hours
 STEP_PATIENCE = timedelta(minutes=30)
-PEER_LOST = 75  # exit code: another process has gone, and is the one to blame
-
 
 # SIGUSR1 and SIGUSR2 are what clusters send some time before they take the machine away.
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)

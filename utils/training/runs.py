@@ -32,8 +32,6 @@ from utils.training.timelines import Example, draw
 from utils.training.writers import SoleWriter
 
 KEPT_CHECKPOINTS = 3
-
-
 PACKAGES = ("torch", "numpy", "transformers")
 CODE = Path(__file__).resolve().parents[2]
 

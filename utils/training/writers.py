@@ -5,6 +5,7 @@ with the process, and touches it every few seconds: on a shared disk, where lock
 machine only or not be given at all, a file that is touched tells of a writer elsewhere.
 """
 
+import errno
 import fcntl
 import os
 import socket
@@ -14,8 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from utils.base.errors import UserError, warn
-from utils.base.files import NO_LOCKS
 
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # a disk that gives none
 TOUCH_SECONDS = 5.0
 WATCH_SECONDS = 30.0  # a writer that does not touch its file for so long is dead
 
