@@ -104,7 +104,9 @@ class Recipe:
             write_predictions(name, self.val.records, windows, scores)
         scored = score(self.truth, windows)
         figures = scored.percentages()
-        shown = examples(self.val.records, self.truth.seconds, windows)
+        records = self.val.records
+        queries = [records.sentences[number] for number in records.sentence]
+        shown = examples(queries, records.duration, self.truth.seconds, windows)
         table = report(scored, f"Epoch {epoch}")
         return Evaluation(figures["R@1 IoU=0.3"], figures, table, shown)
 

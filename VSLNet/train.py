@@ -92,7 +92,9 @@ class Recipe:
         scored = score(self.truth, windows)
         figures = scored.percentages()
         table = report(scored, f"Epoch {epoch}, Step {step}")
-        shown = examples(self.val.records, self.truth.seconds, windows)
+        records = self.val.records
+        queries = [records.sentences[number] for number in records.sentence]
+        shown = examples(queries, records.duration, self.truth.seconds, windows)
         return Evaluation(figures["R@1 IoU=0.3"], figures, table, shown)
 
     def clips(self, rows: np.ndarray) -> list[str]:

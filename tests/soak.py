@@ -37,8 +37,8 @@ import ReLER.train
 import VSLNet.options
 import VSLNet.train
 from tests.simulated import succeed
-from tests.utils import toy_training
-from tests.utils.lives import Kill, differences, live, operations
+from tests.utils.training import toy_training
+from tests.utils.training.lives import Kill, differences, live, operations
 from utils.base.errors import run_program
 from utils.base.options import ArgumentParser
 

@@ -13,7 +13,7 @@ import torch
 
 from tests.fuzz import models, project
 from tests.simulated import ROOT, refuse, run, succeed
-from tests.utils.feature_sample import LENGTHS, write_features
+from tests.utils.features.feature_sample import LENGTHS, write_features
 from utils import prepare_features
 
 CLIP = "features/egovlp/v1.pt"

@@ -28,7 +28,7 @@ NAQ_SETS = (
     "ego4d --output_directory=DIR --datasets naq_datasets --version {version}, then unzip "
     "DIR/{version}/baselines/naq_datasets.zip in the checkout"
 )
-PAGES = read_json(Path(__file__).with_name("feature_manifest.json"))["pages"]
+PAGES = read_json(Path(__file__).parent / "download" / "feature_manifest.json")["pages"]
 
 
 class Need(NamedTuple):

@@ -2,7 +2,7 @@
 
     python utils/download_features.py --feature_types egovlp clip --data_root data
 
-Where the archives are says feature_manifest.json beside this program (the published release's
+Where the archives are says download/feature_manifest.json here (the published release's
 links), another file of that form (--manifest), or --url TYPE=URL, once for each part of an archive
 and in order. A download that was stopped goes on when the command is given again; clips that are
 there already are kept.
@@ -31,7 +31,7 @@ from utils.download.archives import extract
 from utils.download.fetch import RemoteFile, check_space, check_url, fetch
 from utils.features.cards import SHAPES_FILE
 
-MANIFEST = Path(__file__).with_name("feature_manifest.json")
+MANIFEST = Path(__file__).parent / "download" / "feature_manifest.json"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from ReLER.text import open_encoder
 from ReLER.weights import build_model as build_reler
 from ReLER.weights import checkpoint_content
 from tests.fuzz.project import EVALUATION, WIDTH, ends_well, toy_folder
-from tests.utils import toy_training
+from tests.utils.training import toy_training
 from utils.base.files import write_json
 from utils.base.options import parse_options
 from utils.base.tensor_files import load_last_whole

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from tests.fuzz import models, project
-from tests.utils import toy_training
-from tests.utils.toy_training import Options
+from tests.utils.training import toy_training
+from tests.utils.training.toy_training import Options
 from utils import (
     check_data,
     compare_labels,

@@ -10,7 +10,7 @@ import torch
 import utils.ask
 from tests.utils.search.test_search import Bright
 from tests.utils.test_view_predictions import Page
-from tests.utils.viewer_sample import HOSTILE
+from tests.utils.viewer.viewer_sample import HOSTILE
 from utils.base.errors import UserError
 from utils.search.search import Run
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tests.simulated import refuse, succeed
+from tests.utils.download.file_server import Behaviour, serve
 from tests.utils.download.test_archives import make_zip
-from tests.utils.file_server import Behaviour, serve
 from utils.base.errors import UserError
 from utils.base.tasks import FEATURES
 from utils.download_features import MANIFEST, choose, download, main, read_manifest

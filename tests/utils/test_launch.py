@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from tests.simulated import ROOT, refuse, run, succeed
-from tests.utils import toy_training
-from tests.utils.lives import differences
+from tests.utils.training import toy_training
+from tests.utils.training.lives import differences
 
 pytestmark = pytest.mark.slow
 

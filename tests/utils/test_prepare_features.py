@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.simulated import refuse
-from tests.utils.feature_sample import LENGTHS, source, write_features
+from tests.utils.features.feature_sample import LENGTHS, source, write_features
 from utils.base.errors import UserError
 from utils.features.files import PackedFeatures
 from utils.features.mapped import open_features, pooled_features

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.simulated import refuse
-from tests.utils.viewer_sample import (
+from tests.utils.viewer.viewer_sample import (
     HOSTILE,
     make_page,
     view,

@@ -1,6 +1,6 @@
 """Search in one's own video: a trained run, features of any length, questions in; windows out.
 
-    from utils.search.search import load_run
+    from utils.search import load_run
     run = load_run("experiments/runs/joint")
     answers = run.search("features/egovlp/monday.pt", ["Where did I put the keys?"])
     answers.windows[0], answers.scores[0]      # five [start, end] in seconds, best first

@@ -6,8 +6,6 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from utils.data.records import Records
-
 QUERIES = 8  # in a picture
 WIDTH, LEFT, LINE, BAR = 900, 12, 16, 10  # pixels
 PAPER, INK, TRACK = (255, 255, 255), (30, 36, 44), (226, 231, 237)
@@ -23,19 +21,19 @@ class Example(NamedTuple):
     windows: np.ndarray  # (P, 2) seconds, best first
 
 
-def examples(records: Records, truth: np.ndarray, windows: np.ndarray) -> list[Example]:
+def examples(
+    queries: Sequence[str], durations: np.ndarray, truth: np.ndarray, windows: np.ndarray
+) -> list[Example]:
     """Queries spread evenly over a split, always the same ones.
 
     Args:
+        queries: R texts.
+        durations: (R,) seconds of each query's clip.
         truth: (R, 2) seconds.
         windows: (R, P, 2) seconds.
     """
-    rows = np.unique(np.linspace(0, len(records) - 1, QUERIES).astype(int))
-    texts = [records.sentences[number] for number in records.sentence[rows]]
-    return [
-        Example(text, float(records.duration[row]), truth[row], windows[row])
-        for text, row in zip(texts, rows, strict=True)
-    ]
+    rows = np.unique(np.linspace(0, len(queries) - 1, QUERIES).astype(int))
+    return [Example(queries[row], float(durations[row]), truth[row], windows[row]) for row in rows]
 
 
 def draw(shown: Sequence[Example]) -> np.ndarray:

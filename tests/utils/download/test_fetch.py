@@ -11,7 +11,7 @@ import time
 import pytest
 
 from tests.simulated import ROOT
-from tests.utils.file_server import Behaviour, serve
+from tests.utils.download.file_server import Behaviour, serve
 from utils.base.errors import UserError
 from utils.base.tables import show_size
 from utils.download.fetch import RemoteFile, check_url, fetch

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.utils.feature_sample import LENGTHS, source, write_features
+from tests.utils.features.feature_sample import LENGTHS, source, write_features
 from utils.base.errors import UserError
 from utils.features.mapped import open_features, pool_rows, pooled_features
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from tests.utils import toy_training
+from tests.utils.training import toy_training
 from utils.base.errors import UserError
 from utils.training.loop import Schedule, plan_epoch
 

@@ -10,8 +10,8 @@ import time
 import pytest
 import torch
 
-from tests.utils import toy_training
-from tests.utils.lives import free_port
+from tests.utils.training import toy_training
+from tests.utils.training.lives import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.utils import toy_training
-from tests.utils.lives import differences
+from tests.utils.training import toy_training
+from tests.utils.training.lives import differences
 from utils.base.errors import UserError
 from utils.training.slurm import Cluster, submit
 

@@ -14,7 +14,7 @@ import time
 import pytest
 
 from tests.simulated import refuse, succeed
-from tests.utils import toy_training
+from tests.utils.training import toy_training
 from utils.base.errors import UserError
 from utils.base.tensor_files import load_last_whole
 from utils.training import writers

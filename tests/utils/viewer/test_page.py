@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from tests.utils.viewer_sample import (
+from tests.utils.viewer.viewer_sample import (
     HOSTILE,
     TEMPLATES,
     make_page,

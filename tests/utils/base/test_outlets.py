@@ -10,7 +10,7 @@ import time
 import pytest
 
 from tests.simulated import ROOT
-from tests.utils import toy_training
+from tests.utils.training import toy_training
 from utils.base.tensor_files import load_last_whole
 
 HELP = f"{sys.executable} {ROOT}/utils/evaluate_ego4d_nlq.py --help"

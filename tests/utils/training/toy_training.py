@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 if not __package__:
-    sys.path[0] = str(Path(__file__).resolve().parents[2])
+    sys.path[0] = str(Path(__file__).resolve().parents[3])
 
 import torch
 from torch import nn

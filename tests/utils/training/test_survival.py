@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from tests.simulated import refuse, succeed
-from tests.utils import toy_training
-from tests.utils.lives import Counter, differences, file_operations, same
+from tests.utils.training import toy_training
+from tests.utils.training.lives import Counter, differences, file_operations, same
 from utils.base.errors import UserError
 from utils.base.files import temporary_prefix
 from utils.base.tensor_files import load_last_whole, save_atomically
@@ -38,7 +38,7 @@ def check_continues(whole, folder):
 
 
 def test_out_of_memory_leaves_the_state(whole, tmp_path):
-    line = refuse("tests/utils/toy_training.py", "--folder", tmp_path, "--hoard_at", "5")
+    line = refuse("tests/utils/training/toy_training.py", "--folder", tmp_path, "--hoard_at", "5")
     assert "the machine is out of memory" in line and "what was saved is intact" in line
     assert load_last_whole(tmp_path / "state.pt")[0]["step"] == 5
     check_continues(whole, tmp_path)
