@@ -11,5 +11,5 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 for times in exact published; do
   bash "$CODE_ROOT/experiments/quickstart.sh" "${GIVEN[@]}" --label_times "$times"
 done
-printf '\nThe data, with a line for each kind of label that misses the exact window (VSLNet) or is left out (ReLER):\n'
+printf '\nThe data; `labels of` says how many miss the window (VSLNet) or are left out (ReLER):\n'
 program check_data --task "$TASK" --data_root "$DATA" --features "$FEATURE" --units 64
