@@ -63,7 +63,7 @@ KINDS = {
     ),
     "prepared train": Kind(
         under(*PREPARED, "train.json"), json_of(project.prepared("train")),
-        [programs.labels, programs.check], 15, 350,
+        [programs.check], 15, 350,
     ),
     "prepared val": Kind(
         under(*PREPARED, "val.json"), json_of(project.prepared("val")),

@@ -7,7 +7,6 @@ from tests.utils.training import toy_training
 from tests.utils.training.toy_training import Options
 from utils import (
     check_data,
-    compare_labels,
     compare_runs,
     convert_tacos,
     create_naq_dataset,
@@ -57,10 +56,6 @@ def ensemble(root: Path) -> tuple:
 
 def convert(root: Path) -> tuple:
     return convert_tacos.main, "--input_dir", root / "tacos", "--data_root", root / "out"
-
-
-def labels(root: Path) -> tuple:
-    return compare_labels.main, root / "dataset" / "nlq_official_v1" / "train.json"
 
 
 def subsample(root: Path) -> tuple:

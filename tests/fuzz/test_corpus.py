@@ -71,11 +71,6 @@ def annotations_with(value: Any) -> bytes:
     return json.dumps(content).encode()
 
 
-def prepared_twice(root: Path) -> bytes:
-    once = json.dumps(project.prepared("train"))
-    return (once[:-1] + ", " + once[1:]).encode()
-
-
 CARD = lambda root: root / "features" / "egovlp" / "feature_card.json"  # noqa: E731
 SIMULATED = lambda root: CARD(root / "stand_ins")  # noqa: E731
 TEXT = lambda root: models.vslnet_file(root).with_name("text.json")  # noqa: E731
@@ -84,12 +79,10 @@ STATE = lambda root: project.toy_folder(root) / "state.pt"  # noqa: E731
 MADE = lambda root: project.toy_folder(root) / "made.json"  # noqa: E731
 METRICS = lambda root: project.toy_folder(root) / "metrics.jsonl"  # noqa: E731
 TRAIN = lambda root: root / "nlq_train.json"  # noqa: E731
-PREPARED = lambda root: root / "dataset" / "nlq_official_v1" / "train.json"  # noqa: E731
 
 CASES = [
     Case("annotations that nest deeply", programs.create, TRAIN,
          lambda root: annotations_with(DEEP), "nested too deeply"),
-    Case("a clip twice", programs.labels, PREPARED, prepared_twice, "'t1' comes twice"),
     Case("a card with a name of no letters", programs.pack, CARD, text({"": 6}), "feature card"),
     Case("a card with a NUL byte", programs.pack, CARD, text({"a\0b": 1}), "feature card"),
     Case("a card that is a list", programs.simulate, SIMULATED, text([1]), "must hold names"),
