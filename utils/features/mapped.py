@@ -217,7 +217,7 @@ def _pool_into(
     pooled = None
     for clip, features in files.each(f"pooling {name} features", width):
         means = pool_rows(features, units)
-        if np.abs(means).max() > np.finfo(dtype).max:
+        if dtype is not np.float32 and np.abs(means).max() > np.finfo(dtype).max:
             _pool_into(folder, name, files, units, width, np.float32)
             return
         if pooled is None:
