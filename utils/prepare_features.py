@@ -24,15 +24,10 @@ from utils.base.options import ArgumentParser
 from utils.base.tasks import FRAME_RATE, STRIDE
 from utils.data.annotations import read_clips
 from utils.features.cards import read_card
-from utils.features.files import (
-    FeatureFiles,
-    FeatureFolder,
-    PackedFeatures,
-    clip_files,
-    folder_stamp,
-)
+from utils.features.cuts import Bounds, VideoCuts, write_folder
+from utils.features.files import FeatureFiles, FeatureFolder, clip_files, folder_stamp
 from utils.features.mapped import check_durations
-from utils.features.packing import Bounds, VideoCuts, write_folder, write_packed
+from utils.features.packed import PackedFeatures, write_packed
 
 GIVEN = ("frame_rate", "stride", "model", "source")  # of the card, as options
 
@@ -108,11 +103,11 @@ def prepare(name: str, bounds: Bounds, options: argparse.Namespace) -> None:
     files = open_videos(Path(cut), folder, bounds) if cut else open_folder(folder)
     given = {key: getattr(options, key) for key in GIVEN if getattr(options, key) is not None}
     defaults = {"frame_rate": FRAME_RATE, "stride": STRIDE, "model": "unknown"}
-    files.card = {**defaults, "source": str(files.place), **files.card, **given}
-    missing = sorted(bounds.keys() - {files.clip_uids[clip] for clip in files.there})
+    files.card = {**defaults, "source": str(files.path), **files.card, **given}
+    missing = sorted(bounds.keys() - {files.clip_uids[clip] for clip in files.present})
     if missing:
         of = f"of {len(bounds)} clips in the annotations"
-        warn(f"{files.place}: no features {of} for {len(missing)}: {named(missing)}")
+        warn(f"{files.path}: no features {of} for {len(missing)}: {named(missing)}")
 
     lengths, width, precision = files.layout(name)
     card = {**files.card, "width": width, "dtype": options.dtype or precision.__name__}
@@ -160,7 +155,7 @@ def open_videos(videos: Path, folder: Path, bounds: Bounds) -> FeatureFiles:
             f"{videos}: holds the videos' features; clips need another name than {folder.name}"
         )
     files = VideoCuts(videos, bounds)
-    if not files.there:
+    if not files.present:
         count = len({video for video, _, _ in bounds.values()})
         raise UserError(
             f"{videos}: holds features of none of the {count} videos in the annotations"
