@@ -52,8 +52,9 @@ def check_features(
         what = f"are {width} wide, the published ones {FEATURES[name]}"
         findings.warning(check, what, "a published checkpoint will not fit them")
     _check_rows(check, files, rows, np.array([clips[uid] for uid in uids]), findings)
-    steps = np.linspace(0, len(files.present) - 1, min(SAMPLE, len(files.present))).round().astype(int)
-    sampled = uids if thorough else [uids[files.present[step]] for step in np.unique(steps)]
+    count = len(files.present) if thorough else min(SAMPLE, len(files.present))
+    steps = np.linspace(0, len(files.present) - 1, count).round().astype(int)
+    sampled = [uids[files.present[step]] for step in steps]
     sample = find_features(root, name, sampled)
     action = f"reading {len(sample.present)} of {len(files.present)} {name} features"
     shapes = findings.tried(check, lambda: [features.shape for _, features in sample.each(action)])

@@ -1,11 +1,12 @@
 """Clips cut out of the features of whole videos, into a folder of `.pt` files."""
 
+from __future__ import annotations
+
 import shutil
 import tempfile
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from utils.base.errors import UserError
 from utils.base.files import (
@@ -15,6 +16,7 @@ from utils.base.files import (
     temporary_prefix,
     write_json,
 )
+from utils.base.lazy import torch
 from utils.base.tensor_files import save_atomically
 from utils.features.cards import CARD_FILE, SHAPES_FILE, read_card, rows_off
 from utils.features.files import FeatureFiles, in_precision, read_features

@@ -4,17 +4,19 @@ A feature is a folder `<data_root>/features/<name>` with one tensor (rows, F) pe
 `<clip_uid>.pt`, as published; or one packed file `<name>.h5` with all of them (see packed.py).
 """
 
+from __future__ import annotations
+
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from utils.base.errors import NAMED, UserError
 from utils.base.files import file_stamp, fingerprint
+from utils.base.lazy import torch
 from utils.base.machine import ahead
 from utils.base.tensor_files import is_plain, load_safely
 from utils.features.cards import SHAPES_FILE, read_card, read_shapes, rows_per_second
@@ -57,16 +59,23 @@ class FeatureFiles(ABC):
 
         Raises:
             UserError: clips are empty, hold NaN or infinite values, have other rows than listed,
-                or differ in width from `width` or from one another; it names the first of them.
+                or differ in width from `width` or from one another; the message names the first
+                clips.
         """
+
+        def attempt(clip: int) -> tuple[int, np.ndarray | UserError]:
+            try:
+                return clip, self._read_checked(clip, values)
+            except UserError as fault:
+                return clip, fault
+
         faults: list[str] = []
         found_width = None
-        outcomes = ahead(lambda clip: self._read_checked(clip, values), self.present, THREADS)
-        for outcome in tqdm(outcomes, action, len(self.present), leave=False, unit="clip"):
-            if isinstance(outcome, UserError):
-                faults.append(str(outcome))
+        outcomes = ahead(attempt, self.present, THREADS)
+        for clip, features in tqdm(outcomes, action, len(self.present), leave=False, unit="clip"):
+            if isinstance(features, UserError):
+                faults.append(str(features))
                 continue
-            clip, features = outcome
             if found_width is None:
                 found_width, first = features.shape[1], clip
                 self.check_width(found_width, width)
@@ -76,7 +85,7 @@ class FeatureFiles(ABC):
                     f"{self.clip_uids[first]} are {found_width}; they must be of one kind"
                 )
             elif not faults:
-                yield outcome
+                yield clip, features
         if len(faults) == 1:
             raise UserError(faults[0])
         if faults:
@@ -123,25 +132,22 @@ class FeatureFiles(ABC):
                 f"{card_width}; correct the card, or fetch the features again"
             )
 
-    def _read_checked(self, clip: int, values: bool) -> tuple[int, np.ndarray] | UserError:
-        try:
-            features = self.read(clip)
-        except UserError as fault:
-            return fault
+    def _read_checked(self, clip: int, values: bool) -> np.ndarray:
+        features = self.read(clip)
         if not features.size:
             fault = f"features are empty, shape {features.shape}; extract it again"
-            return UserError(f"{self.where(clip)}: {fault}")
+            raise UserError(f"{self.where(clip)}: {fault}")
         if values and not (finite := np.isfinite(features)).all():
             row = int(np.flatnonzero(~finite.all(1))[0])
             fault = f"NaN or infinite values in row {row}; extract it again"
-            return UserError(f"{self.where(clip)}: {fault}")
-        listed = self.listed.get(self.clip_uids[clip], len(features))
-        if listed != len(features):
-            return UserError(
-                f"{self.where(clip)}: has {len(features)} rows, {SHAPES_FILE} says {listed}; fetch "
+            raise UserError(f"{self.where(clip)}: {fault}")
+        rows = self.listed.get(self.clip_uids[clip], len(features))
+        if rows != len(features):
+            raise UserError(
+                f"{self.where(clip)}: has {len(features)} rows, {SHAPES_FILE} says {rows}; fetch "
                 "the file again, or make the list anew"
             )
-        return clip, features
+        return features
 
 
 class FeatureFolder(FeatureFiles):

@@ -4,8 +4,11 @@
 the rows `[offsets[c], offsets[c + 1])`; the feature card as attributes of the file.
 """
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +17,9 @@ from utils.base.files import atomic_path, file_stamp
 from utils.features.cards import check_card
 from utils.features.files import FeatureFiles
 from utils.features.stores import take_room
+
+if TYPE_CHECKING:
+    import h5py
 
 TYPES = (np.dtype("<f2"), np.dtype("<f4"))
 SAMPLES = 256  # of the file's content, in its stamp
@@ -83,8 +89,8 @@ class PackedFeatures(FeatureFiles):
         return self.mapped[first : first + self.lengths[clip]]
 
 
-def _inside(packed, name: str, dimensions: int):  # h5py's, imported late
-    """An HDF5 data set that lies in the file itself, in one piece; raises `ValueError` if not."""
+def _inside(packed: h5py.File, name: str, dimensions: int) -> h5py.Dataset:
+    """A data set that lies in the file itself, in one piece; raises `ValueError` if not."""
     import h5py
 
     if not isinstance(packed.get(name, getlink=True), h5py.HardLink):
@@ -148,5 +154,3 @@ def _lay_out(
         ) from None
     take_room(file)
     return np.memmap(file, dtype, "r+", start, shape)
-
-
