@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.simulated import refuse
 from tests.utils.features.feature_sample import LENGTHS, source, write_features
 from utils.base.errors import UserError
-from utils.features.mapped import open_features, pooled_features
+from utils.features.mapped import open_features
 from utils.features.packed import PackedFeatures
 from utils.prepare_features import main
 
@@ -81,26 +81,6 @@ def hidden(data):
     return [path.name for path in (data / "features").glob(".*")]
 
 
-def test_packed_equals_the_folder_bit_for_bit(data, capsys):
-    wanted = ["c", "gone", "a", "b"]
-    expected = open_features(data, "egovlp", wanted, data / "cache")
-    pooled = pooled_features(data, "egovlp", wanted, 16, data / "cache").pooled.copy()
-    assert expected.joined.filename.name == "rows.npy"
-    file = pack(data)
-    assert "egovlp: 3 clips of 7 to 40 rows, 5 wide, float32, " in capsys.readouterr().out
-    store = open_features(data, "egovlp", wanted, data / "cache")
-    assert store.joined.filename == file  # mapped as it is, no second copy
-    assert store.joined.dtype == np.float32
-    assert store.joined.offset % 4096 == 0
-    for clip, uid in enumerate(wanted):
-        assert store.rows(clip).tobytes() == expected.rows(clip).tobytes()
-        if uid != "gone":
-            assert store.rows(clip).tobytes() == source(data, uid).tobytes()
-    again = pooled_features(data, "egovlp", wanted, 16, data / "cache")
-    assert again.pooled.tobytes() == pooled.tobytes()
-    assert hidden(data) == []
-
-
 @settings(max_examples=15, deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 30), min_size=1, max_size=6),
@@ -118,15 +98,17 @@ def test_any_folder_is_packed_as_it_is(tmp_path_factory, lengths, width, half, s
         torch.save(features.half() if half else features, folder / f"{n}.pt")
     packed = PackedFeatures(pack(data), [str(n) for n in range(len(lengths))])
     assert packed.mapped.dtype == (np.float16 if half else np.float32)
+    assert packed.mapped.offset % 4096 == 0 and hidden(data) == []
     for n in range(len(lengths)):
         assert packed.read(n).tobytes() == source(data, n).tobytes()
 
 
-def test_the_card_says_where_features_come_from(data):
+def test_the_card_says_where_features_come_from(data, capsys):
     (data / "features/egovlp/feature_card.json").write_text(
         '{"stride": 16, "normalisation": "none", "window": [16, 32]}'
     )
     file = pack(data, "--dtype", "float16", "--model", "EgoVLP", "--stride", 8)
+    assert "egovlp: 3 clips of 7 to 40 rows, 5 wide, float16, 630 B" in capsys.readouterr().out
     with h5py.File(file) as packed:
         card = dict(packed.attrs)
         assert packed["rows"].dtype == np.float16
@@ -293,32 +275,27 @@ def test_a_killed_packing_leaves_nothing_that_is_read(data, root):
     kill(root, packing(data))
     (left,) = hidden(data)
     assert left.startswith(".egovlp.h5.") and not (data / "features/egovlp.h5").exists()
-    open_features(data, "egovlp", ["a"], data / "cache")  # the folder is of use meanwhile
     packed = PackedFeatures(pack(data), list(LENGTHS))
     for clip, uid in enumerate(LENGTHS):
         np.testing.assert_array_equal(packed.read(clip), source(data, uid))
     assert hidden(data) == []
 
 
-def test_a_killed_cut_goes_on(videos, root):
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_a_killed_cut_goes_on_or_begins_anew_with_other_files(videos, root, is_replaced):
     kill(root, cutting(videos))
     assert not (videos / "features/egovlp").exists()
     (done,) = (videos / "features/.egovlp.partial").glob("*.pt")
     written = done.stat().st_mtime_ns
+    if is_replaced:
+        torch.save(torch.ones(300, 5), videos / "videos/v1.pt")
     folder = cut(videos)
     names = {"p.pt", "q.pt", "r.pt", "feature_shapes.json", "feature_card.json"}
-    assert {path.name for path in folder.iterdir()} == names
-    assert (folder / done.name).stat().st_mtime_ns == written
+    assert {path.name for path in folder.iterdir()} == names and hidden(videos) == []
+    assert ((folder / done.name).stat().st_mtime_ns == written) is not is_replaced
     plain = torch.load(videos / "videos/v1.pt", weights_only=True)
+    assert torch.equal(torch.load(folder / "p.pt", weights_only=True), plain[:90])
     assert torch.equal(torch.load(folder / "q.pt", weights_only=True), plain[150:300])
-    assert hidden(videos) == []
-
-
-def test_a_killed_cut_begins_anew_with_other_files(videos, root):
-    kill(root, cutting(videos))
-    torch.save(torch.ones(300, 5), videos / "videos/v1.pt")
-    folder = cut(videos)
-    assert all((torch.load(folder / f"{uid}.pt") == 1).all() for uid in "pq")
 
 
 def test_wrong_command_lines_end_with_one_line(data, capsys):

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -119,28 +117,6 @@ def test_files_of_old_torch_are_read(data):
     file = data / "features/egovlp/b.pt"
     torch.save(features, file, _use_new_zipfile_serialization=False)
     np.testing.assert_array_equal(joined(data).rows(1), features.numpy())
-
-
-def test_processes_that_build_the_same_store_do_not_collide(data, root):
-    program = (
-        "import sys; from pathlib import Path; from utils.features.mapped import pooled_features; "
-        "d = Path(sys.argv[1]); "
-        "print(pooled_features(d, 'egovlp', ['a', 'b', 'c'], 16, d / 'cache').pooled.sum())"
-    )
-    several = [
-        subprocess.Popen(
-            [sys.executable, "-c", program, str(data)],
-            cwd=root,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    said = {process.communicate(timeout=300)[0] for process in several}
-    assert len(said) == 1 and "" not in said
-    stores = [p.name for p in (data / "cache").iterdir() if not p.name.endswith(".lock")]
-    assert len(stores) == 1
 
 
 def test_random_features_follow_from_clip_and_seed(data):
