@@ -1,7 +1,7 @@
-"""What a step pays for the text of its batch: encoding it in the loop, or reading the store.
+"""The cost of a batch's text in a step: encoding it in the loop, or reading the store.
 
-Both give nothing to the step, whose made-up text must be the same for the versions it compares.
-The encoders have the published ones' shapes and random weights.
+The result is dropped, because a step's random text must be the same for the versions it compares.
+The encoders have the shapes of the published ones and random weights.
 """
 
 import numpy as np
