@@ -136,7 +136,7 @@ READERS = {"VSLNet": open_vslnet, "ReLER": open_reler, "dictionary": open_dictio
 class MadeUpEncoder:
     """A stand-in for a text encoder: TOKENS random token features a sentence."""
 
-    name = "made up"
+    name, pad_token = "made up", 0
 
     def __init__(self, width: int):
         self.width = width

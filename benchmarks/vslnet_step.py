@@ -172,7 +172,7 @@ def plain_encoder(encoder: nn.Module, x: torch.Tensor, mask: torch.Tensor) -> to
     x = x + encoder.pos_embedding.position_embeddings(positions)
     block = encoder.conv_block
     for convolutions, norm in zip(block.depthwise_separable_conv, block.layer_norms, strict=True):
-        y = F.relu(convolutions(norm(x).transpose(1, 2)))
+        y = F.relu(convolutions((norm(x) * mask[..., None]).transpose(1, 2)))
         x = x + dropped(encoder, y).transpose(1, 2)
     block = encoder.attention_block
     y = dropped(encoder, block.layer_norm1(x))
