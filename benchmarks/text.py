@@ -1,7 +1,7 @@
-"""The cost of a batch's text in a step: encoding it in the loop, or reading the store.
+"""What a step pays for the text of its batch: encoding it in the loop, or reading the store.
 
-The result is dropped, because a step's random text must be the same for the versions it compares.
-The encoders have the shapes of the published ones and random weights.
+Both give nothing to the step, whose made-up text must be the same for the versions it compares.
+The encoders have the published ones' shapes and random weights.
 """
 
 import numpy as np
@@ -35,8 +35,8 @@ def stored(width: int, batch: int, tokens: int) -> Work:
     """Our store, with sentences drawn anew for each batch."""
     draw = np.random.default_rng(0)
     features = draw.standard_normal((SENTENCES * tokens, width), np.float32).astype(np.float16)
-    offsets = np.arange(SENTENCES + 1) * tokens
-    store = TokenStore(features, offsets, np.full(SENTENCES, tokens))
+    lengths = np.full(SENTENCES, tokens)
+    store = TokenStore(features, np.arange(SENTENCES + 1) * tokens, lengths)
     return lambda: store.gather(draw.integers(0, SENTENCES, batch))
 
 
