@@ -93,7 +93,6 @@ class TextEncoder:
         self.name = name
         self.folder = folder
         self._random_seed = seed if random_weights else None
-        self._model: nn.Module | None = None
         config = read_json(folder / "config.json")
         if not isinstance(config, dict):
             raise UserError(f"{folder}/config.json: must be an object, not a text encoder")
@@ -161,17 +160,15 @@ class TextEncoder:
 
     def release(self) -> None:
         """Forget the model, to free its memory; it is loaded again if needed."""
-        self._model = None
+        vars(self).pop("model", None)
 
-    @property
+    @cached_property
     def model(self) -> nn.Module:
         """The `transformers` model: frozen, in evaluation mode unless told otherwise."""
-        if self._model is None:
-            self._model = self._read_model().float()
-            if getattr(self._model.config, "is_encoder_decoder", False):
-                self._model = self._model.get_encoder()
-            self._model.requires_grad_(False).eval()
-        return self._model
+        model = self._read_model().float()
+        if getattr(model.config, "is_encoder_decoder", False):
+            model = model.get_encoder()
+        return model.requires_grad_(False).eval()
 
     @cached_property
     def _tokenizer(self) -> Any:
