@@ -6,17 +6,72 @@ The frozen text encoder is never among the weights.
 import argparse
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from ReLER.model import ReLER
-from ReLER.options import Options
+from ReLER.options import IGNORED_OF_MODEL, ModelOptions, Options
+from ReLER.text import open_encoder
 from utils.base.errors import UserError, in_brief
+from utils.base.options import adopt
 from utils.base.tensor_files import load_safely
+from utils.features.text_encoders import TextEncoder
 from utils.training.checkpoints import check_state, fit_optimizer, fit_state
+from utils.training.options import KEPT
 
 SCHEDULER_GAMMA = 0.1
+VIDEO_WEIGHT = "input_vid_proj.0.LayerNorm.weight"  # (F,)
+
+
+class Trained(NamedTuple):
+    """A trained model, in evaluation mode, and the encoder of its queries."""
+
+    options: Options
+    model: ReLER
+    encoder: TextEncoder
+
+
+def load_trained(checkpoint: Path, device: torch.device, **overrides: Any) -> Trained:
+    """The model of a checkpoint, with the options that it holds but for `overrides`.
+
+    The model's shape is always the checkpoint's.
+
+    Raises:
+        UserError: not a ReLER checkpoint, or one that its options don't fit.
+    """
+    content = read_checkpoint(checkpoint)
+    options = _trained_options(checkpoint, content["opt"], overrides)
+    weights = content["model"]
+    weight = weights.get(VIDEO_WEIGHT) if isinstance(weights, dict) else None
+    if not torch.is_tensor(weight) or weight.ndim != 1:
+        raise UserError(f"{checkpoint}: not a ReLER checkpoint, it has no {VIDEO_WEIGHT}")
+    encoder = open_encoder(options, checkpoint.parent)
+    model = build_trained(options, len(weight), encoder.width, content, checkpoint)
+    return Trained(options, model.to(device).eval(), encoder)
+
+
+def trained_options(checkpoint: Path, **overrides: Any) -> Options:
+    """How to predict with a checkpoint: as it was trained, but for `overrides`."""
+    return _trained_options(checkpoint, read_checkpoint(checkpoint)["opt"], overrides)
+
+
+def _trained_options(checkpoint: Path, opt: dict[str, Any], overrides: dict) -> Options:
+    shape = {field.name for field in dataclasses.fields(ModelOptions)} | {"no_norm_vfeat"}
+    # Published checkpoints have other names for some of the options.
+    named = {
+        name: field.name
+        for field in dataclasses.fields(Options)
+        for name in (*field.metadata["aliases"], field.name)
+    }
+    trained = {named[name]: value for name, value in opt.items() if name in named}
+    values = {"mode": "val"} | {name: trained[name] for name in KEPT if name in trained}
+    values |= overrides | {name: trained[name] for name in shape if name in trained}
+    options = adopt(Options(task="unknown", fv="unknown"), values, checkpoint)
+    for published in IGNORED_OF_MODEL:
+        if published.name in opt:
+            published.check(opt[published.name], options, f"{checkpoint}: ")
+    return options
 
 
 def build_model(options: Options, video_dim: int, text_dim: int) -> ReLER:

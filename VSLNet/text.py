@@ -114,10 +114,10 @@ class WordText:
         return gather
 
 
-def open_text(options: Options) -> EncoderText | WordText:
-    """The text side of a new run, or of the run whose checkpoint is to be used."""
-    file = options.run_folder / TEXT_FILE
-    trained = options.mode != "train" and file.is_file()
+def open_text(options: Options, run_folder: Path | None = None) -> EncoderText | WordText:
+    """The text side of a new run, or of the trained run in a folder."""
+    file = None if run_folder is None else run_folder / TEXT_FILE
+    trained = file is not None and file.is_file()
     if options.predictor == "rnn":
         if trained:
             # The vectors themselves come with the checkpoint.

@@ -1,5 +1,6 @@
 """ReLER's model against the published one's numbers, and where that one fails."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ReLER.infer import adopt_architecture
 from ReLER.layers import sine_positions
 from ReLER.model import ReLER, real_parts
 from ReLER.options import SCALES, ModelOptions, Options
+from ReLER.weights import trained_options
 from utils.base.errors import UserError
+from utils.base.tensor_files import save_atomically
 from utils.evaluation.predictions import best_spans
 from utils.layers.span_encoder import WeightedPool
 
@@ -123,11 +125,16 @@ def test_scores_of_parts_may_be_divided_by_the_highest():
     torch.testing.assert_close(encoded, unscaled / highest)
 
 
-def test_default_options_are_the_released_ones(golden):
+def options_of(opt, folder):
+    save_atomically({"model": {}, "opt": opt}, folder / "model_1.t7")
+    return trained_options(folder / "model_1.t7", task="nlq", fv="egovlp")
+
+
+def test_default_options_are_the_released_ones(golden, tmp_path):
     schema = json.loads((golden / "schema_reler.json").read_text())
     released = schema["option_defaults_of_released_scripts"]
     options = Options(task="nlq", fv="egovlp")
-    assert adopt_architecture(options, released, "x.t7") == options
+    assert options_of(released, tmp_path) == dataclasses.replace(options, mode="val")
     known = vars(options).keys()
     assert {"enc_layers", "cross_first", "pre_norm", "use_txt_pos", "n_input_proj"} <= known
 
@@ -324,6 +331,6 @@ def test_mixed_precision_stays_near_float32(published_model, inputs, dtype):
         ({"hidden_act": "relu"}, "hidden_act"),
     ],
 )
-def test_options_that_make_no_model_are_refused(opt, word):
+def test_options_that_make_no_model_are_refused(opt, word, tmp_path):
     with pytest.raises(UserError, match=word):
-        adopt_architecture(Options(task="nlq", fv="egovlp"), opt, "x.t7")
+        options_of(opt, tmp_path)

@@ -217,7 +217,7 @@ def test_wrong_use(joint, simulated, tmp_path):
         "--data_root", simulated, *TINY, "--hidden_dim", "32",
     )  # fmt: skip
     assert "does not fit this model" in line
-    assert "need --resume" in refuse(*scratch, "egovlp", tmp_path, "0.1", "--resume_all")
+    assert "need --init_from" in refuse(*scratch, "egovlp", tmp_path, "0.1", "--resume_all")
 
 
 def test_clip_without_one_of_its_features(simulated, tmp_path):

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from utils.base.errors import UserError
 from utils.data.annotations import Query, iter_queries, read_annotations
 from utils.data.records import Records
 from utils.evaluation.metrics import Scores, evaluate, score_table
@@ -77,6 +78,17 @@ def score(truth: GroundTruth, windows: np.ndarray) -> Scores:
 def report(scores: Scores, title: str) -> str:
     """The published table, and how many queries it is of."""
     return f"{score_table(scores, title)}\n{scores.summary()}"
+
+
+def truth_to_train_by(records: Records, listed: int, annotations: str | None) -> GroundTruth:
+    """The windows that checkpoints are chosen by; raises UserError if there are none."""
+    truth = ground_truth(records, listed, annotations)
+    if truth is None:
+        raise UserError(
+            f"{annotations or 'val.json'}: holds no times, and training needs a split with times "
+            "to choose checkpoints by; give --eval_gt_json"
+        )
+    return truth
 
 
 def publish(
