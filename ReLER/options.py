@@ -185,7 +185,7 @@ class Options(LossOptions, ModelOptions, TrainingOptions):
         if self.fv == "clip":
             raise UserError("--fv clip: CLIP is always there, name another feature beside it")
         if (self.resume_opt or self.resume_all) and self.init_from is None:
-            raise UserError("--resume_opt and --resume_all need --init_from CHECKPOINT (also --resume)")
+            raise UserError("--resume_opt and --resume_all need --init_from CHECKPOINT")
 
     @property
     def run_folder(self) -> Path:

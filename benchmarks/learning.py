@@ -26,8 +26,8 @@ from utils.base.machine import keep_freed_memory
 from utils.base.options import ArgumentParser
 from utils.compare_runs import comparison
 from utils.training import loop
+from utils.training.evaluations import best_evaluation
 from utils.training.recipes import EpochPlan
-from utils.training.runs import best_evaluation
 from VSLNet.options import Options
 from VSLNet.train import Recipe
 

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from utils.base.errors import UserError, is_out_of_memory, named
 from utils.training.checkpoints import fit_optimizer, fit_state
+from utils.training.evaluations import SELECTION
 from utils.training.guard import SMALLEST_SCALE, FirstWrong, all_finite, clip_gradients, make_scaler
 from utils.training.options import TrainingOptions
 from utils.training.processes import (
@@ -33,7 +34,7 @@ from utils.training.processes import (
 )
 from utils.training.profiling import profiled
 from utils.training.recipes import EpochPlan, Recipe, evaluates, plan_epoch, steps_per_epoch
-from utils.training.runs import SELECTION, Run
+from utils.training.runs import Run
 from utils.training.slurm import submit
 
 SHAPES = 64  # of batches: lengths of queries, numbers of parts, the last batch of an epoch
