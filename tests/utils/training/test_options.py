@@ -38,4 +38,3 @@ def test_a_model_adds_its_own():
     assert (options.task, options.width, options.amp) == ("nlq", 8, "off")
     assert str(options.cache) == "data/cache"
     assert str(Options(task="nlq", fv="egovlp", cache_dir="elsewhere").cache) == "elsewhere"
-
