@@ -59,8 +59,8 @@ class Cuts(NamedTuple):
 
 def whole_clips(clip: np.ndarray, rows: np.ndarray) -> Cuts:
     """Samples that are their clips, unchanged."""
-    nothing = np.zeros_like(rows)
-    return Cuts(clip, nothing, rows, nothing - 1, nothing, rows)
+    zero = np.zeros_like(rows)
+    return Cuts(clip, zero, rows, zero - 1, zero, rows)
 
 
 def cut_windows(
@@ -106,8 +106,8 @@ def cut_windows(
 def label_units(seconds: np.ndarray, rows: np.ndarray, units: np.ndarray) -> np.ndarray:
     """(B, 2) first and last unit of windows in samples of so many rows pooled to so many units."""
     share = np.minimum(seconds / (rows / ROWS_PER_SECOND)[:, None], 1)
-    place = np.maximum(share, 0) * (units - 1)[:, None]
-    return np.stack((np.floor(place[:, 0]), np.ceil(place[:, 1])), 1).astype(np.int64)
+    position = np.maximum(share, 0) * (units - 1)[:, None]
+    return np.stack((np.floor(position[:, 0]), np.ceil(position[:, 1])), 1).astype(np.int64)
 
 
 def salient_spans(windows: np.ndarray, units: np.ndarray) -> np.ndarray:
@@ -127,9 +127,9 @@ def draw_inside(spans: np.ndarray, draws: np.ndarray) -> np.ndarray:
 def draw_outside(spans: np.ndarray, units: np.ndarray, draws: np.ndarray) -> np.ndarray:
     """(B, 2) two different units outside each span; (0, 0) if there are fewer than two."""
     length = spans[:, 1] - spans[:, 0] + 1
-    places = _pairs(units - length, draws)
-    places = np.where(places >= spans[:, :1], places + length[:, None], places)
-    return np.where((units - length >= 2)[:, None], places, 0)
+    positions = _pairs(units - length, draws)
+    positions = np.where(positions >= spans[:, :1], positions + length[:, None], positions)
+    return np.where((units - length >= 2)[:, None], positions, 0)
 
 
 def _pairs(count: np.ndarray, draws: np.ndarray) -> np.ndarray:

@@ -63,12 +63,12 @@ class Searcher:
         Each scale of the look offers `count` of them.
         """
         many, mask = len(clips), clips.new_ones(clips.shape[:2])
-        tokens, there = text.gather(np.array([question]), self.device)
+        tokens, text_mask = text.gather(np.array([question]), self.device)
         tokens = self.model.embed_text(tokens).expand(many, -1, -1)
-        there = there.expand(many, -1)
+        text_mask = text_mask.expand(many, -1)
         offers = []
         for parts in LOOKS[look]:
-            encoded, _, _ = self.model.encode(clips, mask, tokens, there, parts)
+            encoded, _, _ = self.model.encode(clips, mask, tokens, text_mask, parts)
             offers.append(spans_to_compare(*self.model.predictor(encoded, mask), count))
         spans, scores = zip(*offers, strict=True)
         return torch.cat(spans, 1), torch.cat(scores, 1)

@@ -11,6 +11,7 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     import utils.base.environment
 
+import argparse
 import logging
 import os
 import signal
@@ -28,9 +29,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("processes", type=int, help="how many")
     parser.add_argument("program", help="Python file")
     parser.add_argument("--max_restarts", type=int, default=0, help="starts after the first one")
-    own = arguments if arguments is not None else sys.argv[1:]
-    program = next((k for k, word in enumerate(own) if word.endswith(".py")), len(own))
-    chosen = parser.parse_args(own[: program + 1])
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the program")
+    chosen = parser.parse_args(arguments)
 
     quiet_libraries()
     from torch.distributed import run  # slow to import
@@ -44,13 +44,13 @@ def main(arguments: list[str] | None = None) -> None:
     settings = ["--standalone", "--nproc_per_node", str(chosen.processes)]
     settings += ["--max_restarts", str(chosen.max_restarts), "--signals_to_handle", SIGNALS]
     try:
-        run.run(run.parse_args([*settings, "--", chosen.program, *own[program + 1 :]]))
+        run.run(run.parse_args([*settings, "--", chosen.program, *chosen.arguments]))
     except SignalException as error:
         sys.exit(128 + error.sigval)
     except ChildFailedError as error:
-        rank, failure = min(error.failures.items(), key=_blame)
+        rank, failure = min(error.failures.items(), key=_precedence)
         code = failure.exitcode
-        if _spoke(failure):
+        if _left_a_message(failure):
             print(f"error: {failure.message}", file=sys.stderr)
             code = 2  # whatever stopped it afterwards
         elif code < 0:
@@ -69,15 +69,15 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(code if code >= 0 else 128 - code)
 
 
-def _blame(item: tuple) -> tuple:
+def _precedence(item: tuple) -> tuple:
     """First those with a reason of their own, last those that ended because another one did."""
     _, failure = item
     followed = failure.exitcode in (PEER_LOST, -signal.SIGTERM, 128 + signal.SIGTERM)
-    return not _spoke(failure), followed, failure.timestamp
+    return not _left_a_message(failure), followed, failure.timestamp
 
 
-def _spoke(failure: Any) -> bool:
-    """Whether the process left a line (`utils.base.errors.complain`)."""
+def _left_a_message(failure: Any) -> bool:
+    """Whether the process reported its error (`utils.base.errors.complain`)."""
     return Path(failure.error_file).is_file()
 
 
