@@ -16,21 +16,14 @@ from ReLER.losses import losses
 from ReLER.model import ReLER
 from ReLER.options import Options
 from ReLER.text import TEXT_FILE, open_encoder
-from ReLER.weights import (
-    SCHEDULER_GAMMA,
-    build_model,
-    checkpoint_content,
-    load_optimizer,
-    load_weights,
-    read_checkpoint,
-)
+from ReLER.weights import SCHEDULER_GAMMA, build_model, checkpoint_content, read_checkpoint
 from utils.base.errors import UserError
 from utils.evaluation.predictions import write_predictions
 from utils.evaluation.scoring import report, score, truth_to_train_by
 from utils.evaluation.timelines import draw_examples
 from utils.features.text_encoders import describe_encoder
 from utils.training import loop
-from utils.training.checkpoints import find_checkpoint
+from utils.training.checkpoints import find_checkpoint, fit_optimizer, fit_state
 from utils.training.processes import Processes
 from utils.training.recipes import EpochPlan, Evaluation
 
@@ -66,9 +59,9 @@ class Recipe:
     def _begin_with(self, checkpoint: str) -> None:
         options, file = self.options, find_checkpoint(checkpoint)
         content = read_checkpoint(file)
-        load_weights(self.model, content, file)
+        fit_state(self.model, content["model"], file)
         if options.resume_opt or options.resume_all:
-            load_optimizer(self.optimizer, content, file)
+            fit_optimizer(self.optimizer, content.get("optimizer"), file)
         if options.resume_all:
             if type(content.get("epoch")) is not int or content["epoch"] < 0:
                 raise UserError(f"{file}: its 'epoch' is not a number; resume the weights only")

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import torch
 
 from ReLER.model import ReLER
-from ReLER.options import IGNORED_OF_MODEL, ModelOptions, Options
+from ReLER.options import FIXED_SHAPE, IGNORED_OF_MODEL, ModelOptions, Options
 from ReLER.text import open_encoder
-from utils.base.errors import UserError, in_brief
+from utils.base.errors import UserError
 from utils.base.options import adopt
 from utils.base.tensor_files import load_safely
 from utils.features.text_encoders import TextEncoder
-from utils.training.checkpoints import check_state, fit_optimizer, fit_state
+from utils.training.checkpoints import fit_state
 from utils.training.options import KEPT
 
 SCHEDULER_GAMMA = 0.1
@@ -47,7 +47,8 @@ def load_trained(checkpoint: Path, device: torch.device, **overrides: Any) -> Tr
     if not torch.is_tensor(weight) or weight.ndim != 1:
         raise UserError(f"{checkpoint}: not a ReLER checkpoint, it has no {VIDEO_WEIGHT}")
     encoder = open_encoder(options, checkpoint.parent)
-    model = build_trained(options, len(weight), encoder.width, content, checkpoint)
+    model = build_model(options, len(weight), encoder.width)
+    fit_state(model, weights, checkpoint)
     return Trained(options, model.to(device).eval(), encoder)
 
 
@@ -79,7 +80,7 @@ def build_model(options: Options, video_dim: int, text_dim: int) -> ReLER:
 
     Raises UserError if the options name other widths.
     """
-    rows_dim = video_dim - 2 * (options.ctx_mode != "video")  # as published, without endpoints
+    rows_dim = video_dim - 2  # as published, without temporal endpoints
     for name, width in (("v_feat_dim", rows_dim), ("t_feat_dim", text_dim)):
         if getattr(options, name) not in (None, width):
             raise UserError(
@@ -92,8 +93,7 @@ def build_model(options: Options, video_dim: int, text_dim: int) -> ReLER:
 def read_checkpoint(file: Path) -> dict[str, Any]:
     """A checkpoint with `opt` as a dictionary; nothing of it is executed.
 
-    Published files hold their options as a pickled `argparse.Namespace`: that class is accepted,
-    and no other.
+    Published files hold their options as a pickled `argparse.Namespace`, the only class accepted.
     """
     content = load_safely(file, allow=(argparse.Namespace,))
     if not isinstance(content, dict) or "model" not in content:
@@ -101,40 +101,8 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     opt = content.get("opt", {})
     opt = vars(opt) if isinstance(opt, argparse.Namespace) else opt
     if not isinstance(opt, dict):
-        raise UserError(f"{file}: its 'opt' is no collection of options; the file is damaged")
+        raise UserError(f"{file}: its 'opt' must be a collection of options")
     return {**content, "opt": opt}
-
-
-def build_trained(
-    options: Options, video_dim: int, text_dim: int, content: dict[str, Any], file: Path
-) -> ReLER:
-    """The model that a checkpoint's weights fit, filled with them.
-
-    Its options may be anything: memory is taken only for what the weights fit.
-    """
-    weights = content["model"]
-    layers = max(options.num_cross_encoder_layers, options.enc_layers, options.n_input_proj)
-    if not isinstance(weights, dict) or layers > len(weights):
-        raise UserError(f"{file}: its options name {layers} layers, which its weights don't have")
-    try:
-        with torch.device("meta"):
-            outline = build_model(options, video_dim, text_dim)
-    except (UserError, RuntimeError) as error:
-        raise UserError(f"{file}: its options make no model ({in_brief(error)})") from None
-    check_state(outline, weights, file)
-    model = build_model(options, video_dim, text_dim)
-    load_weights(model, content, file)
-    return model
-
-
-def load_weights(model: ReLER, content: dict[str, Any], file: Path) -> None:
-    """Fill the model from a checkpoint's content."""
-    fit_state(model, content["model"], file)
-
-
-def load_optimizer(optimizer: torch.optim.Optimizer, content: dict[str, Any], file: Path) -> None:
-    """Take over the state of a checkpoint's optimizer."""
-    fit_optimizer(optimizer, content.get("optimizer"), file)
 
 
 def checkpoint_content(
@@ -149,14 +117,11 @@ def checkpoint_content(
         "_step_count": epoch + 2,
         "_last_lr": [group["lr"] for group in optimizer.param_groups],
     }
-    opt = dataclasses.asdict(options) | {
-        "v_feat_dim": model.video_dim,
-        "t_feat_dim": model.text_dim,
-    }
+    widths = {"v_feat_dim": model.video_dim, "t_feat_dim": model.text_dim}
     return {
         "model": dict(model.state_dict()),
         "optimizer": optimizer.state_dict(),
         "lr_scheduler": scheduler,
         "epoch": epoch,
-        "opt": argparse.Namespace(**opt),
+        "opt": argparse.Namespace(**(dataclasses.asdict(options) | FIXED_SHAPE | widths)),
     }

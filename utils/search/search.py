@@ -60,7 +60,7 @@ class Searcher(Protocol):
     """What a model's package offers as `search.Searcher(checkpoint, text_encoder, device)`."""
 
     features: tuple[str, ...]  # names of the features it reads
-    width: int | None  # of all of them together, None if any will do
+    width: int  # of all of them together
     units: int  # a clip is pooled to
     looks: int  # a clip can be given; those after the first only where the first found most
     options: Any
@@ -154,7 +154,7 @@ class TrainedRun:
         features, carded = read_features(video, self.model.features)
         rate = rate or carded
         found = sum(part.shape[1] for part in features)
-        if self.model.width not in (None, found):
+        if self.model.width != found:
             raise UserError(
                 f"features are {found} wide, the model was trained on {self.model.width} "
                 f"({' and '.join(self.model.features)}); give features of the same kind"
