@@ -11,6 +11,7 @@ from typing import Any
 
 if not __package__:  # run as a file: make the checkout importable wherever it lies
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    import utils.base.environment
 
 from utils.base.errors import UserError, run_program
 from utils.base.files import read_json, write_json

@@ -16,14 +16,15 @@ from typing import NamedTuple
 
 if not __package__:  # run as a file: make the checkout importable wherever it lies
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    import utils.base.environment
 
 import numpy as np
 import orjson
-import polars as pl
 from tqdm import tqdm
 
 from utils.base.errors import run_program, warn
 from utils.base.files import atomic_write
+from utils.base.lazy import polars as pl
 from utils.base.machine import CORES, ahead
 from utils.base.options import ArgumentParser
 from utils.base.tasks import ENDINGS, FRAME_RATE, clip_sources

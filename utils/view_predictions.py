@@ -12,6 +12,7 @@ from pathlib import Path
 
 if not __package__:  # run as a file: make the checkout importable wherever it lies
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    import utils.base.environment
 
 import numpy as np
 from tqdm import tqdm
@@ -25,13 +26,12 @@ from utils.data.records import NARRATION_MARK, read_records
 from utils.evaluation.predictions import WINDOWS, read_predictions
 from utils.evaluation.scoring import predicted_windows, true_windows
 from utils.viewer.page import (
-    Asked,
-    Clip,
     Narration,
-    Run,
+    PageClip,
+    PageQueries,
+    PageRun,
     address,
     check_page,
-    page_data,
     write_page,
 )
 
@@ -65,7 +65,7 @@ def name_files(texts: list[str]) -> dict[str, str]:
     return named
 
 
-def read_run(name: str, file: str, queries: list[Query]) -> Run:
+def read_run(name: str, file: str, queries: list[Query]) -> PageRun:
     """The first five windows that a challenge file gives to each query; others are warned of.
 
     Raises:
@@ -80,7 +80,7 @@ def read_run(name: str, file: str, queries: list[Query]) -> Run:
         )
     if strangers := len(predictions) - int(answered.sum()):
         warn(f"{file}: {strangers} predictions are for no query of the annotations; left out")
-    return Run(name, windows, answered)
+    return PageRun(name, windows, answered)
 
 
 def clip_narrations(file: str, annotations: dict) -> dict[str, list[Narration]]:
@@ -135,9 +135,9 @@ def _prepared_narrations(file: str) -> dict[str, list[Narration]]:
     return found
 
 
-def asked_of(queries: list[Query]) -> Asked:
+def page_queries(queries: list[Query]) -> PageQueries:
     """The queries of annotations, as the page shows them."""
-    return Asked(
+    return PageQueries(
         text=[query.query["query"] for query in queries],
         clip=[query.clip_uid for query in queries],
         truth=true_windows(queries),
@@ -202,14 +202,14 @@ def main(arguments: list[str] | None = None) -> None:
     narrations = clip_narrations(options.narrations, annotations) if options.narrations else {}
     videos = find_videos(options.videos, options.output, annotations) if options.videos else {}
     clips = {
-        clip["clip_uid"]: Clip(
+        clip["clip_uid"]: PageClip(
             clip["video_end_sec"] - clip["video_start_sec"],
             narrations.get(clip["clip_uid"], ()),
             videos.get(clip["clip_uid"]),
         )
         for _, clip in iter_clips(annotations)
     }
-    size = write_page(options.output, files, page_data(asked_of(queries), runs, clips))
+    size = write_page(options.output, page_queries(queries), runs, clips)
     print(
         f"{len(queries)} queries, {len(runs)} file{'s' if len(runs) > 1 else ''} of predictions, "
         f"{size / 1e6:.1f} MB: open {options.output} in a browser"

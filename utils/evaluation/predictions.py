@@ -3,16 +3,18 @@
 Shapes: B queries of a batch, V video units, K candidate windows, k kept ones, R rows (queries).
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from utils.base.errors import UserError, warn
 from utils.base.files import fingerprint, read_json, write_json
+from utils.base.lazy import torch
 from utils.data.records import Records
 from utils.evaluation.metrics import iou
 
@@ -23,7 +25,6 @@ PADDING = -1e29  # logits below it are padding's, which the models set to -1e30
 LEAST = 1e-9  # probability of a span, so that it has a logarithm
 
 
-@torch.no_grad()
 def best_spans(
     start_logits: torch.Tensor, end_logits: torch.Tensor, k: int = 5
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -40,7 +41,7 @@ def best_spans(
         the smallest i comes first, then the smallest j. In a clip with fewer than k pairs the best
         one is repeated with score 0.
     """
-    start_logits, end_logits = start_logits.float(), end_logits.float()
+    start_logits, end_logits = start_logits.detach().float(), end_logits.detach().float()
     padding = start_logits < PADDING  # (B, V)
     start, end = start_logits.softmax(dim=1), end_logits.softmax(dim=1)
     units = start.shape[1]
