@@ -4,6 +4,7 @@ import contextlib
 import errno
 import itertools
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import torch
 
 from tests.simulated import refuse, succeed
 from tests.utils.training import toy_training
-from tests.utils.training.lives import at, differences, file_operations, file_size_limit, same
+from tests.utils.training.lives import at, differences, file_operations, same
 from utils.base.errors import UserError
 from utils.base.files import temporary_prefix
 from utils.base.tensor_files import load_last_whole, save_atomically
@@ -172,6 +173,17 @@ def test_a_disk_that_takes_no_more(whole, tmp_path, number):
                 assert os.strerror(number) in str(error) and str(folder) in str(error)
         check_continues(whole, folder)
     assert continued <= 2
+
+
+@contextlib.contextmanager
+def file_size_limit(size):
+    """No file can be written beyond so many bytes, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_disk_that_is_full_amid_a_state(whole, tmp_path):
