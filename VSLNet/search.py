@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from utils.evaluation.predictions import spans_to_compare
-from VSLNet.text import Gather
+from utils.features.tokens import Gather
 from VSLNet.weights import load_trained
 
 
