@@ -37,7 +37,10 @@ GIVEN = ("frame_rate", "stride", "model", "source")  # of the card, as options
 def main(arguments: list[str] | None = None) -> None:
     """Prepare each feature and print a line about it."""
     options = parse(arguments)
-    bounds = read_bounds(options.annotations)
+    videos = read_clips([Path(file) for file in options.annotations])
+    bounds = {
+        clip: (video, *bounds) for video, clips in videos.items() for clip, bounds in clips.items()
+    }
     for name in options.features:
         prepare(name, bounds, options)
 
@@ -75,20 +78,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     elif options.packed:
         parser.error("--packed belongs to --from_video_features; without it features are packed")
     return options
-
-
-def read_bounds(files: list[str]) -> Bounds:
-    """Video and bounds of each clip in annotation files; a `UserError` if they disagree."""
-    bounds: Bounds = {}
-    for video, clips in read_clips([Path(file) for file in files]).items():
-        for clip, (start, end) in clips.items():
-            if clip in bounds:
-                raise UserError(
-                    f"clip {clip} lies in two videos, {bounds[clip][0]} and {video}; the annotation"
-                    " files are not of one version"
-                )
-            bounds[clip] = video, start, end
-    return bounds
 
 
 def prepare(name: str, bounds: Bounds, options: argparse.Namespace) -> None:
