@@ -20,13 +20,13 @@ from utils.base.tensor_files import save_atomically
 from utils.features.cards import CARD_FILE, SHAPES_FILE, read_card, rows_off
 from utils.features.files import FeatureFiles, in_precision, read_features
 
-Bounds = dict[str, tuple[str, float, float]]  # clip uid -> video uid, start, end (s)
+ClipCuts = dict[str, tuple[str, float, float]]  # clip uid -> video uid, start, end (s)
 
 
 class VideoCuts(FeatureFiles):
     """Of clips the rows nearest to their bounds in the features of whole videos."""
 
-    def __init__(self, folder: Path, bounds: Bounds):
+    def __init__(self, folder: Path, bounds: ClipCuts):
         self.path = folder
         self.clip_uids = sorted(bounds)
         self.card, self.listed = read_card(folder), {}
