@@ -14,11 +14,10 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
-import orjson
 from terminaltables import AsciiTable
 
 from utils.base.errors import UserError, quiet_libraries, run_program
-from utils.base.files import check_output
+from utils.base.files import check_output, to_json
 from utils.base.options import ArgumentParser
 from utils.features.video import check_video
 from utils.search.contact_sheet import check_sheet, write_sheet
@@ -148,7 +147,7 @@ def tell(questions: list[str], answers: Answers, options: argparse.Namespace) ->
                 questions, answers.windows.tolist(), answers.scores.tolist(), strict=True
             )
         ]
-        print(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode())
+        print(to_json(content, indent=True).decode())
     else:
         for question, windows, scores in zip(questions, *answers, strict=True):
             rows = [["", "from", "to", "score"]]

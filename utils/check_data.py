@@ -20,7 +20,7 @@ from utils.base.tables import Findings
 from utils.base.tasks import SPLITS, TASKS, Task, clip_sources
 from utils.data.annotations import iter_clips, iter_queries, read_annotations
 from utils.data.narrations import read_narrations
-from utils.data.records import Records, prepare_split, read_records
+from utils.data.records import PreparedClip, Records, prepare_split, read_records
 from utils.data.spans import EMPTY_SECONDS
 from utils.features.checks import check_disk, check_features
 
@@ -30,7 +30,9 @@ MEND_PREPARED = "python utils/prepare_ego4d_dataset.py --help"
 MEND_NAQ = "only for NaQ: python utils/create_naq_dataset.py --help"
 
 
-def check_annotations(root: Path, task: Task, findings: Findings) -> dict[str, dict[str, dict]]:
+def check_annotations(
+    root: Path, task: Task, findings: Findings
+) -> dict[str, dict[str, PreparedClip]]:
     """Annotation files, their windows, and splits that share clips or videos.
 
     Returns: split -> what `prepare_split` makes of its file, where there is one.
@@ -50,14 +52,10 @@ def check_annotations(root: Path, task: Task, findings: Findings) -> dict[str, d
             continue
         annotations = read_annotations(file)
         prepared[split] = clips
-        videos[split] = {video["video_uid"] for video, _ in iter_clips(annotations)}
+        videos[split] = {video.video_uid for video, _ in iter_clips(annotations)}
         _check_windows(check, file, clips, split, findings)
-        textless = sum(
-            len(annotation.get("language_queries") or ())
-            for _, clip in iter_clips(annotations)
-            for annotation in clip.get("annotations") or ()
-        ) - sum(1 for _ in iter_queries(annotations))
-        if textless:
+        queries = iter_queries(annotations, with_textless=True)
+        if textless := sum(not query.text for query in queries):
             findings.warning(check, f"{textless} queries have no text; they are left out")
     for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
         if one in prepared and other in prepared:
@@ -67,19 +65,19 @@ def check_annotations(root: Path, task: Task, findings: Findings) -> dict[str, d
 
 
 def _check_windows(
-    check: str, file: Path, clips: dict[str, dict], split: str, findings: Findings
+    check: str, file: Path, clips: dict[str, PreparedClip], split: str, findings: Findings
 ) -> None:
-    counts = [len(clip["sentences"]) for clip in clips.values()]
+    counts = [len(clip.sentences) for clip in clips.values()]
     if not sum(counts):
         findings.error(check, f"{file}: holds no queries", "fetch the file again")
         return
     findings.ok(check, f"{sum(counts)} queries of {len(clips)} clips")
     if split == "test":
         return
-    times = np.concatenate([clip["exact_times"] for clip in clips.values()])  # (R, 2)
-    length = np.array([clip["num_frames"] / clip["fps"] for clip in clips.values()])
+    times = np.concatenate([clip.exact_times for clip in clips.values()])  # (R, 2)
+    length = np.array([clip.num_frames / clip.fps for clip in clips.values()])
     length = np.repeat(length, counts)  # (R,) seconds, rounded down to whole feature rows
-    row = 1 / next(iter(clips.values()))["fps"]
+    row = 1 / next(iter(clips.values())).fps
     start, end = times.T
     outside = (start < -TOLERANCE) | (end > length + row + TOLERANCE)
     beyond = (start > length + row) | (end < 0)
@@ -113,7 +111,7 @@ def _check_shared(
 
 
 def check_prepared(
-    root: Path, task: Task, prepared: dict[str, dict[str, dict]], findings: Findings
+    root: Path, task: Task, prepared: dict[str, dict[str, PreparedClip]], findings: Findings
 ) -> dict[str, Records]:
     """Prepared data sets: there, well formed, and made from the annotations that are there.
 
@@ -149,7 +147,7 @@ def check_prepared(
 
 
 def _is_stale(
-    records: Records, split: str, naq: bool, prepared: dict[str, dict[str, dict]]
+    records: Records, split: str, naq: bool, prepared: dict[str, dict[str, PreparedClip]]
 ) -> bool:
     """Whether the queries in a prepared split are others than those of its annotation file."""
     if split not in prepared:
@@ -158,8 +156,8 @@ def _is_stale(
         (clip_uid, *query)
         for clip_uid, clip in prepared[split].items()
         for query in zip(
-            clip["annotation_uids"], clip["query_idx"], clip["sentences"],
-            map(tuple, clip["timestamps"]), strict=True,
+            clip.annotation_uids, clip.query_idx, clip.sentences,
+            clip.timestamps, strict=True,
         )
     }  # fmt: skip
     held = {
@@ -182,7 +180,7 @@ def check_narrations(root: Path, task: Task, findings: Findings) -> None:
         if not file.is_file():
             findings.warning(check, f"{file}: not there", MEND_NAQ)
         elif (content := findings.tried(check, read_annotations, file)) is not None:
-            videos |= {video["video_uid"] for video, _ in iter_clips(content)}
+            videos |= {video.video_uid for video, _ in iter_clips(content)}
             findings.ok(check, f"{sum(1 for _ in iter_clips(content))} clips")
     file = root / "egoclip.csv"
     if not file.is_file():
@@ -207,7 +205,7 @@ def clips_wanted(records: Iterable[Records], prepared: Iterable[dict]) -> dict[s
         used = np.unique(own.clip).tolist()
         clips |= {own.clip_uids[c]: float(own.num_frames[c] / own.fps[c]) for c in used}
     for own in prepared if not clips else ():
-        clips |= {uid: clip["num_frames"] / clip["fps"] for uid, clip in own.items()}
+        clips |= {uid: clip.num_frames / clip.fps for uid, clip in own.items()}
     return clips
 
 

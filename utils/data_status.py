@@ -138,7 +138,7 @@ class Place:
             if queried:
                 uids |= {query.clip_uid for query in iter_queries(content)}
             else:
-                uids |= {clip["clip_uid"] for _, clip in iter_clips(content)}
+                uids |= {clip.clip_uid for _, clip in iter_clips(content)}
         return Clips(uids, len(there) == len(files))
 
 

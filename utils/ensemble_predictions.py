@@ -110,8 +110,8 @@ def read_files(paths: list[str]) -> tuple[list[tuple], np.ndarray, np.ndarray]:
         UserError: files of different queries, or a query without any window.
     """
     files = [read_predictions(path) for path in paths]
-    queries = [prediction[:3] for prediction in files[0]]
-    places = [{prediction[:3]: place for place, prediction in enumerate(own)} for own in files]
+    queries = [prediction.key for prediction in files[0]]
+    places = [{prediction.key: place for place, prediction in enumerate(own)} for own in files]
     for path, own in zip(paths[1:], places[1:], strict=True):
         if differ := places[0].keys() ^ own.keys():
             clip, annotation, number = min(differ)

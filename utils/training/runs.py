@@ -18,12 +18,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
-import orjson
 import torch
 
 from utils.base.errors import UserError
-from utils.base.files import atomic_write, read_json, remove_leftovers, write_json
+from utils.base.files import atomic_write, read_json, remove_leftovers, to_json, write_json
 from utils.base.tensor_files import load_last_whole, save_atomically
 from utils.training.checkpoints import find_checkpoint
 from utils.training.options import TrainingOptions
@@ -250,7 +250,7 @@ class Run:
         if self.processes.main:
             self.history.append(scores)
             with atomic_write(self.folder / "metrics.jsonl") as file:
-                file.writelines(orjson.dumps(line) + b"\n" for line in self.history)
+                file.writelines(to_json(line) + b"\n" for line in self.history)
             with self._tables.open("a", encoding="utf-8") as file:
                 file.write(table + "\n")
 
@@ -284,7 +284,7 @@ def best_evaluation(run: Path) -> dict:
     if len(files) != 1:
         raise UserError(f"{run}: {len(files)} files metrics.jsonl under it; name one run folder")
     try:
-        lines = [orjson.loads(line) for line in files[0].read_bytes().splitlines()]
+        lines = msgspec.json.Decoder(dict[str, Any]).decode_lines(files[0].read_bytes())
         figures = [float(line["R@1 IoU=0.3"]) for line in lines]
     except (ValueError, KeyError, TypeError):
         raise UserError(
