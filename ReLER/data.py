@@ -147,8 +147,7 @@ class ClipData:
     @property
     def width(self) -> int:
         """F of a batch."""
-        width = 0 if self.options.ctx_mode == "tef" else sum(t.width for t in self._tables)
-        return width + 2 * (self.options.ctx_mode != "video")
+        return sum(table.width for table in self._tables) + 2
 
     def batch(
         self,
@@ -236,12 +235,9 @@ class ClipData:
 
     def _video(self, samples: Samples, padded: int, device: torch.device | str) -> torch.Tensor:
         """(B, V, F) features of the samples, zero at padding."""
-        columns = []
-        if self.options.ctx_mode != "tef":
-            bags = Bags.of(samples.cuts, samples.units, padded)
-            columns = [table.pool(bags) for table in self._tables]
-        if self.options.ctx_mode != "video":
-            columns.append(temporal_endpoints(samples.units, padded))
+        bags = Bags.of(samples.cuts, samples.units, padded)
+        columns = [table.pool(bags) for table in self._tables]
+        columns.append(temporal_endpoints(samples.units, padded))
         return torch.cat([column.to(device) for column in columns], 2)
 
 

@@ -75,7 +75,7 @@ def _predict_share(
 def adopt_architecture(options: Options, opt: dict, file: Path) -> Options:
     """The options with the model's shape and inputs as a checkpoint's `opt` says it was trained."""
     names = {field.name for field in dataclasses.fields(ModelOptions)}
-    names |= {"ctx_mode", "no_norm_vfeat"}
+    names.add("no_norm_vfeat")
     adopted = adopt(options, {k: v for k, v in opt.items() if k in names}, file)
     for published in IGNORED_OF_MODEL:
         if published.name in opt:

@@ -1,12 +1,11 @@
-"""ReLER's own layers: input projections, positions, cross-modal and self-attention encoders.
+"""ReLER's own layers: input projections, positions and attention across the modalities.
 
 Shapes: B clips or parts of clips, V video units, Q query tokens, D hidden, F feature dim. Attribute
 names follow the state dict of the published release.
 
-Masks come as biases that are added to attention scores: 0 where there is something to attend to,
-`MASKED` at padding that the published model sees, `ABSENT` at places that exist only because parts
-of different lengths share a tensor. A softmax over masked places alone is uniform over them, and
-still blind to the absent ones.
+Masks come as biases that are added to attention scores: 0 at valid positions, `PADDING_BIAS` at
+padding that the published model sees, `ABSENT_BIAS` at positions that exist only because parts of
+different lengths share a tensor. A softmax over padding alone still ignores the absent positions.
 """
 
 import math
@@ -15,12 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ReLER.options import ModelOptions
 from utils.layers.attention import attend
-from utils.layers.dropout import Dropout, for_products, joint
-from utils.layers.span_encoder import WeightedPool
+from utils.layers.dropout import Dropout
+from utils.layers.span_encoder import WeightedPool, for_products
 
-MASKED = -10_000.0
-ABSENT = -60_000.0  # far below MASKED, and within the range of half precision
+PADDING_BIAS = -10_000.0
+ABSENT_BIAS = -60_000.0  # far below PADDING_BIAS, and within the range of half precision
 CROSS_NORM_EPS = 1e-12
 
 
@@ -48,78 +48,55 @@ def input_projection(inputs: int, hidden: int, dropout: float, layers: int) -> n
 
 def sine_positions(mask: torch.Tensor, width: int) -> torch.Tensor:
     """Positions of valid units as sines, a part's last unit at 2 pi: (B, V) -> (B, V, width)."""
-    place = mask.float().cumsum(1)
-    place = place / (place[:, -1:] + 1e-6) * (2 * math.pi)
+    position = mask.float().cumsum(1)
+    position = position / (position[:, -1:] + 1e-6) * (2 * math.pi)
     channel = torch.arange(width, device=mask.device)
     period = 10_000.0 ** (2 * (channel // 2) / width)
-    angle = place[..., None] / period
+    angle = position[..., None] / period
     return torch.where(channel % 2 == 0, angle.sin(), angle.cos())
 
 
-class LearnedPositions(nn.Module):
-    """One trained vector per place; places past the last share its vector."""
-
-    def __init__(self, places: int, hidden: int):
-        super().__init__()
-        self.position_embeddings = nn.Embedding(places, hidden)
-
-    def forward(self, length: int) -> torch.Tensor:
-        """(1, length, D)."""
-        weight = self.position_embeddings.weight
-        place = torch.arange(length, device=weight.device).clamp(max=len(weight) - 1)
-        return self.position_embeddings(place)[None]
-
-
 class BiAttention(nn.Module):
-    """Video attends to text and text to video, both reading the states before the exchange."""
+    """Attention of video units to query tokens, and of tokens to units."""
 
-    def __init__(self, hidden: int, heads: int, video_dropout: float, text_dropout: float):
+    def __init__(self, options: ModelOptions):
         super().__init__()
-        self.heads = heads
-        self.video_dropout = video_dropout  # of attention over video units
-        self.text_dropout = text_dropout  # of attention over query tokens
+        hidden = options.hidden_dim
+        self.heads = options.bi_num_attention_heads
+        self.video_dropout = options.v_attention_probs_dropout_prob  # of attention to units
+        self.text_dropout = options.attention_probs_dropout_prob  # of attention to tokens
         self.query1, self.key1, self.value1 = (nn.Linear(hidden, hidden) for _ in range(3))
         self.query2, self.key2, self.value2 = (nn.Linear(hidden, hidden) for _ in range(3))
 
-    def forward(
-        self,
-        video: torch.Tensor,  # (B, V, D)
-        text: torch.Tensor,  # (B, Q, D)
-        video_bias: torch.Tensor,  # (B, V)
-        text_bias: torch.Tensor,  # (B, Q)
-        text_wanted: bool,
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """What each video unit hears from the text, (B, V, D), and, if that is wanted, what each
-        token sees in the video, (B, Q, D)."""
-        of_text = joint(text, self.key2, self.value2, *([self.query2] if text_wanted else []))
-        of_video = joint(video, self.query1, *([self.key1, self.value1] if text_wanted else []))
-        heard = self._attend(of_video[0], *of_text[:2], text_bias, self.text_dropout)
-        if not text_wanted:
-            return heard, None
-        return heard, self._attend(of_text[2], *of_video[1:], video_bias, self.video_dropout)
-
-    def _attend(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        bias: torch.Tensor,
-        dropout: float,
+    def video_to_text(
+        self, video: torch.Tensor, text: torch.Tensor, text_bias: torch.Tensor
     ) -> torch.Tensor:
-        return attend(query, key, value, bias, self.heads, dropout if self.training else 0.0)
+        """What each unit finds in the query: (B, V, D), (B, Q, D), (B, Q) -> (B, V, D)."""
+        query, key, value = self.query1(video), self.key2(text), self.value2(text)
+        drop_rate = self.text_dropout if self.training else 0.0
+        return attend(query, key, value, text_bias, self.heads, drop_rate)
+
+    def text_to_video(
+        self, text: torch.Tensor, video: torch.Tensor, video_bias: torch.Tensor
+    ) -> torch.Tensor:
+        """What each token finds in the video: (B, Q, D), (B, V, D), (B, V) -> (B, Q, D)."""
+        query, key, value = self.query2(text), self.key1(video), self.value1(video)
+        drop_rate = self.video_dropout if self.training else 0.0
+        return attend(query, key, value, video_bias, self.heads, drop_rate)
 
 
 class BiOutput(nn.Module):
     """The linear layers and norms that close the attention sublayer, 1 for video, 2 for text."""
 
-    def __init__(self, hidden: int, video_dropout: float, text_dropout: float):
+    def __init__(self, options: ModelOptions):
         super().__init__()
+        hidden = options.hidden_dim
         self.dense1 = nn.Linear(hidden, hidden)
         self.LayerNorm1 = nn.LayerNorm(hidden, eps=CROSS_NORM_EPS)
-        self.dropout1 = Dropout(video_dropout)
+        self.dropout1 = Dropout(options.v_hidden_dropout_prob)
         self.dense2 = nn.Linear(hidden, hidden)
         self.LayerNorm2 = nn.LayerNorm(hidden, eps=CROSS_NORM_EPS)
-        self.dropout2 = Dropout(text_dropout)
+        self.dropout2 = Dropout(options.hidden_dropout_prob)
 
 
 class Intermediate(nn.Module):
@@ -149,27 +126,30 @@ class Output(nn.Module):
 class CrossLayer(nn.Module):
     """Attention across the modalities, then a feed-forward net for each of them.
 
-    Norms come after each residual sum, or with `pre_norm` before each sublayer.
+    Both directions of attention read the states before the exchange. Norms come after each residual
+    sum, or with `pre_norm` before each sublayer. Without `updates_text` the text is returned as it
+    came; the modules that only its new states need are there for the checkpoint, and not trained.
     """
 
-    def __init__(
-        self,
-        hidden: int,
-        heads: int,
-        video_inner: int,
-        text_inner: int,
-        video_dropouts: tuple[float, float],  # of attention, of outputs
-        text_dropouts: tuple[float, float],
-        pre_norm: bool,
-    ):
+    def __init__(self, options: ModelOptions, updates_text: bool):
         super().__init__()
-        self.biattention = BiAttention(hidden, heads, video_dropouts[0], text_dropouts[0])
-        self.biOutput = BiOutput(hidden, video_dropouts[1], text_dropouts[1])
+        hidden = options.hidden_dim
+        video_inner, text_inner = options.v_intermediate_size, options.intermediate_size
+        self.pre_norm = options.pre_norm
+        self.updates_text = updates_text
+        self.biattention = attention = BiAttention(options)
+        self.biOutput = output = BiOutput(options)
         self.v_intermediate = Intermediate(hidden, video_inner)
-        self.v_output = Output(video_inner, hidden, video_dropouts[1])
+        self.v_output = Output(video_inner, hidden, options.v_hidden_dropout_prob)
         self.t_intermediate = Intermediate(hidden, text_inner)
-        self.t_output = Output(text_inner, hidden, text_dropouts[1])
-        self.pre_norm = pre_norm
+        self.t_output = Output(text_inner, hidden, options.hidden_dropout_prob)
+        if not updates_text:
+            unused = [attention.query2, attention.key1, attention.value1, output.dense2]
+            unused += [self.t_intermediate, self.t_output]
+            if not self.pre_norm:
+                unused.append(output.LayerNorm2)
+            for module in unused:
+                module.requires_grad_(False)
 
     def forward(
         self,
@@ -177,87 +157,38 @@ class CrossLayer(nn.Module):
         text: torch.Tensor,  # (B, Q, D)
         video_bias: torch.Tensor,  # (B, V)
         text_bias: torch.Tensor,  # (B, Q)
-        update_text: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """New states of both; without `update_text` the text is handed back as it came."""
-        attention, out = self.biattention, self.biOutput
-        seen, heard = video, text
+        """New states of both, in the same shapes."""
+        attention, output = self.biattention, self.biOutput
+        video_in, text_in = video, text
         if self.pre_norm:
-            seen, heard = out.LayerNorm1(video), out.LayerNorm2(text)
-        of_text, of_video = attention(seen, heard, video_bias, text_bias, update_text)
-        new_video = self._add(video, out.dropout1(out.dense1(of_text)), out.LayerNorm1)
-        new_video = self._feed_forward(new_video, self.v_intermediate, self.v_output)
-        if of_video is None:
-            return new_video, text
-        new_text = self._add(text, out.dropout2(out.dense2(of_video)), out.LayerNorm2)
-        return new_video, self._feed_forward(new_text, self.t_intermediate, self.t_output)
-
-    def text_branch(self) -> list[nn.Module]:
-        """The modules that only the new text states depend on."""
-        attention, out = self.biattention, self.biOutput
-        return [
-            *(attention.query2, attention.key1, attention.value1),
-            *(out.dense2, self.t_intermediate, self.t_output),
-            *([] if self.pre_norm else [out.LayerNorm2]),
-        ]
+            video_in, text_in = output.LayerNorm1(video), output.LayerNorm2(text)
+        attended = output.dense1(attention.video_to_text(video_in, text_in, text_bias))
+        video = self._add(video, output.dropout1(attended), output.LayerNorm1)
+        video = self._feed_forward(video, self.v_intermediate, self.v_output)
+        if self.updates_text:
+            attended = output.dense2(attention.text_to_video(text_in, video_in, video_bias))
+            text = self._add(text, output.dropout2(attended), output.LayerNorm2)
+            text = self._feed_forward(text, self.t_intermediate, self.t_output)
+        return video, text
 
     def _add(self, x: torch.Tensor, update: torch.Tensor, norm: nn.Module) -> torch.Tensor:
         return x + update if self.pre_norm else norm(x + update)
 
     def _feed_forward(self, x: torch.Tensor, first: Intermediate, second: Output) -> torch.Tensor:
-        entering = second.LayerNorm(x) if self.pre_norm else x
-        return self._add(x, second(first(entering)), second.LayerNorm)
+        x_in = second.LayerNorm(x) if self.pre_norm else x
+        return self._add(x, second(first(x_in)), second.LayerNorm)
 
 
 class CrossEncoder(nn.Module):
-    """Cross-modal layers in a row; with `text_fixed` each of them hears the text as it entered."""
+    """Cross-modal layers in a row."""
 
-    def __init__(self, layers: list[CrossLayer], text_fixed: bool):
+    def __init__(self, options: ModelOptions):
         super().__init__()
-        self.layers = nn.ModuleList(layers)
-        self.text_fixed = text_fixed
-
-    def forward(
-        self,
-        video: torch.Tensor,
-        text: torch.Tensor,
-        video_bias: torch.Tensor,
-        text_bias: torch.Tensor,
-        text_wanted: bool,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, V, D) and (B, Q, D); the text is up to date only if it is wanted afterwards."""
-        for layer in self.layers:
-            update = self._updates_text(layer, text_wanted)
-            video, text = layer(video, text, video_bias, text_bias, update)
-        return video, text
-
-    def _updates_text(self, layer: nn.Module, text_wanted: bool) -> bool:
-        return not self.text_fixed and (text_wanted or layer is not self.layers[-1])
-
-    def unread(self, text_wanted: bool) -> list[nn.Module]:
-        """Modules that `forward` leaves out."""
-        idle = [layer for layer in self.layers if not self._updates_text(layer, text_wanted)]
-        return [module for layer in idle for module in layer.text_branch()]
-
-
-class CrossSelfEncoder(nn.Module):
-    """Cross-modal layers and, if there are any, self-attention layers over video and text."""
-
-    def __init__(
-        self, cross_encoder: CrossEncoder, self_encoder: nn.Module | None, cross_first: bool
-    ):
-        super().__init__()
-        self.cross_encoder = cross_encoder
-        self.self_encoder = self_encoder
-        self.cross_first = cross_first
-        # What nothing reads is kept for the checkpoint's sake, and not trained.
-        for module in cross_encoder.unread(self._text_wanted):
-            module.requires_grad_(False)
-
-    @property
-    def _text_wanted(self) -> bool:
-        """Whether anything reads the text after the cross-modal layers."""
-        return self.self_encoder is not None and self.cross_first
+        count = options.num_cross_encoder_layers
+        self.layers = nn.ModuleList(
+            CrossLayer(options, updates_text=i < count - 1) for i in range(count)
+        )
 
     def forward(
         self,
@@ -266,38 +197,10 @@ class CrossSelfEncoder(nn.Module):
         video_bias: torch.Tensor,  # (B, V)
         text_bias: torch.Tensor,  # (B, Q)
     ) -> torch.Tensor:
-        """Video units that know the text: (B, V, D)."""
-        if self.self_encoder is not None and not self.cross_first:
-            video, text = self._self_attend(video, text, video_bias, text_bias)
-        video, text = self.cross_encoder(video, text, video_bias, text_bias, self._text_wanted)
-        if self.self_encoder is not None and self.cross_first:
-            video, text = self._self_attend(video, text, video_bias, text_bias)
+        """Units that know the query: (B, V, D)."""
+        for layer in self.layers:
+            video, text = layer(video, text, video_bias, text_bias)
         return video
-
-    def _self_attend(
-        self,
-        video: torch.Tensor,
-        text: torch.Tensor,
-        video_bias: torch.Tensor,
-        text_bias: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        # A query has a token at least, so that no row is masked as a whole.
-        padding = torch.cat((video_bias, text_bias), 1) < 0
-        both = self.self_encoder(torch.cat((video, text), 1), src_key_padding_mask=padding)
-        return both.split((video.shape[1], text.shape[1]), 1)
-
-
-def self_encoder(
-    hidden: int, heads: int, inner: int, dropout: float, layers: int, pre_norm: bool
-) -> nn.TransformerEncoder | None:
-    """`layers` self-attention layers (none: None), closed by a norm if norms come first."""
-    if not layers:
-        return None
-    layer = nn.TransformerEncoderLayer(
-        hidden, heads, inner, dropout, batch_first=True, norm_first=pre_norm
-    )
-    norm = nn.LayerNorm(hidden) if pre_norm else None
-    return nn.TransformerEncoder(layer, layers, norm, enable_nested_tensor=False)
 
 
 class PartScore(nn.Module):
@@ -310,7 +213,7 @@ class PartScore(nn.Module):
 
     def forward(self, x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         """(B, V, D), (B, V) -> (B,) logits."""
-        weight = self.weighted_pool.weight
-        shares = ((x @ weight)[..., 0].float() + bias).softmax(1)  # (B, V)
-        pooled = (shares[:, None].to(x.dtype) @ x)[:, 0]  # (B, D)
+        scores = (x @ self.weighted_pool.weight)[..., 0].float()
+        weights = (scores + bias).softmax(1)  # (B, V)
+        pooled = (weights[:, None].to(x.dtype) @ x)[:, 0]  # (B, D)
         return self.linear(pooled)[:, 0]

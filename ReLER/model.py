@@ -4,10 +4,11 @@
                                                  +-> encode -> (B, V, D) -> predict -> Outputs
     text  (B, Q, T) -> embed_text  -> (B, Q, D) -+   in N parts
 
-Shapes: B clips, V video units, F feature dim, Q query tokens, T token dim, D hidden, N parts,
-P = ceil(V / N) units of a part, C contrastive dim. Masks are 1 at what is there and 0 at padding.
+Shapes: B batch, V video units, F feature dim, Q query tokens, T token dim, D hidden, N parts,
+P = ceil(V / N) units of a part, C contrastive dim. Masks are 1 at valid positions and 0 at padding.
 Cutting is by the padded length V, so a part may hold padding alone; it gets a score all the same,
-which `part_mask` keeps out of the loss.
+which `part_mask` keeps out of the loss. Source: Liu et al., "ReLER@ZJU-Alibaba Submission to the
+Ego4D Natural Language Queries Challenge 2022"; state-dict keys as published.
 """
 
 from collections.abc import Sequence
@@ -18,21 +19,17 @@ import torch.nn.functional as F
 from torch import nn
 
 from ReLER.layers import (
-    ABSENT,
-    MASKED,
+    ABSENT_BIAS,
+    PADDING_BIAS,
     CrossEncoder,
-    CrossLayer,
-    CrossSelfEncoder,
-    LearnedPositions,
     PartScore,
     input_projection,
-    self_encoder,
     sine_positions,
 )
 from ReLER.options import SCALES, ModelOptions
 from utils.evaluation.decoding import best_spans
 from utils.layers.dropout import Dropout
-from utils.layers.span_encoder import SpanPredictor, mask_logits
+from utils.layers.span_encoder import PREDICTOR_REACH, SpanPredictor, mask_logits
 
 TOP = 5  # windows predicted for a query
 
@@ -50,16 +47,6 @@ class Outputs(NamedTuple):
     projected_text: torch.Tensor  # (B, Q, C) of length 1
     text_mask: torch.Tensor  # (B, Q)
 
-    @property
-    def highlight_scores(self) -> torch.Tensor:
-        """(B, V) probability that a unit is near the answer; 0 at padding."""
-        return self.highlight_logits.sigmoid()
-
-    @property
-    def part_scores(self) -> torch.Tensor:
-        """(B, N) probability that a part holds the answer."""
-        return self.part_logits.sigmoid()
-
 
 class ReLER(nn.Module):
     """The whole model; each verb can be called alone. Published state dicts load as they are."""
@@ -67,25 +54,11 @@ class ReLER(nn.Module):
     def __init__(self, options: ModelOptions, video_dim: int, text_dim: int = 512):
         """`video_dim` is F, with clip features and temporal endpoints, `text_dim` is T."""
         super().__init__()
-        self.options = options
         self.video_dim = video_dim
         self.text_dim = text_dim
         hidden = options.hidden_dim
-        self.cross_self_encoder = CrossSelfEncoder(
-            CrossEncoder(
-                [_cross_layer(options) for _ in range(options.num_cross_encoder_layers)],
-                text_fixed=options.cross_text_use_ori,
-            ),
-            self_encoder(
-                hidden,
-                options.nheads,
-                options.dim_feedforward,
-                options.dropout,
-                options.enc_layers,
-                options.pre_norm,
-            ),
-            options.cross_first,
-        )
+        # Published keys have a level of their own for the encoder.
+        self.cross_self_encoder = nn.ModuleDict({"cross_encoder": CrossEncoder(options)})
         self.cross_input_dropout = Dropout(options.cross_input_dropout)
         self.input_txt_proj = input_projection(
             text_dim, hidden, options.input_dropout, options.n_input_proj
@@ -93,17 +66,13 @@ class ReLER(nn.Module):
         self.input_vid_proj = input_projection(
             video_dim, hidden, options.input_dropout, options.n_input_proj
         )
-        if options.use_txt_pos:
-            self.txt_position_embed = LearnedPositions(options.max_q_l, hidden)
-        if options.position_embedding == "learned":
-            self.vid_position_embed = LearnedPositions(options.max_v_l, hidden)
         self.contrastive_align_projection_txt = nn.Linear(hidden, options.contrastive_hdim)
         self.contrastive_align_projection_vid = nn.Linear(hidden, options.contrastive_hdim)
         self.highlight_proj = nn.Linear(hidden, 1)
         self.saliency_proj = nn.Linear(hidden, 1)
         self.NPM_proj = PartScore(hidden)
         self.predictor = SpanPredictor(
-            options.conditioned_span_pred_predictor,
+            "bert",
             hidden,
             options.conditioned_span_pred_num_heads,
             options.max_v_l,
@@ -143,38 +112,35 @@ class ReLER(nn.Module):
         text: torch.Tensor,  # (B, Q, D)
         text_mask: torch.Tensor,
         num_parts: int,
-        size: int | None = None,
+        part_units: int | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Units that know the query, scaled by their part's score; the parts' logits and mask.
 
-        With `size`, the units of a part, the clips may lack parts that hold padding alone.
+        With `part_units`, P, the clips may lack parts that hold padding alone.
         """
         batch, units, hidden = video.shape
-        size = size or -(-units // num_parts)
-        absent = num_parts * size - units  # the last parts may be shorter, or empty
-        mask = F.pad(video_mask.float(), (0, absent)).view(batch * num_parts, size)
-        bias = F.pad((1 - video_mask.float()) * MASKED, (0, absent), value=ABSENT).view_as(mask)
-        text_bias = (1 - text_mask.float()) * MASKED
+        part_units = part_units or -(-units // num_parts)
+        absent = num_parts * part_units - units  # the last parts may be shorter, or empty
+        mask = F.pad(video_mask.float(), (0, absent)).view(batch * num_parts, part_units)
+        bias = (1 - video_mask.float()) * PADDING_BIAS
+        bias = F.pad(bias, (0, absent), value=ABSENT_BIAS).view_as(mask)
+        text_bias = (1 - text_mask.float()) * PADDING_BIAS
 
-        parts = F.pad(video, (0, 0, 0, absent)).view(batch * num_parts, size, hidden)
-        parts = parts + self._video_positions(mask).to(parts.dtype)
-        if self.options.use_txt_pos:
-            text = text + self.txt_position_embed(text.shape[1])
-        parts = self.cross_self_encoder(
+        parts = F.pad(video, (0, 0, 0, absent)).view(batch * num_parts, part_units, hidden)
+        parts = parts + sine_positions(mask, hidden).to(parts.dtype)
+        parts = self.cross_self_encoder["cross_encoder"](
             self.cross_input_dropout(parts),
             self.cross_input_dropout(text).repeat_interleave(num_parts, 0),
             bias,
             text_bias.repeat_interleave(num_parts, 0),
         )
 
-        logits = self.NPM_proj(parts, bias).float().view(batch, num_parts)
+        part_logits = self.NPM_proj(parts, bias).float().view(batch, num_parts)
         real = real_parts(video_mask.sum(1, keepdim=True), units, num_parts)
         part_mask = (torch.arange(num_parts, device=video.device) < real).float()
-        scores = logits.sigmoid()
-        if self.options.NPM_score_norm:
-            scores = scores / scores.amax(1, keepdim=True)
-        parts = parts * scores.to(parts.dtype).view(-1, 1, 1)
-        return parts.view(batch, num_parts * size, hidden)[:, :units], logits, part_mask
+        parts = parts * part_logits.sigmoid().to(parts.dtype).view(-1, 1, 1)
+        encoded = parts.view(batch, num_parts * part_units, hidden)[:, :units]
+        return encoded, part_logits, part_mask
 
     def predict(
         self,
@@ -212,34 +178,25 @@ class ReLER(nn.Module):
         """The best windows in units (B, top, 2) and their scores (B, top), of all scales together.
 
         Each scale offers its `top` best pairs; of equal scores the earlier scale's comes first.
-        Padding that no score depends on is left out, which changes nothing.
+        Padding that no score depends on is left out.
         """
-        padded = video.shape[1]
-        kept = padded
-        if not self.options.NPM_score_norm:  # there an empty part counts too
-            longest = int(video_mask.sum(1).max())
-            kept = min(padded, longest + self.predictor.reach)
-        sizes = [-(-padded // parts) for parts in scales]
-        counts = [-(-kept // size) for size in sizes]  # of parts
+        units = video.shape[1]
+        needed = min(units, int(video_mask.sum(1).max()) + PREDICTOR_REACH)
+        sizes = [-(-units // num_parts) for num_parts in scales]  # of a part, in units
+        counts = [-(-needed // size) for size in sizes]  # of parts
         read = max(count * size for count, size in zip(counts, sizes, strict=True))
         video, text = self.embed_video(video[:, :read]), self.embed_text(text)
-        offers = []
+        all_spans, all_scores = [], []
         for count, size in zip(counts, sizes, strict=True):
-            some, mask = video[:, : count * size], video_mask[:, : count * size]
-            encoded, _, _ = self.encode(some, mask, text, text_mask, count, size)
-            start, end = self.predictor(encoded[:, :kept], video_mask[:, :kept])
-            offers.append(best_spans(start, end, top))
-        spans = torch.cat([spans for spans, _ in offers], 1)
-        scores, order = torch.cat([scores for _, scores in offers], 1).sort(
-            dim=1, descending=True, stable=True
-        )
-        order = order[:, :top]
-        return spans.gather(1, order[..., None].expand(-1, -1, 2)), scores[:, :top]
-
-    def _video_positions(self, mask: torch.Tensor) -> torch.Tensor:
-        if self.options.position_embedding == "learned":
-            return self.vid_position_embed(mask.shape[1])
-        return sine_positions(mask, self.options.hidden_dim)
+            part_video, part_mask = video[:, : count * size], video_mask[:, : count * size]
+            encoded, _, _ = self.encode(part_video, part_mask, text, text_mask, count, size)
+            start, end = self.predictor(encoded[:, :needed], video_mask[:, :needed])
+            spans, scores = best_spans(start, end, top)
+            all_spans.append(spans)
+            all_scores.append(scores)
+        scores, order = torch.cat(all_scores, 1).sort(dim=1, descending=True, stable=True)
+        order = order[:, :top, None].expand(-1, -1, 2)
+        return torch.cat(all_spans, 1).gather(1, order), scores[:, :top]
 
 
 def real_parts(lengths: Any, units: int, num_parts: int) -> Any:
@@ -249,15 +206,3 @@ def real_parts(lengths: Any, units: int, num_parts: int) -> Any:
     alone may count as real.
     """
     return (lengths // max(units // num_parts, 1) + 1).clip(max=num_parts)
-
-
-def _cross_layer(options: ModelOptions) -> CrossLayer:
-    return CrossLayer(
-        options.hidden_dim,
-        options.bi_num_attention_heads,
-        options.v_intermediate_size,
-        options.intermediate_size,
-        (options.v_attention_probs_dropout_prob, options.v_hidden_dropout_prob),
-        (options.attention_probs_dropout_prob, options.hidden_dropout_prob),
-        options.pre_norm,
-    )

@@ -1,5 +1,6 @@
 """ReLER's options, named as in the published release, so that scripts and checkpoints fit."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,15 +17,9 @@ class ModelOptions:
     """The model's shape, besides the widths of its inputs."""
 
     max_v_l: int = option(600, "units a clip is pooled to", usual=True, within="[1, 10000]")
-    max_q_l: int = option(
-        32, "positions of tokens (--use_txt_pos); queries are read whole", within="[1, 10000]"
-    )
-
     hidden_dim: int = option(256, "hidden width", within="[1, 8192]")
     n_input_proj: int = option(2, "layers of the input projections", within="[1, 100]")
     input_dropout: float = option(0.5, "dropout of the input projections", within="[0, 1)")
-    position_embedding: str = option("sine", "of video units", choices=("sine", "learned"))
-    use_txt_pos: bool = option(False, "learned positions of query tokens")
     num_cross_encoder_layers: int = option(3, "cross-modal layers", within="[0, 100]")
     bi_num_attention_heads: int = option(8, "heads of the cross-modal layers", within="[1, 8192]")
     v_intermediate_size: int = option(1024, "feed-forward width, video", within="[1, 8192]")
@@ -44,24 +39,8 @@ class ModelOptions:
     hidden_dropout_prob: float = option(
         0.1, "dropout of the cross-modal layers, text", within="[0, 1)"
     )
-    cross_text_use_ori: bool = option(False, "each cross-modal layer hears the text as it came")
-    enc_layers: int = option(
-        0, "self-attention layers over video and text together", within="[0, 100]"
-    )
-    nheads: int = option(8, "heads of the self-attention layers", within="[1, 8192]")
-    dim_feedforward: int = option(
-        1024, "feed-forward width of the self-attention layers", within="[1, 8192]"
-    )
-    dropout: float = option(0.1, "dropout of the self-attention layers", within="[0, 1)")
-    cross_first: bool = option(True, "cross-modal layers come before self-attention layers")
     pre_norm: bool = option(False, "norms before the sublayers, not after")
-    NPM_score_norm: int = option(
-        0, "1: the parts' scores are divided by the highest", within="[0, 1]"
-    )
     contrastive_hdim: int = option(64, "width of the contrastive projections", within="[1, 8192]")
-    conditioned_span_pred_predictor: str = option(
-        "bert", "transformer, LSTM or nothing before the heads", choices=("bert", "rnn", "justfc")
-    )
     conditioned_span_pred_num_heads: int = option(
         8, "heads of the span predictor", within="[1, 8192]"
     )
@@ -114,9 +93,6 @@ class Options(LossOptions, ModelOptions, TrainingOptions):
     )
 
     # Data
-    ctx_mode: str = option(
-        "video_tef", "features, temporal endpoints or both", choices=("video_tef", "video", "tef")
-    )
     no_norm_vfeat: bool = option(False, "features as they are, not scaled to length 1")
     vslnet_thres_in_train: float = option(
         0.0, "train on windows longer than this (seconds)", within="[-1, inf)"
@@ -170,7 +146,7 @@ class Options(LossOptions, ModelOptions, TrainingOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for heads in ("bi_num_attention_heads", "nheads", "conditioned_span_pred_num_heads"):
+        for heads in ("bi_num_attention_heads", "conditioned_span_pred_num_heads"):
             if self.hidden_dim % getattr(self, heads):
                 raise UserError(f"--hidden_dim {self.hidden_dim} must be a multiple of --{heads}")
         self.mode = self.split or self.mode
@@ -193,21 +169,41 @@ def _same_width(value: int, options: Options) -> bool:
     return value == options.hidden_dim
 
 
-def _gelu(value: str, _: Options) -> bool:
-    return value == "gelu"
+def _only(allowed: object) -> Callable[[object, Options], bool]:
+    return lambda value, _: value == allowed
 
+
+# The model's shape as every published script sets it; there is no other.
+FIXED_SHAPE = {
+    "ctx_mode": "video_tef",
+    "position_embedding": "sine",
+    "use_txt_pos": False,
+    "enc_layers": 0,
+    "cross_first": True,
+    "cross_text_use_ori": False,
+    "NPM_score_norm": 0,
+    "conditioned_span_pred_predictor": "bert",
+    "hidden_act": "gelu",
+    "v_hidden_act": "gelu",
+}
 
 # Options of the published release that nothing here depends on. These are of the model: published
 # checkpoints bring values for them.
 IGNORED_OF_MODEL = (
+    *(
+        Ignored(name, type(value), f"it is {value} in every published script", _only(value))
+        for name, value in FIXED_SHAPE.items()
+    ),
     Ignored("hidden_size", int, "every width is --hidden_dim", _same_width),
     Ignored("v_hidden_size", int, "every width is --hidden_dim", _same_width),
     Ignored("bi_hidden_size", int, "every width is --hidden_dim", _same_width),
-    Ignored("hidden_act", str, "the activation is gelu", _gelu),
-    Ignored("v_hidden_act", str, "the activation is gelu", _gelu),
 )
 IGNORED = (
     *IGNORED_OF_MODEL,
+    Ignored("max_q_l", int, "queries are read whole"),
+    Ignored("nheads", int, "of self-attention layers, which no published model has"),
+    Ignored("dim_feedforward", int, "of self-attention layers, which no published model has"),
+    Ignored("dropout", float, "of self-attention layers, which no published model has"),
     Ignored("device", int, "set CUDA_VISIBLE_DEVICES"),
     Ignored("num_workers", int, "data loading needs no processes"),
     Ignored("vsldataset_num_workers", int, "data loading needs no processes"),
@@ -223,7 +219,7 @@ IGNORED = (
     Ignored("onlyv_layers", int, "no published model has such layers"),
     Ignored("dec_layers", int, "no published model has such layers"),
     Ignored("num_queries", int, "no published model has such queries"),
-    Ignored("txt_drop_ratio", float, "tokens are never dropped", lambda value, _: value == 0),
+    Ignored("txt_drop_ratio", float, "tokens are never dropped", _only(0)),
     Ignored("no_aux_loss", bool, "no published model has such losses"),
     Ignored(
         "video_frame_contrastive_loss", bool, "on unless --video_frame_contrastive_loss_coef is 0"
@@ -232,23 +228,23 @@ IGNORED = (
     Ignored("v_target_size", int, "no published loss predicts features"),
     Ignored("warmup_proportion", float, "of BertAdam, which no published script uses"),
     Ignored("ego4d_train_num", int, "counted from the training split"),
-    Ignored("optim_name", str, "the optimizer is AdamW", lambda value, _: value == "AdamW"),
+    Ignored("optim_name", str, "the optimizer is AdamW", _only("AdamW")),
     Ignored(
         "numscale_list",
         list[int],
         f"clips are cut into {', '.join(map(str, SCALES))} parts",
-        lambda value, _: value == list(SCALES),
+        _only(list(SCALES)),
     ),
     Ignored("allscaletopk", int, "each scale offers 5 spans, in published code whatever it is"),
-    Ignored("use_sw", int, "sliding windows are always used", lambda value, _: value == 1),
+    Ignored("use_sw", int, "sliding windows are always used", _only(1)),
     Ignored(
         "sw_len_ratio",
         list[float],
         "sliding windows keep 0.4 to 0.8 of a clip",
-        lambda value, _: value == [0.4, 0.8],
+        _only([0.4, 0.8]),
     ),
-    Ignored("use_vs", int, "videos are always spliced", lambda value, _: value == 1),
-    Ignored("vs_prob", float, "half of the samples are spliced", lambda value, _: value == 0.5),
+    Ignored("use_vs", int, "videos are always spliced", _only(1)),
+    Ignored("vs_prob", float, "half of the samples are spliced", _only(0.5)),
     Ignored("preds_list", list[str], "utils/ensemble_predictions.py merges predictions"),
     Ignored("period", int, "a progress bar shows the loss"),
     Ignored("model_dir", str, "it is where --resume lies"),

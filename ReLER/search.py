@@ -43,9 +43,7 @@ class Searcher:
         width = _video_width(content["model"], checkpoint)
         self.model = build_trained(self.options, width, self._encoder.width, content, checkpoint)
         self.model.to(device).eval()
-        self._has_ends = self.options.ctx_mode != "video"
-        self._has_rows = self.options.ctx_mode != "tef"
-        self.width = width - 2 * self._has_ends if self._has_rows else None
+        self.width = width - 2  # without temporal endpoints
 
     def join(self, features: list[np.ndarray]) -> np.ndarray:
         """Rows (R, F) as the model reads them: side by side, the shorter feature padded."""
@@ -67,10 +65,8 @@ class Searcher:
     def encode(self, clips: torch.Tensor) -> torch.Tensor:
         """(C, V, F) pooled rows of clips of one length -> (C, V, D)."""
         many, units, _ = clips.shape
-        columns = [clips] if self._has_rows else []
-        if self._has_ends:
-            columns.append(temporal_endpoints(np.full(many, units), units).to(clips.device))
-        return self.model.embed_video(torch.cat(columns, 2))
+        endpoints = temporal_endpoints(np.full(many, units), units).to(clips.device)
+        return self.model.embed_video(torch.cat((clips, endpoints), 2))
 
     def ask(
         self, clips: torch.Tensor, text: LiveTokens, question: int, count: int, look: int

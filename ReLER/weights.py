@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from ReLER.model import ReLER
-from ReLER.options import Options
-from utils.base.errors import UserError, in_brief
+from ReLER.options import FIXED_SHAPE, Options
+from utils.base.errors import UserError
 from utils.base.tensor_files import load_safely
-from utils.training.checkpoints import check_state, fit_optimizer, fit_state
+from utils.training.checkpoints import fit_optimizer, fit_state
 
 SCHEDULER_GAMMA = 0.1
 
@@ -24,7 +24,7 @@ def build_model(options: Options, video_dim: int, text_dim: int) -> ReLER:
 
     Raises UserError if the options name other widths.
     """
-    rows_dim = video_dim - 2 * (options.ctx_mode != "video")  # as published, without endpoints
+    rows_dim = video_dim - 2  # as published, without temporal endpoints
     for name, width in (("v_feat_dim", rows_dim), ("t_feat_dim", text_dim)):
         if getattr(options, name) not in (None, width):
             raise UserError(
@@ -37,8 +37,7 @@ def build_model(options: Options, video_dim: int, text_dim: int) -> ReLER:
 def read_checkpoint(file: Path) -> dict[str, Any]:
     """A checkpoint with `opt` as a dictionary; nothing of it is executed.
 
-    Published files hold their options as a pickled `argparse.Namespace`: that class is accepted,
-    and no other.
+    Published files hold their options as a pickled `argparse.Namespace`, the only class accepted.
     """
     content = load_safely(file, allow=(argparse.Namespace,))
     if not isinstance(content, dict) or "model" not in content:
@@ -53,20 +52,7 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
 def build_trained(
     options: Options, video_dim: int, text_dim: int, content: dict[str, Any], file: Path
 ) -> ReLER:
-    """The model that a checkpoint's weights fit, filled with them.
-
-    Its options may be anything: memory is taken only for what the weights fit.
-    """
-    weights = content["model"]
-    layers = max(options.num_cross_encoder_layers, options.enc_layers, options.n_input_proj)
-    if not isinstance(weights, dict) or layers > len(weights):
-        raise UserError(f"{file}: its options name {layers} layers, which its weights don't have")
-    try:
-        with torch.device("meta"):
-            outline = build_model(options, video_dim, text_dim)
-    except (UserError, RuntimeError) as error:
-        raise UserError(f"{file}: its options make no model ({in_brief(error)})") from None
-    check_state(outline, weights, file)
+    """The model of the options, filled with a checkpoint's weights."""
     model = build_model(options, video_dim, text_dim)
     load_weights(model, content, file)
     return model
@@ -94,14 +80,11 @@ def checkpoint_content(
         "_step_count": epoch + 2,
         "_last_lr": [group["lr"] for group in optimizer.param_groups],
     }
-    opt = dataclasses.asdict(options) | {
-        "v_feat_dim": model.video_dim,
-        "t_feat_dim": model.text_dim,
-    }
+    widths = {"v_feat_dim": model.video_dim, "t_feat_dim": model.text_dim}
     return {
         "model": dict(model.state_dict()),
         "optimizer": optimizer.state_dict(),
         "lr_scheduler": scheduler,
         "epoch": epoch,
-        "opt": argparse.Namespace(**opt),
+        "opt": argparse.Namespace(**(dataclasses.asdict(options) | FIXED_SHAPE | widths)),
     }

@@ -7,8 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from utils.layers.dropout import Dropout, for_products
-from utils.layers.span_encoder import MASKED, Conv1D, WeightedPool, mask_logits
+from utils.layers.dropout import Dropout
+from utils.layers.span_encoder import (
+    MASKED_LOGIT,
+    Conv1D,
+    WeightedPool,
+    for_products,
+    mask_logits,
+)
 
 
 class VideoAffine(nn.Module):
@@ -47,8 +53,8 @@ class ContextQueryAttention(nn.Module):
             + (asked @ self.w4Q).transpose(1, 2)
             + (dropped * self.w4mlu) @ asked.transpose(1, 2)
         ).float()  # (B, V, Q)
-        over_query = similarity.masked_fill(query_mask[:, None] == 0, MASKED).softmax(2)
-        over_video = similarity.masked_fill(video_mask[..., None] == 0, MASKED).softmax(1)
+        over_query = similarity.masked_fill(query_mask[:, None] == 0, MASKED_LOGIT).softmax(2)
+        over_video = similarity.masked_fill(video_mask[..., None] == 0, MASKED_LOGIT).softmax(1)
         over_query, over_video = over_query.to(query.dtype), over_video.to(query.dtype)
         to_query = over_query @ query
         to_video = over_query @ (over_video.transpose(1, 2) @ video)

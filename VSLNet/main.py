@@ -5,6 +5,7 @@ from pathlib import Path
 
 if not __package__:  # run as a file: make the checkout importable wherever it lies
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    import utils.base.environment
 
 from utils.base.errors import quiet_libraries, run_program
 from utils.base.machine import keep_freed_memory

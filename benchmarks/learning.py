@@ -25,8 +25,8 @@ from utils.base.files import read_json
 from utils.base.machine import keep_freed_memory
 from utils.base.options import ArgumentParser
 from utils.compare_runs import comparison
+from utils.training.evaluations import best_evaluation
 from utils.training.loop import EpochPlan
-from utils.training.runs import best_evaluation
 from VSLNet import train as training
 from VSLNet.options import OPTIONS_FILE, Options
 

@@ -1,10 +1,10 @@
-"""What a training step must cost on this machine, and what share of that speed it reaches.
+"""The cost of a training step, and the share of this machine's speed that it reaches.
 
-Counts the floating-point operations of the matrix products of a step (forward and backward) and
-the bytes that its operators read and write; measures the machine's ceilings (matrix product, copy)
-with the same number of threads; times the step. The share is the time that the products alone
-would take at the ceiling, over the time the step takes. Element-wise work is not counted as
-operations: it is what the rest of the time goes to.
+Counts the floating-point operations of the matrix products of a step (forward and backward), the
+bytes that its operators read and write, and the bytes that autograd keeps for the backward pass;
+measures the machine's ceilings (matrix product, copy) with the same number of threads; times the
+step. The share of a ceiling is the time that products (or copies) alone would take, divided by the
+time of the step.
 
     python benchmarks/roofline.py                  # both models, float32
     python benchmarks/roofline.py --device cuda --dtype bfloat16 --vslnet_batch 2048
@@ -38,7 +38,7 @@ CEILING_SIZE = {"cpu": 2048, "cuda": 8192}
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Ceilings, then each model's step against them."""
+    """Print the ceilings, then each model's step."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="in")
@@ -57,20 +57,24 @@ def main(arguments: list[str] | None = None) -> None:
         ("VSLNet, 256 dims", options.vslnet_batch, vslnet),
         ("VSLNet, 2304 dims", options.vslnet_batch, lambda size: vslnet(size, 2304)),
         ("ReLER, 256+512 dims", options.reler_batch, reler),
+        ("ReLER, 2304+512 dims", options.reler_batch, lambda size: reler(size, 2304)),
     ):
         model, loss = make(batch)
         model.to(options.device).train()
         optimizer = torch.optim.AdamW(parameter_groups(model), lr=1e-6, fused=True)
-        step = training_step(partial(loss, options.device), optimizer, 1.0, dtype, options.device)
+        loss_here = partial(loss, options.device)
+        step = training_step(loss_here, optimizer, 1.0, dtype, options.device)
         operations, moved = cost(step)
+        saved = saved_bytes(loss_here, dtype, options.device)
         seconds = median_time(step, options.steps, options.device)
         rate = batch / seconds
         print(
             f"{name}, batch {batch}: {operations / 1e9:.0f} GFLOP, {moved / 1e9:.1f} GB by its "
-            f"operators; {1e3 * seconds:.0f} ms a step: {operations / products / seconds:.0%} of "
-            f"the product ceiling, {moved / copies / seconds:.0%} of the copy ceiling; "
-            f"{rate:.1f} queries/s, {QUERIES * EPOCHS / rate / 3600:,.0f} hours for {EPOCHS} "
-            f"epochs of {QUERIES:,} queries",
+            f"operators, {saved / batch / 1e6:.1f} MB a query kept for the backward pass; "
+            f"{1e3 * seconds:.0f} ms a step: {operations / products / seconds:.0%} of the product "
+            f"ceiling, {moved / copies / seconds:.0%} of the copy ceiling; {rate:.1f} queries/s, "
+            f"{QUERIES * EPOCHS / rate / 3600:,.0f} hours for {EPOCHS} epochs of {QUERIES:,} "
+            "queries",
             flush=True,
         )
 
@@ -85,17 +89,19 @@ def vslnet(batch: int, width: int = 256) -> tuple[nn.Module, Loss]:
     )
 
 
-def reler(batch: int) -> tuple[nn.Module, Loss]:
+def reler(batch: int, width: int = 256) -> tuple[nn.Module, Loss]:
     """The published size, 600 units, 4 parts: the mean of the scales."""
     torch.manual_seed(0)
-    model = ReLER(ModelOptions(), 770)
-    content = reler_step.random_batch(batch, 600, 770)
+    width += 512 + 2  # CLIP and the temporal endpoints
+    model = ReLER(ModelOptions(), width)
+    content = reler_step.random_batch(batch, 600, width)
 
     def loss(device: str) -> torch.Tensor:
         targets = content.targets
         moved = (x.to(device) if isinstance(x, torch.Tensor) else x for x in targets)
-        there = reler_step.Batch(*(x.to(device) for x in content[:4]), type(targets)(*moved))
-        return reler_step.our_loss(model, there, 4)
+        inputs = (x.to(device) for x in content[:4])
+        on_device = reler_step.Batch(*inputs, type(targets)(*moved))
+        return reler_step.our_loss(model, on_device, 4)
 
     return model, loss
 
@@ -125,6 +131,23 @@ def cost(step: Callable[[], None]) -> tuple[int, int]:
     with Traffic() as traffic:
         step()
     return operations.get_total_flops(), traffic.bytes
+
+
+def saved_bytes(loss: Callable[[], torch.Tensor], dtype: torch.dtype, device: str) -> int:
+    """Bytes that autograd keeps for the backward pass of a loss computed in `dtype`."""
+    storages = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = storage  # held, so that no address is used twice
+        return tensor
+
+    with (
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+        torch.autocast(device, dtype, enabled=dtype != torch.float32),
+    ):
+        loss()
+    return sum(storage.nbytes() for storage in storages.values())
 
 
 def ceilings(device: str, dtype: torch.dtype) -> tuple[float, float]:

@@ -35,7 +35,8 @@ def stored(width: int, batch: int, tokens: int) -> Work:
     """Our store, with sentences drawn anew for each batch."""
     draw = np.random.default_rng(0)
     features = draw.standard_normal((SENTENCES * tokens, width), np.float32).astype(np.float16)
-    store = TokenStore(features, np.arange(SENTENCES + 1) * tokens)
+    lengths = np.full(SENTENCES, tokens)
+    store = TokenStore(features, np.arange(SENTENCES + 1) * tokens, lengths)
     return lambda: store.gather(draw.integers(0, SENTENCES, batch))
 
 

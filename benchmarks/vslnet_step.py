@@ -27,7 +27,7 @@ from benchmarks.text import bert_in_the_loop, stored
 from benchmarks.timing import Contest, compare_steps, step_options
 from utils.base.errors import UserError, run_program
 from utils.layers.dropout import Dropout
-from utils.layers.span_encoder import MASKED
+from utils.layers.span_encoder import MASKED_LOGIT
 from VSLNet.model import Predictions, VSLNet, losses, parameter_groups
 
 TEXT_WIDTH, TOKENS = 768, (8, 12)
@@ -198,7 +198,7 @@ def dropped(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 def masked(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    return scores + (1 - mask) * MASKED
+    return scores + (1 - mask) * MASKED_LOGIT
 
 
 if __name__ == "__main__":

@@ -11,5 +11,5 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 for times in exact published; do
   bash "$CODE_ROOT/experiments/quickstart.sh" "${GIVEN[@]}" --label_times "$times"
 done
-printf '\nLabels of the joint training split that miss the exact window:\n'
-program compare_labels --units 64 "$DATA/dataset/$NAQ_DATASET/train.json"
+printf '\nThe data; `labels of` says how many miss the window (VSLNet) or are left out (ReLER):\n'
+program check_data --task "$TASK" --data_root "$DATA" --features "$FEATURE" --units 64

@@ -1,5 +1,6 @@
 """Fixtures every test may use."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,17 @@ def simulated(tmp_path_factory, worker_id) -> Path:
     base = tmp_path_factory.getbasetemp()
     shared = base if worker_id == "master" else base.parent
     return make_data_root(shared / "simulated")
+
+
+@pytest.fixture(scope="session")
+def small_root(tmp_path_factory) -> Path:
+    """A data root of five clips with a run of each model; do not change it."""
+    from tests.bad_inputs import world  # it imports all that the programs import
+
+    return world.make(tmp_path_factory.mktemp("small") / "data")
+
+
+@pytest.fixture
+def data(small_root, tmp_path) -> Path:
+    """A copy of the small data root, to be changed."""
+    return shutil.copytree(small_root, tmp_path / "data")

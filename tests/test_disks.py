@@ -11,27 +11,17 @@ import zipfile
 import pytest
 import torch
 
-from tests.fuzz import models, project
-from tests.simulated import ROOT, refuse, run, succeed
-from tests.utils.features.feature_sample import LENGTHS, write_features
-from utils import prepare_features
+from tests.bad_inputs import world
+from tests.simulated import ROOT, run
 
 CLIP = "features/egovlp/v1.pt"
-
-
-@pytest.fixture
-def data(tmp_path):
-    """A data root with an untrained run of each model."""
-    project.make(tmp_path)
-    models.write_runs(tmp_path)
-    return tmp_path
+PACK = "utils/prepare_features.py"
 
 
 def predict(data):
-    """What VSLNet's prediction program writes."""
-    assert project.ends_well(models.vslnet, *models.vslnet_arguments(data)) is None
-    (file,) = models.vslnet_file(data).parent.glob("*_val_result.json")
-    return json.loads(file.read_text())["results"]
+    """The predictions that VSLNet's program writes."""
+    assert world.run("VSLNet/main.py", data) is None
+    return json.loads((data / "challenge.json").read_text())["results"]
 
 
 def save_with_stamp_of_before(value, file):
@@ -43,21 +33,22 @@ def save_with_stamp_of_before(value, file):
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_features_replaced_by_others_of_equal_size_and_time_are_read(data, packed):
-    if packed:
-        pack = ["--features", "egovlp", "--data_root", str(data), "--overwrite"]
-        prepare_features.main(pack)
+    def pack():
+        if packed:
+            assert world.run(PACK, data, "--overwrite") is None
+
+    pack()
     before, clip = predict(data), torch.load(data / CLIP)
     save_with_stamp_of_before(clip.flip(0), data / CLIP)
     if packed:
         file = data / "features/egovlp.h5"
         status = file.stat()
-        prepare_features.main(pack)
+        pack()
         assert file.stat().st_size == status.st_size
         os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert predict(data) != before
     save_with_stamp_of_before(clip, data / CLIP)
-    if packed:
-        prepare_features.main(pack)
+    pack()
     assert predict(data) == before
 
 
@@ -71,19 +62,9 @@ def test_features_that_were_zipped_again_are_decompressed(data):
     assert predict(data) == before
 
 
-def test_features_of_fewer_numbers_than_their_shape_are_refused(data):
-    torch.save(torch.ones(1, project.WIDTH).expand(project.ROWS, -1), data / CLIP)
-    for program, arguments in (
-        (models.vslnet, models.vslnet_arguments(data)),
-        (prepare_features.main, ["--features", "egovlp", "--data_root", data]),
-    ):
-        said = project.ends_well(program, *arguments)
-        assert f"{data / CLIP}: holds fewer numbers than its shape" in said
-
-
 def test_a_packed_file_is_read_although_another_program_has_it_locked(data):
     before = predict(data)
-    prepare_features.main(["--features", "egovlp", "--data_root", str(data)])
+    assert world.run(PACK, data) is None
     with (data / "features/egovlp.h5").open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert predict(data) == before
@@ -102,116 +83,81 @@ socket.gethostname = lambda: os.environ["ELSEWHERE"]
 def test_machines_that_share_a_disk_without_locks_build_stores_at_once(data):
     expected = predict(data)
     stores = {path.name for path in (data / "cache").iterdir()}
-    for path in (data / "cache").glob("*-*"):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.rmtree(data / "cache")
     (data / "python").mkdir()
     (data / "python" / "sitecustomize.py").write_text(ELSEWHERE)
-    arguments = models.vslnet_arguments(data)
-    results = {}
+    words = world.COMMANDS["VSLNet/main.py"].replace("DATA", str(data)).split()
+    jobs = {}
     for name in ("node1", "node2"):
         output = data / f"{name}.json"
-        results[output] = subprocess.Popen(
-            [sys.executable, ROOT / "VSLNet/main.py", *arguments, "--output", output],
+        jobs[output] = subprocess.Popen(
+            [sys.executable, ROOT / "VSLNet/main.py", *words, "--output", output],
             env={**os.environ, "PYTHONPATH": str(data / "python"), "ELSEWHERE": name},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-    for output, process in results.items():
-        said, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, said
+    for output, job in jobs.items():
+        printed, _ = job.communicate(timeout=300)
+        assert job.returncode == 0, printed
         assert json.loads(output.read_text())["results"] == expected
     assert {path.name for path in (data / "cache").iterdir()} == stores
 
 
-FULL = {
-    "create_naq_dataset.py": (
-        8, "nlq_aug_naq_train.json",
-        "--type", "nlq", "--em_version", "v1", "--data_root", "DATA",
-    ),
-    "prepare_ego4d_dataset.py": (
-        1, "new/train.json", "--output_save_path", "DATA/new",
-        "--input_train_split", "DATA/nlq_train.json", "--input_val_split", "DATA/nlq_val.json",
-        "--input_test_split", "DATA/nlq_test_unannotated.json",
-    ),
-    "simulate_dataset.py": (14, "egoclip.csv", "--preset", "tiny", "--data_root", "DATA/new"),
-    "simulate_dataset.py, later": (
-        40, ".pt: can't be written", "--preset", "tiny", "--data_root", "DATA/new",
-    ),
-    "prepare_features.py": (50, "egovlp.h5", "--features", "egovlp", "--data_root", "DATA"),
-}  # fmt: skip
+@pytest.mark.parametrize(
+    ("program", "size", "named"),
+    [
+        ("utils/create_naq_dataset.py", 1000, "nlq_aug_naq_train.json"),
+        ("utils/prepare_ego4d_dataset.py", 100, "train.json"),
+        ("utils/simulate_dataset.py tiny", 14_336, "egoclip.csv"),
+        ("utils/simulate_dataset.py tiny", 20_000, ".pt: can't be written"),
+        (PACK, 4096, "egovlp.h5"),
+        ("utils/convert_tacos.py", 100, "tacos_train.json"),
+    ],
+)
+def test_a_full_disk_is_one_line_that_names_the_file(data, program, size, named):
+    line = world.run(program, data, file_size=size)
+    assert "File too large" in line and named in line and str(data) in line
+    assert not list(data.rglob(".*.tmp"))  # nothing half-made
 
 
-@pytest.mark.parametrize("program", FULL)
-def test_a_full_disk_is_said_in_one_line_that_names_the_file(simulated, tmp_path, program):
-    """The system's own limit on the size of a file, which is met as a full disk is."""
-    data = tmp_path / "data"
-    data.mkdir()
-    for path in simulated.iterdir():
-        if path.name not in ("cache", "features", "nlq_aug_naq_train.json"):
-            (data / path.name).symlink_to(path)
-    (data / "features").mkdir()
-    (data / "features/egovlp").symlink_to(simulated / "features/egovlp")
-    size, named, *arguments = FULL[program]
-    words = " ".join(arguments).replace("DATA", str(data))
-    limited = f"ulimit -f {size}; exec {sys.executable} utils/{program.split(',')[0]} {words}"
-    error = refuse("bash", "-c", limited)
-    assert "File too large" in error and named in error and str(data) in error
-    assert not list(tmp_path.rglob(".*"))  # nothing half-made
-
-
-def test_a_cut_continues_once_there_is_room(tmp_path):
-    data = write_features(tmp_path)
-    (data / "features/egovlp").rename(data / "videos")
-    clips = [
-        {"clip_uid": f"clip-{uid}", "video_start_sec": 0.0, "video_end_sec": rows / 1.875}
-        for uid, rows in LENGTHS.items()
-    ]
-    videos = [{"video_uid": c["clip_uid"][5:], "clips": [c]} for c in clips]
-    (data / "train.json").write_text(json.dumps({"videos": videos}))
-    command = (
-        f"exec {sys.executable} utils/prepare_features.py --data_root {data} --features egovlp "
-        f"--from_video_features {data}/videos --annotations {data}/train.json"
-    )
-    for uid, rows in LENGTHS.items():
-        torch.save(torch.randn(rows, 5000), data / f"videos/{uid}.pt")
-    error = refuse("bash", "-c", f"ulimit -f 400; {command}")
-    assert "clip-a.pt: can't be written (File too large)" in error
-    assert "3 clips of 7 to 40 rows" in succeed("bash", "-c", command)
-
-
-def training(simulated, folder):
-    """A short training on the simulated world, as one line for a shell."""
-    words = (
-        sys.executable, ROOT / "VSLNet/main.py", "--task", "nlq_official_v1", "--fv", "egovlp",
-        "--text_encoder", "minilm", "--dim", "16", "--num_heads", "2", "--epochs", "1",
-        "--data_root", simulated, "--eval_gt_json", simulated / "nlq_val.json",
-        "--model_dir", folder / "runs", "--cache_dir", folder / "cache",
-        "--log_to_tensorboard", "toy", "--tb_log_dir", folder / "boards",
-    )  # fmt: skip
-    return " ".join(map(str, words))
-
-
-def test_stores_without_room_are_said_in_one_line(simulated, tmp_path):
-    error = refuse("bash", "-c", f"ulimit -f 300; exec {training(simulated, tmp_path)}")
-    assert error == (
-        f"error: {tmp_path}/cache: can't make stores here (File too large); make room or name "
+def test_stores_without_room_are_one_line(data):
+    line = world.run("VSLNet/main.py", data, file_size=300)
+    assert line == (
+        f"{data}/cache: can't make stores here (File too large); make room or name "
         "another folder with --cache_dir"
     )
-    assert all(path.suffix == ".lock" for path in (tmp_path / "cache").iterdir())
+    assert all(path.suffix == ".lock" for path in (data / "cache").iterdir())
 
 
-def test_a_training_outlives_a_full_folder_of_tensorboard(simulated, tmp_path):
+def test_a_cut_continues_once_there_is_room(data):
+    annotations = json.loads((data / "nlq_train.json").read_text())
+    annotations["videos"][0]["clips"][0]["video_end_sec"] = 20.0  # t1 has 19 rows, t2 60
+    (data / "nlq_train.json").write_text(json.dumps(annotations))
+    (data / "videos").mkdir()
+    for number in range(2):
+        torch.save(torch.randn(100, 500), data / f"videos/train{number}.pt")
+    cut = (PACK, data, "--features", "whole", "--from_video_features", f"{data}/videos",
+           "--annotations", f"{data}/nlq_train.json")  # fmt: skip
+    line = world.run(*cut, file_size=80_000)
+    assert "t2.pt: can't be written (File too large)" in line
+    assert world.run(*cut) is None
+    assert {path.name for path in (data / "features/whole").glob("*.pt")} == {"t1.pt", "t2.pt"}
+
+
+def test_a_training_outlives_a_full_folder_of_tensorboard(data):
     """On a disk of one page, which only the superuser can make."""
-    board = tmp_path / "boards" / "toy"
+    board = data / "boards" / "toy"
     board.mkdir(parents=True)
     mount = f"mount -t tmpfs -o size=4k none {board}"
     if subprocess.run(["unshare", "-m", "bash", "-c", mount], capture_output=True).returncode:
         pytest.skip("can't mount a disk")
-    command = f"{mount} && exec {training(simulated, tmp_path)}"
+    words = world.COMMANDS["VSLNet/main.py train"].replace("DATA", str(data))
+    words += f" --suffix full --log_to_tensorboard toy --tb_log_dir {data}/boards"
+    command = f"{mount} && exec {sys.executable} {ROOT}/VSLNet/main.py {words}"
     done = run("unshare", "-m", "bash", "-c", command, CUDA_VISIBLE_DEVICES="")
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr and "Exception in thread" not in done.stderr
     (warning,) = (line for line in done.stderr.splitlines() if "TensorBoard" in line)
     assert f"warning: {board}/events" in warning and "No space left on device" in warning
-    assert list(tmp_path.glob("runs/*/model/vslnet_*.t7"))
+    assert list(data.glob("vslnet/*_full/model/vslnet_*.t7"))

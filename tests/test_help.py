@@ -1,6 +1,5 @@
-"""`--help` of every program fits a screen."""
+"""Programs start quickly, say what they do on one screen, and how to get the packages they need."""
 
-import importlib
 import sys
 from dataclasses import fields
 
@@ -8,40 +7,70 @@ import pytest
 
 import ReLER.options
 import VSLNet.options
+from tests.simulated import ROOT, refuse, run
+from tests.utils.viewer.viewer_sample import write_predictions_of, write_split
 from utils.base.options import parse_options
 
 LINES, COLUMNS = 40, 100  # of a screen
 MODELS = {"VSLNet": VSLNet.options.Options, "ReLER": ReLER.options.Options}
+PROGRAMS = sorted(
+    str(file.relative_to(ROOT)) for file in [*ROOT.glob("utils/[!_]*.py"), *ROOT.glob("*/main.py")]
+)
+SLOW = {"torch", "transformers", "polars", "matplotlib", "tensorboard", "nltk", "av"}
 
 
-def programs(root):
-    """Modules that are run as a file."""
-    files = [*root.glob("utils/*.py"), *root.glob("*/main.py")]
-    return [
-        f"{file.parent.name}.{file.stem}"
-        for file in sorted(files)
-        if '__name__ == "__main__"' in file.read_text()
-    ]
+def run_noting_imports(*command):
+    """Run a program; returns how it ended and the slow packages that it imported."""
+    done = run(sys.executable, "-X", "importtime", ROOT / command[0], *command[1:])
+    lines = (line.split("|") for line in done.stderr.splitlines() if line.startswith("import time"))
+    return done, {parts[-1].strip() for parts in lines} & SLOW
 
 
-def test_help_fits_a_screen(root, capsys, monkeypatch):
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help_fits_a_screen_and_imports_nothing_slow(program, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(COLUMNS))
-    names = programs(root)
-    assert {"utils.check_data", "VSLNet.main", "ReLER.main"} <= set(names)
-    for name in names:
-        monkeypatch.setattr(sys, "argv", [name, "--help"])
-        with pytest.raises(SystemExit) as end:
-            importlib.import_module(name).main()
-        said = capsys.readouterr().out.splitlines()
-        assert end.value.code == 0 and said[0].startswith("usage: "), name
-        assert len(said) <= LINES and max(map(len, said)) <= COLUMNS, name
+    done, imported = run_noting_imports(program, "--help")
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0 and lines[0].startswith("usage: ") and imported == set()
+    assert len(lines) <= LINES and max(map(len, lines)) <= COLUMNS
+
+
+def test_programs_that_only_read_json_do_without_torch(tmp_path):
+    split = write_split(tmp_path, 10)
+    file = write_predictions_of(split, tmp_path / "preds.json", 3.0)
+    output = ("--output", tmp_path / "output.html")
+    for program, *options in (
+        ("evaluate_ego4d_nlq", "--ground_truth_json", split, "--model_prediction_json", file),
+        ("validate_submission", "--annotations", split, "--predictions", file),
+        ("view_predictions", "--annotations", split, "--predictions", file, *output),
+        ("analyse_predictions", "--ground_truth_json", split, "--predictions", f"A={file}"),
+        ("ensemble_predictions", "--predictions", file, file, *output),
+    ):
+        done, imported = run_noting_imports(f"utils/{program}.py", *options)
+        assert (program, done.returncode, imported) == (program, 0, set()), done.stdout
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_without_its_packages_a_program_says_how_to_get_them(program):
+    line = refuse(sys.executable, "-I", "-S", ROOT / program, "--help")
+    assert f"lacks torch, numpy, transformers, ...; run: bash {ROOT}/utils/environment.sh" in line
+
+
+def test_the_environment_that_is_there_is_named(monkeypatch, tmp_path):
+    from utils.base import environment
+
+    monkeypatch.setattr(environment, "CHECKOUT", tmp_path)
+    (tmp_path / ".venv").mkdir()
+    assert environment.how_to_enter() == f"source {tmp_path}/.venv/bin/activate"
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))  # it lacks packages itself
+    assert environment.how_to_enter() == f"bash {tmp_path}/utils/environment.sh"
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_no_option_of_a_model_is_left_out_of_all_help(model, capsys):
     with pytest.raises(SystemExit) as end:
         parse_options(MODELS[model], model, ["--help_all"])
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert end.value.code == 0
-    lacking = [f.name for f in fields(MODELS[model]) if f"\n  --{f.name}" not in said]
-    assert not lacking
+    missing = [f.name for f in fields(MODELS[model]) if f"\n  --{f.name}" not in printed]
+    assert not missing

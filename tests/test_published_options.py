@@ -29,7 +29,7 @@ TOGETHER = {
     "dim": ["--num_heads", "3"],
     **{
         heads: ["--hidden_dim", "240"]
-        for heads in ("nheads", "bi_num_attention_heads", "conditioned_span_pred_num_heads")
+        for heads in ("bi_num_attention_heads", "conditioned_span_pred_num_heads")
     },
 }
 OTHER = {"int": "3", "float": "0.25", "str": "other", "store_true": None, "store_false": None}
@@ -37,19 +37,16 @@ CHOSEN = {
     "mode": "val",
     "split": "val",
     "predictor": "rnn",
-    "conditioned_span_pred_predictor": "justfc",
-    "position_embedding": "learned",
-    "ctx_mode": "tef",
     "hidden_dim": "512",
     "nar_rand_window_expansion_factor": "2.5",
     "remove_empty_queries_from": "val",
-    "NPM_score_norm": "1",
 }
 # Values that would change what is computed and that no published script sets.
 REFUSED = {
     "start_epoch", "txt_drop_ratio", "hidden_size", "v_hidden_size", "bi_hidden_size",
     "hidden_act", "v_hidden_act", "optim_name", "numscale_list", "use_sw", "sw_len_ratio", "use_vs",
-    "vs_prob",
+    "vs_prob", "ctx_mode", "position_embedding", "use_txt_pos", "enc_layers", "cross_text_use_ori",
+    "NPM_score_norm", "conditioned_span_pred_predictor",
 }  # fmt: skip
 
 

@@ -12,17 +12,18 @@ from pathlib import Path
 
 if not __package__:  # run as a file: make the checkout importable wherever it lies
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    import utils.base.environment
 
 import numpy as np
 from terminaltables import AsciiTable
 
+from utils import search
 from utils.base.errors import UserError, quiet_libraries, run_program
 from utils.base.files import check_output, to_json
 from utils.base.options import ArgumentParser
 from utils.features.video import check_video
 from utils.search.contact_sheet import check_sheet, write_sheet
-from utils.search.search import NMS_THRESHOLD, TOP, Answers, load_run
-from utils.viewer.page import Asked, Clip, Run, address, check_page, page_data, write_page
+from utils.viewer.page import PageClip, PageQueries, PageRun, address, check_page, write_page
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -30,7 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     quiet_libraries()
     check(options)
-    run = load_run(
+    run = search.load_run(
         options.checkpoint,
         options.text_encoder,
         options.clip_seconds,
@@ -38,27 +39,22 @@ def main(arguments: list[str] | None = None) -> None:
         options.encoder,
     )
     video = run.encode(options.features or options.video)
-    if options.query:
-        answers = video.ask(options.query, options.top, options.nms_threshold)
-        tell(options.query, answers, options)
-        draw(options.query, answers, options)
-        if options.html:
-            write_answers(options.query, [answers], video.seconds, options)
-        return
-    print(f"{clock(video.seconds)} of video; ask, or leave with an empty line", file=sys.stderr)
-    asked, found = [], []
-    for question in typed_questions():
+    if not options.query:
+        print(f"{clock(video.seconds)} of video; ask, or leave with an empty line", file=sys.stderr)
+    answers: list[dict] = []
+    for questions in [options.query] if options.query else typed_questions():
         try:
-            answers = video.ask([question], options.top, options.nms_threshold)
+            windows, scores = video.ask(questions, options.top, options.nms_threshold)
         except UserError as error:
+            if options.query:
+                raise
             print(f"error: {error}", file=sys.stderr)
             continue
-        tell([question], answers, options)
-        draw([question], answers, options)
-        asked.append(question)
-        found.append(answers)
+        new_answers = as_answers(questions, windows, scores)
+        show(new_answers, options)
+        answers += new_answers
         if options.html:
-            write_answers(asked, found, video.seconds, options)
+            write_answers(answers, video.seconds, options)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -72,15 +68,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--video", metavar="FILE", help="video file; its features are made if none are given")
     add("--features", nargs="+", metavar="FILE", help=".pt (rows, width); ReLER: the feature, CLIP")
     add(
-        "--query",
-        action="append",
-        type=legible,
-        metavar="TEXT",
+        "--query", action="append", type=legible, metavar="TEXT",
         help="question; may be given several times",
-    )
-    add("--top", type=int, default=TOP, metavar="N", help="windows a question")
+    )  # fmt: skip
+    add("--top", type=int, default=search.TOP, metavar="N", help="windows a question")
     add(
-        "--nms_threshold", type=float, default=NMS_THRESHOLD, metavar="X",
+        "--nms_threshold", type=float, default=search.NMS_THRESHOLD, metavar="X",
         help="windows overlap by at most this IoU",
     )  # fmt: skip
     add("--json", action="store_true", help="print JSON instead of tables")
@@ -99,7 +92,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Refuse what can't be answered, before anything long begins."""
+    """Raises UserError for options that can't work, before anything long begins."""
     if not options.video and not options.features:
         raise UserError("nothing to search in: give --video FILE or --features FILE")
     if options.video and not Path(options.video).is_file():
@@ -119,7 +112,7 @@ def check(options: argparse.Namespace) -> None:
         check_video(Path(options.video))
 
 
-def typed_questions() -> Iterator[str]:
+def typed_questions() -> Iterator[list[str]]:
     """Lines from the terminal, or a pipe, until an empty one."""
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")
@@ -129,66 +122,69 @@ def typed_questions() -> Iterator[str]:
         line = sys.stdin.readline().strip()
         if not line:
             return
-        yield line
+        yield [line]
 
 
-def tell(questions: list[str], answers: Answers, options: argparse.Namespace) -> None:
-    """Print the windows."""
+def as_answers(questions: list[str], windows: np.ndarray, scores: np.ndarray) -> list[dict]:
+    """The windows (Q, k, 2) and scores (Q, k) of Q questions, as they are printed in JSON."""
+    return [
+        {
+            "query": question,
+            "windows": [
+                {"start": round(start, 3), "end": round(end, 3), "score": score}
+                for (start, end), score in zip(*answer, strict=True)
+            ],
+        }
+        for question, *answer in zip(questions, windows.tolist(), scores.tolist(), strict=True)
+    ]
+
+
+def show(answers: list[dict], options: argparse.Namespace) -> None:
+    """Print the answers, and draw a sheet of their frames if wanted."""
     if options.json:
-        content = [
-            {
-                "query": question,
-                "windows": [
-                    {"start": round(start, 3), "end": round(end, 3), "score": score}
-                    for (start, end), score in zip(windows, scores, strict=True)
-                ],
-            }
-            for question, windows, scores in zip(
-                questions, answers.windows.tolist(), answers.scores.tolist(), strict=True
-            )
-        ]
-        print(to_json(content, indent=True).decode())
+        print(to_json(answers, indent=True).decode(), flush=True)
     else:
-        for question, windows, scores in zip(questions, *answers, strict=True):
-            rows = [["", "from", "to", "score"]]
-            for rank, ((start, end), score) in enumerate(zip(windows, scores, strict=True), 1):
-                rows.append([rank, clock(start), clock(end), f"{score:.3g}"])
-            table = AsciiTable(rows)
-            table.justify_columns = {1: "right", 2: "right", 3: "right"}
-            print(f"{question}\n{table.table}", flush=True)
+        print(*map(as_table, answers), sep="\n", flush=True)
+    if options.sheet:
+        rows = []
+        for answer in answers:
+            rows.append((answer["query"], None))
+            for rank, window in enumerate(answer["windows"], 1):
+                start, end = window["start"], window["end"]
+                rows.append((f"{rank}.  {clock(start)} to {clock(end)}", (start, end)))
+        write_sheet(options.sheet, Path(options.video), rows)
+        print(f"frames: {options.sheet}", file=sys.stderr)
 
 
-def draw(questions: list[str], answers: Answers, options: argparse.Namespace) -> None:
-    """Frames of the windows, where a sheet is wanted."""
-    if options.sheet is None:
-        return
-    rows = []
-    for question, windows in zip(questions, answers.windows.tolist(), strict=True):
-        rows.append((question, None))
-        for rank, (start, end) in enumerate(windows, 1):
-            rows.append((f"{rank}.  {clock(start)} to {clock(end)}", (start, end)))
-    write_sheet(options.sheet, Path(options.video), rows)
-    print(f"frames: {options.sheet}", file=sys.stderr)
+def as_table(answer: dict) -> str:
+    """A question and a table of its windows."""
+    rows = [["", "from", "to", "score"]]
+    for rank, window in enumerate(answer["windows"], 1):
+        times = clock(window["start"]), clock(window["end"])
+        rows.append([rank, *times, f"{window['score']:.3g}"])
+    table = AsciiTable(rows)
+    table.justify_columns = {1: "right", 2: "right", 3: "right"}
+    return f"{answer['query']}\n{table.table}"
 
 
-def write_answers(
-    questions: list[str], found: list[Answers], length: float, options: argparse.Namespace
-) -> None:
-    """The page of all that was asked so far.
-
-    Args:
-        length: of the video, in seconds.
-    """
+def write_answers(answers: list[dict], seconds: float, options: argparse.Namespace) -> None:
+    """Write the page of all questions so far, about a video of so many seconds."""
     name = legible(Path(options.video or options.features[0]).name)
-    windows, scores = map(np.concatenate, zip(*found, strict=True))
+    questions = [answer["query"] for answer in answers]
+    values = np.array(
+        [[[w["start"], w["end"], w["score"]] for w in answer["windows"]] for answer in answers]
+    )
+    run = PageRun(
+        legible(options.checkpoint), values[..., :2], np.ones(len(answers), bool), values[..., 2]
+    )
     video = address(options.video, options.html) if options.video else None
-    data = page_data(
-        Asked(text=questions, clip=[name] * len(questions)),
-        [Run(legible(options.checkpoint), windows, np.ones(len(questions), bool), scores)],
-        {name: Clip(length, video=video)},
+    write_page(
+        options.html,
+        PageQueries(text=questions, clip=[name] * len(questions)),
+        [run],
+        {name: PageClip(seconds, video=video)},
         answers=True,
     )
-    write_page(options.html, [name], data)
     print(f"page: {options.html}", file=sys.stderr)
 
 

@@ -10,6 +10,7 @@ from typing import Annotated
 
 if not __package__:  # run as a file: make the checkout importable wherever it lies
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    import utils.base.environment
 
 from msgspec import Meta, Raw, Struct
 

@@ -18,12 +18,12 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
-import polars as pl
 from msgspec import Raw
 from tqdm import tqdm
 
 from utils.base.errors import run_program, warn
 from utils.base.files import atomic_write, read_json, to_json
+from utils.base.lazy import polars as pl
 from utils.base.machine import CORES, ahead
 from utils.base.options import ArgumentParser
 from utils.base.tasks import ENDINGS, FRAME_RATE, clip_sources

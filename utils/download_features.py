@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 if not __package__:  # run as a file: make the checkout importable wherever it lies
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    import utils.base.environment
 
 from filelock import FileLock, Timeout
 

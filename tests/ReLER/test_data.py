@@ -235,13 +235,6 @@ def test_parts_total_counts_the_model_s_parts(data, parts):
     assert (labels.sum(1) >= 1).all()
 
 
-@pytest.mark.parametrize(("mode", "width"), [("video", 9), ("tef", 2), ("video_tef", 11)])
-def test_context_modes(records, stores, mode, width):
-    data = ClipData(records, stores, Sentences(), dataclasses.replace(OPTIONS, ctx_mode=mode))
-    assert data.width == width
-    assert data.batch(np.arange(4)).video.shape[2] == width
-
-
 def test_features_may_stay_unscaled(records, stores):
     options = dataclasses.replace(OPTIONS, no_norm_vfeat=True, max_v_l=100)
     batch = ClipData(records, stores, Sentences(), options).batch(np.arange(3))

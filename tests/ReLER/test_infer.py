@@ -41,7 +41,7 @@ def published_split(inputs, samples):
     offsets = np.cumsum(lengths) - lengths
     features = {
         "egovlp": FeatureStore(names, lengths, offsets, np.ascontiguousarray(rows[:, :16])),
-        "clip": FeatureStore(names, lengths, offsets, np.ascontiguousarray(rows[:, 16:])),
+        "clip": FeatureStore(names, lengths, offsets, np.ascontiguousarray(rows[:, 16:-2])),
     }
     numbers = np.arange(len(samples), dtype=np.int32)
     times = np.tile([1.0, 2.0], (len(samples), 1))
@@ -64,9 +64,16 @@ def published_split(inputs, samples):
         def gather(self, sentences, device):
             return text[sentences], text_mask[sentences]
 
-    # The published samples' units are feature rows as they are, endpoints included.
-    options = Options(task="nlq", fv="egovlp", max_v_l=48, ctx_mode="video", no_norm_vfeat=True)
-    return ClipData(records, features, Tokens(), options)
+    class PublishedClips(ClipData):
+        """The published samples' last two columns are no real endpoints."""
+
+        def _video(self, samples, padded, device):
+            pooled = super()._video(samples, padded, device)
+            pooled[..., -2:] = video[samples.cuts.clip, :padded, -2:]
+            return pooled * mask[samples.cuts.clip, :padded, None]
+
+    options = Options(task="nlq", fv="egovlp", max_v_l=48, no_norm_vfeat=True)
+    return PublishedClips(records, features, Tokens(), options)
 
 
 def seconds(starts, ends, samples, lengths):
@@ -88,7 +95,7 @@ def test_a_sample_alone_is_cut_by_its_own_length(published_model, inputs, alone,
     for name, found in {
         "start_logits": outputs.start_logits,
         "end_logits": outputs.end_logits,
-        "NPM_scores": outputs.part_scores,
+        "NPM_scores": outputs.part_logits.sigmoid(),
     }.items():
         expected = alone[f"{sample}/N{parts}/{name}"]
         np.testing.assert_allclose(found[0].detach(), expected, rtol=1e-5, atol=1e-4, err_msg=name)

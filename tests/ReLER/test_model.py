@@ -22,13 +22,13 @@ SMALL = dict(  # noqa: C408
     max_v_l=40,
     v_intermediate_size=32,
     intermediate_size=32,
-    dim_feedforward=32,
     contrastive_hdim=8,
 )
 
 
 def small_model(**change):
     """A model of random weights that reads `small_inputs`."""
+    torch.manual_seed(0)
     return ReLER(ModelOptions(**SMALL | change), video_dim=6, text_dim=5)
 
 
@@ -46,17 +46,17 @@ def small_inputs(lengths, tokens=4, seed=0):
 @pytest.mark.parametrize("parts", SCALES)
 def test_outputs_equal_the_published_ones(published_model, inputs, reference, parts):
     outputs = published_model(*inputs, parts)
-    found = {
+    values = {
         "start_logits": outputs.start_logits,
         "end_logits": outputs.end_logits,
-        "highlight_scores": outputs.highlight_scores,
+        "highlight_scores": outputs.highlight_logits.sigmoid(),
         "saliency_scores": outputs.saliency_scores,
-        "NPM_scores": outputs.part_scores,
+        "NPM_scores": outputs.part_logits.sigmoid(),
         "scale_mask": outputs.part_mask,
         "proj_txt_mem": outputs.projected_text,
         "proj_vid_mem": outputs.projected_video,
     }
-    for name, value in found.items():
+    for name, value in values.items():
         expected = reference[f"N{parts}/{name}"]
         torch.testing.assert_close(value, expected, atol=1e-4, rtol=1e-5, msg=name)
 
@@ -81,9 +81,7 @@ def test_every_tensor_starts_as_published():
     torch.manual_seed(0)
     model = ReLER(ModelOptions(), 2304 + 514)
     modules = dict(model.named_modules())
-    state = model.state_dict()
-    assert len(state) == 168
-    for name, value in state.items():
+    for name, value in model.state_dict().items():
         module = modules[name.rpartition(".")[0]]
         if isinstance(module, nn.LayerNorm):
             assert (value == float(name.endswith("weight"))).all(), name
@@ -112,30 +110,16 @@ def test_as_many_parts_count_as_published(length, units, parts, real):
     assert real_parts(np.array([length]), units, parts).tolist() == [real]
 
 
-def test_scores_of_parts_may_be_divided_by_the_highest():
-    torch.manual_seed(0)
-    model, plain = (small_model(NPM_score_norm=norm).eval() for norm in (1, 0))
-    model.load_state_dict(plain.state_dict())
-    video, mask, text, text_mask = small_inputs([40, 13])
-    embedded = model.embed_video(video), mask, model.embed_text(text), text_mask
-    (encoded, logits, _), (unscaled, _, _) = (m.encode(*embedded, 4) for m in (model, plain))
-    highest = logits.sigmoid().amax(1)[:, None, None]
-    torch.testing.assert_close(encoded, unscaled / highest)
-
-
 def test_default_options_are_the_released_ones(golden):
     schema = json.loads((golden / "schema_reler.json").read_text())
     released = schema["option_defaults_of_released_scripts"]
     options = Options(task="nlq", fv="egovlp")
     assert adopt_architecture(options, released, "x.t7") == options
-    known = vars(options).keys()
-    assert {"enc_layers", "cross_first", "pre_norm", "use_txt_pos", "n_input_proj"} <= known
 
 
 @settings(max_examples=10, deadline=None)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=3), st.integers(2, 6))
 def test_every_scale_works_at_every_length(lengths, parts):
-    torch.manual_seed(0)
     model = small_model()
     video, mask, text, text_mask = small_inputs(lengths)
     outputs = model(video, mask, text, text_mask, parts)
@@ -143,11 +127,9 @@ def test_every_scale_works_at_every_length(lengths, parts):
     size = -(-max(lengths) // parts)
     filled = torch.tensor([[part * size < n for part in range(parts)] for n in lengths])
     assert (outputs.part_mask >= filled.float()).all()
-    real = [min(n // max(max(lengths) // parts, 1) + 1, parts) for n in lengths]
-    assert outputs.part_mask.sum(1).tolist() == real
     valid = mask.bool()
     assert (outputs.start_logits[~valid] < -1e29).all()
-    assert (outputs.highlight_scores[~valid] == 0).all()
+    assert (outputs.highlight_logits[~valid] < -1e29).all()
     sum(
         x[valid].sum() for x in (outputs.start_logits, outputs.end_logits, outputs.highlight_logits)
     ).backward()
@@ -161,20 +143,10 @@ def test_every_scale_works_at_every_length(lengths, parts):
     assert (spans[:, 0, 1] < torch.tensor(lengths)).all()
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {},
-        {"position_embedding": "learned", "enc_layers": 1},
-        {"NPM_score_norm": 1},
-        {"conditioned_span_pred_predictor": "rnn"},
-    ],
-)
 @pytest.mark.parametrize("lengths", [[70, 3], [90, 97], [1, 1]])
-def test_padding_that_is_left_out_changes_nothing(change, lengths):
+def test_padding_that_is_left_out_changes_nothing(lengths):
     """Weights of a size at which convolutions carry padding far into the clips."""
-    torch.manual_seed(0)
-    model = small_model(max_v_l=160, **change).eval()
+    model = small_model(max_v_l=160).eval()
     for parameter in model.parameters():
         nn.init.normal_(parameter, 0, 0.5)
     video, mask, text, text_mask = small_inputs([*lengths, 160])
@@ -188,7 +160,6 @@ def test_padding_that_is_left_out_changes_nothing(change, lengths):
 
 
 def test_parts_do_not_see_each_other_before_they_are_joined():
-    torch.manual_seed(0)
     model = small_model().eval()
     video, mask, text, text_mask = small_inputs([40, 40])
     changed = video.clone()
@@ -202,7 +173,6 @@ def test_parts_do_not_see_each_other_before_they_are_joined():
 
 
 def test_a_batch_equals_its_clips_alone():
-    torch.manual_seed(0)
     model = small_model().eval()
     batch = small_inputs([40, 40, 40])
     together = model(*batch, 3)
@@ -224,64 +194,39 @@ def test_positions_run_over_the_valid_units():
 @pytest.mark.parametrize(
     "change",
     [
-        {"enc_layers": 2},
-        {"enc_layers": 2, "pre_norm": True},
-        {"enc_layers": 1, "cross_first": False},
+        {},
         {"pre_norm": True},
-        {"use_txt_pos": True, "max_q_l": 3},
-        {"position_embedding": "learned"},
         {"n_input_proj": 1},
         {"n_input_proj": 3},
-        {"NPM_score_norm": 1},
-        {"cross_text_use_ori": True},
-        {"conditioned_span_pred_predictor": "rnn"},
-        {"conditioned_span_pred_predictor": "justfc"},
         {"num_cross_encoder_layers": 1},
     ],
-    ids=lambda change: ",".join(f"{k}={v}" for k, v in change.items()),
+    ids=str,
 )
-def test_every_option_has_an_effect_and_trains(change):
-    """Other outputs than by default with the same weights, where the weights still fit."""
-    torch.manual_seed(0)
-    plain = small_model().eval()
-    model = small_model(**change).eval()
-    shared = {
-        name: value
-        for name, value in plain.state_dict().items()
-        if name in model.state_dict() and model.state_dict()[name].shape == value.shape
-    }
+def test_every_shape_predicts_and_trains(change):
+    """Distributed training would wait in vain for a trained parameter without a gradient."""
+    model, plain = small_model(**change), small_model().eval()
+    own = model.state_dict()
+    plain_state = plain.state_dict().items()
+    shared = {k: v for k, v in plain_state if k in own and own[k].shape == v.shape}
     model.load_state_dict(shared, strict=False)
     batch = small_inputs([40, 7])
-    outputs = model(*batch, 3)
-    assert torch.isfinite(outputs.start_logits).all()
-    assert not torch.allclose(outputs.start_logits, plain(*batch, 3).start_logits)
+    changed = not torch.allclose(
+        model.eval()(*batch, 3).start_logits, plain(*batch, 3).start_logits
+    )
+    assert changed == bool(change)
 
-    model.train()
-    outputs = model(*batch, 3)
-    sum(x.square().sum() for x in outputs if x.requires_grad and x.max() > -1e29).backward()
-    start = outputs.start_logits[batch[1] > 0].sum() + outputs.end_logits[batch[1] > 0].sum()
-    assert torch.isfinite(start)
-    assert model.predict_scales(*batch)[0].shape == (2, 5, 2)
-
-
-@pytest.mark.parametrize("change", [{}, {"enc_layers": 1}, {"cross_text_use_ori": True}])
-def test_every_trained_parameter_gets_a_gradient(change):
-    """Otherwise distributed training would wait for it in vain."""
-    torch.manual_seed(0)
-    model = small_model(**change)
-    outputs = model(*small_inputs([40, 7]), 2)
-    valid = outputs.start_logits > -1e29
-    (
-        outputs.start_logits[valid].sum()
-        + outputs.end_logits[valid].sum()
-        + outputs.highlight_logits[valid].sum()
-        + outputs.saliency_scores.sum()
-        + outputs.part_logits.sum()
-        + outputs.projected_video.sum()
-        + outputs.projected_text.sum()
-    ).backward()
-    missing = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
-    assert missing == []
+    outputs = model.train()(*batch, 3)
+    valid = batch[1] > 0
+    masked = (outputs.start_logits, outputs.end_logits, outputs.highlight_logits)
+    whole = (
+        outputs.saliency_scores,
+        outputs.part_logits,
+        outputs.projected_video,
+        outputs.projected_text,
+    )
+    sum([x[valid].sum() for x in masked] + [x.sum() for x in whole]).backward()
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in trained.values())
 
 
 def test_what_nothing_reads_is_kept_but_not_trained():
@@ -291,8 +236,6 @@ def test_what_nothing_reads_is_kept_but_not_trained():
     assert idle
     assert all(name.startswith(layer) for name in idle)
     assert f"{layer}t_output.dense.weight" in idle
-    with_self = small_model(enc_layers=1)
-    assert all(p.requires_grad for p in with_self.parameters())
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -303,7 +246,7 @@ def test_mixed_precision_stays_near_float32(published_model, inputs, dtype):
     valid = inputs[1] > 0
     assert outputs.start_logits.dtype == torch.float32
     assert (outputs.start_logits - expected.start_logits)[valid].abs().max() < 0.1
-    assert (outputs.part_scores - expected.part_scores).abs().max() < 0.02
+    assert (outputs.part_logits - expected.part_logits).sigmoid().sub(0.5).abs().max() < 0.02
     assert torch.isfinite(published_model.predict_scales(*inputs)[1]).all()
 
 
@@ -311,19 +254,20 @@ def test_mixed_precision_stays_near_float32(published_model, inputs, dtype):
     ("opt", "word"),
     [
         ({"hidden_dim": "256"}, "hidden_dim"),
-        ({"hidden_dim": -8}, "hidden_dim"),
-        ({"max_v_l": 10**12}, "max_v_l"),
-        ({"nheads": 0}, "nheads"),
         ({"input_dropout": float("nan")}, "input_dropout"),
-        ({"pre_norm": []}, "pre_norm"),
-        ({"position_embedding": 3}, "position_embedding"),
         ({"hidden_dim": 30}, "multiple"),
-        ({"position_embedding": "none"}, "position_embedding"),
-        ({"conditioned_span_pred_predictor": "gru"}, "gru"),
         ({"hidden_size": 128}, "hidden_size"),
         ({"hidden_act": "relu"}, "hidden_act"),
+        ({"ctx_mode": "video"}, "ctx_mode"),
+        ({"position_embedding": "learned"}, "position_embedding"),
+        ({"use_txt_pos": True}, "use_txt_pos"),
+        ({"enc_layers": 2}, r"x\.t7: --enc_layers 2 is not supported: it is 0 in every published"),
+        ({"cross_first": False}, "cross_first"),
+        ({"cross_text_use_ori": True}, "cross_text_use_ori"),
+        ({"NPM_score_norm": 1}, "NPM_score_norm"),
+        ({"conditioned_span_pred_predictor": "rnn"}, "conditioned_span_pred_predictor"),
     ],
 )
-def test_options_that_make_no_model_are_refused(opt, word):
+def test_checkpoints_of_other_shapes_are_refused(opt, word):
     with pytest.raises(UserError, match=word):
         adopt_architecture(Options(task="nlq", fv="egovlp"), opt, "x.t7")

@@ -128,15 +128,15 @@ def test_published_commands_work_as_they_stand(simulated, tmp_path):
     assert list((tmp_path / "elsewhere" / "preds").glob("*_val_preds.json"))
 
 
-def test_checkpoint_of_another_activation_is_refused(joint, simulated, tmp_path):
+def test_checkpoint_of_another_shape_is_refused(joint, simulated, tmp_path):
     content = load(checkpoint(joint[0]))
-    content["opt"].hidden_act = "relu"
+    content["opt"].enc_layers = 2
     torch.save(content, tmp_path / "model_1.t7")
     line = refuse(
         f"{SCRIPTS}/infer.sh", "cpu", "nlq", "val", "egovlp", tmp_path / "model_1.t7",
         "--data_root", simulated,
     )  # fmt: skip
-    assert "model_1.t7: --hidden_act relu is not supported: the activation is gelu" in line
+    assert "model_1.t7: --enc_layers 2 is not supported: it is 0 in every published script" in line
 
 
 def test_two_processes_lose_what_one_loses(simulated, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.layers.span_encoder import MASKED, AttentionBlock
+from utils.layers.span_encoder import MASKED_LOGIT, AttentionBlock
 from VSLNet.model import VSLNet, losses, parameter_groups
 
 STAGES = ("video_affine", "encoded_video", "encoded_query", "cq_attention", "cq_concat")
@@ -162,7 +162,7 @@ def test_padding_is_masked(extra):
     video, video_mask, text, text_mask = inputs()
     out = model(video, video_mask, text, text_mask)
     for logits in out:
-        assert (logits[video_mask == 0] == MASKED).all()
+        assert (logits[video_mask == 0] == MASKED_LOGIT).all()
         assert torch.isfinite(logits).all()
     assert (out.highlight_scores[video_mask == 0] == 0).all()
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.simulated import succeed
-from utils.training.runs import best_evaluation
+from utils.training.evaluations import best_evaluation
 
 SMALL = (
     "--text_encoder", "minilm", "--max_pos_len", "64", "--dim", "64", "--num_heads", "2",

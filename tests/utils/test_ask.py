@@ -8,11 +8,12 @@ import pytest
 import torch
 
 import utils.ask
+import utils.search
 from tests.utils.search.test_search import Bright
 from tests.utils.test_view_predictions import Page
 from tests.utils.viewer.viewer_sample import HOSTILE
 from utils.base.errors import UserError
-from utils.search.search import Run
+from utils.search.search import TrainedRun
 
 SECONDS = 7200
 
@@ -24,7 +25,7 @@ def asking(tmp_path, monkeypatch):
     video[9000:9012, 0] = 1  # at 1:20:00
     torch.save(torch.from_numpy(video), tmp_path / "my day.pt")
     (tmp_path / "my day.mp4").touch()
-    monkeypatch.setattr(utils.ask, "load_run", lambda *_: Run(Bright(), 75.0))
+    monkeypatch.setattr(utils.search, "load_run", lambda *_: TrainedRun(Bright(), 75.0))
 
     def ask(*arguments):
         own = ["--checkpoint", f"joint{HOSTILE}", "--features", tmp_path / "my day.pt"]
@@ -93,7 +94,7 @@ def test_bytes_that_are_no_text_are_marked(asking, capsys):
 
 def test_outputs_that_cannot_be_written_are_refused_at_once(asking, monkeypatch, tmp_path):
     _, ask = asking
-    monkeypatch.setattr(utils.ask, "load_run", None)  # not reached
+    monkeypatch.setattr(utils.search, "load_run", None)  # not reached
     (tmp_path / "file").touch()
     (tmp_path / "folder.html").mkdir()
     (tmp_path / "folder.png").mkdir()
@@ -116,7 +117,7 @@ def test_outputs_that_cannot_be_written_are_refused_at_once(asking, monkeypatch,
 def test_a_video_without_frames_is_refused_at_once(asking, monkeypatch):
     pytest.importorskip("av")
     folder, ask = asking
-    monkeypatch.setattr(utils.ask, "load_run", None)  # not reached
+    monkeypatch.setattr(utils.search, "load_run", None)  # not reached
     video = ["--video", str(folder / "my day.mp4")]  # an empty file
     with pytest.raises(UserError, match=r"my day.mp4: damaged, or no video"):
         ask("--query", "Where?", *video, "--sheet", folder / "sheet.png")

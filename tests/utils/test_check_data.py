@@ -1,15 +1,19 @@
-"""A data root looked over: what is right passes, and each kind of harm has its line."""
+"""A data root looked over: what is right passes, each kind of harm has its line, steps mend it."""
 
 import json
 import os
+import re
+import shlex
 import shutil
 
 import numpy as np
 import pytest
 import torch
 
+from tests.simulated import succeed
 from utils.base.errors import UserError
 from utils.check_data import main
+from utils.data.annotations import iter_queries, read_annotations
 
 
 class Hostile:
@@ -21,22 +25,38 @@ class Hostile:
 def data(simulated, tmp_path, monkeypatch):
     """A data root of one's own, to harm; the working folder is an empty one."""
     monkeypatch.chdir(tmp_path)
-    skip = shutil.ignore_patterns("cache", "*_v2*", "moments_*", "clip")
+    skip = shutil.ignore_patterns("cache", "*_v2*", "clip")
     return shutil.copytree(simulated, tmp_path / "data", ignore=skip)
 
 
-def look(data, *more):
-    main(["--data_root", str(data), "--task", "nlq", *more])
+@pytest.fixture
+def look(capsys):
+    """Run the program; returns the rows of its table, its steps, and whether it found errors."""
+
+    def run(data, *more, task="nlq"):
+        is_sound = True
+        try:
+            main(["--data_root", str(data), "--task", task, *map(str, more)])
+        except UserError:
+            is_sound = False
+        printed = capsys.readouterr().out
+        table = []
+        for line in printed.splitlines():
+            if line.startswith("| "):
+                cells = [cell.strip() for cell in line.split("|")[1:-1]]
+                if cells[1]:
+                    table.append(cells)
+                else:
+                    table[-1] = [f"{a} {b}".strip() for a, b in zip(table[-1], cells, strict=True)]
+        steps = re.split(r"^\d+\. ", printed[printed.rindex("-+") :], flags=re.MULTILINE)[1:]
+        return table[1:], [step.strip().split("\n   ") for step in steps], is_sound
+
+    return run
 
 
-def lines(said, verdict):
-    return [line for line in said.splitlines() if f"| {verdict}" in line]
-
-
-def words_of(said):
-    """The third column as running text."""
-    columns = (line.split("|") for line in said.splitlines() if line.startswith("|"))
-    return " ".join(" ".join(cells[3] for cells in columns).split())
+def of(table, check, verdict):
+    """What the table says of a check with a verdict."""
+    return [row[2] for row in table if row[0].startswith(check) and row[1] == verdict]
 
 
 def change(file, edit):
@@ -45,157 +65,200 @@ def change(file, edit):
     file.write_text(json.dumps(content))
 
 
-def first_clip(content):
-    return next(
-        clip for video in content["videos"] for clip in video["clips"]
-        if clip["annotations"] and clip["annotations"][0].get("language_queries")
-    )  # fmt: skip
+@pytest.mark.parametrize(("task", "more"), [("nlq", ()), ("nlq", ("--thorough",)), ("nlq_v2", ())])
+def test_a_simulated_root_has_no_errors(simulated, look, task, more):
+    table, steps, is_sound = look(simulated, *more, task=task)
+    assert is_sound and not steps and not of(table, "", "error")
+    assert of(table, "train and val", "ok") == ["share no clip and no video"]
+    assert re.match(r"18 clips, 256 wide; read ", *of(table, "features egovlp", "ok"))
+    queries = list(iter_queries(read_annotations(simulated / "nlq_train.json")))
+    if task == "nlq":
+        said = of(table, "annotations, train", "ok")
+        assert said == [f"{len(queries)} queries of {len({q.clip_uid for q in queries})} clips"]
+    (narrations,) = of(table, "narrations", "warning")
+    assert re.match(r"98 narrations of 7 of 7 videos; 5 malformed rows skipped", narrations)
 
 
-def first_feature(data):
-    clips = json.loads((data / "dataset/nlq_official_v1/val.json").read_text())
-    return data / "features/egovlp" / f"{next(iter(clips))}.pt"
+@pytest.mark.parametrize(("task", "ending"), [("nlq", ""), ("nlq_v2", "_v2"), ("tacos", "")])
+def test_the_steps_lead_to_a_sound_data_root(simulated, tmp_path, look, task, ending):
+    """Steps are carried out as printed; where one fetches, files are put where it would."""
+    root = tmp_path / "a place"
+    fetched = root / "ego4d" / ("v2" if ending else "v1") / "annotations"
+    features = ("--features", "egovlp", "clip")
+    table, steps, is_sound = look(root, *features, task=task)
+    assert not is_sound
+    errors = {row[0].split(",")[0] for row in table if row[1] == "error"}
+    dataset = f"{task.removesuffix('_v2') if ending else task}_official_{'v2' if ending else 'v1'}"
+    assert errors == {"annotations", dataset, "features egovlp", "features clip"}
+    fetched.mkdir(parents=True)
+    for name in ("nlq_train", "nlq_val", "nlq_test_unannotated", "vq_train", "moments_train"):
+        shutil.copy(simulated / f"{name}{ending}.json", fetched / f"{name}.json")
+    for command in [command for step in steps for command in step]:
+        words = shlex.split(command.split("  #")[0]) if "put " not in command else ["put"]
+        if words[0] == "put":
+            shutil.copy(simulated / "egoclip.csv", root)
+        elif words[0] == "cp":
+            shutil.copy(*words[1:])
+        elif words[1] == "utils/convert_tacos.py":
+            for split, source in (("train", "train"), ("val", "val"), ("test", "test_unannotated")):
+                shutil.copy(simulated / f"nlq_{source}.json", root / f"tacos_{split}.json")
+        elif words[1] == "utils/download_features.py":
+            (name,) = words[3:-2]
+            shutil.copytree(simulated / "features" / name, root / "features" / name)
+        elif words[0] == "python":
+            succeed(*words[1:])
+        else:
+            version = ["--version", "v2" if ending else "v1", "--datasets", "annotations"]
+            assert words == ["ego4d", f"--output_directory={root / 'ego4d'}", *version]
+    table, steps, is_sound = look(root, *features, task=task)
+    assert is_sound and not steps
 
 
-@pytest.mark.parametrize("more", [(), ("--thorough",)])
-def test_a_simulated_root_has_no_errors(data, capsys, more):
-    look(data, *more)
-    said = capsys.readouterr().out
-    assert not lines(said, "error")
-    assert "share no clip and no video" in said and "features egovlp" in said
-    assert "stores take up to" in said and "no errors" in said
+def test_some_files_are_missing(data, look):
+    (data / "dataset/nlq_official_v1/val.json").unlink()
+    (data / "nlq_val.json").unlink()
+    next((data / "features/egovlp").glob("*.pt")).unlink()
+    table, steps, _ = look(data, "--features", "egovlp", "mine")
+    for check in ("annotations, val", "nlq_official_v1, val", "features mine"):
+        assert of(table, check, "error")[0].endswith(": missing")
+    assert re.match(r"1 of 18 clips have none \(", *of(table, "features egovlp", "error"))
+    names = [re.search(r"\w+\.py|ego4d", step[0]).group() for step in steps]
+    assert names == ["ego4d", "prepare_ego4d_dataset.py", "download_features.py"]
 
 
-def test_where_there_is_nothing(tmp_path, capsys):
-    with pytest.raises(UserError, match="no such folder"):
-        look(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"errors: 5"):
-        look(tmp_path)
-    said = capsys.readouterr().out
-    assert len(lines(said, "error")) == 5  # three splits, the data set, the features
+def raw_queries(content):
+    """The queries with text, as they stand in an annotation file."""
+    return [
+        query
+        for video in content["videos"]
+        for clip in video["clips"]
+        for annotation in clip["annotations"]
+        for query in annotation.get("language_queries") or ()
+        if query.get("query")
+    ]
 
 
-def reverse(content):
-    query = first_clip(content)["annotations"][0]["language_queries"][0]
-    query["clip_start_sec"], query["clip_end_sec"] = 9.0, 3.0
+def query(content, number=0):
+    return raw_queries(content)[number]
 
 
-def outside(content):
-    query = first_clip(content)["annotations"][0]["language_queries"][0]
-    query["clip_start_sec"], query["clip_end_sec"] = 1e5, 2e5
+def timed(start, end):
+    def edit(content):
+        query(content)["clip_start_sec"], query(content)["clip_end_sec"] = start, end
 
-
-def timeless(content):
-    del first_clip(content)["annotations"][0]["language_queries"][0]["clip_start_sec"]
-
-
-def renamed(content):
-    first_clip(content)["annotations"][0]["annotation_uid"] = "another"
+    return edit
 
 
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (reverse, "1 windows end before they start"),
-        (outside, "1 windows lie wholly outside their clips"),
-        (timeless, "has only one of clip_start_sec"),
-        (renamed, "was not made from nlq_val.json"),
-        (lambda content: content.clear(), "videos is missing"),
+        (timed(9.0, 3.0), "1 windows end before they start (clip {place})"),
+        (timed(1e5, 2e5), "1 windows lie wholly outside their clips (clip {place})"),
+        (timed(-5, 3.0), "1 windows reach more than 0.05 s past their clips; they are cut there ("),
+        (timed(5.0, 5.0), "windows are at most 1/30 s long (clip {place}"),
+        (lambda content: query(content).pop("clip_start_sec"), "has only one of clip_start_sec"),
+        (lambda content: query(content).update(query=None), "have no text (clip {place}"),
+        (lambda content: query(content).update(query="else?"), "1 queries are others than in"),
+        (lambda content: content.clear(), "required field `videos`"),
         (lambda content: content["videos"].clear(), "holds no queries"),
+        (lambda content: content.update(version="2.0"), "says that it is of version v2"),
     ],
 )
-def test_annotations(data, capsys, edit, words):
-    change(data / "nlq_val.json", edit)
-    with pytest.raises(UserError, match="errors: "):
-        look(data)
-    assert words in words_of(capsys.readouterr().out)
+def test_annotations(data, look, edit, words):
+    file = data / "nlq_val.json"
+    clip_uid, annotation_uid, index = next(iter_queries(read_annotations(file))).key
+    if "windows" in words:  # the simulated world's own odd windows would be counted too
+        times = {"clip_start_sec": 1.0, "clip_end_sec": 2.0}
+        change(file, lambda content: [q.update(times) for q in raw_queries(content)])
+    change(file, edit)
+    table, _, _ = look(data)
+    place = f"{clip_uid}, annotation {annotation_uid}, query {index}"
+    said = of(table, "annotations, val", "warning") + of(table, "annotations, val", "error")
+    said += of(table, "nlq_official_v1, val", "error")
+    assert any(words.format(place=place) in what for what in said), said
 
 
-def test_splits_that_share_clips(data, capsys):
+def test_a_file_under_the_name_of_another_version(simulated, data, look):
+    shutil.copy(simulated / "nlq_val_v2.json", data / "nlq_val.json")
+    shutil.copy(simulated / "nlq_val_v2.json", data)
+    table, _, is_sound = look(data)
+    assert not is_sound
+    assert "nlq_val_v2.json are the same file" in of(table, "annotations, val", "error")[0]
+
+
+def test_splits_that_share_clips(data, look):
     shutil.copy(data / "nlq_train.json", data / "nlq_val.json")
-    with pytest.raises(UserError):
-        look(data)
-    said = capsys.readouterr().out
-    assert "share" in "".join(line for line in lines(said, "error") if "train and val" in line)
+    table, _, _ = look(data)
+    assert of(table, "train and val", "error")[0].startswith("share 6 clips (")
 
 
-def test_a_torn_prepared_file(data, capsys):
-    file = data / "dataset/nlq_official_v1/val.json"
-    file.write_bytes(file.read_bytes()[:-9])
-    with pytest.raises(UserError):
-        look(data)
-    assert "not valid JSON" in words_of(capsys.readouterr().out)
+def test_shares_of_wrong_labels(tmp_path, look):
+    windows = [[10.0, 12.0], [20.05, 20.2], [30.0, 30.3], [0.0, 5.0]]
+    clip = {
+        "fps": 1.875,
+        "num_frames": 100,
+        "timestamps": [[int(t * 1.875) for t in window] for window in windows],
+        "exact_times": windows,
+        "sentences": ["#c c a?", "#c c b?", "#c c c?", "where?"],
+        "annotation_uids": ["a"] * 4,
+        "query_idx": [0, 1, 2, 3],
+    }
+    folder = tmp_path / "dataset/nlq_official_v1"
+    folder.mkdir(parents=True)
+    (folder / "train.json").write_text(json.dumps({"clip": clip}))
+    _, narrations, queries = of(look(tmp_path, "--units", 128)[0], "nlq_official_v1, train", "ok")
+    shares = "0.00 % from exact times, {0} % from published ones; ReLER leaves out {0} %"
+    assert "labels of 3 narrations" in narrations and shares.format("66.67") in narrations
+    assert "labels of 1 queries" in queries and shares.format("0.00") in queries
 
 
 def harm(name, file):
-    shapes = file.with_name("feature_shapes.json")
     rows = torch.load(file, weights_only=True)
-    if name == "missing":
-        file.unlink()
-    elif name == "NaN":
-        rows[3, 5] = torch.nan
-        torch.save(rows, file)
-    elif name == "narrow":
-        torch.save(rows[:, :9].clone(), file)
-    elif name == "torn":
+    if name == "torn":
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 3])
     elif name == "hostile":
         torch.save(Hostile(), file)
+    elif name == "NaN":
+        rows[3, 5] = torch.nan
+        torch.save(rows, file)
     elif name == "unlisted rows":
         torch.save(rows[:-5].clone(), file)
     else:
-        shapes.unlink()
+        file.with_name("feature_shapes.json").unlink()
         torch.save(rows[: len(rows) // 2].clone() if name == "short" else rows.repeat(2, 1), file)
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("missing", "clips have none"),
         ("NaN", "NaN or infinite values in row 3"),
-        ("narrow", "features are 9 wide"),
         ("torn", "fetch it again"),
         ("hostile", "refused, it holds a posix.system"),
         ("unlisted rows", "feature_shapes.json says"),
-        ("short", "too short features"),
-        ("long", "too long features"),
+        ("short", "1 of 18 clips have too few rows"),
+        ("long", "1 of 18 clips have too many rows"),
     ],
 )
-def test_features(data, capsys, tmp_path, name, words):
-    harm(name, first_feature(data))
-    if name in ("short", "long"):
-        look(data, "--thorough")
-    else:
-        with pytest.raises(UserError):
-            look(data, "--thorough")
-    assert words in words_of(capsys.readouterr().out)
-    assert not (tmp_path / "canary").exists()
+def test_features(data, look, tmp_path, name, words):
+    clips = json.loads((data / "dataset/nlq_official_v1/val.json").read_text())
+    harm(name, data / "features/egovlp" / f"{next(iter(clips))}.pt")
+    verdict = "warning" if name in ("short", "long") else "error"
+    table, _, is_sound = look(data, "--thorough")
+    assert words in of(table, "features egovlp", verdict)[0]
+    assert is_sound is (verdict == "warning") and not (tmp_path / "canary").exists()
 
 
-def test_torn_files_beyond_the_sample_are_seen_by_their_size(data, capsys, monkeypatch):
-    monkeypatch.setattr("utils.features.checks.SAMPLE", 1)
-    clips = json.loads((data / "dataset/nlq_official_v1/test.json").read_text())
-    file = data / "features/egovlp" / f"{list(clips)[-1]}.pt"
-    file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(UserError):
-        look(data)
-    assert "1 files are shorter than their rows" in capsys.readouterr().out
-
-
-def test_features_of_another_width_than_published(data, capsys):
+def test_features_of_another_width_than_published(data, look):
     folder = data / "features/egovlp"
     for file in folder.glob("*.pt"):
         torch.save(torch.from_numpy(np.ones((8, 20), np.float32)), file)
     (folder / "feature_shapes.json").unlink()
     (folder / "feature_card.json").unlink()
-    look(data)
-    said = words_of(capsys.readouterr().out)
-    assert "are 20 wide, the published ones 256" in said and "too short features" in said
+    width, rows = of(look(data)[0], "features egovlp", "warning")
+    assert "are 20 wide, the published ones 256" in width and "too few rows" in rows
 
 
-def test_a_disk_without_room(data, capsys, monkeypatch):
+def test_a_disk_without_room(data, look, monkeypatch):
     usage = shutil.disk_usage(data)
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=1000))
-    with pytest.raises(UserError):
-        look(data)
-    assert lines(capsys.readouterr().out, "error")[0].startswith("| disk")
+    assert "1.0 kB free" in of(look(data)[0], "disk", "error")[0]

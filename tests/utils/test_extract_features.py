@@ -143,7 +143,7 @@ def test_a_folder_is_extracted_and_continued(videos, tmp_path, capsys):
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_videos_are_read(videos, monkeypatch):
-    monkeypatch.setattr("utils.extract_features.ImageEncoder", None)  # not reached
+    monkeypatch.setattr("utils.features.image_encoders.ImageEncoder", None)  # not reached
     for folder, words in (
         (videos / "slow.mp4", "slow.mp4 is not a folder"),
         (videos / "slow.mp4" / "deeper", "slow.mp4 is not a folder"),

@@ -1,7 +1,6 @@
-"""The machine: its devices and cores, work done in threads, and freed memory.
+"""The machine: its devices and cores, work done in threads, and freed memory."""
 
-PyTorch is imported where it is needed: programs without a model start without it.
-"""
+from __future__ import annotations
 
 import ctypes
 import os
@@ -9,12 +8,10 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from utils.base.errors import UserError, in_brief
-
-if TYPE_CHECKING:
-    import torch
+from utils.base.lazy import torch
 
 CORES = os.cpu_count() or 1
 
@@ -42,14 +39,12 @@ def keep_freed_memory() -> bool:
     return not [name for name, value in wishes.items() if not mallopt(name, value)]
 
 
-def find_device(name: str) -> "torch.device":
+def find_device(name: str) -> torch.device:
     """The device of that name; `auto` is the GPU if there is one.
 
     Raises:
         UserError: there is no such device on this machine, told before anything is read.
     """
-    import torch
-
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -64,7 +59,7 @@ def find_device(name: str) -> "torch.device":
 
 
 def each_on_a_core(
-    work: Callable[[Item], Result], items: Iterable[Item], device: "torch.device"
+    work: Callable[[Item], Result], items: Iterable[Item], device: torch.device
 ) -> Iterator[Result]:
     """`work` of each item, in their order: on a CPU a core each, elsewhere one after another.
 
@@ -72,8 +67,6 @@ def each_on_a_core(
     ReLER's inference gains a third. Modes that belong to a thread (inference, autocast) have to be
     entered within `work`.
     """
-    import torch
-
     cores = torch.get_num_threads()
     if device.type != "cpu" or cores == 1:
         yield from map(work, items)

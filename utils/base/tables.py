@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from terminaltables import AsciiTable
@@ -35,6 +36,13 @@ class Findings(list[Finding]):
     def error(self, check: str, what: str, remedy: str = "") -> None:
         """Note something that stops a run, or makes its scores worthless."""
         self.append(Finding(check, "error", what, remedy))
+
+    def missing(self, check: str, path: Path, remedy: str, reason: str = "") -> None:
+        """Note that a file is missing: an error, unless a reason says why a run survives it."""
+        if reason:
+            self.warning(check, f"{path}: missing; {reason}", remedy)
+        else:
+            self.error(check, f"{path}: missing", remedy)
 
     def tried(self, check: str, work: Callable, *arguments: object) -> object | None:
         """What `work` returns; a `UserError` of it becomes a line, whose words say the remedy."""

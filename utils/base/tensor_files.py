@@ -1,5 +1,7 @@
 """Files of tensors: read without running code from them, written whole or not at all."""
 
+from __future__ import annotations
+
 import errno
 import os
 import pickle
@@ -8,10 +10,9 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from utils.base.errors import UserError, in_brief, is_out_of_memory, warn
 from utils.base.files import atomic_write
+from utils.base.lazy import torch
 
 
 def load_safely(path: str | Path, allow: tuple = (), mmap: bool = False) -> Any:

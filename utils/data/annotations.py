@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from msgspec import Meta, Struct
 
@@ -75,9 +75,12 @@ class AnnotatedVideo(Struct):
 
 
 class Annotations(Struct):
-    """An annotation file."""
+    """An annotation file, and what may say of which version of Ego4D it is."""
 
     videos: list[AnnotatedVideo]
+    version: Any = None
+    manifest: Any = None
+    metadata: Any = None
 
 
 class Query(NamedTuple):

@@ -3,6 +3,8 @@
 In: `egoclip.csv`, tab-separated, 3.85 M rows. Out: the rows of given videos, as columns.
 """
 
+from __future__ import annotations
+
 import csv
 import os
 from collections.abc import Iterator, Sequence
@@ -13,10 +15,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import polars as pl
 from tqdm import tqdm
 
 from utils.base.errors import UserError, in_brief
+from utils.base.lazy import polars as pl
 from utils.base.machine import CORES, ahead
 
 COLUMNS = ("video_uid", "clip_start", "clip_end", "clip_text")

@@ -195,9 +195,12 @@ def read_clip_list(path: str | Path) -> list[str]:
     """Clip uids out of a file: a JSON list, or one uid a line. An empty file is an empty list.
 
     Raises:
-        UserError: the file is JSON but not a list of texts.
+        UserError: the file is not text, or JSON but not a list of texts.
     """
-    text = Path(path).read_text(encoding="utf-8", errors="replace").strip()
+    try:
+        text = Path(path).read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: must be text: one clip uid a line, or a JSON list") from None
     if text.startswith(("[", "{")):
         return read_json(path, list[str])
     return [line.strip() for line in text.splitlines() if line.strip()]

@@ -6,17 +6,19 @@ A feature is a folder `<data_root>/features/<name>` with one tensor (rows, F) pe
 the rows `[offsets[c], offsets[c + 1])`; the feature card as attributes of the file.
 """
 
+from __future__ import annotations
+
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from utils.base.errors import UserError, in_brief, warn
 from utils.base.files import file_stamp, fingerprint
+from utils.base.lazy import torch
 from utils.base.machine import ahead
 from utils.base.tensor_files import is_plain, load_safely
 from utils.features.cards import (

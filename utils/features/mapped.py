@@ -4,17 +4,18 @@
 them pooled to a model's units. Both are stores (see stores.py), checked while they are built.
 """
 
+from __future__ import annotations
+
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from tqdm import tqdm
 
 from utils.base.errors import warn
 from utils.base.files import fingerprint
+from utils.base.lazy import torch
 from utils.features.cards import rows_off
 from utils.features.files import FeatureFiles, PackedFeatures, find_features
 from utils.features.stores import create_array, map_array, open_store
@@ -45,7 +46,9 @@ def pool_rows(features: np.ndarray, units: int) -> np.ndarray:
     members = np.arange(counts.sum()) + np.repeat(edges[:-1] - first, counts)
     # A bag of rows per unit: about twenty times as fast as `np.add.reduceat`.
     table = torch.from_numpy(np.require(features, np.float32, ["C", "W"]))
-    means = F.embedding_bag(torch.from_numpy(members), table, torch.from_numpy(first), mode="mean")
+    means = torch.nn.functional.embedding_bag(
+        torch.from_numpy(members), table, torch.from_numpy(first), mode="mean"
+    )
     return means.numpy()
 
 
@@ -88,7 +91,7 @@ class PooledFeatures:
         if self.table is None:
             object.__setattr__(self, "table", resident(self.pooled))
 
-    def to(self, device: torch.device, place: str) -> "PooledFeatures":
+    def to(self, device: torch.device, place: str) -> PooledFeatures:
         """The same features, gathered from where `resident` puts them."""
         return replace(self, table=resident(self.pooled, device, place))
 
@@ -116,7 +119,7 @@ class PooledFeatures:
         mask = torch.from_numpy(np.arange(longest) < lengths[:, None])
         return take(self.table, clips, device, longest).float(), mask.to(device).float()
 
-    def randomised(self, seed: int) -> "PooledFeatures":
+    def randomised(self, seed: int) -> PooledFeatures:
         """The same clips with random features: what a model knows without seeing (ablation).
 
         A clip's features follow from its uid and the seed; they are a store too.
@@ -217,7 +220,7 @@ def _pool_into(
     pooled = None
     for clip, features in files.each(f"pooling {name} features", width):
         means = pool_rows(features, units)
-        if np.abs(means).max() > np.finfo(dtype).max:
+        if dtype is not np.float32 and np.abs(means).max() > np.finfo(dtype).max:
             _pool_into(folder, name, files, units, width, np.float32)
             return
         if pooled is None:

@@ -4,13 +4,14 @@ Each is written under a temporary name and renamed once it is whole. Shapes: C c
 of them, F feature dim.
 """
 
+from __future__ import annotations
+
 import json
 import shutil
 import tempfile
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from utils.base.errors import UserError, in_brief
 from utils.base.files import (
@@ -21,6 +22,7 @@ from utils.base.files import (
     temporary_prefix,
     write_json,
 )
+from utils.base.lazy import torch
 from utils.base.tensor_files import save_atomically
 from utils.features.cards import CARD_FILE, SHAPES_FILE, read_card, rows_off
 from utils.features.files import FeatureFiles, in_precision, read_features

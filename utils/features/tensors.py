@@ -5,11 +5,13 @@ of the mapping, of which only what is indexed is ever read. On a GPU with room f
 nothing but row numbers crosses to the device in a step.
 """
 
+from __future__ import annotations
+
 import warnings
 
 import numpy as np
-import torch
-import torch.nn.functional as F
+
+from utils.base.lazy import torch
 
 SHARE = 0.6  # of a GPU's free memory that one array may take without being asked to
 STEP = 16  # query tokens; most queries have fewer
@@ -23,7 +25,7 @@ def in_steps(length: int, most: int | None = None) -> int:
 
 def pad_to(x: torch.Tensor, length: int) -> torch.Tensor:
     """(B, N, ...) -> (B, length, ...), zeros after what is there."""
-    return F.pad(x, (0, 0) * (x.ndim - 2) + (0, length - x.shape[1]))
+    return torch.nn.functional.pad(x, (0, 0) * (x.ndim - 2) + (0, length - x.shape[1]))
 
 
 def resident(

@@ -12,13 +12,20 @@ import torch.nn.functional as F
 from torch import nn
 
 from utils.layers.attention import attend
-from utils.layers.dropout import Dropout, for_products, joint
+from utils.layers.dropout import Dropout
 
-MASKED = -1e30
+MASKED_LOGIT = -1e30
 NORM_EPS = 1e-6
 CONVOLUTIONS = 4
 KERNEL = 7
 REACH = CONVOLUTIONS * (KERNEL // 2)  # positions that one convolution block sees ahead
+PREDICTOR_REACH = 2 * REACH  # units of padding that a span predictor's logits depend on
+
+
+def for_products(x: torch.Tensor) -> torch.Tensor:
+    """`x` in the precision that autocast computes matrix products in."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
 class Conv1D(nn.Module):
@@ -55,7 +62,7 @@ class WeightedPool(nn.Module):
         self.weight = nn.Parameter(nn.init.xavier_uniform_(torch.empty(dim, 1)))
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        scores = (x @ self.weight).squeeze(-1).float().masked_fill(mask == 0, MASKED)
+        scores = (x @ self.weight).squeeze(-1).float().masked_fill(mask == 0, MASKED_LOGIT)
         return (scores.softmax(1).to(x.dtype)[:, None] @ x).squeeze(1)
 
 
@@ -132,8 +139,10 @@ class AttentionBlock(nn.Module):
     def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         y = self.dropout(for_products(self.layer_norm1(x)))
         x = x + attend(
-            *joint(y, self.query, self.key, self.value),
-            (mask == 0) * MASKED,
+            self.query(y),
+            self.key(y),
+            self.value(y),
+            (mask == 0) * MASKED_LOGIT,
             self.num_heads,
             self.drop_rate if self.training else 0.0,
         )
@@ -195,7 +204,7 @@ class SpanPredictor(nn.Module):
     """Start and end logits, the end conditioned on the start: (B, V, D), (B, V) -> 2 x (B, V).
 
     `kind` is what encodes the units: `bert` a feature encoder applied twice in sequence, `rnn` two
-    LSTMs in sequence, `justfc` nothing. Logits are float32, -1e30 at padding.
+    LSTMs in sequence. Logits are float32, -1e30 at padding.
     """
 
     def __init__(
@@ -213,27 +222,20 @@ class SpanPredictor(nn.Module):
             self.encoder = FeatureEncoder(dim, num_heads, max_pos_len, drop_rate, masked=masked)
             self.start_layer_norm = nn.LayerNorm(dim, eps=NORM_EPS)
             self.end_layer_norm = nn.LayerNorm(dim, eps=NORM_EPS)
-        elif kind == "rnn":
+        else:
             self.start_encoder = LSTMEncoder(dim)
             self.end_encoder = LSTMEncoder(dim)
         self.start_block = SpanHead(dim)
         self.end_block = SpanHead(dim)
-
-    @property
-    def reach(self) -> int:
-        """How many units of padding after a clip its logits depend on: convolutions see them."""
-        return 2 * REACH if self.kind == "bert" else 0
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if self.kind == "bert":
             start = self.encoder(x, mask)
             end = self.encoder(start, mask)
             start, end = self.start_layer_norm(start), self.end_layer_norm(end)
-        elif self.kind == "rnn":
+        else:
             start = self.start_encoder(x, mask)
             end = self.end_encoder(start, mask)
-        else:
-            start = end = x
         x = for_products(x)
         return (
             mask_logits(self.start_block(start, x), mask),
@@ -243,7 +245,7 @@ class SpanPredictor(nn.Module):
 
 def mask_logits(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Float32 logits, -1e30 at padding: (B, V), (B, V) -> (B, V)."""
-    return logits.float().masked_fill(mask == 0, MASKED)
+    return logits.float().masked_fill(mask == 0, MASKED_LOGIT)
 
 
 def initialise(model: nn.Module) -> None:

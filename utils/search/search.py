@@ -11,6 +11,8 @@ asked by all questions; the clips' answers are merged by temporal non-maximum su
 Shapes: R feature rows, F feature dim, C clips, V units, D hidden, Q questions, k windows.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,9 +32,11 @@ from utils.data.spans import window_seconds
 from utils.evaluation.predictions import suppress
 from utils.features.cards import CARD_FILE
 from utils.features.files import FeatureFolder
-from utils.features.image_encoders import KINDS, ImageEncoder
+from utils.features.image_encoders import ImageEncoder
+from utils.features.image_kinds import KINDS
 from utils.features.mapped import pool_rows
 from utils.features.video import is_video
+from utils.search import NMS_THRESHOLD, TOP
 from utils.search.models import package_of
 from utils.training.checkpoints import find_checkpoint
 
@@ -40,8 +44,6 @@ CLIP_SECONDS = 480.0  # of Ego4D NLQ's clips, where the data set of training is 
 CLIPS_AT_ONCE = 16
 CANDIDATES = 10  # spans a clip offers to a question
 PROMISING = 10  # clips that later looks are taken at
-NMS_THRESHOLD = 0.5
-TOP = 5
 CUT_OFF = 4.6  # taken from the score of a span that a clip's border cuts off: a hundredth is left
 
 Source = str | Path | np.ndarray | torch.Tensor
@@ -58,7 +60,7 @@ class Searcher(Protocol):
     """What a model's package offers as `search.Searcher(checkpoint, text_encoder, device)`."""
 
     features: tuple[str, ...]  # names of the features it reads
-    width: int | None  # of all of them together, None if any will do
+    width: int  # of all of them together
     units: int  # a clip is pooled to
     looks: int  # a clip can be given; those after the first only where the first found most
     options: Any
@@ -85,7 +87,7 @@ def load_run(
     clip_seconds: float | None = None,
     device: str = "auto",
     image_encoder: str | None = None,
-) -> "Run":
+) -> TrainedRun:
     """The run of a folder or checkpoint file, of either model.
 
     Args:
@@ -104,7 +106,7 @@ def load_run(
     if clip_seconds is not None and not 0 < clip_seconds < math.inf:
         raise UserError(f"--clip_seconds must be above 0 and finite, is {clip_seconds:g}")
     model = package_of(checkpoint).module("search").Searcher(checkpoint, text_encoder, place)
-    return Run(model, clip_seconds or _trained_clip_seconds(model.options), image_encoder)
+    return TrainedRun(model, clip_seconds or _trained_clip_seconds(model.options), image_encoder)
 
 
 def _trained_clip_seconds(options: Any) -> float:
@@ -121,7 +123,7 @@ def _trained_clip_seconds(options: Any) -> float:
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainedRun:
     """A trained model that can be asked about videos."""
 
     model: Searcher
@@ -139,7 +141,7 @@ class Run:
         return self.encode(video).ask(questions, top, nms_threshold)
 
     @torch.inference_mode()
-    def encode(self, video: Source | Sequence[Source], rate: float | None = None) -> "Video":
+    def encode(self, video: Source | Sequence[Source], rate: float | None = None) -> Video:
         """Encode a video once.
 
         Args:
@@ -152,7 +154,7 @@ class Run:
         features, carded = read_features(video, self.model.features)
         rate = rate or carded
         found = sum(part.shape[1] for part in features)
-        if self.model.width not in (None, found):
+        if self.model.width != found:
             raise UserError(
                 f"features are {found} wide, the model was trained on {self.model.width} "
                 f"({' and '.join(self.model.features)}); give features of the same kind"

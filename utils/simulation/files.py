@@ -3,15 +3,17 @@
 Annotation files in the Ego4D schema, and narrations as egoclip.csv.
 """
 
+from __future__ import annotations
+
 import math
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from utils.base.files import atomic_write
+from utils.base.lazy import polars as pl
 from utils.base.tasks import FRAME_RATE, SPLITS
 from utils.simulation.queries import Questions, phrase
 from utils.simulation.world import World
@@ -80,7 +82,7 @@ def clip_file(world: World, benchmark: str, split: str, version: str) -> Annotat
 def _file(world: World, split: str, version: str, content: dict[int, list]) -> Annotations:
     videos: dict[int, dict] = {}
     clips = world.clips
-    for clip, annotations in content.items():
+    for clip, clip_annotations in content.items():
         number = int(clips.video[clip])
         uid = world.videos.uids[number]
         video = videos.setdefault(number, {"video_uid": uid, "split": split, "clips": []})
@@ -93,7 +95,7 @@ def _file(world: World, split: str, version: str, content: dict[int, list]) -> A
                 "video_end_sec": end,
                 "video_start_frame": max(0, round(start * FRAME_RATE)),
                 "video_end_frame": round(end * FRAME_RATE),
-                "annotations": annotations,
+                "annotations": clip_annotations,
             }
         )
     return {

@@ -3,11 +3,13 @@
 Narrations are made by the million, as columns; questions one by one. Shapes: N events.
 """
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np
-import polars as pl
 
+from utils.base.lazy import polars as pl
 from utils.simulation.lexicon import OBJECTS, PERSONS, PLACES, VERB_NUMBER, VERBS, plural
 from utils.simulation.world import HANDLE, NOTHING, TALK, TOGETHER, Events
 

@@ -4,11 +4,13 @@ A question asks for one event of a clip, by what no other event of the clip has.
 narrations, R questions.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
 
+from utils.base.lazy import polars as pl
 from utils.simulation.phrasing import (
     BEFORE_AFTER,
     TEMPLATES,

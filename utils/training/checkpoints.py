@@ -1,13 +1,13 @@
 """Checkpoints: which one is meant, and clear words when one does not fit."""
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from utils.base.errors import UserError
+from utils.base.lazy import torch
 from utils.base.tensor_files import is_plain
 
 
@@ -53,13 +53,13 @@ def fit_optimizer(optimizer: torch.optim.Optimizer, state: Any, source: str | Pa
         )
 
 
-def fit_state(model: nn.Module, state: dict[str, torch.Tensor], source: str | Path) -> None:
+def fit_state(model: torch.nn.Module, state: dict[str, torch.Tensor], source: str | Path) -> None:
     """Load weights into `model`; a `UserError` says which keys or shapes do not fit."""
     check_state(model, state, source)
     model.load_state_dict(state)
 
 
-def check_state(model: nn.Module, state: dict[str, torch.Tensor], source: str | Path) -> None:
+def check_state(model: torch.nn.Module, state: dict[str, torch.Tensor], source: str | Path) -> None:
     """Raise `UserError` if weights don't fit `model`, which may be one without memory ("meta")."""
     if not isinstance(state, dict) or not all(torch.is_tensor(v) for v in state.values()):
         raise UserError(f"{source}: not a state dict (parameter name -> tensor)")

@@ -7,7 +7,7 @@ R queries, k windows each.
 import base64
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -26,7 +26,7 @@ SCRIPTS = ("page.js", "queries.js", "detail.js", "charts.js")  # one script, in 
 Narration = tuple[float, float, str]  # start and end in clip seconds, text
 
 
-class Clip(NamedTuple):
+class PageClip(NamedTuple):
     """What queries are about: a clip, or a whole video."""
 
     seconds: float
@@ -34,7 +34,7 @@ class Clip(NamedTuple):
     video: str | None = None  # address to play it from
 
 
-class Asked(NamedTuple):
+class PageQueries(NamedTuple):
     """R queries; columns may be left out where there are no annotations."""
 
     text: list[str]
@@ -46,8 +46,8 @@ class Asked(NamedTuple):
     object: list[str] | None = None
 
 
-class Run(NamedTuple):
-    """What one challenge file, or one trained run, answers."""
+class PageRun(NamedTuple):
+    """The windows of one challenge file, or of one trained run."""
 
     name: str
     windows: np.ndarray  # (R, k, 2) seconds, NaN where there are fewer
@@ -55,37 +55,93 @@ class Run(NamedTuple):
     scores: np.ndarray | None = None  # (R, k)
 
 
-def page_data(
-    asked: Asked, runs: Sequence[Run], clips: Mapping[str, Clip], *, answers: bool = False
-) -> dict[str, Any]:
-    """All that the page shows, as columns for JSON; IoU are unrounded, as in `metrics`.
+def check_page(option: str, file: str) -> None:
+    """Raises UserError if a page of that name can't be written, or browsers would not show it."""
+    if Path(file).suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"{option} {file}: browsers want a name that ends .html")
+    check_output(option, file)
 
-    Texts that queries share are numbered; numbers are aligned with the queries (R); windows, IoU
-    and scores are flat, (R * k * 2) and (R * k), with NaN for none, which JSON writes as null.
+
+def address(file: str | Path, page: str | Path) -> str:
+    """How a page names a file: relative to itself, so that both can move together."""
+    return quote(os.fsencode(Path(os.path.relpath(file, Path(page).parent)).as_posix()))
+
+
+def write_page(
+    file: str | Path,
+    queries: PageQueries,
+    runs: Sequence[PageRun],
+    clips: Mapping[str, PageClip],
+    *,
+    answers: bool = False,
+) -> int:
+    """Write the page, atomically; returns its size in bytes.
+
+    Texts of the files are nowhere markup: the title is escaped, the data is JSON without any `<`,
+    which the script puts in as text; and the page allows no script but its own.
 
     Args:
         runs: all with the same k.
         clips: by uid.
         answers: to questions about a video of one's own: times as h:mm:ss, no figures, no charts.
     """
-    none = [""] * len(asked.text)
-    truth = np.full((len(asked.text), 2), np.nan) if asked.truth is None else asked.truth
-    uids, clip = number(asked.clip)
-    sources, source = number(asked.annotation or none)
-    templates, template = number(asked.template or none)
-    objects, slot = number(asked.object or none)
+    heading = "Answers" if answers else "Predictions"
+    names = dict.fromkeys(queries.clip) if answers else [run.name for run in runs]
+    pages = Environment(
+        loader=FileSystemLoader(VIEWER), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    style = (VIEWER / "page.css").read_text(encoding="utf-8")
+    script = "".join((VIEWER / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    data = {"answers": answers, **_columns(queries, runs, clips)}
+    content = to_json(data).decode()
+    page = pages.get_template("page.html").render(
+        answers=answers,
+        heading=heading,
+        title=f"{heading}: {', '.join(names)}",
+        style=Markup(style),
+        style_hash=_digest(style),
+        script=Markup(script),
+        script_hash=_digest(script),
+        data=Markup(content.replace("<", "\\u003c")),
+    )
+    with atomic_write(file) as stream:
+        return stream.write(page.encode())
+
+
+def _columns(
+    queries: PageQueries, runs: Sequence[PageRun], clips: Mapping[str, PageClip]
+) -> dict[str, Any]:
+    """All that the page shows, as columns for JSON; IoU are unrounded, as in `metrics`.
+
+    Texts that queries share are numbered; numbers are aligned with the queries (R); windows, IoU
+    and scores are flat, (R * k * 2) and (R * k), with NaN for none, which JSON writes as null.
+    """
+    empty = [""] * len(queries.text)
+    truth = np.full((len(empty), 2), np.nan) if queries.truth is None else queries.truth
+    clip_uids, clip = _numbered(queries.clip)
+    annotations, annotation = _numbered(queries.annotation or empty)
+    templates, template = _numbered(queries.template or empty)
+    objects, slot = _numbered(queries.object or empty)
     return {
-        "answers": answers,
         "perQuery": runs[0].windows.shape[1],
-        "clips": [_clip(uid, clips[uid]) for uid in uids],
-        "annotations": sources,
+        "clips": [
+            {
+                "uid": uid,
+                "seconds": round(clips[uid].seconds, 3),
+                "narrations": [(round(s, 2), round(e, 2), t) for s, e, t in clips[uid].narrations],
+                "video": clips[uid].video,
+            }
+            for uid in clip_uids
+        ],
+        "annotations": annotations,
         "templates": templates,
         "objects": objects,
         "queries": {
-            "text": asked.text,
+            "text": queries.text,
             "clip": clip,
-            "annotation": source,
-            "index": asked.index or [0] * len(asked.text),
+            "annotation": annotation,
+            "index": queries.index or [0] * len(empty),
             "template": template,
             "object": slot,
             "truth": np.round(truth, 3).ravel(),
@@ -107,74 +163,10 @@ def page_data(
     }
 
 
-def _clip(uid: str, clip: Clip) -> dict[str, Any]:
-    return {
-        "uid": uid,
-        "seconds": round(clip.seconds, 3),
-        "narrations": [(round(s, 2), round(e, 2), text) for s, e, text in clip.narrations],
-        "video": clip.video,
-    }
-
-
-def number(texts: Iterable[str]) -> tuple[list[str], list[int]]:
+def _numbered(texts: list[str]) -> tuple[list[str], list[int]]:
     """Distinct texts in the order they come, and the number of each text among them."""
-    table: dict[str, int] = {}
-    numbers = [table.setdefault(text, len(table)) for text in texts]
-    return list(table), numbers
-
-
-def check_page(option: str, file: str) -> None:
-    """Refuse a name of a page that could not be written, or that browsers would not show.
-
-    Raises:
-        UserError: of which kind it is.
-    """
-    if Path(file).suffix.lower() not in (".html", ".htm"):
-        raise UserError(f"{option} {file}: browsers want a name that ends .html")
-    check_output(option, file)
-
-
-def address(file: str | Path, page: str | Path) -> str:
-    """How a page names a file: relative to itself, so that both can move together."""
-    return quote(os.fsencode(Path(os.path.relpath(file, Path(page).parent)).as_posix()))
-
-
-def write_page(file: str | Path, names: Iterable[str], data: dict[str, Any]) -> int:
-    """Write the page atomically; returns its size in bytes.
-
-    Args:
-        names: of what is shown, for the title.
-    """
-    page = render(names, data).encode()
-    with atomic_write(file) as stream:
-        stream.write(page)
-    return len(page)
-
-
-def render(names: Iterable[str], data: dict[str, Any]) -> str:
-    """The page.
-
-    Texts of the files are nowhere markup: the title is escaped, the data is JSON without any `<`,
-    which the script puts in as text; and the page allows no script but its own.
-    """
-    heading = "Answers" if data["answers"] else "Predictions"
-    pages = Environment(
-        loader=FileSystemLoader(VIEWER), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    style = (VIEWER / "page.css").read_text(encoding="utf-8")
-    script = "".join((VIEWER / name).read_text(encoding="utf-8") for name in SCRIPTS)
-    content = to_json(data).decode()
-    return pages.get_template("page.html").render(
-        answers=data["answers"],
-        heading=heading,
-        title=f"{heading}: {', '.join(names)}",
-        style=Markup(style),
-        style_hash=_digest(style),
-        script=Markup(script),
-        script_hash=_digest(script),
-        data=Markup(content.replace("<", "\\u003c")),
-    )
+    numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+    return list(numbers), [numbers[text] for text in texts]
 
 
 def _digest(text: str) -> str:

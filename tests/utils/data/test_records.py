@@ -201,3 +201,6 @@ def test_clip_lists(tmp_path):
         path.write_text(wrong)
         with pytest.raises(UserError, match="clips: "):
             read_clip_list(path)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="must be text"):
+        read_clip_list(path)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.simulated import ROOT
 from utils.base.errors import UserError
 from utils.evaluation.decoding import spans_to_compare
-from utils.search.search import Run, as_trained, clip_starts, load_run
+from utils.search.search import TrainedRun, as_trained, clip_starts, load_run
 
 RATE = 1.875
 
@@ -64,7 +64,7 @@ def test_a_planted_event_is_found_wherever_it_lies(first, length, seed):
     video = np.random.default_rng(seed).uniform(0, 0.1, (rows, 4)).astype(np.float32)
     last = min(first + length, rows)
     video[first:last, 0] = 1
-    answers = Run(Bright(), 75.0).search(video, ["Where is the light?"])
+    answers = TrainedRun(Bright(), 75.0).search(video, ["Where is the light?"])
     start, end = answers.windows[0, 0]
     unit = 75.0 / Bright.units
     assert abs(start - first / RATE) <= unit and abs(end - last / RATE) <= unit
@@ -73,7 +73,8 @@ def test_a_planted_event_is_found_wherever_it_lies(first, length, seed):
 def test_answers_are_within_the_video_ranked_and_differ():
     video = np.random.default_rng(0).uniform(0, 1, (2000, 4)).astype(np.float32)
     model = Bright()
-    answers = Run(model, 60.0).search(torch.from_numpy(video), ["One?", "Two?"], nms_threshold=0.3)
+    run = TrainedRun(model, 60.0)
+    answers = run.search(torch.from_numpy(video), ["One?", "Two?"], nms_threshold=0.3)
     assert answers.windows.shape == (2, 5, 2) and answers.scores.shape == (2, 5)
     assert (np.diff(answers.scores) <= 0).all() and (answers.scores > 0).all()
     assert (answers.scores.sum(1) <= 1).all()
@@ -88,7 +89,7 @@ def test_answers_are_within_the_video_ranked_and_differ():
 def test_a_video_shorter_than_a_clip_is_one_clip():
     video = np.zeros((20, 4), np.float32)
     video[5:9, 0] = 1
-    encoded = Run(Bright(), 480.0).encode(video)
+    encoded = TrainedRun(Bright(), 480.0).encode(video)
     assert len(encoded.starts) == 1 and encoded.seconds == pytest.approx(20 / RATE)
     start, end = encoded.ask(["Where?"]).windows[0, 0]
     assert (start, end) == pytest.approx((5 / RATE, 9 / RATE), abs=1e-4)
@@ -103,7 +104,7 @@ def test_questions_are_read_as_in_the_prepared_data_sets():
 def test_rates_come_from_the_feature_card(tmp_path):
     torch.save(torch.zeros(100, 4), tmp_path / "a.pt")
     (tmp_path / "feature_card.json").write_text('{"frame_rate": 10, "stride": 10}')
-    assert Run(Bright(), 480.0).encode(tmp_path / "a.pt").seconds == 100
+    assert TrainedRun(Bright(), 480.0).encode(tmp_path / "a.pt").seconds == 100
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,7 @@ def test_rates_come_from_the_feature_card(tmp_path):
 )
 def test_videos_that_do_not_fit_are_refused(video, words):
     with pytest.raises(UserError, match=words):
-        Run(Bright(), 10.0).encode(video)
+        TrainedRun(Bright(), 10.0).encode(video)
 
 
 def test_a_checkpoint_of_neither_model_is_refused(tmp_path):

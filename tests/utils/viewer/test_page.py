@@ -17,7 +17,7 @@ from tests.utils.viewer.viewer_sample import (
 from utils.data.annotations import iter_queries, read_annotations
 from utils.evaluation.metrics import evaluate
 from utils.evaluation.scoring import read_windows, true_windows
-from utils.viewer.page import Asked, Clip, Run, page_data, write_page
+from utils.viewer.page import PageClip, PageQueries, PageRun, write_page
 
 INSTALL = "apt-get install -y chromium chromium-driver && pip install selenium"
 try:
@@ -347,13 +347,13 @@ def test_answers(chromium, tmp_path):
     windows = np.array([[[12, 15], [3, 4], [np.nan, np.nan]], [[3.2, 4], [7, 9], [16, 18.0]]])
     scores = np.array([[0.25, 1.23456e-5, np.nan], [0.5, 0.25, 0.1]])
     texts_ = ["Where was the card?", HOSTILE]
-    data = page_data(
-        Asked(text=texts_, clip=["day"] * 2),
-        [Run(HOSTILE, windows, np.ones(2, bool), scores)],
-        {"day": Clip(5000.0, video="my%20day%20%231.webm")},
+    write_page(
+        tmp_path / "page.html",
+        PageQueries(text=texts_, clip=["day"] * 2),
+        [PageRun(HOSTILE, windows, np.ones(2, bool), scores)],
+        {"day": PageClip(5000.0, video="my%20day%20%231.webm")},
         answers=True,
     )
-    write_page(tmp_path / "page.html", ["day"], data)
     chromium.get((tmp_path / "page.html").as_uri())
     assert chromium.title == "Answers: day" and find(chromium, "h1").text == "Answers"
     assert count(chromium) == 2 and texts(chromium, ".row .text") == texts_
@@ -433,13 +433,13 @@ def test_the_timeline_uses_the_room_there_is(page):
 
 def test_windows_of_a_day_fit_their_columns(chromium, tmp_path):
     windows = np.array([[[45296, 45299.5], [86390, 86399]]])
-    data = page_data(
-        Asked(text=["Where was the card?"], clip=["day"]),
-        [Run("joint", windows, np.ones(1, bool), np.array([[0.25, 1.23456e-5]]))],
-        {"day": Clip(86400.0)},
+    write_page(
+        tmp_path / "page.html",
+        PageQueries(text=["Where was the card?"], clip=["day"]),
+        [PageRun("joint", windows, np.ones(1, bool), np.array([[0.25, 1.23456e-5]]))],
+        {"day": PageClip(86400.0)},
         answers=True,
     )
-    write_page(tmp_path / "page.html", ["day"], data)
     chromium.get((tmp_path / "page.html").as_uri())
     shown = ["12:34:56 – 12:35:00", "23:59:50 – 23:59:59"]
     try:

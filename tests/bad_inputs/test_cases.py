@@ -1,0 +1,266 @@
+"""Bad inputs that users meet: each ends in one line that says what is wrong, and exit code 2."""
+
+import functools
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import pytest
+import torch
+
+from tests.bad_inputs import world
+from tests.bad_inputs.world import PREPARED, RELER_RUN, ROWS, VSLNET_RUN, WIDTH, WORDS_RUN, Hostile
+
+Damage = Callable[[Path], Any]  # done to the data root
+
+
+class Case(NamedTuple):
+    """A bad input, the program that meets it, and what its line of error must match."""
+
+    what: str
+    program: str  # of world.COMMANDS
+    damage: Damage
+    message: str
+
+
+def untouched(root: Path) -> None:
+    """For commands that are wrong by themselves."""
+
+
+def gone(name: str) -> Damage:
+    return lambda root: (root / name).unlink()
+
+
+def renamed(name: str, new: str) -> Damage:
+    return lambda root: (root / name).rename(root / new)
+
+
+def written(name: str, content: bytes) -> Damage:
+    def write(root: Path) -> None:
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(content)
+
+    return write
+
+
+def cut_off(name: str) -> Damage:
+    """Keep the first half of a file."""
+
+    def cut(root: Path) -> None:
+        content = (root / name).read_bytes()
+        (root / name).write_bytes(content[: len(content) // 2])
+
+    return cut
+
+
+def edited(name: str, *path: Any, value: Any = ...) -> Damage:
+    """Another value at a path of a JSON file, or none there."""
+
+    def edit(root: Path) -> None:
+        content = json.loads((root / name).read_bytes())
+        *above, key = path
+        parent = functools.reduce(lambda inner, step: inner[step], above, content)
+        if value is ...:
+            del parent[key]
+        else:
+            parent[key] = value
+        (root / name).write_text(json.dumps(content))  # NaN is written as well
+
+    return edit
+
+
+def tensor(value: Any) -> Damage:
+    return lambda root: torch.save(value, root / CLIP)
+
+
+def checkpoint(run: str, change: Callable[[Any], Any]) -> Damage:
+    """A checkpoint with something changed, in the program's own layout otherwise."""
+
+    def damage(root: Path) -> None:
+        file = world.checkpoint(root / run)
+        torch.save(change(torch.load(file, weights_only=False)), file)  # it is our own
+
+    return damage
+
+
+def changed(state: dict, change: Callable[[torch.Tensor], torch.Tensor]) -> dict:
+    """A state dict with its first matrix changed."""
+    name = next(name for name, value in state.items() if value.dim() > 1)
+    return {**state, name: change(state[name])}
+
+
+def packed(root: Path) -> None:
+    with h5py.File(root / "features/egovlp.h5", "w") as store:
+        store["features"] = torch.rand(4096, WIDTH).numpy()
+
+
+def packed_and_cut_off(root: Path) -> None:
+    packed(root)
+    cut_off("features/egovlp.h5")(root)
+
+
+def of_another_split(root: Path) -> None:
+    content = json.loads((root / CHALLENGE).read_bytes())
+    for result in content["results"]:
+        result["clip_uid"], result["annotation_uid"] = "x1", f"of {result['annotation_uid']}"
+    (root / CHALLENGE).write_text(json.dumps(content))
+
+
+def of_vslnet(root: Path) -> None:
+    content = world.checkpoint(root / VSLNET_RUN).read_bytes()
+    world.checkpoint(root / RELER_RUN).write_bytes(content)
+
+
+TRAIN, VAL, CHALLENGE = "nlq_train.json", f"{PREPARED}/val.json", "challenge.json"
+CLIP, CARD = "features/egovlp/v1.pt", "features/egovlp/feature_card.json"
+VIDEO = ("videos", 0)
+QUERY = (*VIDEO, "clips", 0, "annotations", 0, "language_queries", 0)
+TIMES = ("results", 0, "predicted_times")
+PREPARE, NAQ = "utils/prepare_ego4d_dataset.py", "utils/create_naq_dataset.py"
+PACK, FEW = "utils/prepare_features.py", "VSLNet/main.py train few"
+EVALUATE, VALIDATE = "utils/evaluate_ego4d_nlq.py", "utils/validate_submission.py"
+ENSEMBLE, VIDEOS = "utils/ensemble_predictions.py", "utils/extract_features.py"
+VSLNET, RELER = "VSLNet/main.py", "ReLER/main.py"
+NARRATIONS = world.NARRATIONS
+
+CASES = [
+    # annotations
+    Case("annotations are missing", PREPARE, gone(TRAIN), "nlq_train.json: no such file"),
+    Case("annotations are cut off", PREPARE, cut_off(TRAIN), "nlq_train.json: .*cut off"),
+    Case("annotations are a web page", PREPARE, written(TRAIN, b"<html>"), "nlq_train.json: "),
+    Case("a video without its name", PREPARE, edited(TRAIN, *VIDEO, "video_uid"), "video_uid"),
+    Case("a clip named `../x`", PREPARE,
+         edited(TRAIN, *VIDEO, "clips", 0, "clip_uid", value="../x"), r"clip_uid.*'\.\./x'"),
+    Case("a clip ends before it starts", PREPARE,
+         edited(TRAIN, *VIDEO, "clips", 0, "video_end_sec", value=1.0), "ends before it starts"),
+    Case("a time is text", PREPARE, edited(TRAIN, *QUERY, "clip_start_sec", value="soon"),
+         r"language_queries\[0\].*clip_start_sec"),
+    Case("a time is NaN", PREPARE, edited(TRAIN, *QUERY, "clip_end_sec", value=float("nan")),
+         "nlq_train.json"),
+    Case("a window without its end", PREPARE, edited(TRAIN, *QUERY, "clip_end_sec"),
+         "clip_end_sec"),
+    Case("TACoS without sentences", "utils/convert_tacos.py",
+         edited("tacos/val.json", "s1-d1.avi", "sentences"), "val.json: .*sentences"),
+    # narrations
+    Case("narrations are missing", NAQ, gone("egoclip.csv"), "egoclip.csv: no such file"),
+    Case("narrations lack a column", NAQ,
+         written("egoclip.csv", NARRATIONS.replace(b"\tclip_end\t", b"\t")), "column clip_end"),
+    Case("narrations with commas", NAQ,
+         written("egoclip.csv", NARRATIONS.replace(b"\t", b",")), "not separated by tabs"),
+    # prepared data sets and clip lists
+    Case("the data set was not prepared", VSLNET, gone(VAL),
+         "val.json: no such file; make it with utils/prepare_ego4d_dataset.py"),
+    Case("a prepared clip lacks a key", VSLNET, edited(VAL, "v1", "sentences"), "v1.*sentences"),
+    Case("fewer windows than queries", RELER,
+         edited(VAL, "v1", "exact_times", value=[[1.0, 2.0]]), "v1: 2 sentences but 1 exact_times"),
+    Case("a prepared split is empty", VSLNET, written(VAL, b"{}"), "no queries in this split"),
+    Case("a clip list of numbers", FEW, edited("clips.json", 0, value=1), "clips.json: "),
+    Case("a clip list that is no text", FEW, written("clips.json", b"\xff\xfe"), "clips.json: "),
+    # features
+    Case("no folder of features", PACK, renamed("features/egovlp", "features/other"),
+         "features/egovlp: no such folder"),
+    Case("a clip has no features", VSLNET, gone(CLIP), r"v1 \(egovlp\); .*--allow_missing"),
+    Case("features are cut off", PACK, cut_off(CLIP), "v1.pt: damaged or cut off"),
+    Case("features that would run a command", PACK, tensor(Hostile()), "v1.pt: refused"),
+    Case("the same before prediction", VSLNET, tensor(Hostile()), "v1.pt: refused"),
+    Case("features with NaN", VSLNET, tensor(torch.full((ROWS, WIDTH), torch.nan)),
+         "v1.pt: NaN or infinite"),
+    Case("features of another width", PACK, tensor(torch.ones(ROWS, 5)), "v1.pt: .*5 wide"),
+    Case("features of one dimension", PACK, tensor(torch.ones(ROWS)), "v1.pt: .*(rows, width)"),
+    Case("features without rows", PACK, tensor(torch.ones(0, WIDTH)), "v1.pt: .*empty"),
+    Case("sparse features", PACK, tensor(torch.ones(ROWS, WIDTH).to_sparse()), "v1.pt: .*dense"),
+    Case("features of fewer numbers than their shape", VSLNET,
+         tensor(torch.ones(1, WIDTH).expand(ROWS, -1)), "v1.pt: holds fewer numbers"),
+    Case("fewer rows than listed", PACK, tensor(torch.ones(9, WIDTH)), "v1.pt: has 9 rows"),
+    Case("features in a dict", PACK, tensor({"x": torch.ones(9, WIDTH)}), "v1.pt: .*tensor"),
+    Case("a packed file is cut off", VSLNET, packed_and_cut_off, "egovlp.h5: .*cut off"),
+    Case("an HDF5 file of another kind", VSLNET, packed, "egovlp.h5: "),
+    Case("a card with another width", PACK, written(CARD, b'{"width": 7}'), "card says 7"),
+    Case("a card that is a list", PACK, written(CARD, b"[1]"), "feature_card.json"),
+    Case("lengths that are text", PACK,
+         edited("features/egovlp/feature_shapes.json", "v1", value="x"), "feature_shapes.json"),
+    # checkpoints, and what lies beside them
+    Case("no checkpoint", VSLNET, lambda root: world.checkpoint(root / VSLNET_RUN).unlink(),
+         r"no checkpoint \(\*\.t7\)"),
+    Case("a checkpoint is cut off", VSLNET,
+         lambda root: cut_off(world.checkpoint(root / VSLNET_RUN))(root), "vslnet_1.t7: .*cut off"),
+    Case("a VSLNet checkpoint that would run a command", VSLNET,
+         checkpoint(VSLNET_RUN, lambda state: {**state, "more": Hostile()}), "refused"),
+    Case("a ReLER checkpoint that would run a command", RELER,
+         checkpoint(RELER_RUN, lambda content: {**content, "opt": Hostile()}), "refused"),
+    Case("a checkpoint of another shape", VSLNET,
+         checkpoint(VSLNET_RUN, lambda state: changed(state, lambda value: value[:, :1])),
+         "vslnet_1.t7: does not fit this model: .* this model has"),
+    Case("a checkpoint with NaN", RELER,
+         checkpoint(RELER_RUN, lambda content: {
+             **content, "model": changed(content["model"], lambda value: value * torch.nan)}),
+         "model_1.t7: .*NaN"),
+    Case("a VSLNet checkpoint given to ReLER", RELER, of_vslnet, "not a ReLER checkpoint"),
+    Case("options that are text", VSLNET, edited(f"{VSLNET_RUN}/configs.json", "dim", value="x"),
+         "--dim must be a whole number"),
+    Case("a text encoder without a name", VSLNET, written(f"{VSLNET_RUN}/text.json", b"[1]"),
+         "text.json"),
+    Case("a vocabulary of lists", "VSLNet/main.py rnn",
+         edited(f"{WORDS_RUN}/text.json", "words", value=[["a"]]), "text.json"),
+    Case("word vectors of another width", "VSLNet/main.py train rnn",
+         written("features/glove.840B.4d.txt", b"the 1 2\ncup 3 4\n"), "glove.840B.4d.txt"),
+    Case("an encoder folder without weights", VSLNET, gone("bert/model.safetensors"), "bert"),
+    Case("an encoder folder whose weights are cut off", VSLNET, cut_off("bert/model.safetensors"),
+         "bert"),
+    Case("an encoder folder without a tokenizer", VSLNET, gone("bert/tokenizer.json"), "bert"),
+    # challenge files
+    Case("a challenge file is not JSON", EVALUATE, written(CHALLENGE, b"clip,0,1\n"),
+         "challenge.json: not valid JSON"),
+    Case("a challenge file lacks queries", VALIDATE, edited(CHALLENGE, "results", 0),
+         r"query missing \(1\)"),
+    Case("a challenge file of another split", EVALUATE, of_another_split,
+         "of another split or version"),
+    Case("a predicted time is NaN", EVALUATE, edited(CHALLENGE, *TIMES, 0, value=[float("nan"), 1]),
+         "challenge.json: "),
+    Case("a predicted time is text", EVALUATE, edited(CHALLENGE, *TIMES, 0, value=["1", 2.0]),
+         r"results\[0\].predicted_times\[0\]"),
+    Case("four windows, not five", VALIDATE, edited(CHALLENGE, *TIMES, 4), r"not 5 windows \(1\)"),
+    Case("a query is predicted twice", ENSEMBLE, edited(CHALLENGE, "results", 1, "query_idx",
+         value=0), "the same query as"),
+    Case("scores of other predictions", ENSEMBLE,
+         edited(CHALLENGE, "results", 0, "predicted_times", 0, value=[0.5, 0.75]), "scores"),
+    # videos, downloads, options
+    Case("a video is cut off", VIDEOS, written("videos/a.mp4", b"\0\0\0\x20ftypisom"),
+         "1 of 1 videos could not be read"),
+    Case("no folder of videos", VIDEOS, untouched, "no such video file or folder"),
+    Case("a manifest without addresses", "utils/download_features.py",
+         edited("manifest.json", "features", "egovlp", "parts", 0, "url"), "manifest.json"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.what for case in CASES])
+def test_a_bad_input_ends_in_one_line(data, case):
+    case.damage(data)
+    line = world.run(case.program, data)
+    assert re.search(case.message, line), line
+
+
+@pytest.mark.parametrize(
+    ("program", "options", "message"),
+    [
+        (PREPARE, ["--output", "x"], "unrecognized arguments: --output x"),
+        (VSLNET, ["--num_heads", "3"], "--dim 8 must be a multiple of --num_heads 3"),
+        ("VSLNet/main.py train", ["--fv", "nothing"], "features/nothing"),
+        ("utils/download_features.py", ["--feature_types", "slowfast"], "slowfast"),
+        (VSLNET, ["--video_feature_dim", "2304"], "2304"),
+        ("utils/ask.py", ["--query", " ? "], "the question is empty"),
+    ],
+)
+def test_a_wrong_option_ends_in_one_line(data, program, options, message):
+    line = world.run(program, data, *options)
+    assert re.search(message, line), line
+
+
+def test_whole_inputs_are_read(data):
+    """Else programs could refuse everything, and the cases would show nothing."""
+    for program in set(world.COMMANDS) - {VIDEOS}:
+        restart = ["--restart"] if "train" in program else []
+        assert world.run(program, data, *restart) is None, program

@@ -1,1 +1,0 @@
-"""Mutated inputs of every kind, given to every program that reads them."""

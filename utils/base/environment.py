@@ -1,0 +1,31 @@
+"""Ends a program whose Python lacks packages, in one line that says how to get them.
+
+Programs import this first when they are run as a file.
+"""
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def missing_packages() -> list[str]:
+    """The packages of requirements.txt that this Python lacks, the optional ones left out."""
+    required, _, _ = (CHECKOUT / "requirements.txt").read_text().partition("# Optional")
+    names = [line.split("==")[0] for line in required.splitlines() if "==" in line]
+    return [name for name in names if find_spec("PIL" if name == "pillow" else name) is None]
+
+
+def how_to_enter() -> str:
+    """The command that enters the environment, or that makes it and says how to enter it."""
+    environment = CHECKOUT / ".venv"
+    if environment.is_dir() and Path(sys.prefix) != environment:
+        return f"source {environment}/bin/activate"
+    return f"bash {CHECKOUT}/utils/environment.sh"
+
+
+if missing := missing_packages():
+    named = ", ".join(missing[:3]) + ", ..." * (len(missing) > 3)
+    print(f"error: {sys.executable} lacks {named}; run: {how_to_enter()}", file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,209 @@
+"""Annotation files and prepared data sets before a long run: what is wrong with them, and where."""
+
+import filecmp
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from utils.base.errors import NAMED, named
+from utils.base.tables import Findings
+from utils.base.tasks import ENDINGS
+from utils.data.annotations import Annotations, iter_clips, iter_queries, read_annotations
+from utils.data.narrations import read_narrations
+from utils.data.records import PreparedClip, Records, prepare_split
+from utils.data.spans import EMPTY_SECONDS, exact_unit_windows, unit_windows, window_seconds
+
+TOLERANCE = 0.05  # seconds a window may reach past its clip: annotators' rounding
+
+Place = tuple[str, str, int]  # of a query: clip uid, annotation uid, index
+
+
+class AnnotatedSplit(NamedTuple):
+    """What the other checks compare an annotation file with."""
+
+    prepared: dict[str, PreparedClip]  # as `prepare_split` returns it
+    video_uids: set[str]
+
+
+Splits = dict[str, AnnotatedSplit]  # by name
+
+
+def check_annotations(
+    check: str, file: Path, split: str, version: str, findings: Findings
+) -> AnnotatedSplit | None:
+    """Check an annotation file; None if it can't be prepared."""
+    prepared = findings.tried(check, prepare_split, file, split != "test")
+    if prepared is None:
+        return None
+    content = read_annotations(file)
+    _check_version(check, file, content, version, findings)
+    counts = [len(clip.sentences) for clip in prepared.values()]
+    if not counts:
+        findings.error(check, f"{file}: holds no queries", "fetch the file again")
+    else:
+        findings.ok(check, f"{sum(counts)} queries of {len(counts)} clips")
+    queries = iter_queries(content, with_textless=True)
+    textless = [query.key for query in queries if not query.text]
+    if textless:
+        findings.warning(check, f"{_count(textless, 'queries have no text')}; they are left out")
+    if split != "test" and counts:
+        _check_windows(check, content, findings)
+    return AnnotatedSplit(prepared, {video.video_uid for video, _ in iter_clips(content)})
+
+
+def _check_version(
+    check: str, file: Path, content: Annotations, version: str, findings: Findings
+) -> None:
+    """Notice a file of another version of Ego4D than its name says."""
+    origin = re.search(r"/v(\d)/", f"{content.manifest} {content.metadata}")
+    number = origin or re.search(r"(\d)", str(content.version))
+    if number and f"v{number[1]}" != version:
+        findings.warning(
+            check, f"{file}: says that it is of version v{number[1]}, its name that it is of "
+            f"{version}", f"fetch the file of {version}, unless only its head is wrong",
+        )  # fmt: skip
+    ending = ENDINGS["v1" if version == "v2" else "v2"]
+    other = file.with_name(file.name.removesuffix(ENDINGS[version]) + ending)
+    if other.is_file() and filecmp.cmp(file, other, shallow=False):
+        what = f"{file} and {other.name} are the same file, but of different versions by name"
+        findings.error(check, what, "fetch the one that is wrong again")
+
+
+def _check_windows(check: str, content: Annotations, findings: Findings) -> None:
+    """Check windows against the durations of their clips."""
+    durations = {clip.clip_uid: clip.duration for _, clip in iter_clips(content)}
+    queries = list(iter_queries(content))
+    start, end = np.array([query.window for query in queries]).T
+    duration = np.array([durations[query.clip_uid] for query in queries])
+    is_reversed = end < start
+    is_outside = ~is_reversed & ((start > duration) | (end < 0))
+    is_cut = (start < -TOLERANCE) | (end > duration + TOLERANCE)
+    for rows, what, remedy in (
+        (is_reversed, "end before they start", "correct or remove them"),
+        (is_outside, "lie wholly outside their clips", "correct or remove them"),
+        (
+            is_cut & ~is_reversed & ~is_outside,
+            f"reach more than {TOLERANCE} s past their clips; they are cut there",
+            "",
+        ),
+        (
+            ~is_reversed & (end - start <= EMPTY_SECONDS),
+            "are at most 1/30 s long",
+            "--remove_empty_queries_from train val leaves them out (VSLNet)",
+        ),
+    ):
+        places = [queries[row].key for row in np.flatnonzero(rows)]
+        if places:
+            findings.warning(check, _count(places, f"windows {what}"), remedy)
+
+
+def check_shared(splits: Splits, findings: Findings) -> None:
+    """Check that splits share no clips and no videos."""
+    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+        if one not in splits or other not in splits:
+            continue
+        check = f"{one} and {other}"
+        clips = splits[one].prepared.keys() & splits[other].prepared.keys()
+        videos = splits[one].video_uids & splits[other].video_uids
+        if clips:
+            what = f"share {len(clips)} clips ({named(sorted(clips))})"
+            findings.error(check, what, f"take them out of {one}: scores would be of seen clips")
+        elif videos:
+            what = f"share {len(videos)} videos ({named(sorted(videos))}), but no clip"
+            findings.warning(check, what, "a model may know the rooms it is asked about")
+        else:
+            findings.ok(check, "share no clip and no video")
+
+
+def check_narrations(check: str, file: Path, video_uids: list[str], findings: Findings) -> None:
+    """Check EgoClip's table, as far as it is of these videos."""
+    narrations = findings.tried(check, read_narrations, file, video_uids)
+    if narrations is None:
+        return
+    narrated = sum(first < last for first, last in narrations.extents.values())
+    what = (
+        f"{len(narrations)} narrations of {narrated} of {len(video_uids)} videos; "
+        f"{narrations.describe_skipped()}"
+    )
+    if not len(narrations):
+        findings.error(check, what, "narrations and annotations do not belong together")
+    elif narrations.skipped:
+        findings.warning(check, what)
+    else:
+        findings.ok(check, what)
+
+
+def prepared_fault(records: Records, source: AnnotatedSplit | None, is_union: bool) -> str:
+    """What is wrong with a prepared split, or an empty text.
+
+    `source` is its annotation file, if that is there; with `is_union` the split may hold further
+    queries.
+    """
+    if not len(records):
+        return "holds no queries"
+    if source is None:
+        return ""
+    listed = {
+        (uid, *query)
+        for uid, clip in source.prepared.items()
+        for query in zip(
+            clip.annotation_uids, clip.query_idx, clip.sentences, clip.timestamps, strict=True,
+        )
+    }  # fmt: skip
+    held = {
+        (records.clip_uids[clip], records.annotation_uids[annotation], index,
+         records.sentences[sentence], tuple(times))
+        for clip, annotation, index, sentence, times in zip(
+            records.clip.tolist(), records.annotation.tolist(), records.query_idx.tolist(),
+            records.sentence.tolist(), records.timestamps.astype(int).tolist(), strict=True,
+        )
+    }  # fmt: skip
+    different = sorted({query[:3] for query in (listed - held if is_union else listed ^ held)})
+    if not different:
+        return ""
+    return _count(different, "queries are others than in the annotation file as it is")
+
+
+def check_labels(check: str, records: Records, units: int, findings: Findings) -> None:
+    """Note how many labels of a training split are wrong when made from truncated times.
+
+    The published preparation truncates both ends of a window to 16/30 s; a window within one such
+    bin has no length left. VSLNet's rule labels it with the first unit of its clip; ReLER, which
+    makes labels from exact times, leaves it out.
+    """
+    for kind, rows in (("narrations", records.is_narration), ("queries", ~records.is_narration)):
+        chosen = records.select(rows)
+        if not len(chosen):
+            continue
+        exact, published = (
+            100 * wrong_labels(chosen, units, label_times).mean()
+            for label_times in ("exact", "published")
+        )
+        start, end = chosen.seconds.T
+        left_out = 100 * np.mean(end <= start)
+        findings.ok(
+            check,
+            f"labels of {len(chosen)} {kind} that miss the window, VSLNet at {units} units: "
+            f"{exact:.2f} % from exact times, {published:.2f} % from published ones; ReLER leaves "
+            f"out {left_out:.2f} % with published ones",
+        )
+
+
+def wrong_labels(records: Records, units: int, label_times: str) -> np.ndarray:
+    """(R,) whether the interval of VSLNet's label, one of `units` a clip, misses the window."""
+    count = np.minimum(units, records.num_frames[records.clip])
+    if label_times == "exact":
+        windows = exact_unit_windows(records.exact, records.duration, count)
+    else:
+        windows = unit_windows(records.seconds, records.duration, count)
+    label = window_seconds(windows, records.duration, count)
+    return (label[:, 1] < records.exact[:, 0]) | (label[:, 0] > records.exact[:, 1])
+
+
+def _count(places: list[Place], predicate: str) -> str:
+    """How many queries of a kind there are, and the first few of them."""
+    first = [f"clip {clip}, annotation {uid}, query {n}" for clip, uid, n in places[:NAMED]]
+    more = ["..."] if len(places) > NAMED else []
+    return f"{len(places)} {predicate} ({'; '.join(first + more)})"

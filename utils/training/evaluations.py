@@ -1,0 +1,28 @@
+"""The evaluations of a run, in its `metrics.jsonl`."""
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from utils.base.errors import UserError
+
+
+def best_evaluation(run: Path) -> dict:
+    """The evaluation with the highest R@1 IoU=0.3, of equals the latest, as checkpoints are.
+
+    `run` is a run folder, or one above it. Raises `UserError` if there is none or no evaluation.
+    """
+    files = [run] if run.is_file() else sorted(run.rglob("metrics.jsonl"))
+    if len(files) != 1:
+        raise UserError(f"{run}: {len(files)} files metrics.jsonl under it; name one run folder")
+    try:
+        lines = msgspec.json.Decoder(dict).decode_lines(files[0].read_bytes())
+        figures = [float(line["R@1 IoU=0.3"]) for line in lines]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{files[0]}: not a training run's evaluations: JSON lines with 'R@1 IoU=0.3'"
+        ) from None
+    if not lines:
+        raise UserError(f"{files[0]}: no evaluation in it yet")
+    return lines[len(lines) - 1 - int(np.argmax(figures[::-1]))]
