@@ -11,7 +11,7 @@ Shapes: R queries, C clips, B batch, V video units, F feature dim, M feature row
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -35,24 +35,14 @@ from utils.base.errors import named, warn
 from utils.data.records import Records, keep_complete, keep_some, read_split
 from utils.data.spans import exact_unit_windows, highlight_windows, jitter_windows
 from utils.features.mapped import FeatureStore, open_features
-from utils.features.tensors import in_steps, pad_to, resident
-from utils.features.text_encoders import TextEncoder
-from utils.features.tokens import open_tokens
+from utils.features.tensors import in_steps, resident
+from utils.features.tokens import EncoderText, Gather
 from utils.training.processes import Processes
 
 NORM_EPS = 1e-5
 EXTENDED = 0.1  # share of a window that is highlighted on each side of it
 UNEVEN = 0.05  # features of a clip whose lengths differ by more are worth a warning
 ROWS_AT_ONCE = 4096
-
-
-class Tokens(Protocol):
-    """Token features of a split's sentences."""
-
-    def gather(
-        self, sentences: np.ndarray, device: torch.device | str
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features (B, Q, T) of the sentences by number, and their mask (B, Q)."""
 
 
 class Key(NamedTuple):
@@ -106,7 +96,7 @@ class ClipData:
         self,
         records: Records,
         features: Mapping[str, FeatureStore],
-        tokens: Tokens,
+        text: Gather,
         options: Options,
         device: torch.device | str = "cpu",
         place: str = "cpu",
@@ -122,7 +112,7 @@ class ClipData:
         """
         self.records = records
         self.options = options
-        self.tokens = tokens
+        self.text = text
         self._tables = [
             _Table(store, not options.no_norm_vfeat, device, place) for store in features.values()
         ]
@@ -190,15 +180,14 @@ class ClipData:
         salient = draw_inside(spans, samples.draws.salient)
         unsalient = draw_outside(spans, samples.units, samples.draws.unsalient)
         highlight = (place >= first[:, None]) & (place <= last[:, None])
-        text, text_mask = self.tokens.gather(self.records.sentence[rows], device)
+        text = self.text(self.records.sentence[rows], device)
         if key and self.options.compile:
-            tokens = in_steps(text.shape[1])
-            text, text_mask = pad_to(text, tokens), pad_to(text_mask, tokens)
+            text = text.pad(in_steps(text.mask.shape[1]))
         return Batch(
             self._video(samples, padded, device),
             torch.from_numpy(place < samples.units[:, None]).to(device, torch.float32),
-            text,
-            text_mask,
+            text.tokens,
+            text.mask,
             Targets(
                 start,
                 end,
@@ -316,7 +305,7 @@ class _Table:
 
 
 def open_split(
-    options: Options, name: str, encoder: TextEncoder, device: torch.device, tolerant: bool
+    options: Options, name: str, text: EncoderText, device: torch.device, tolerant: bool
 ) -> tuple[ClipData, int]:
     """A split with its stores, and how many queries its file lists.
 
@@ -342,8 +331,6 @@ def open_split(
     }
     lengths = {kind: store.lengths for kind, store in features.items()}
     records = keep_complete(records, lengths, name, tolerant)
-    live = options.text_features == "live"
-    place = options.feature_device
-    tokens = open_tokens(encoder, records.sentences, options.cache, device, live, training, place)
-    data = ClipData(records, features, tokens, options, device, place)
+    gather = text.open(records.sentences, device, training)
+    data = ClipData(records, features, gather, options, device, options.feature_device)
     return data, listed

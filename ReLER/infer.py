@@ -10,7 +10,7 @@ from tqdm import tqdm
 from ReLER.data import ClipData, open_split
 from ReLER.model import ReLER
 from ReLER.options import IGNORED_OF_MODEL, ModelOptions, Options
-from ReLER.text import open_encoder
+from ReLER.text import open_text
 from ReLER.weights import build_trained, read_checkpoint
 from utils.base.files import check_output
 from utils.base.machine import each_on_a_core
@@ -94,11 +94,11 @@ def infer(options: Options) -> Path:
         file = find_checkpoint(options.resume or options.run_folder)
         content = read_checkpoint(file)
         options = adopt_architecture(options, content["opt"], file)
-        encoder = open_encoder(options, file.parent)
+        text = open_text(options, file.parent)
         data, listed = open_split(
-            options, options.mode, encoder, processes.device, options.allow_missing
+            options, options.mode, text, processes.device, options.allow_missing
         )
-        model = build_trained(options, data.width, encoder.width, content, file)
+        model = build_trained(options, data.width, text.width, content, file)
         model.to(processes.device)
         windows, scores = predict(model, data, options, processes)
         folder = Path(options.eval_results_dir or file.parent)

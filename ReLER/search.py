@@ -12,11 +12,11 @@ import torch
 from ReLER.data import NORM_EPS, temporal_endpoints
 from ReLER.infer import adopt_architecture
 from ReLER.options import SCALES, Options
-from ReLER.text import open_encoder
+from ReLER.text import open_text
 from ReLER.weights import build_trained, read_checkpoint
 from utils.base.errors import UserError
 from utils.evaluation.decoding import spans_to_compare
-from utils.features.tokens import LiveTokens
+from utils.features.tokens import Gather
 
 VIDEO_WEIGHT = "input_vid_proj.0.LayerNorm.weight"  # (F,)
 # Scales of the first look, at all clips, and of the second, at the most promising ones.
@@ -33,15 +33,15 @@ class Searcher:
         opt = content["opt"]
         names = ("task", "fv", "data_root")
         kept = {name: opt[name] for name in names if isinstance(opt.get(name), str)}
-        chosen = {"task": "unknown", "fv": "unknown", "mode": "val"} | kept
+        chosen = {"task": "unknown", "fv": "unknown", "mode": "val", "text_features": "live"} | kept
         options = Options(**chosen, text_encoder=text_encoder)
         self.options = adopt_architecture(options, opt, checkpoint)
         self.features = (self.options.fv, "clip")
         self.units = self.options.max_v_l
         self.device = device
-        self._encoder = open_encoder(self.options, checkpoint.parent)
+        self._text = open_text(self.options, checkpoint.parent)
         width = _video_width(content["model"], checkpoint)
-        self.model = build_trained(self.options, width, self._encoder.width, content, checkpoint)
+        self.model = build_trained(self.options, width, self._text.width, content, checkpoint)
         self.model.to(device).eval()
         self.width = width - 2  # without temporal endpoints
 
@@ -58,9 +58,9 @@ class Searcher:
             column += part.shape[1]
         return joined
 
-    def read(self, questions: list[str]) -> LiveTokens:
+    def read(self, questions: list[str]) -> Gather:
         """The questions, ready to be asked by number."""
-        return LiveTokens(self._encoder, questions, train=False)
+        return self._text.open(questions, self.device, train=False)
 
     def encode(self, clips: torch.Tensor) -> torch.Tensor:
         """(C, V, F) pooled rows of clips of one length -> (C, V, D)."""
@@ -69,19 +69,19 @@ class Searcher:
         return self.model.embed_video(torch.cat((clips, endpoints), 2))
 
     def ask(
-        self, clips: torch.Tensor, text: LiveTokens, question: int, count: int, look: int
+        self, clips: torch.Tensor, text: Gather, question: int, count: int, look: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The best spans in units (C, k, 2) of each encoded clip, and their scores (C, k).
 
         Each scale of the look offers `count` of them.
         """
         many, mask = len(clips), clips.new_ones(clips.shape[:2])
-        tokens, there = text.gather(np.array([question]), self.device)
-        tokens = self.model.embed_text(tokens).expand(many, -1, -1)
-        there = there.expand(many, -1)
+        query = text(np.array([question]), self.device)
+        tokens = self.model.embed_text(query.tokens).expand(many, -1, -1)
+        text_mask = query.mask.expand(many, -1)
         offers = []
         for parts in LOOKS[look]:
-            encoded, _, _ = self.model.encode(clips, mask, tokens, there, parts)
+            encoded, _, _ = self.model.encode(clips, mask, tokens, text_mask, parts)
             offers.append(spans_to_compare(*self.model.predictor(encoded, mask), count))
         spans, scores = zip(*offers, strict=True)
         return torch.cat(spans, 1), torch.cat(scores, 1)

@@ -17,7 +17,7 @@ from ReLER.infer import predict
 from ReLER.losses import losses
 from ReLER.model import ReLER
 from ReLER.options import FREE_OPTIONS, OPTIONS_FILE, Options
-from ReLER.text import TEXT_FILE, open_encoder
+from ReLER.text import TEXT_FILE, open_text
 from ReLER.weights import (
     SCHEDULER_GAMMA,
     build_model,
@@ -29,7 +29,6 @@ from ReLER.weights import (
 from utils.base.errors import UserError
 from utils.evaluation.predictions import write_results
 from utils.evaluation.scoring import ground_truth, report, score
-from utils.features.text_encoders import describe_encoder
 from utils.training.checkpoints import find_checkpoint
 from utils.training.loop import EpochPlan, Evaluation, Schedule, fit
 from utils.training.processes import Processes, start_processes
@@ -44,10 +43,10 @@ class Recipe:
     def __init__(self, options: Options, processes: Processes, schedule: Schedule):
         self.options = options
         self.processes = processes
-        self.encoder = open_encoder(options)
+        self.text = open_text(options)
         device = processes.device
-        self.train, self.listed = open_split(options, "train", self.encoder, device, True)
-        self.val, listed = open_split(options, "val", self.encoder, device, True)
+        self.train, self.listed = open_split(options, "train", self.text, device, True)
+        self.val, listed = open_split(options, "val", self.text, device, True)
         self.truth = ground_truth(self.val.records, listed, options.eval_gt_json)
         if self.truth is None:
             raise UserError(
@@ -56,7 +55,7 @@ class Recipe:
             )
         self.rows = len(self.train)
         self.steps = schedule.steps_per_epoch(self.rows, processes.size)
-        self.model: ReLER = build_model(options, self.train.width, self.encoder.width)
+        self.model: ReLER = build_model(options, self.train.width, self.text.width)
         self.model.to(device)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=options.lr, weight_decay=options.wd, fused=True
@@ -152,7 +151,7 @@ def train(options: Options) -> None:
             folder / "tensorboard_log",
             "train.log.txt",
             input_files(options, options.fv, "clip", start=options.resume),
-            {TEXT_FILE: describe_encoder(recipe.encoder)},
+            {TEXT_FILE: recipe.text.describe()},
         )
         if processes.main:
             parameters = sum(p.numel() for p in recipe.model.parameters() if p.requires_grad)

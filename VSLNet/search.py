@@ -15,8 +15,9 @@ from utils.base.files import read_json
 from utils.base.options import adopt
 from utils.base.tensor_files import load_safely
 from utils.evaluation.decoding import spans_to_compare
+from utils.features.tokens import Gather
 from VSLNet.options import OPTIONS_FILE, Options
-from VSLNet.text import Gather, open_text
+from VSLNet.text import open_text
 from VSLNet.weights import build_model, load_weights
 
 VIDEO_WEIGHT = "video_affine.linear.conv1d.weight"  # (D, F, 1)

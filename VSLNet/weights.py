@@ -10,16 +10,20 @@ from pathlib import Path
 import torch
 
 from utils.base.tensor_files import load_safely
+from utils.features.tokens import EncoderText
 from utils.training.checkpoints import fit_state
 from VSLNet.model import VSLNet
 from VSLNet.options import Options
-from VSLNet.text import EncoderText, WordText
+from VSLNet.text import WordText
 
 ENCODER_PREFIX = "embedding_net.embedder."
 
 
 def build_model(options: Options, video_dim: int, text: EncoderText | WordText) -> VSLNet:
     """A freshly initialised model that fits the features and the text."""
+    words = {}
+    if isinstance(text, WordText):
+        words = {"word_vectors": text.vectors, "characters": text.vocabulary.character_count}
     torch.manual_seed(options.seed)
     return VSLNet(
         video_dim=video_dim,
@@ -30,10 +34,9 @@ def build_model(options: Options, video_dim: int, text: EncoderText | WordText) 
         drop_rate=options.drop_rate,
         predictor=options.predictor,
         num_extra_attn_blocks=options.num_extra_attn_blocks,
-        word_vectors=text.vectors,
-        characters=text.characters,
         char_dim=options.char_dim,
         padding=options.padding,
+        **words,
     )
 
 

@@ -1,11 +1,11 @@
-"""A training step of VSLNet beside a plain one: the same model written down layer by layer.
+"""A training step of VSLNet, compared with a plain implementation of the same model.
 
 The plain version encodes the text in the loop with BERT base, runs width-1 convolutions as
 convolutions on (B, D, V), computes attention as a softmax of a product and draws one random number
 per dropped element; ours reads token features from their store. Both have the same weights, and
-without dropout must have the same losses and gradients. Video features are made up, not loaded.
-Ours is also timed in bfloat16, beside the same plain float32 step. Each works in a process of its
-own, ours in one set up like our programs.
+without dropout must give the same losses and gradients. Video features are random.
+Ours is also timed in bfloat16. Each version runs in its own process, ours in one set up like our
+programs.
 
     python benchmarks/vslnet_step.py                        # 256 and 2304 dims, batch 32
     OMP_NUM_THREADS=1 python benchmarks/vslnet_step.py --steps 5
@@ -21,13 +21,17 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
 
+from benchmarks.plain_layers import (
+    dropped,
+    masked,
+    plain_encoder,
+    plain_linear,
+    plain_predictor,
+)
 from benchmarks.text import bert_in_the_loop, stored
 from benchmarks.timing import Contest, compare_steps, step_options
 from utils.base.errors import UserError, run_program
-from utils.layers.dropout import Dropout
-from utils.layers.span_encoder import MASKED_LOGIT
 from VSLNet.model import Predictions, VSLNet, losses, parameter_groups
 
 TEXT_WIDTH, TOKENS = 768, (8, 12)
@@ -59,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 class Batch(NamedTuple):
-    """A made-up batch."""
+    """A random batch."""
 
     video: torch.Tensor
     video_mask: torch.Tensor
@@ -99,20 +103,20 @@ def our_loss(model: VSLNet, batch: Batch) -> torch.Tensor:
 
 
 def check(model: VSLNet, batch: Batch) -> None:
-    """Without dropout both versions must find the same loss and gradients."""
+    """Without dropout both versions must give the same loss and gradients."""
     model.eval()
-    found = []
+    results = []
     for version in (plain_loss, our_loss):
         loss = version(model, batch)
-        found.append((loss.item(), torch.autograd.grad(loss, list(model.parameters()))))
-    (plain, plain_gradients), (ours, our_gradients) = found
+        results.append((loss.item(), torch.autograd.grad(loss, list(model.parameters()))))
+    (plain, plain_gradients), (ours, our_gradients) = results
     if not math.isclose(ours, plain, rel_tol=AGREEMENT):
         raise UserError(f"our loss is {ours}, the plain version's {plain}")
     largest = max(float(g.abs().max()) for g in plain_gradients)
-    for (name, _), expected, own in zip(
+    for (name, _), expected, gradient in zip(
         model.named_parameters(), plain_gradients, our_gradients, strict=True
     ):
-        if (own - expected).abs().max() > AGREEMENT * largest:
+        if (gradient - expected).abs().max() > AGREEMENT * largest:
             raise UserError(f"gradients of {name} differ from the plain version's")
 
 
@@ -122,13 +126,13 @@ def check(model: VSLNet, batch: Batch) -> None:
 def plain_loss(model: VSLNet, batch: Batch) -> torch.Tensor:
     """The loss, from convolutions that swap (B, V, D) and (B, D, V) back and forth."""
     out = Predictions(*plain_logits(model, batch))
-    lit = F.binary_cross_entropy_with_logits(
+    highlight_loss = F.binary_cross_entropy_with_logits(
         out.highlight_logits, batch.highlight, reduction="none"
     )
     weight = torch.where(batch.highlight > 0, 2.0, 1.0) * batch.video_mask
     span = F.cross_entropy(out.start_logits, batch.start)
     span = span + F.cross_entropy(out.end_logits, batch.end)
-    return span + 5 * (lit * weight).sum() / batch.video_mask.sum()
+    return span + 5 * (highlight_loss * weight).sum() / batch.video_mask.sum()
 
 
 def plain_logits(model: VSLNet, batch: Batch) -> tuple[torch.Tensor, ...]:
@@ -154,51 +158,7 @@ def plain_logits(model: VSLNet, batch: Batch) -> tuple[torch.Tensor, ...]:
 
     highlight = masked(plain_linear(model.highlight_layer.conv1d, x)[..., 0].float(), video_mask)
     x = x * highlight.sigmoid()[..., None]
-    layer = model.predictor
-    start = plain_encoder(layer.encoder, x, video_mask)
-    end = plain_encoder(layer.encoder, start, video_mask)
-    logits = []
-    for norm, block, states in (
-        (layer.start_layer_norm, layer.start_block, start),
-        (layer.end_layer_norm, layer.end_block, end),
-    ):
-        hidden = F.relu(plain_linear(block[0], torch.cat((norm(states), x), 2)))
-        logits.append(masked(plain_linear(block[2], hidden)[..., 0].float(), video_mask))
-    return highlight, *logits
-
-
-def plain_encoder(encoder: nn.Module, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    places = torch.arange(x.shape[1]).expand(x.shape[:2])
-    x = x + encoder.pos_embedding.position_embeddings(places)
-    block = encoder.conv_block
-    for convolutions, norm in zip(block.depthwise_separable_conv, block.layer_norms, strict=True):
-        y = F.relu(convolutions(norm(x).transpose(1, 2)))
-        x = x + dropped(encoder, y).transpose(1, 2)
-    block = encoder.attention_block
-    y = dropped(encoder, block.layer_norm1(x))
-    query, key, value = (
-        plain_linear(layer, y).unflatten(2, (block.num_heads, -1)).transpose(1, 2)
-        for layer in (block.query, block.key, block.value)
-    )
-    scores = query @ key.transpose(2, 3) / math.sqrt(query.shape[-1])
-    shares = dropped(encoder, masked(scores.float(), mask[:, None, None]).softmax(3))
-    x = x + (shares @ value).transpose(1, 2).flatten(2)
-    y = plain_linear(block.out_layer, dropped(encoder, block.layer_norm2(x)))
-    return x + dropped(encoder, y)
-
-
-def plain_linear(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """(B, V, inputs) -> (B, V, outputs), as a convolution."""
-    return layer.conv1d(x.transpose(1, 2)).transpose(1, 2)
-
-
-def dropped(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    rate = next(part.p for part in module.modules() if isinstance(part, Dropout))
-    return F.dropout(x, rate, module.training)
-
-
-def masked(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    return scores + (1 - mask) * MASKED_LOGIT
+    return highlight, *plain_predictor(model.predictor, x, video_mask)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from ReLER.options import SCALES, Options
 from utils.data.records import Records
 from utils.data.spans import exact_unit_windows, highlight_windows
 from utils.features.mapped import FeatureStore, pool_rows
+from utils.features.tokens import Text
 from utils.training.processes import Processes
 
 ROWS = {"egovlp": [90, 50, 7, 64, 1], "clip": [90, 49, 7, 63, 1]}
@@ -36,12 +37,10 @@ def make_store(lengths, width, dtype=np.float32, seed=0):
     return FeatureStore(uids, lengths, np.cumsum(lengths) - lengths, joined)
 
 
-class Sentences:
+def numbered_text(sentences, device):
     """Token features that say which sentence they are of."""
-
-    def gather(self, sentences, device):
-        mask = torch.arange(8) < 1 + torch.from_numpy(sentences)[:, None] % 8
-        return torch.from_numpy(sentences)[:, None, None] * torch.ones(1, 8, 3), mask.float()
+    mask = torch.arange(8) < 1 + torch.from_numpy(sentences)[:, None] % 8
+    return Text(torch.from_numpy(sentences)[:, None, None] * torch.ones(1, 8, 3), mask.float())
 
 
 def make_records(queries=60, clips=5, seed=0):
@@ -79,7 +78,7 @@ def records():
 
 @pytest.fixture(scope="module")
 def data(records, stores):
-    return ClipData(records, stores, Sentences(), OPTIONS)
+    return ClipData(records, stores, numbered_text, OPTIONS)
 
 
 def plain_clip(stores, clip):
@@ -127,7 +126,7 @@ def test_training_batches_are_cut_and_spliced(records, stores, dtype):
         name: dataclasses.replace(s, joined=s.joined.astype(dtype)) for name, s in stores.items()
     }
     options = dataclasses.replace(OPTIONS, nar_exp_factor=1.0, nar_translate=False)
-    data = ClipData(records, stores, Sentences(), options)
+    data = ClipData(records, stores, numbered_text, options)
     rows, key = np.arange(len(records)), Key(3, 1)
     batch = data.batch(rows, key=key)
     clip_rows = np.array(ROWS["egovlp"])
@@ -153,8 +152,8 @@ def test_training_batches_are_cut_and_spliced(records, stores, dtype):
 
 
 def test_jitter_widens_narrations_only(records, stores):
-    data = ClipData(records, stores, Sentences(), OPTIONS)
-    plain = ClipData(records, stores, Sentences(), dataclasses.replace(OPTIONS, nar_exp_factor=1))
+    data = ClipData(records, stores, numbered_text, OPTIONS)
+    plain = ClipData(records, stores, numbered_text, dataclasses.replace(OPTIONS, nar_exp_factor=1))
     rows, key = np.arange(len(records)), Key(0, 0)
     wide, narrow = (d.batch(rows, key=key).targets for d in (data, plain))
     changed = (wide.start != narrow.start) | (wide.end != narrow.end)
@@ -208,7 +207,7 @@ def test_a_sample_is_the_same_in_any_batch_and_after_a_restart(
 ):
     rows, key = np.array(order), Key(seed, epoch)
     batch = data.batch(rows, key=key)
-    again = ClipData(records, stores, Sentences(), OPTIONS)
+    again = ClipData(records, stores, numbered_text, OPTIONS)
     for place in (0, 5):
         alone = again.batch(rows[place : place + 1], key=key)
         n = int(alone.video_mask.sum())
@@ -237,13 +236,13 @@ def test_parts_total_counts_the_model_s_parts(data, parts):
 
 def test_features_may_stay_unscaled(records, stores):
     options = dataclasses.replace(OPTIONS, no_norm_vfeat=True, max_v_l=100)
-    batch = ClipData(records, stores, Sentences(), options).batch(np.arange(3))
+    batch = ClipData(records, stores, numbered_text, options).batch(np.arange(3))
     row = stores["egovlp"].rows(records.clip[0])
     assert np.array_equal(batch.video[0, : len(row), :5], row)
 
 
 def test_compiled_models_get_batches_of_one_shape(data, records, stores):
-    padded = ClipData(records, stores, Sentences(), dataclasses.replace(OPTIONS, compile=True))
+    padded = ClipData(records, stores, numbered_text, dataclasses.replace(OPTIONS, compile=True))
     lengths = set()
     for rows in np.arange(20)[:, None]:
         few, batch = data.batch(rows, key=Key(3, 1)), padded.batch(rows, key=Key(3, 1))
@@ -259,14 +258,13 @@ def test_compiled_models_get_batches_of_one_shape(data, records, stores):
 
 
 def test_queries_are_read_whole(records, stores):
-    class Long:
-        def gather(self, sentences, device):
-            return torch.ones(len(sentences), 76, 3), torch.ones(len(sentences), 76)
+    def long_text(sentences, device):
+        return Text(torch.ones(len(sentences), 76, 3), torch.ones(len(sentences), 76))
 
     rows, key = np.arange(4), Key(0, 0)
     for compiled, tokens in ((False, 76), (True, 80)):
         options = dataclasses.replace(OPTIONS, compile=compiled)
-        batch = ClipData(records, stores, Long(), options).batch(rows, key=key)
+        batch = ClipData(records, stores, long_text, options).batch(rows, key=key)
         assert batch.text.shape == (4, tokens, 3) and (batch.text_mask.sum(1) == 76).all()
 
 
@@ -282,7 +280,7 @@ def test_temporal_endpoints_are_the_published_ones(golden):
 def test_labels_come_from_exact_times_whichever_rows_train(data, records):
     blurred = dataclasses.replace(records, timestamps=records.timestamps * 0)
     rows, key = np.arange(len(records)), Key(1, 1)
-    again = ClipData(blurred, data_stores(data), Sentences(), OPTIONS).batch(rows, key=key)
+    again = ClipData(blurred, data_stores(data), numbered_text, OPTIONS).batch(rows, key=key)
     assert torch.equal(again.targets.start, data.batch(rows, key=key).targets.start)
 
 
@@ -304,7 +302,7 @@ def test_uneven_features_are_named(records, capsys):
     lengths = ROWS["clip"].copy()
     lengths[0] = 80
     stores = {"egovlp": make_store(ROWS["egovlp"], 5), "clip": make_store(lengths, 4)}
-    data = ClipData(records, stores, Sentences(), OPTIONS)
+    data = ClipData(records, stores, numbered_text, OPTIONS)
     said = capsys.readouterr().err
     assert "clip0 (90 and 80 rows)" in said
     assert "clip1" not in said

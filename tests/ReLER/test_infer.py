@@ -13,6 +13,7 @@ from ReLER.infer import predict
 from ReLER.options import SCALES, Options
 from utils.data.records import Records
 from utils.features.mapped import FeatureStore
+from utils.features.tokens import Text
 from utils.training.processes import Processes
 
 DURATIONS = np.array([90.0, 61.0, 44.0])  # seconds
@@ -60,9 +61,8 @@ def published_split(inputs, samples):
         is_narration=np.zeros(len(samples), bool),
     )
 
-    class Tokens:
-        def gather(self, sentences, device):
-            return text[sentences], text_mask[sentences]
+    def gather(sentences, device):
+        return Text(text[sentences], text_mask[sentences])
 
     class PublishedClips(ClipData):
         """The published samples' last two columns are no real endpoints."""
@@ -73,7 +73,7 @@ def published_split(inputs, samples):
             return pooled * mask[samples.cuts.clip, :padded, None]
 
     options = Options(task="nlq", fv="egovlp", max_v_l=48, no_norm_vfeat=True)
-    return PublishedClips(records, features, Tokens(), options)
+    return PublishedClips(records, features, gather, options)
 
 
 def seconds(starts, ends, samples, lengths):

@@ -6,13 +6,12 @@ import torch
 
 from ReLER.data import open_split
 from ReLER.options import OPTIONS_FILE, Options
-from ReLER.text import TEXT_FILE, open_encoder
+from ReLER.text import TEXT_FILE, open_text
 from ReLER.weights import build_model, checkpoint_content
 from utils.base.errors import UserError
 from utils.base.files import write_json
 from utils.base.tensor_files import save_atomically
 from utils.features.mapped import pool_rows
-from utils.features.text_encoders import describe_encoder
 from utils.search.search import load_run
 
 UNITS = 60
@@ -29,12 +28,12 @@ def trained(simulated, tmp_path_factory):
         max_v_l=UNITS, hidden_dim=16, bi_num_attention_heads=2, v_intermediate_size=32,
         intermediate_size=32, conditioned_span_pred_num_heads=2,
     )  # fmt: skip
-    encoder = open_encoder(options)
-    data, _ = open_split(options, "val", encoder, torch.device("cpu"), tolerant=False)
-    model = build_model(options, data.width, encoder.width).eval()
+    text = open_text(options)
+    data, _ = open_split(options, "val", text, torch.device("cpu"), tolerant=False)
+    model = build_model(options, data.width, text.width).eval()
     content = checkpoint_content(model, torch.optim.AdamW(model.parameters()), options, 0)
     write_json(options.run_folder / OPTIONS_FILE, {})
-    write_json(options.run_folder / TEXT_FILE, describe_encoder(encoder))
+    write_json(options.run_folder / TEXT_FILE, text.describe())
     save_atomically(content, options.run_folder / "model_7.t7")
     return options.run_folder, data, model
 
@@ -86,8 +85,9 @@ def test_all_scales_are_asked(trained):
         assert spans.shape == (3, 20, 2)
         ends = torch.stack([torch.arange(UNITS), torch.arange(UNITS) + 1], 1) / UNITS
         video = torch.cat([pooled, ends.expand(3, -1, -1)], 2)
-        tokens, mask = text.gather(np.array([1, 1, 1]), "cpu")
-        best, _ = model.predict_scales(video, torch.ones(3, UNITS), tokens, mask, top=4)
+        query = text(np.array([1, 1, 1]), "cpu")
+        ones = torch.ones(3, UNITS)
+        best, _ = model.predict_scales(video, ones, query.tokens, query.mask, top=4)
     offered = (spans[:, :, None] == best[:, None]).all(-1).any(1)
     assert offered.all()
 

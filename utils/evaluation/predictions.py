@@ -121,7 +121,8 @@ def read_scores(path: str | Path, predictions: list[Prediction]) -> list[list[fl
     if not file.exists():
         return None
     content = read_json(file, ScoresFile)
-    if content.predictions != _fingerprint(predictions):
+    counts = [len(prediction.windows) for prediction in predictions]
+    if content.predictions != _fingerprint(predictions) or [*map(len, content.scores)] != counts:
         raise UserError(f"{file}: scores of other predictions than {path} has; delete or redo it")
     return content.scores
 

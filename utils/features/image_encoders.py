@@ -24,7 +24,7 @@ from utils.base.files import read_json
 from utils.base.machine import find_device
 from utils.base.tasks import ROWS_PER_SECOND, STRIDE
 from utils.features.image_kinds import KINDS, expected_card
-from utils.features.text_encoders import find_pretrained, load_pretrained
+from utils.features.pretrained import find_pretrained, load_pretrained
 from utils.features.video import sampled_frames
 
 TINY = "tiny"
