@@ -12,7 +12,7 @@ import torch
 from ReLER.options import SCALES
 from ReLER.pooling import NORM_EPS, temporal_endpoints
 from ReLER.weights import load_trained
-from utils.evaluation.predictions import spans_to_compare
+from utils.evaluation.decoding import spans_to_compare
 from utils.features.tokens import Gather
 
 # Scales of the first look, at all clips, and of the second, at the most promising ones.

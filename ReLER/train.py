@@ -18,7 +18,7 @@ from ReLER.options import Options
 from ReLER.text import TEXT_FILE, open_text
 from ReLER.weights import SCHEDULER_GAMMA, build_model, checkpoint_content, read_checkpoint
 from utils.base.errors import UserError
-from utils.evaluation.predictions import write_predictions
+from utils.evaluation.predictions import write_results
 from utils.evaluation.scoring import report, score, truth_to_train_by
 from utils.evaluation.timelines import draw_examples
 from utils.training import loop
@@ -90,7 +90,7 @@ class Recipe:
         windows, scores = predict(self.model, self.val, self.options, self.processes)
         if self.processes.main:
             file = self.options.run_folder / f"{epoch}_preds.json"
-            write_predictions(file, self.val.records, windows, scores)
+            write_results(file, self.val.records.keys, windows, scores)
         scored = score(self.truth, windows)
         picture = draw_examples(self.val.records, self.truth.seconds, windows)
         return Evaluation(scored.percentages(), report(scored, f"Epoch {epoch}"), picture)
