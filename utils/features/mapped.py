@@ -67,10 +67,9 @@ class FeatureStore:
         """F."""
         return self.joined.shape[1]
 
-    def rows(self, clip: int, start: int = 0, stop: int | None = None) -> np.ndarray:
+    def rows(self, clip: int) -> np.ndarray:
         """Rows of one clip (n, F): a view, nothing is copied."""
-        stop = self.lengths[clip] if stop is None else min(stop, self.lengths[clip])
-        return self.joined[self.offsets[clip] + start : self.offsets[clip] + stop]
+        return self.joined[self.offsets[clip] : self.offsets[clip] + self.lengths[clip]]
 
 
 @dataclass(frozen=True)
