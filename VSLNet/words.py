@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from msgspec import Struct
 from nltk.tokenize import word_tokenize
 from tqdm import tqdm
 
@@ -29,8 +30,7 @@ def tokenize(sentence: str) -> list[str]:
     return word_tokenize(sentence.lower(), preserve_line=True)
 
 
-@dataclass(frozen=True)
-class Vocabulary:
+class Vocabulary(Struct, frozen=True):
     """The words and characters that have numbers, in order, from 2 on."""
 
     words: list[str]
