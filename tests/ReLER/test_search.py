@@ -65,11 +65,11 @@ def test_search_from_a_folder_or_a_file_alone(trained, simulated, tmp_path):
     folder, data, _ = trained
     pair = files(simulated, data.records.clip_uids[0])
     run = load_run(folder)
-    answers = run.search(pair, ASK, nms_threshold=1.0)
+    answers = run.encode(pair).ask(ASK, nms_threshold=1.0)
     assert answers.windows.shape == (2, 5, 2) and (np.diff(answers.scores) <= 0).all()
     alone = tmp_path / "best.t7"
     alone.write_bytes((folder / "model_7.t7").read_bytes())
-    again = load_run(alone, text_encoder="minilm").search(pair, ASK, nms_threshold=1.0)
+    again = load_run(alone, text_encoder="minilm").encode(pair).ask(ASK, nms_threshold=1.0)
     assert np.array_equal(again.windows, answers.windows)
 
 
@@ -97,8 +97,8 @@ def test_features_that_do_not_fit(trained, simulated):
     pair = files(simulated, data.records.clip_uids[0])
     run = load_run(folder)
     with pytest.raises(UserError, match="one file each; 1 given"):
-        run.search(pair[0], ASK)
+        run.encode(pair[0]).ask(ASK)
     with pytest.raises(UserError, match="512 wide, the model was trained on 768"):
-        run.search([pair[0], pair[0]], ASK)
+        run.encode([pair[0], pair[0]]).ask(ASK)
     uneven = [torch.randn(100, 256), torch.randn(97, 512)]
     assert run.encode(uneven).seconds == pytest.approx(100 / 1.875)

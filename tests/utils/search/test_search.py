@@ -64,7 +64,7 @@ def test_a_planted_event_is_found_wherever_it_lies(first, length, seed):
     video = np.random.default_rng(seed).uniform(0, 0.1, (rows, 4)).astype(np.float32)
     last = min(first + length, rows)
     video[first:last, 0] = 1
-    answers = TrainedRun(Bright(), 75.0).search(video, ["Where is the light?"])
+    answers = TrainedRun(Bright(), 75.0).encode(video).ask(["Where is the light?"])
     start, end = answers.windows[0, 0]
     unit = 75.0 / Bright.units
     assert abs(start - first / RATE) <= unit and abs(end - last / RATE) <= unit
@@ -74,7 +74,7 @@ def test_answers_are_within_the_video_ranked_and_differ():
     video = np.random.default_rng(0).uniform(0, 1, (2000, 4)).astype(np.float32)
     model = Bright()
     run = TrainedRun(model, 60.0)
-    answers = run.search(torch.from_numpy(video), ["One?", "Two?"], nms_threshold=0.3)
+    answers = run.encode(torch.from_numpy(video)).ask(["One?", "Two?"], nms_threshold=0.3)
     assert answers.windows.shape == (2, 5, 2) and answers.scores.shape == (2, 5)
     assert (np.diff(answers.scores) <= 0).all() and (answers.scores > 0).all()
     assert (answers.scores.sum(1) <= 1).all()
