@@ -199,8 +199,8 @@ def test_shares_of_wrong_labels(tmp_path, look):
     ("change_rows", "words"),
     [
         (lambda rows: rows.masked_fill(torch.arange(len(rows))[:, None] == 3, torch.nan), "NaN or"),
-        (lambda rows: rows[: len(rows) // 2].clone(), "1 of 18 clips have too few rows"),
-        (lambda rows: rows.repeat(2, 1), "1 of 18 clips have too many rows"),
+        (lambda rows: rows[: len(rows) // 2].clone(), "rows of 1 of 18 clips do not fit"),
+        (lambda rows: rows.repeat(2, 1), "rows of 1 of 18 clips do not fit"),
     ],
 )
 def test_features(data, look, change_rows, words):
@@ -221,7 +221,7 @@ def test_features_of_another_width_than_published(data, look):
     (folder / "feature_shapes.json").unlink()
     (folder / "feature_card.json").unlink()
     width, rows = of(look(data)[0], "features egovlp", "warning")
-    assert "are 20 wide, the published ones 256" in width and "too few rows" in rows
+    assert "are 20 wide, the published ones 256" in width and "do not fit" in rows
 
 
 def test_a_disk_without_room(data, look, monkeypatch):
