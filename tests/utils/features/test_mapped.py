@@ -166,8 +166,8 @@ def test_several_bad_files_are_named_and_counted(data):
     ("card", "words"),
     [
         ({"width": 7}, "features are 5 wide, their feature card says 7"),
-        ({"stride": 0}, "stride must be a number above 0, is 0"),
-        ({"frame_rate": "30"}, "frame_rate must be a number above 0, is '30'"),
+        ({"stride": 0}, r"> 0.0 - at `\$.stride`"),
+        ({"frame_rate": "30"}, r"got `str` - at `\$.frame_rate`"),
     ],
 )
 def test_a_wrong_card_is_refused(data, card, words):
