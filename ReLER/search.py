@@ -15,7 +15,7 @@ from ReLER.options import SCALES, Options
 from ReLER.text import open_text
 from ReLER.weights import build_trained, read_checkpoint
 from utils.base.errors import UserError
-from utils.evaluation.predictions import spans_to_compare
+from utils.evaluation.decoding import spans_to_compare
 from utils.features.tokens import Gather
 
 VIDEO_WEIGHT = "input_vid_proj.0.LayerNorm.weight"  # (F,)

@@ -27,7 +27,7 @@ from ReLER.weights import (
     read_checkpoint,
 )
 from utils.base.errors import UserError
-from utils.evaluation.predictions import write_predictions
+from utils.evaluation.predictions import write_results
 from utils.evaluation.scoring import ground_truth, report, score
 from utils.training.checkpoints import find_checkpoint
 from utils.training.loop import EpochPlan, Evaluation, Schedule, fit
@@ -100,7 +100,7 @@ class Recipe:
         windows, scores = predict(self.model, self.val, self.options, self.processes)
         if self.processes.main:
             name = self.options.run_folder / f"{epoch}_preds.json"
-            write_predictions(name, self.val.records, windows, scores)
+            write_results(name, self.val.records.keys, windows, scores)
         scored = score(self.truth, windows)
         figures = scored.percentages()
         records = self.val.records

@@ -14,7 +14,7 @@ from utils.base.errors import UserError
 from utils.base.files import read_json
 from utils.base.options import adopt
 from utils.base.tensor_files import load_safely
-from utils.evaluation.predictions import spans_to_compare
+from utils.evaluation.decoding import spans_to_compare
 from utils.features.tokens import Gather
 from VSLNet.options import OPTIONS_FILE, Options
 from VSLNet.text import open_text

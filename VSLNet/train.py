@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from utils.base.errors import UserError
-from utils.evaluation.predictions import write_predictions
+from utils.evaluation.predictions import write_results
 from utils.evaluation.scoring import ground_truth, report, score
 from utils.training.checkpoints import find_checkpoint
 from utils.training.loop import EpochPlan, Evaluation, Schedule, fit
@@ -88,7 +88,7 @@ class Recipe:
         windows, scores = predict(self.model, self.val, self.options, self.processes)
         if self.processes.main:
             name = f"{self.options.model_name}_{epoch}_{step}_preds.json"
-            write_predictions(self.options.run_folder / name, self.val.records, windows, scores)
+            write_results(self.options.run_folder / name, self.val.records.keys, windows, scores)
         scored = score(self.truth, windows)
         figures = scored.percentages()
         table = report(scored, f"Epoch {epoch}, Step {step}")

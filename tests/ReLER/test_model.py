@@ -14,7 +14,7 @@ from ReLER.layers import sine_positions
 from ReLER.model import ReLER, real_parts
 from ReLER.options import SCALES, ModelOptions, Options
 from utils.base.errors import UserError
-from utils.evaluation.predictions import best_spans
+from utils.evaluation.decoding import best_spans
 from utils.layers.span_encoder import WeightedPool
 
 SMALL = dict(  # noqa: C408

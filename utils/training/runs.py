@@ -18,11 +18,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import orjson
 import torch
 
 from utils.base.errors import UserError
-from utils.base.files import atomic_write, read_json, remove_leftovers, write_json
+from utils.base.files import atomic_write, read_json, remove_leftovers, to_json, write_json
 from utils.base.tensor_files import load_last_whole, save_atomically
 from utils.training.checkpoints import find_checkpoint
 from utils.training.options import TrainingOptions
@@ -249,7 +248,7 @@ class Run:
         if self.processes.main:
             self.history.append(scores)
             with atomic_write(self.folder / "metrics.jsonl") as file:
-                file.writelines(orjson.dumps(line) + b"\n" for line in self.history)
+                file.writelines(to_json(line) + b"\n" for line in self.history)
             with self._tables.open("a", encoding="utf-8") as file:
                 file.write(table + "\n")
 
