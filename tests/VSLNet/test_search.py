@@ -19,7 +19,7 @@ from utils.search.search import load_run
 from utils.training.processes import start_processes
 from VSLNet.data import open_split
 from VSLNet.infer import CANDIDATES, predict
-from VSLNet.options import OPTIONS_FILE, Options
+from VSLNet.options import Options
 from VSLNet.text import TEXT_FILE, open_text
 from VSLNet.weights import build_model, checkpoint_state
 
@@ -41,7 +41,7 @@ def trained(simulated, tmp_path_factory):
     model = build_model(options, split.features.width, text)
     for block in (model.predictor.start_block, model.predictor.end_block):
         block[2].conv1d.weight.data *= 5
-    write_json(options.run_folder / OPTIONS_FILE, dataclasses.asdict(options))
+    write_json(options.run_folder / options.OPTIONS_FILE, dataclasses.asdict(options))
     write_json(options.run_folder / TEXT_FILE, text.describe())
     save_atomically(checkpoint_state(model, text, False), options.run_folder / "vslnet_7.t7")
     windows = predict(model, split, options, processes)[0]
@@ -61,7 +61,7 @@ def test_search_finds_what_inference_predicts(trained, simulated, monkeypatch):
         rows = np.flatnonzero(records.clip == clip)
         questions = [records.sentences[number] for number in records.sentence[rows]]
         file = feature(simulated, records.clip_uids[clip])
-        found[rows] = run.search(file, questions).windows
+        found[rows] = run.encode(file).ask(questions).windows
     np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
@@ -77,8 +77,8 @@ def test_a_run_may_be_moved_and_a_checkpoint_stand_alone(trained, tmp_path, caps
     shutil.copytree(options.run_folder, moved)
     video = torch.randn(200, 256)
     ask = ["where is the plate?"]
-    expected = load_run(options.run_folder).search(video, ask).windows
-    assert np.array_equal(load_run(moved).search(video, ask).windows, expected)
+    expected = load_run(options.run_folder).encode(video).ask(ask).windows
+    assert np.array_equal(load_run(moved).encode(video).ask(ask).windows, expected)
 
     alone = tmp_path / "vslnet_7.t7"
     shutil.copy(moved / "vslnet_7.t7", alone)
@@ -147,7 +147,7 @@ def test_a_video_file_is_searched_with_frames_on_a_sheet(tmp_path, capsys):
     )  # fmt: skip
     text = open_text(options)
     model = build_model(options, 32, text)
-    write_json(options.run_folder / OPTIONS_FILE, dataclasses.asdict(options))
+    write_json(options.run_folder / options.OPTIONS_FILE, dataclasses.asdict(options))
     write_json(options.run_folder / TEXT_FILE, text.describe())
     save_atomically(checkpoint_state(model, text, False), options.run_folder / "vslnet_7.t7")
     write_json(tmp_path / "features" / "clip" / "feature_card.json", {"model": "tiny"})
