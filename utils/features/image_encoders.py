@@ -67,14 +67,21 @@ class ImageEncoder:
             "source": "utils/extract_features.py",
         }
 
-    def extract(self, video: Path) -> np.ndarray:
-        """Feature rows (R, F) float32 of a video file; a `UserError` names a broken one."""
+    def extract(self, video: Path, frame_rate: float | None = None) -> np.ndarray:
+        """Feature rows (R, F) float32 of a video file; `frame_rate` is for raw streams.
+
+        Raises:
+            UserError: the video can't be read, or rows are not finite.
+        """
         rows = []
         with tqdm(desc=f"{self.kind} of {video.name}", unit="row", leave=False) as bar:
-            for frames in self._batches(video):
+            for frames in self._batches(video, frame_rate):
                 rows.append(self.encode(frames))
                 bar.update(len(frames))
-        return torch.cat(rows).cpu().numpy()
+        features = torch.cat(rows).cpu().numpy()
+        if not np.isfinite(features).all():
+            raise UserError(f"{video}: the encoder {self.name} makes rows with NaN or infinity")
+        return features
 
     @torch.inference_mode()
     def encode(self, frames: np.ndarray) -> torch.Tensor:
@@ -85,11 +92,12 @@ class ImageEncoder:
             return self._model(pixel_values=pixels[:, 0]).image_embeds.float()
         return self._model(pixel_values=pixels).last_hidden_state.mean(1).float()
 
-    def _batches(self, video: Path) -> Iterator[np.ndarray]:
+    def _batches(self, video: Path, frame_rate: float | None) -> Iterator[np.ndarray]:
         """(B, T, H, W, 3) frames of successive rows."""
         kind, size = KINDS[self.kind], self._size
         rate = ROWS_PER_SECOND * kind.frames
-        frames = (_square(f, size) for f in sampled_frames(video, rate, kind.offset, size))
+        images = sampled_frames(video, rate, kind.offset, size, frame_rate)
+        frames = (_square(image, size) for image in images)
         first = True
         while batch := list(islice(frames, ROWS_AT_ONCE[self.kind] * kind.frames)):
             if first:  # a video shorter than a row is one row
