@@ -171,7 +171,6 @@ CASES = [
     Case("a clip has no features", VSLNET, gone(CLIP), r"v1 \(egovlp\); .*--allow_missing"),
     Case("features are cut off", PACK, cut_off(CLIP), "v1.pt: damaged or cut off"),
     Case("features that would run a command", PACK, tensor(Hostile()), "v1.pt: refused"),
-    Case("the same before prediction", VSLNET, tensor(Hostile()), "v1.pt: refused"),
     Case("features with NaN", VSLNET, tensor(torch.full((ROWS, WIDTH), torch.nan)),
          "v1.pt: NaN or infinite"),
     Case("features of another width", PACK, tensor(torch.ones(ROWS, 5)), "v1.pt: .*5 wide"),
