@@ -176,7 +176,7 @@ def queried_clips(records: dict[str, Records], splits: Splits) -> dict[str, floa
         used = np.unique(columns.clip).tolist()
         clips |= {columns.clip_uids[c]: float(columns.num_frames[c] / columns.fps[c]) for c in used}
     for split in splits.values() if not clips else ():
-        clips |= {uid: clip["num_frames"] / clip["fps"] for uid, clip in split.prepared.items()}
+        clips |= {uid: clip.num_frames / clip.fps for uid, clip in split.prepared.items()}
     return clips
 
 

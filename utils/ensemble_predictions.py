@@ -99,9 +99,9 @@ def read_files(paths: list[str]) -> tuple[list[tuple], np.ndarray, np.ndarray]:
         UserError: files of different queries, a query without any window, or scores below 0.
     """
     files = [read_predictions(path) for path in paths]
-    rows = {prediction[:3]: row for row, prediction in enumerate(files[0])}
+    rows = {prediction.key: row for row, prediction in enumerate(files[0])}
     for path, file in zip(paths, files, strict=True):
-        keys = {prediction[:3] for prediction in file}
+        keys = {prediction.key for prediction in file}
         if differ := rows.keys() ^ keys:
             clip, annotation, number = min(differ)
             where = path if min(differ) in keys else paths[0]
@@ -119,7 +119,7 @@ def read_files(paths: list[str]) -> tuple[list[tuple], np.ndarray, np.ndarray]:
     for number, file in enumerate(files):
         for prediction in file:
             values = np.reshape(prediction.windows, (-1, 2))
-            windows[rows[prediction[:3]], number, : len(values)] = values
+            windows[rows[prediction.key], number, : len(values)] = values
     if empty := np.count_nonzero(np.isnan(windows).all(axis=(1, 2, 3))):
         raise UserError(f"{paths[0]}: {empty} queries have no window in any of the files")
     if unscored := [path for path, own in zip(paths, file_scores, strict=True) if own is None]:
@@ -132,7 +132,7 @@ def read_files(paths: list[str]) -> tuple[list[tuple], np.ndarray, np.ndarray]:
                 raise UserError(
                     f"{path}: has scores below 0; an ensemble needs 0 or more, as P(window)"
                 )
-            scores[rows[prediction[:3]], number, : len(values)] = values
+            scores[rows[prediction.key], number, : len(values)] = values
     return list(rows), windows, scores
 
 

@@ -15,16 +15,17 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
     import utils.base.environment
 
 import numpy as np
+from msgspec import Raw
 from tqdm import tqdm
 
 from utils.base.errors import UserError, run_program, warn
 from utils.base.files import read_json
 from utils.base.options import ArgumentParser
-from utils.data.annotations import Query, iter_clips, iter_queries, read_annotations
+from utils.data.annotations import Annotations, Query, iter_clips, iter_queries, read_annotations
 from utils.data.narrations import read_narrations
 from utils.data.records import NARRATION_MARK, read_records
-from utils.evaluation.predictions import WINDOWS, read_predictions
-from utils.evaluation.scoring import predicted_windows, true_windows
+from utils.evaluation.predictions import WINDOWS
+from utils.evaluation.scoring import read_windows, true_windows
 from utils.viewer.page import (
     Narration,
     PageClip,
@@ -71,19 +72,13 @@ def read_run(name: str, file: str, queries: list[Query]) -> PageRun:
     Raises:
         UserError: the file is malformed, or none of its predictions is for these queries.
     """
-    predictions = read_predictions(file)
-    windows, answered = predicted_windows(queries, predictions, WINDOWS)
-    if not answered.any():
-        raise UserError(
-            f"{file}: none of its {len(predictions)} predictions is for a query of the "
-            "annotations: of another split or version?"
-        )
-    if strangers := len(predictions) - int(answered.sum()):
-        warn(f"{file}: {strangers} predictions are for no query of the annotations; left out")
+    windows, answered, unknown = read_windows(file, queries, WINDOWS)
+    if unknown:
+        warn(f"{file}: {unknown} predictions are for no query of the annotations; left out")
     return PageRun(name, windows, answered)
 
 
-def clip_narrations(file: str, annotations: dict) -> dict[str, list[Narration]]:
+def clip_narrations(file: str, annotations: Annotations) -> dict[str, list[Narration]]:
     """Narrations of each clip of the annotations, by start.
 
     Out of EgoClip's table (`.csv`, `.tsv`), annotations with NaQ, or a prepared data set (`.json`);
@@ -91,37 +86,35 @@ def clip_narrations(file: str, annotations: dict) -> dict[str, list[Narration]]:
     """
     if Path(file).suffix != ".json":
         found = _egoclip_narrations(file, annotations)
-    elif isinstance(content := read_json(file), dict) and "videos" in content:
+    elif "videos" in read_json(file, dict[str, Raw]):
         found = _naq_narrations(file)
     else:
         found = _prepared_narrations(file)
-    wanted = {clip["clip_uid"] for _, clip in iter_clips(annotations)}
+    wanted = {clip.clip_uid for _, clip in iter_clips(annotations)}
     found = {uid: sorted(own) for uid, own in found.items() if uid in wanted and own}
     if not found:
         warn(f"{file}: holds no narration of the {len(wanted)} clips; the page has none")
     return found
 
 
-def _egoclip_narrations(file: str, annotations: dict) -> dict[str, list[Narration]]:
+def _egoclip_narrations(file: str, annotations: Annotations) -> dict[str, list[Narration]]:
     clips = list(iter_clips(annotations))
-    rows = read_narrations(file, list(dict.fromkeys(video["video_uid"] for video, _ in clips)))
+    rows = read_narrations(file, list(dict.fromkeys(video.video_uid for video, _ in clips)))
     found = {}
     for video, clip in tqdm(clips, desc="narrations of clips", unit="clip", disable=None):
-        start = clip["video_start_sec"]
-        inside = rows.inside(video["video_uid"], start, clip["video_end_sec"])
+        start, end = clip.bounds
+        inside = rows.inside(video.video_uid, start, end)
         times = rows.starts[inside] - start, rows.ends[inside] - start
         texts = rows.texts[inside].to_list()
-        found[clip["clip_uid"]] = list(zip(*(t.tolist() for t in times), texts, strict=True))
+        found[clip.clip_uid] = list(zip(*(t.tolist() for t in times), texts, strict=True))
     return found
 
 
 def _naq_narrations(file: str) -> dict[str, list[Narration]]:
     found: dict[str, list[Narration]] = {}
     for query in iter_queries(read_annotations(file)):
-        text, start = query.query["query"], query.query.get("clip_start_sec")
-        if text.startswith(NARRATION_MARK) and start is not None:
-            narration = (start, query.query["clip_end_sec"], text)
-            found.setdefault(query.clip_uid, []).append(narration)
+        if query.text.startswith(NARRATION_MARK) and query.window is not None:
+            found.setdefault(query.clip_uid, []).append((*query.window, query.text))
     return found
 
 
@@ -138,22 +131,17 @@ def _prepared_narrations(file: str) -> dict[str, list[Narration]]:
 def page_queries(queries: list[Query]) -> PageQueries:
     """The queries of annotations, as the page shows them."""
     return PageQueries(
-        text=[query.query["query"] for query in queries],
+        text=[query.text for query in queries],
         clip=[query.clip_uid for query in queries],
         truth=true_windows(queries),
         annotation=[query.annotation_uid for query in queries],
         index=[query.query_idx for query in queries],
-        template=[_text(query, "template") for query in queries],
-        object=[_text(query, "slot_x") for query in queries],
+        template=[(query.template or "").strip() for query in queries],
+        object=[(query.slot_x or "").strip() for query in queries],
     )
 
 
-def _text(query: Query, key: str) -> str:
-    value = query.query.get(key)
-    return value.strip() if isinstance(value, str) else ""
-
-
-def find_videos(folder: str, output: str, annotations: dict) -> dict[str, str]:
+def find_videos(folder: str, output: str, annotations: Annotations) -> dict[str, str]:
     """Addresses, relative to the page, of those clips that have a `<clip_uid>.mp4` in a folder.
 
     Raises:
@@ -161,7 +149,7 @@ def find_videos(folder: str, output: str, annotations: dict) -> dict[str, str]:
     """
     if not Path(folder).is_dir():
         raise UserError(f"--videos {folder}: no such folder")
-    uids = [clip["clip_uid"] for _, clip in iter_clips(annotations)]
+    uids = [clip.clip_uid for _, clip in iter_clips(annotations)]
     files = {uid: Path(folder) / f"{uid}.mp4" for uid in uids}
     found = {uid: address(file, output) for uid, file in files.items() if file.is_file()}
     if len(found) < len(files):
@@ -202,10 +190,10 @@ def main(arguments: list[str] | None = None) -> None:
     narrations = clip_narrations(options.narrations, annotations) if options.narrations else {}
     videos = find_videos(options.videos, options.output, annotations) if options.videos else {}
     clips = {
-        clip["clip_uid"]: PageClip(
-            clip["video_end_sec"] - clip["video_start_sec"],
-            narrations.get(clip["clip_uid"], ()),
-            videos.get(clip["clip_uid"]),
+        clip.clip_uid: PageClip(
+            clip.duration,
+            narrations.get(clip.clip_uid, ()),
+            videos.get(clip.clip_uid),
         )
         for _, clip in iter_clips(annotations)
     }

@@ -202,7 +202,7 @@ def predict(folder, data, *options):
         "--data_root", data, "--text_encoder", "minilm", *options,
     )  # fmt: skip
     (result,) = folder.glob("checkpoints/*/model/*_val_result.json")
-    return {tuple(p[:3]): np.array(p.windows) for p in read_predictions(result)}
+    return {p.key: np.array(p.windows) for p in read_predictions(result)}
 
 
 @pytest.mark.parametrize("text_features", ["cached", "live"])

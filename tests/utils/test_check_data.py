@@ -13,7 +13,7 @@ import torch
 from tests.simulated import succeed
 from utils.base.errors import UserError
 from utils.check_data import main
-from utils.data.annotations import iter_queries
+from utils.data.annotations import iter_queries, read_annotations
 
 
 class Hostile:
@@ -71,7 +71,7 @@ def test_a_simulated_root_has_no_errors(simulated, look, task, more):
     assert is_sound and not steps and not of(table, "", "error")
     assert of(table, "train and val", "ok") == ["share no clip and no video"]
     assert re.match(r"18 clips, 256 wide; read ", *of(table, "features egovlp", "ok"))
-    queries = list(iter_queries(json.loads((simulated / "nlq_train.json").read_text())))
+    queries = list(iter_queries(read_annotations(simulated / "nlq_train.json")))
     if task == "nlq":
         said = of(table, "annotations, train", "ok")
         assert said == [f"{len(queries)} queries of {len({q.clip_uid for q in queries})} clips"]
@@ -126,9 +126,20 @@ def test_some_files_are_missing(data, look):
     assert names == ["ego4d", "prepare_ego4d_dataset.py", "download_features.py"]
 
 
+def raw_queries(content):
+    """The queries with text, as they stand in an annotation file."""
+    return [
+        query
+        for video in content["videos"]
+        for clip in video["clips"]
+        for annotation in clip["annotations"]
+        for query in annotation.get("language_queries") or ()
+        if query.get("query")
+    ]
+
+
 def query(content, number=0):
-    """The query with text and times of this number, as it stands in an annotation file."""
-    return [q.query for q in iter_queries(content)][number]
+    return raw_queries(content)[number]
 
 
 def timed(start, end):
@@ -148,17 +159,17 @@ def timed(start, end):
         (lambda content: query(content).pop("clip_start_sec"), "has only one of clip_start_sec"),
         (lambda content: query(content).update(query=None), "have no text (clip {place}"),
         (lambda content: query(content).update(query="else?"), "1 queries are others than in"),
-        (lambda content: content.clear(), "videos is missing"),
+        (lambda content: content.clear(), "required field `videos`"),
         (lambda content: content["videos"].clear(), "holds no queries"),
         (lambda content: content.update(version="2.0"), "says that it is of version v2"),
     ],
 )
 def test_annotations(data, look, edit, words):
     file = data / "nlq_val.json"
-    clip_uid, annotation_uid, index, _ = next(iter_queries(json.loads(file.read_text())))[1:]
+    clip_uid, annotation_uid, index = next(iter_queries(read_annotations(file))).key
     if "windows" in words:  # the simulated world's own odd windows would be counted too
         times = {"clip_start_sec": 1.0, "clip_end_sec": 2.0}
-        change(file, lambda content: [q.query.update(times) for q in iter_queries(content)])
+        change(file, lambda content: [q.update(times) for q in raw_queries(content)])
     change(file, edit)
     table, _, _ = look(data)
     place = f"{clip_uid}, annotation {annotation_uid}, query {index}"

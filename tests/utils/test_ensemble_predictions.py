@@ -146,10 +146,10 @@ def test_files_in_any_order_are_merged_by_score_or_by_rank(files, tmp_path, caps
     main(["--predictions", *files, "--output", out[0]])
     assert "3 queries of 2 files merged" in capsys.readouterr().out
     merged = read_predictions(out[0])
-    assert [prediction[:3] for prediction in merged] == QUERIES
-    sources = [{p[:3]: p.windows for p in read_predictions(file)} for file in files]
+    assert [prediction.key for prediction in merged] == QUERIES
+    sources = [{p.key: p.windows for p in read_predictions(file)} for file in files]
     for prediction in merged:
-        both = sources[0][prediction[:3]] + sources[1][prediction[:3]]
+        both = sources[0][prediction.key] + sources[1][prediction.key]
         assert len(prediction.windows) == 5
         assert all(window in both for window in prediction.windows)
     assert np.array(read_scores(out[0], merged)).shape == (3, 5)
@@ -171,7 +171,7 @@ def test_fewer_windows_than_five_are_filled_up(tmp_path):
     write_results(one, QUERIES[:1], np.array([[[0.0, 1.0]]]))
     write_results(two, QUERIES[:1], np.empty((1, 0, 2)))
     main(["--predictions", str(one), str(two), "--output", str(tmp_path / "out.json")])
-    assert read_predictions(tmp_path / "out.json")[0].windows == [[0.0, 1.0]] * 5
+    assert read_predictions(tmp_path / "out.json")[0].windows == [(0.0, 1.0)] * 5
     with pytest.raises(UserError, match="1 queries have no window in any of the files"):
         main(["--predictions", str(two), str(two), "--output", str(tmp_path / "out.json")])
 

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
-import orjson
 
 from utils.base.errors import UserError
+
+SELECTION = "R@1 IoU=0.3"  # the figure that checkpoints are chosen by
 
 
 def best_evaluation(run: Path) -> dict:
@@ -17,11 +19,11 @@ def best_evaluation(run: Path) -> dict:
     if len(files) != 1:
         raise UserError(f"{run}: {len(files)} files metrics.jsonl under it; name one run folder")
     try:
-        lines = [orjson.loads(line) for line in files[0].read_bytes().splitlines()]
-        figures = [float(line["R@1 IoU=0.3"]) for line in lines]
+        lines = msgspec.json.Decoder(dict).decode_lines(files[0].read_bytes())
+        figures = [float(line[SELECTION]) for line in lines]
     except (ValueError, KeyError, TypeError):
         raise UserError(
-            f"{files[0]}: not a training run's evaluations: JSON lines with 'R@1 IoU=0.3'"
+            f"{files[0]}: not a training run's evaluations: JSON lines with '{SELECTION}'"
         ) from None
     if not lines:
         raise UserError(f"{files[0]}: no evaluation in it yet")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.simulated import ROOT
 from utils.base.errors import UserError
-from utils.evaluation.predictions import spans_to_compare
+from utils.evaluation.decoding import spans_to_compare
 from utils.search.search import TrainedRun, as_trained, clip_starts, load_run
 
 RATE = 1.875

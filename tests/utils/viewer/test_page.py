@@ -14,9 +14,8 @@ from tests.utils.viewer.viewer_sample import (
     write_split,
 )
 from utils.data.annotations import iter_queries, read_annotations
-from utils.evaluate_ego4d_nlq import predicted_windows, true_windows
 from utils.evaluation.metrics import evaluate
-from utils.evaluation.predictions import read_predictions
+from utils.evaluation.scoring import read_windows, true_windows
 from utils.viewer.page import PageClip, PageQueries, PageRun, write_page
 
 INSTALL = "apt-get install -y chromium chromium-driver && pip install selenium"
@@ -145,7 +144,7 @@ def test_figures_are_those_of_metrics_and_charts_follow_the_filters(page, made):
     truth = true_windows(queries)
     assert count(page) == len(queries) == QUERIES
     for line, file in zip(figures(page), files, strict=True):
-        windows, _ = predicted_windows(queries, read_predictions(file), 5)
+        windows = read_windows(file, queries, 5).windows
         scores = evaluate(truth, windows, topK=(1, 5)).percentages()
         names = ("R@1 IoU=0.3", "R@1 IoU=0.5", "R@5 IoU=0.3", "R@5 IoU=0.5", "mIoU")
         assert line == [f"{scores[name]:.2f}" for name in names] + [str(QUERIES)]
