@@ -264,7 +264,7 @@ def test_a_bad_input_ends_in_one_line(data, case):
         ("VSLNet/main.py train", ["--init_from", "nowhere"], "nowhere: no such checkpoint"),
         (VSLNET, ["--video_feature_dim", "2304"], "2304"),
         ("ReLER/main.py train", ["--fv", "clip"], "name another feature"),
-        ("ReLER/main.py train", ["--resume_all"], "need --resume"),
+        ("ReLER/main.py train", ["--resume_all"], "need --.* CHECKPOINT"),
         ("utils/ask.py", ["--query", " ? "], "the question is empty"),
     ],
 )
