@@ -39,21 +39,20 @@ def warn(message: str) -> None:
 
 
 def in_brief(error: BaseException, most: int = 120) -> str:
-    """What a library says of an error, in `most` characters: whole sentences, or else words."""
+    """A library's message in at most `most` characters: whole sentences, or else words."""
     lines = str(error).strip().splitlines()
-    said = " ".join(lines[0].split()) if lines else type(error).__name__
-    if len(said) > most:
-        sentences, end, _ = said[:most].rpartition(". ")
-        if end:
-            said = sentences
-        else:
-            words = said[: most - 3].rsplit(maxsplit=1)[0] if " " in said[: most - 3] else said
-            said = words[: most - 3].rstrip(" ,;:") + "..."
-    return said if said.endswith("...") else said.rstrip(".")
+    message = " ".join(lines[0].split()) if lines else type(error).__name__
+    if len(message) <= most:
+        return message if message.endswith("...") else message.rstrip(".")
+    sentences, end, _ = message[:most].rpartition(". ")
+    if end:
+        return sentences
+    words = message[: most - 3].rpartition(" ")[0] or message[: most - 3]
+    return words.rstrip(" ,;:") + "..."
 
 
 def complain(line: str) -> None:
-    """Say what is wrong on stderr, or to the launcher: it speaks once for all its processes."""
+    """Report an error on stderr, or to the launcher, which reports once for all its processes."""
     line = without_controls(line)
     file = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if file and LAUNCHED in os.environ:
@@ -106,9 +105,9 @@ def _run(main: Callable[[], None], takes_memory: str) -> Any:
 
 
 def _out_of_memory(error: BaseException, takes_memory: str) -> str:
-    said = str(error)
-    device = "GPU" if "CUDA" in said or "CUDNN" in said else "machine"
-    request = re.search(r"tried to allocate [\d.]+ \w+", said, re.IGNORECASE)
+    message = str(error)
+    device = "GPU" if "CUDA" in message or "CUDNN" in message else "machine"
+    request = re.search(r"tried to allocate [\d.]+ \w+", message, re.IGNORECASE)
     reason = request.group().lower() if request else in_brief(error)
     remedy = "run fewer processes"
     if takes_memory:
@@ -128,8 +127,8 @@ OUT_OF_MEMORY = (
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory of the host or of a GPU is used up."""
-    said = str(error).lower()
-    return isinstance(error, MemoryError) or any(words in said for words in OUT_OF_MEMORY)
+    message = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in message for words in OUT_OF_MEMORY)
 
 
 class Outlet:
@@ -162,7 +161,7 @@ class Outlet:
         return without_controls(text)
 
     def _let_go(self, error: OSError) -> None:
-        """From now on, and for whoever writes beside us, there is the null device instead."""
+        """Replace the file by the null device, for this program and those that share it."""
         if not isinstance(error, BrokenPipeError):
             self.fault = self.fault or error
         nothing = os.open(os.devnull, os.O_WRONLY)
