@@ -15,21 +15,15 @@ from utils.base.errors import in_brief, is_out_of_memory, warn
 @pytest.mark.parametrize(
     ("words", "quoted"),
     [
-        ("no central directory. It may be cut off", "no central directory. It may be cut off"),
-        ("miniz error. If you have seen this before, report it", "miniz error"),
-        ("one two. Three four. Five six seven eight nine", "one two. Three four"),
-        (
-            "a long sentence, which does not end before it must",
-            "a long sentence, which does not end...",
-        ),
+        ("no central directory. It may be cut off.", "no central directory. It may be cut off"),
+        ("a long sentence which does not end before it must", "a long sentence which does not end..."),
         ("first line.\nsecond line", "first line"),
         ("  spaces   between ", "spaces between"),
-        ("x" * 60, "x" * 37 + "..."),
         ("", "ValueError"),
         ("\n\n", "ValueError"),
     ],
 )
-def test_a_quote_ends_with_a_sentence_or_a_word(words, quoted):
+def test_a_quote_is_a_line_cut_at_a_word(words, quoted):
     assert in_brief(ValueError(words), 40) == quoted
     assert len(quoted) <= 40
 
