@@ -1,8 +1,8 @@
 """Augmentation of a batch: which rows of which clips make up each sample, and its window there.
 
 Nothing here reads features: a sample is a part of its own clip, perhaps laid into a cut of another
-clip, given by four numbers. Every draw is a function of (seed, epoch, row) alone, whatever batch
-the row is in and whoever computes it.
+clip, given by four numbers. Its draws are a row of the epoch's plan, whatever batch it is in and
+whoever computes it.
 
 Shapes: B batch; clips, rows and seconds are aligned (B,) or (B, 2) columns.
 """
@@ -16,12 +16,11 @@ from utils.base.tasks import ROWS_PER_SECOND
 
 KEPT_SHARE = (0.4, 0.8)  # of a clip's rows, by the sliding window
 SPLICE_CHANCE = 0.5
-
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+COLUMNS = 13  # of draws a query, in the plan of an epoch
 
 
 class Draws(NamedTuple):
-    """Uniform numbers in [0, 1) that a sample needs, each (B,) or (B, 2)."""
+    """Uniform numbers in [0, 1) that a sample needs, each (B,) or (B, 2): columns of a plan."""
 
     share: np.ndarray
     length: np.ndarray
@@ -32,6 +31,16 @@ class Draws(NamedTuple):
     jitter: np.ndarray  # (B, 2)
     salient: np.ndarray  # (B, 2)
     unsalient: np.ndarray  # (B, 2)
+
+    @classmethod
+    def of(cls, columns: np.ndarray) -> "Draws":
+        """Those of samples whose (B, COLUMNS) draws are given."""
+        return cls(*columns[:, :6].T, columns[:, 6:8], columns[:, 8:10], columns[:, 10:12])
+
+
+def draw_parts(columns: np.ndarray) -> int:
+    """Into how many parts the clips of a batch are cut, by the draws of its first query."""
+    return SCALES[int(columns[12] * len(SCALES))]
 
 
 class Cuts(NamedTuple):
@@ -48,40 +57,10 @@ class Cuts(NamedTuple):
     rows: np.ndarray  # (B,) rows of the sample in all
 
 
-def uniform(key: tuple[int, ...], numbers: np.ndarray, columns: int) -> np.ndarray:
-    """Hashes of key, number and column: (B,) whole numbers -> (B, columns) float64 in [0, 1)."""
-    state = np.zeros(1, np.uint64)
-    for word in key:
-        state = _mix(state + np.uint64(word) + _GOLDEN)
-    counter = numbers.astype(np.uint64)[:, None] * np.uint64(columns)
-    counter = counter + np.arange(columns, dtype=np.uint64)
-    bits = _mix(_mix(counter * _GOLDEN + state) ^ state)
-    return (bits >> np.uint64(11)) * 2.0**-53
-
-
-def _mix(bits: np.ndarray) -> np.ndarray:
-    """The finaliser of SplitMix64: every bit of the input sways every bit of the output."""
-    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return bits ^ (bits >> np.uint64(31))
-
-
-def draw(seed: int, epoch: int, rows: np.ndarray) -> Draws:
-    """The draws of an epoch for queries by row number."""
-    columns = uniform((seed, epoch), rows, 12)
-    return Draws(*columns[:, :6].T, columns[:, 6:8], columns[:, 8:10], columns[:, 10:])
-
-
-def draw_parts(seed: int, step: int) -> int:
-    """Into how many parts the clips of a step's batch are cut."""
-    chance = uniform((seed, step), np.zeros(1), 1)[0, 0]
-    return SCALES[int(chance * len(SCALES))]
-
-
 def whole_clips(clip: np.ndarray, rows: np.ndarray) -> Cuts:
     """Samples that are their clips, unchanged."""
-    nothing = np.zeros_like(rows)
-    return Cuts(clip, nothing, rows, nothing - 1, nothing, rows)
+    zero = np.zeros_like(rows)
+    return Cuts(clip, zero, rows, zero - 1, zero, rows)
 
 
 def cut_windows(
@@ -127,8 +106,8 @@ def cut_windows(
 def label_units(seconds: np.ndarray, rows: np.ndarray, units: np.ndarray) -> np.ndarray:
     """(B, 2) first and last unit of windows in samples of so many rows pooled to so many units."""
     share = np.minimum(seconds / (rows / ROWS_PER_SECOND)[:, None], 1)
-    place = np.maximum(share, 0) * (units - 1)[:, None]
-    return np.stack((np.floor(place[:, 0]), np.ceil(place[:, 1])), 1).astype(np.int64)
+    position = np.maximum(share, 0) * (units - 1)[:, None]
+    return np.stack((np.floor(position[:, 0]), np.ceil(position[:, 1])), 1).astype(np.int64)
 
 
 def salient_spans(windows: np.ndarray, units: np.ndarray) -> np.ndarray:
@@ -148,9 +127,9 @@ def draw_inside(spans: np.ndarray, draws: np.ndarray) -> np.ndarray:
 def draw_outside(spans: np.ndarray, units: np.ndarray, draws: np.ndarray) -> np.ndarray:
     """(B, 2) two different units outside each span; (0, 0) if there are fewer than two."""
     length = spans[:, 1] - spans[:, 0] + 1
-    places = _pairs(units - length, draws)
-    places = np.where(places >= spans[:, :1], places + length[:, None], places)
-    return np.where((units - length >= 2)[:, None], places, 0)
+    positions = _pairs(units - length, draws)
+    positions = np.where(positions >= spans[:, :1], positions + length[:, None], positions)
+    return np.where((units - length >= 2)[:, None], positions, 0)
 
 
 def _pairs(count: np.ndarray, draws: np.ndarray) -> np.ndarray:

@@ -1,20 +1,18 @@
 """ReLER's predictions: five windows of every query from all scales; processes share the queries."""
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from ReLER.data import ClipData, open_split
+from ReLER.data import Split, open_split
 from ReLER.model import ReLER
-from ReLER.options import IGNORED_OF_MODEL, ModelOptions, Options
-from ReLER.text import open_text
-from ReLER.weights import build_trained, read_checkpoint
+from ReLER.options import Options
+from ReLER.weights import load_trained
+from utils.base.errors import UserError
 from utils.base.files import check_output
 from utils.base.machine import each_on_a_core
-from utils.base.options import adopt
 from utils.data.spans import window_seconds
 from utils.evaluation.predictions import WINDOWS, suppress
 from utils.evaluation.scoring import publish
@@ -26,19 +24,19 @@ CPU_BATCH = 4  # queries a core predicts at once: more of them outgrow its cache
 
 
 def predict(
-    model: ReLER, data: ClipData, options: Options, processes: Processes
+    model: ReLER, split: Split, options: Options, processes: Processes
 ) -> tuple[np.ndarray, np.ndarray]:
     """The five best windows of every query, (R, 5, 2) seconds, and their scores (R, 5).
 
     Every process gets those of all queries.
     """
-    return processes.gather_rows(*_predict_share(model, data, options, processes))
+    return processes.gather_rows(*_predict_share(model, split, options, processes))
 
 
 def _predict_share(
-    model: ReLER, data: ClipData, options: Options, processes: Processes
+    model: ReLER, split: Split, options: Options, processes: Processes
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    device, records = processes.device, data.records
+    device, records = processes.device, split.records
     dtype = torch.float16 if options.amp == "fp16" else torch.bfloat16
     count = WINDOWS if options.nms_threshold is None else CANDIDATES
     mine = np.arange(len(records))[processes.rank :: processes.size]
@@ -48,39 +46,26 @@ def _predict_share(
 
     @torch.inference_mode()
     def windows_of(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        batch = data.batch(rows, device=device)
+        inputs = split.inputs(rows, device)
         with torch.autocast(device.type, dtype, enabled=options.amp != "off"):
-            spans, scores = model.predict_scales(
-                batch.video, batch.video_mask, batch.text, batch.text_mask, top=count
-            )
-        units = batch.video_mask.sum(1).cpu().numpy()[:, None]
+            spans, scores = model.predict_scales(*inputs, top=count)
+        units = inputs.video_mask.sum(1).cpu().numpy()[:, None]
         windows = window_seconds(spans.cpu().numpy(), records.duration[rows, None], units)
         if options.nms_threshold is None:
             return windows, scores.cpu().numpy()
         return suppress(windows, scores.cpu().numpy(), options.nms_threshold, WINDOWS)
 
-    found, scored = np.empty((len(mine), WINDOWS, 2)), np.empty((len(mine), WINDOWS))
+    all_windows, all_scores = np.empty((len(mine), WINDOWS, 2)), np.empty((len(mine), WINDOWS))
     bar = tqdm(total=len(mine), desc="predicting", unit="query", leave=False,
                disable=not processes.main)  # fmt: skip
     done = 0
     with bar:
         for windows, scores in each_on_a_core(windows_of, chunks, device):
-            place = slice(done, done + len(windows))
-            found[place], scored[place] = windows, scores
+            chunk = slice(done, done + len(windows))
+            all_windows[chunk], all_scores[chunk] = windows, scores
             done += len(windows)
             bar.update(len(windows))
-    return mine, found, scored
-
-
-def adopt_architecture(options: Options, opt: dict, file: Path) -> Options:
-    """The options with the model's shape and inputs as a checkpoint's `opt` says it was trained."""
-    names = {field.name for field in dataclasses.fields(ModelOptions)}
-    names.add("no_norm_vfeat")
-    adopted = adopt(options, {k: v for k, v in opt.items() if k in names}, file)
-    for published in IGNORED_OF_MODEL:
-        if published.name in opt:
-            published.check(opt[published.name], adopted, f"{file}: ")
-    return adopted
+    return mine, all_windows, all_scores
 
 
 def infer(options: Options) -> Path:
@@ -91,21 +76,20 @@ def infer(options: Options) -> Path:
     if options.output is not None:
         check_output("--output", options.output)
     with start_processes() as processes:
-        file = find_checkpoint(options.resume or options.run_folder)
-        content = read_checkpoint(file)
-        options = adopt_architecture(options, content["opt"], file)
-        text = open_text(options, file.parent)
-        data, listed = open_split(
-            options, options.mode, text, processes.device, options.allow_missing
-        )
-        model = build_trained(options, data.width, text.width, content, file)
-        model.to(processes.device)
-        windows, scores = predict(model, data, options, processes)
-        folder = Path(options.eval_results_dir or file.parent)
-        result = folder / "preds" / f"{step_of(file)}_{options.mode}_preds.json"
+        checkpoint = find_checkpoint(options.init_from or options.run_folder)
+        options, model, text = load_trained(checkpoint, processes.device, **vars(options))
+        split = open_split(options, options.mode, text, processes.device, options.allow_missing)
+        if split.width != model.video_dim:
+            raise UserError(
+                f"{' and '.join(options.features)} are {split.width - 2} wide together, but "
+                f"{checkpoint} was trained on {model.video_dim - 2}; give --fv as in training"
+            )
+        windows, scores = predict(model, split, options, processes)
+        folder = Path(options.eval_results_dir or checkpoint.parent)
+        result = folder / "preds" / f"{step_of(checkpoint)}_{options.mode}_preds.json"
         if options.output is not None:
             result = Path(options.output)
         if processes.main:
             truth, submitted = options.eval_gt_json, options.is_submission
-            publish(result, data.records, windows, scores, listed, truth, submitted)
+            publish(result, split.records, windows, scores, split.listed, truth, submitted)
     return result

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from utils.base.errors import UserError
 from utils.base.options import SEEDS, Ignored, option
-from utils.training.options import FREE, TrainingOptions
+from utils.training.options import TrainingOptions
 
-OPTIONS_FILE = "opt.json"  # in the run folder
 SCALES = (2, 3, 4, 5, 6)  # numbers of parts, in training one drawn per batch, in inference all
 
 
@@ -66,6 +66,9 @@ class LossOptions:
 class Options(LossOptions, ModelOptions, TrainingOptions):
     """Everything that can be chosen on the command line."""
 
+    OPTIONS_FILE: ClassVar[str] = "opt.json"
+    LOG_FILE: ClassVar[str | None] = "train.log.txt"
+
     task: str = option(
         explanation="data set: a folder under <data_root>/dataset", aliases=("vsldataset_task",)
     )
@@ -78,6 +81,7 @@ class Options(LossOptions, ModelOptions, TrainingOptions):
         "folder with dataset/ and features/",
         usual=True,
         aliases=("vslnet_datapath",),
+        free=True,
     )
     eval_gt_json: str | None = option(
         None,
@@ -119,29 +123,33 @@ class Options(LossOptions, ModelOptions, TrainingOptions):
         usual=True,
         within="[1, 1e9]",
     )
-    eval_bsz: int = option(64, "queries predicted at once", within="[1, 1e9]")
+    eval_bsz: int = option(64, "queries predicted at once", within="[1, 1e9]", free=True)
     lr: float = option(1e-4, "learning rate", usual=True, within="(0, inf)")
     lr_drop: int = option(
         400, "epochs after which the learning rate drops by 10", within="[1, 1e9]"
     )
     wd: float = option(1e-4, "weight decay")
-    grad_clip: float = option(0.1, "largest gradient norm", within="(0, inf)")
+    clip_norm: float = option(
+        0.1, "largest gradient norm", aliases=("grad_clip",), within="(0, inf)"
+    )
     seed: int = option(2018, "seed of every random draw", usual=True, within=SEEDS)
-    resume: str | None = option(
-        None, "checkpoint file or run folder to take the weights from", usual=True
+    init_from: str | None = option(
+        None,
+        "checkpoint file or run folder to begin with, or to predict with",
+        usual=True,
+        aliases=("resume",),
     )
     resume_opt: bool = option(False, "take its optimizer too")
     resume_all: bool = option(False, "take its optimizer, scheduler and epoch too", usual=True)
-    eval_period: int = option(0, "steps between evaluations (0: at the end of each epoch)")
 
     # Runs
-    results_root: str = option("results", "run folders are made here", usual=True)
+    results_root: str = option("results", "run folders are made here", usual=True, free=True)
     exp_id: str | None = option(
         None, "names the run folder video_tef-<exp_id> (default: task_fv)", usual=True
     )
     split: str | None = option(None, "predict it, as --mode does", choices=("val", "test"))
     eval_results_dir: str | None = option(
-        None, "predictions go to its preds/ (default: beside the checkpoint)"
+        None, "predictions go to its preds/ (default: beside the checkpoint)", free=True
     )
 
     def __post_init__(self) -> None:
@@ -152,17 +160,23 @@ class Options(LossOptions, ModelOptions, TrainingOptions):
         self.mode = self.split or self.mode
         if self.fv == "clip":
             raise UserError("--fv clip: CLIP is always there, name another feature beside it")
-        if (self.resume_opt or self.resume_all) and self.resume is None:
-            raise UserError("--resume_opt and --resume_all need --resume CHECKPOINT")
+        if (self.resume_opt or self.resume_all) and self.init_from is None:
+            raise UserError("--resume_opt and --resume_all need --init_from CHECKPOINT")
 
     @property
     def run_folder(self) -> Path:
         """Where checkpoints and scores of this run lie, as published."""
         return Path(self.results_root) / f"video_tef-{self.exp_id or f'{self.task}_{self.fv}'}"
 
+    @property
+    def log_dir(self) -> Path:
+        """Where TensorBoard logs go."""
+        return self.run_folder / "tensorboard_log"
 
-# Options that may differ between the parts of a run that was stopped and continued.
-FREE_OPTIONS = (*FREE, "results_root", "eval_bsz", "eval_results_dir")
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the video features that the model reads."""
+        return (self.fv, "clip")
 
 
 def _same_width(value: int, options: Options) -> bool:

@@ -9,16 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ReLER.data import NORM_EPS, temporal_endpoints
-from ReLER.infer import adopt_architecture
-from ReLER.options import SCALES, Options
-from ReLER.text import open_text
-from ReLER.weights import build_trained, read_checkpoint
-from utils.base.errors import UserError
+from ReLER.options import SCALES
+from ReLER.pooling import NORM_EPS, temporal_endpoints
+from ReLER.weights import load_trained
 from utils.evaluation.decoding import spans_to_compare
 from utils.features.tokens import Gather
 
-VIDEO_WEIGHT = "input_vid_proj.0.LayerNorm.weight"  # (F,)
 # Scales of the first look, at all clips, and of the second, at the most promising ones.
 LOOKS = ((4,), tuple(parts for parts in SCALES if parts != 4))
 
@@ -29,21 +25,14 @@ class Searcher:
     looks = len(LOOKS)
 
     def __init__(self, checkpoint: Path, text_encoder: str | None, device: torch.device):
-        content = read_checkpoint(checkpoint)
-        opt = content["opt"]
-        names = ("task", "fv", "data_root")
-        kept = {name: opt[name] for name in names if isinstance(opt.get(name), str)}
-        chosen = {"task": "unknown", "fv": "unknown", "mode": "val", "text_features": "live"} | kept
-        options = Options(**chosen, text_encoder=text_encoder)
-        self.options = adopt_architecture(options, opt, checkpoint)
-        self.features = (self.options.fv, "clip")
+        overrides = {"text_features": "live"}
+        if text_encoder is not None:
+            overrides["text_encoder"] = text_encoder
+        self.options, self.model, self._text = load_trained(checkpoint, device, **overrides)
+        self.features = self.options.features
+        self.width = self.model.video_dim - 2  # without the endpoints of units
         self.units = self.options.max_v_l
         self.device = device
-        self._text = open_text(self.options, checkpoint.parent)
-        width = _video_width(content["model"], checkpoint)
-        self.model = build_trained(self.options, width, self._text.width, content, checkpoint)
-        self.model.to(device).eval()
-        self.width = width - 2  # without temporal endpoints
 
     def join(self, features: list[np.ndarray]) -> np.ndarray:
         """Rows (R, F) as the model reads them: side by side, the shorter feature padded."""
@@ -51,10 +40,10 @@ class Searcher:
         joined = np.zeros((rows, sum(part.shape[1] for part in features)), np.float32)
         column = 0
         for part in features:
-            own = joined[: len(part), column : column + part.shape[1]]
-            own[:] = part
+            block = joined[: len(part), column : column + part.shape[1]]
+            block[:] = part
             if not self.options.no_norm_vfeat:
-                own /= np.linalg.norm(own, axis=1, keepdims=True) + NORM_EPS
+                block /= np.linalg.norm(block, axis=1, keepdims=True) + NORM_EPS
             column += part.shape[1]
         return joined
 
@@ -65,8 +54,8 @@ class Searcher:
     def encode(self, clips: torch.Tensor) -> torch.Tensor:
         """(C, V, F) pooled rows of clips of one length -> (C, V, D)."""
         many, units, _ = clips.shape
-        endpoints = temporal_endpoints(np.full(many, units), units).to(clips.device)
-        return self.model.embed_video(torch.cat((clips, endpoints), 2))
+        ends = temporal_endpoints(np.full(many, units), units).to(clips.device)
+        return self.model.embed_video(torch.cat((clips, ends), 2))
 
     def ask(
         self, clips: torch.Tensor, text: Gather, question: int, count: int, look: int
@@ -85,11 +74,3 @@ class Searcher:
             offers.append(spans_to_compare(*self.model.predictor(encoded, mask), count))
         spans, scores = zip(*offers, strict=True)
         return torch.cat(spans, 1), torch.cat(scores, 1)
-
-
-def _video_width(weights: object, checkpoint: Path) -> int:
-    """Width of the features that a model of these weights reads."""
-    weight = weights.get(VIDEO_WEIGHT) if isinstance(weights, dict) else None
-    if not torch.is_tensor(weight) or weight.ndim != 1:
-        raise UserError(f"{checkpoint}: not a ReLER checkpoint, it has no {VIDEO_WEIGHT}")
-    return len(weight)

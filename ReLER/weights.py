@@ -6,17 +6,73 @@ The frozen text encoder is never among the weights.
 import argparse
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from ReLER.model import ReLER
-from ReLER.options import FIXED_SHAPE, Options
+from ReLER.options import FIXED_SHAPE, IGNORED_OF_MODEL, ModelOptions, Options
+from ReLER.text import open_text
 from utils.base.errors import UserError
+from utils.base.options import adopt
 from utils.base.tensor_files import load_safely
-from utils.training.checkpoints import fit_optimizer, fit_state
+from utils.features.tokens import EncoderText
+from utils.training.checkpoints import fit_state
+from utils.training.options import KEPT
 
 SCHEDULER_GAMMA = 0.1
+VIDEO_WEIGHT = "input_vid_proj.0.LayerNorm.weight"  # (F,)
+
+
+class Trained(NamedTuple):
+    """A trained model, in evaluation mode, and what reads its queries."""
+
+    options: Options
+    model: ReLER
+    text: EncoderText
+
+
+def load_trained(checkpoint: Path, device: torch.device, **overrides: Any) -> Trained:
+    """The model of a checkpoint, with the options that it holds but for `overrides`.
+
+    The model's shape is always the checkpoint's.
+
+    Raises:
+        UserError: not a ReLER checkpoint, or one that its options don't fit.
+    """
+    content = read_checkpoint(checkpoint)
+    options = _trained_options(checkpoint, content["opt"], overrides)
+    weights = content["model"]
+    weight = weights.get(VIDEO_WEIGHT) if isinstance(weights, dict) else None
+    if not torch.is_tensor(weight) or weight.ndim != 1:
+        raise UserError(f"{checkpoint}: not a ReLER checkpoint, it has no {VIDEO_WEIGHT}")
+    text = open_text(options, checkpoint.parent)
+    model = build_model(options, len(weight), text.width)
+    fit_state(model, weights, checkpoint)
+    return Trained(options, model.to(device).eval(), text)
+
+
+def trained_options(checkpoint: Path, **overrides: Any) -> Options:
+    """How to predict with a checkpoint: as it was trained, but for `overrides`."""
+    return _trained_options(checkpoint, read_checkpoint(checkpoint)["opt"], overrides)
+
+
+def _trained_options(checkpoint: Path, opt: dict[str, Any], overrides: dict) -> Options:
+    shape = {field.name for field in dataclasses.fields(ModelOptions)} | {"no_norm_vfeat"}
+    # Published checkpoints have other names for some of the options.
+    named = {
+        name: field.name
+        for field in dataclasses.fields(Options)
+        for name in (*field.metadata["aliases"], field.name)
+    }
+    trained = {named[name]: value for name, value in opt.items() if name in named}
+    values = {"mode": "val"} | {name: trained[name] for name in KEPT if name in trained}
+    values |= overrides | {name: trained[name] for name in shape if name in trained}
+    options = adopt(Options(task="unknown", fv="unknown"), values, checkpoint)
+    for published in IGNORED_OF_MODEL:
+        if published.name in opt:
+            published.check(opt[published.name], options, f"{checkpoint}: ")
+    return options
 
 
 def build_model(options: Options, video_dim: int, text_dim: int) -> ReLER:
@@ -45,27 +101,8 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     opt = content.get("opt", {})
     opt = vars(opt) if isinstance(opt, argparse.Namespace) else opt
     if not isinstance(opt, dict):
-        raise UserError(f"{file}: its 'opt' is no collection of options; the file is damaged")
+        raise UserError(f"{file}: its 'opt' must be a collection of options")
     return {**content, "opt": opt}
-
-
-def build_trained(
-    options: Options, video_dim: int, text_dim: int, content: dict[str, Any], file: Path
-) -> ReLER:
-    """The model of the options, filled with a checkpoint's weights."""
-    model = build_model(options, video_dim, text_dim)
-    load_weights(model, content, file)
-    return model
-
-
-def load_weights(model: ReLER, content: dict[str, Any], file: Path) -> None:
-    """Fill the model from a checkpoint's content."""
-    fit_state(model, content["model"], file)
-
-
-def load_optimizer(optimizer: torch.optim.Optimizer, content: dict[str, Any], file: Path) -> None:
-    """Take over the state of a checkpoint's optimizer."""
-    fit_optimizer(optimizer, content.get("optimizer"), file)
 
 
 def checkpoint_content(

@@ -48,16 +48,16 @@ class Split:
     text: Gather
     windows: np.ndarray  # (R, 2) labels in units
     listed: int  # queries in the file, before any were left out
+    options: Options
 
     @property
     def units(self) -> np.ndarray:
         """(R,) units of each query's clip."""
         return self.features.lengths[self.records.clip]
 
-    def batch(
-        self, rows: np.ndarray, draws: np.ndarray, options: Options, processes: Processes
-    ) -> Batch:
+    def batch(self, rows: np.ndarray, draws: np.ndarray, processes: Processes) -> Batch:
         """This process's share of the training batch `rows`; `draws` (R, 2) feed the jitter."""
+        options = self.options
         mine = processes.shard(rows)
         units = self.units[mine]
         windows = self.windows[mine]
@@ -76,9 +76,9 @@ class Split:
         if options.compile:
             video, video_mask = (pad_to(x, options.max_pos_len) for x in (video, video_mask))
             text = text.pad(in_steps(text.mask.shape[1], options.max_pos_len))
-        lit = highlight_windows(windows, units, options.extend)
-        place = np.arange(video.shape[1])
-        highlight = (place >= lit[:, :1]) & (place <= lit[:, 1:])
+        first, last = highlight_windows(windows, units, options.extend).T[..., None]
+        unit_index = np.arange(video.shape[1])
+        highlight = (unit_index >= first) & (unit_index <= last)
         start, end = torch.from_numpy(windows).to(device).unbind(1)
         return Batch(
             video,
@@ -135,4 +135,5 @@ def open_split(
         text.open(records.sentences, device, training),
         label_windows(records, features.lengths[records.clip], options.label_times),
         listed,
+        options,
     )

@@ -15,9 +15,8 @@ from utils.training.checkpoints import find_checkpoint
 from utils.training.processes import Processes, start_processes
 from VSLNet.data import Split, open_split
 from VSLNet.model import VSLNet
-from VSLNet.options import Options, adopt_architecture, adopt_padding
-from VSLNet.text import open_text
-from VSLNet.weights import build_model, load_weights
+from VSLNet.options import Options
+from VSLNet.weights import load_trained
 
 QUERIES_AT_ONCE = 64
 CANDIDATES = 50  # spans a query offers to temporal NMS
@@ -95,12 +94,8 @@ def infer(options: Options) -> Path:
         check_output("--output", options.output)
     with start_processes() as processes:
         checkpoint = find_checkpoint(options.init_from or options.run_folder)
-        options = adopt_padding(adopt_architecture(options))
-        text = open_text(options)
+        options, model, text = load_trained(checkpoint, processes.device, **vars(options))
         split = open_split(options, options.mode, text, processes.device, options.allow_missing)
-        model = build_model(options, split.features.width, text)
-        load_weights(model, checkpoint)
-        model.to(processes.device)
         windows, scores = predict(model, split, options, processes)
         result = checkpoint.with_name(f"{checkpoint.stem}_{options.mode}_result.json")
         if options.output is not None:

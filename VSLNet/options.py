@@ -1,23 +1,24 @@
 """VSLNet's options. Names are those of the published release, so that scripts keep working."""
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from utils.base.errors import UserError
-from utils.base.files import read_json
-from utils.base.options import SEEDS, Ignored, adopt, option
-from utils.training.checkpoints import find_checkpoint
-from utils.training.options import FREE, TrainingOptions
+from utils.base.options import Ignored, option
+from utils.training.options import TrainingOptions
 
-OPTIONS_FILE = "configs.json"  # in the run folder
 PADDINGS = ("masked", "published")
 NEW_PADDING = "masked"  # of a run that begins with no checkpoint
+# The model's shape, besides the widths of its inputs: always that of the trained run.
+SHAPE = ("dim", "num_heads", "num_extra_attn_blocks", "word_dim", "char_dim")
 
 
 @dataclass(kw_only=True)
 class Options(TrainingOptions):
     """Everything that can be chosen on the command line."""
+
+    OPTIONS_FILE: ClassVar[str] = "configs.json"
 
     # Data
     video_feature_dim: int | None = option(
@@ -69,10 +70,6 @@ class Options(TrainingOptions):
     )
 
     # Training
-    epochs: int = option(100, "passes over the training split", usual=True, within="[1, 1e9]")
-    batch_size: int = option(
-        32, "queries a step, over all processes together", usual=True, within="[1, 1e9]"
-    )
     eval_batch_size: int | None = option(
         None,
         "queries predicted together, which matters if padding is published (default: batch_size)",
@@ -82,24 +79,19 @@ class Options(TrainingOptions):
     warmup_proportion: float = option(
         0.0, "share of the steps spent warming up", usual=True, within="[0, 1)"
     )
-    clip_norm: float = option(1.0, "largest gradient norm", within="(0, inf)")
-    seed: int = option(12345, "seed of every random draw", usual=True, within=SEEDS)
     init_from: str | None = option(
         None,
-        "checkpoint file or run folder to begin with",
+        "checkpoint file or run folder to begin with, or to predict with",
         usual=True,
         aliases=("pretrained_model_path",),
     )
-    eval_period: int = option(
-        0, "steps between evaluations (0: half-way through an epoch and at its end)"
-    )
 
     # Runs
-    model_dir: str = option("checkpoints", "run folders are made here", usual=True)
+    model_dir: str = option("checkpoints", "run folders are made here", usual=True, free=True)
     model_name: str = option("vslnet", "first part of the run folder and of its files")
     suffix: str | None = option(None, "last part of the run folder")
-    log_to_tensorboard: str | None = option(None, "name of the TensorBoard log")
-    tb_log_dir: str = option("./runs", "folder of TensorBoard logs")
+    log_to_tensorboard: str | None = option(None, "name of the TensorBoard log", free=True)
+    tb_log_dir: str = option("./runs", "folder of TensorBoard logs", free=True)
     save_text_encoder: bool = option(False, "include the frozen text encoder in checkpoints")
 
     def __post_init__(self) -> None:
@@ -117,55 +109,19 @@ class Options(TrainingOptions):
 
     @property
     def run_folder(self) -> Path:
-        """Where checkpoints and scores of this run lie, as published.
-
-        To predict, that is where the checkpoint lies which is named, if one is.
-        """
-        if self.mode != "train" and self.init_from is not None:
-            return find_checkpoint(self.init_from).parent
+        """Where checkpoints, scores and the state of a training lie, as published."""
         parts = [self.model_name, self.task, self.fv, str(self.max_pos_len), self.predictor]
         if self.suffix is not None:
             parts.append(self.suffix)
         return Path(self.model_dir) / "_".join(parts) / "model"
 
+    @property
+    def log_dir(self) -> Path | None:
+        """Where TensorBoard logs go, None for nowhere."""
+        if self.log_to_tensorboard is None:
+            return None
+        return Path(self.tb_log_dir) / self.log_to_tensorboard
 
-ARCHITECTURE = ("dim", "num_heads", "num_extra_attn_blocks", "word_dim", "char_dim")
-
-
-def adopt_architecture(options: Options) -> Options:
-    """The options with the model's shape as the run folder says it was trained."""
-    file = options.run_folder / OPTIONS_FILE
-    trained = read_json(file) if file.is_file() else {}
-    shape = {name: trained[name] for name in ARCHITECTURE if name in trained}
-    return adopt(options, shape, file)
-
-
-def adopt_padding(options: Options) -> Options:
-    """The options with the padding chosen: as asked for, or as the weights were trained with.
-
-    That stands in the options of the run which is continued or predicted with, else in those beside
-    the checkpoint that a new run begins with. A checkpoint whose run does not say was trained as
-    published.
-    """
-    if options.padding is not None:
-        return options
-    file = options.run_folder / OPTIONS_FILE
-    continues = file.is_file() and not options.restart
-    if options.mode == "train" and not continues:
-        if options.init_from is None:
-            return dataclasses.replace(options, padding=NEW_PADDING)
-        file = find_checkpoint(options.init_from).parent / OPTIONS_FILE
-    trained = read_json(file) if file.is_file() else {}
-    return adopt(options, {"padding": trained.get("padding") or "published"}, file)
-
-
-# Options that may differ between the parts of a run that was stopped and continued.
-FREE_OPTIONS = (
-    *FREE,
-    "log_to_tensorboard",
-    "tb_log_dir",
-    "model_dir",
-)
 
 # Options of the published release that nothing here depends on.
 IGNORED = (

@@ -39,11 +39,10 @@ class WordText:
         return lambda rows, device: encoded.batch(rows, device, self._padded_words).cut(self._limit)
 
 
-def open_text(options: Options) -> EncoderText | WordText:
-    """The text side of a new run, or of the run whose checkpoint is to be used."""
-    file = options.run_folder / TEXT_FILE
-    trained = options.mode != "train" and file.is_file()
-    if options.predictor == "rnn" and trained:
+def open_text(options: Options, run_folder: Path | None = None) -> EncoderText | WordText:
+    """The text side of a new run, or of the trained run in a folder."""
+    file = None if run_folder is None else run_folder / TEXT_FILE
+    if options.predictor == "rnn" and file is not None and file.is_file():
         vocabulary = _read_vocabulary(file)
         # The vectors themselves come with the checkpoint.
         vectors = np.zeros((len(vocabulary.words), options.word_dim), np.float32)
@@ -51,7 +50,7 @@ def open_text(options: Options) -> EncoderText | WordText:
     if options.predictor == "rnn":
         return WordText(options, *_vocabulary_of_splits(options))
     name, random = options.text_encoder, options.text_agnostic
-    if trained:
+    if file is not None:
         encoder = load_trained_encoder(file, name, DEFAULT_ENCODER, random, options.seed)
     else:
         encoder = load_encoder(name or DEFAULT_ENCODER, random, options.seed)
@@ -69,8 +68,8 @@ def _read_vocabulary(file: Path) -> Vocabulary:
     described = read_json(file)
     known = described if isinstance(described, dict) else {}
     lists = [known.get(name) for name in ("words", "characters")]
-    for some in lists:
-        if not isinstance(some, list) or not all(isinstance(text, str) for text in some):
+    for texts in lists:
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise UserError(f"{file}: must hold lists of words and characters; copy the run again")
     return Vocabulary(*lists)
 

@@ -5,26 +5,109 @@ A checkpoint is a plain state dict. Published ones carry the frozen text encoder
 `text.json` says which it was.
 """
 
+import dataclasses
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 
+from utils.base.errors import UserError
+from utils.base.files import read_json
+from utils.base.options import adopt
 from utils.base.tensor_files import load_safely
 from utils.features.tokens import EncoderText
-from utils.training.checkpoints import fit_state
+from utils.training.checkpoints import find_checkpoint, fit_state
+from utils.training.options import KEPT
 from VSLNet.model import VSLNet
-from VSLNet.options import Options
-from VSLNet.text import WordText
+from VSLNet.options import NEW_PADDING, SHAPE, Options
+from VSLNet.text import WordText, open_text
 
 ENCODER_PREFIX = "embedding_net.embedder."
+VIDEO_WEIGHT = "video_affine.linear.conv1d.weight"  # (D, F, 1)
+POSITIONS = "feature_encoder.pos_embedding.position_embeddings.weight"  # (units, D)
+
+
+class Trained(NamedTuple):
+    """A trained model, in evaluation mode, and what it needs to read a query."""
+
+    options: Options
+    model: VSLNet
+    text: EncoderText | WordText
+
+
+def load_trained(checkpoint: Path, device: torch.device, **overrides: Any) -> Trained:
+    """The model of a checkpoint, with the options of its run but for `overrides`.
+
+    The model's shape is always the run's. Where no options lie beside the checkpoint, its weights
+    say what they can, and its padding is `published`.
+
+    Raises:
+        UserError: not a VSLNet checkpoint, or one that its options don't fit.
+    """
+    state = load_safely(checkpoint)
+    units, dim = _shape(state, POSITIONS, 2, checkpoint)
+    width = _shape(state, VIDEO_WEIGHT, 3, checkpoint)[1]
+    trained = {"max_pos_len": units, "dim": dim} | read_options(checkpoint.parent)
+    options = _trained_options(checkpoint, trained, overrides)
+    if options.video_feature_dim not in (None, width):
+        raise UserError(
+            f"--video_feature_dim is {options.video_feature_dim}, but {checkpoint} was trained on "
+            f"features of {width}"
+        )
+    options = dataclasses.replace(options, video_feature_dim=width)
+    text = open_text(options, checkpoint.parent)
+    model = build_model(options, width, text)
+    load_weights(model, state, checkpoint)
+    return Trained(options, model.to(device).eval(), text)
+
+
+def trained_options(checkpoint: Path, **overrides: Any) -> Options:
+    """How to predict with a checkpoint: as its run was trained, but for `overrides`."""
+    return _trained_options(checkpoint, read_options(checkpoint.parent), overrides)
+
+
+def _trained_options(checkpoint: Path, trained: dict, overrides: dict) -> Options:
+    names = (*KEPT, "predictor", "max_pos_len", "text_agnostic", "video_agnostic", "seed")
+    values = {"mode": "val"} | {name: trained[name] for name in names if name in trained}
+    values |= overrides
+    values |= {name: trained[name] for name in SHAPE if name in trained}
+    values["padding"] = overrides.get("padding") or trained.get("padding") or "published"
+    file = checkpoint.parent / Options.OPTIONS_FILE
+    return adopt(Options(task="unknown", fv="unknown"), values, file)
+
+
+def with_padding(options: Options) -> Options:
+    """The options of a training with its padding: as named, or as its weights were trained.
+
+    That stands in the run folder if the run is continued, or beside the checkpoint that a new run
+    begins with; a new run that begins with none takes `NEW_PADDING`.
+    """
+    if options.padding is not None:
+        return options
+    folder = options.run_folder
+    if options.restart or not (folder / Options.OPTIONS_FILE).is_file():
+        if options.init_from is None:
+            return dataclasses.replace(options, padding=NEW_PADDING)
+        folder = find_checkpoint(options.init_from).parent
+    padding = read_options(folder).get("padding") or "published"
+    return adopt(options, {"padding": padding}, folder / Options.OPTIONS_FILE)
+
+
+def read_options(folder: Path) -> dict[str, Any]:
+    """The options that a run folder holds by name, none if it has no such file."""
+    file = folder / Options.OPTIONS_FILE
+    trained = read_json(file) if file.is_file() else {}
+    if not isinstance(trained, dict):
+        raise UserError(f"{file}: must be an object of options; copy the run again")
+    return trained
 
 
 def build_model(options: Options, video_dim: int, text: EncoderText | WordText) -> VSLNet:
     """A freshly initialised model that fits the features and the text."""
+    torch.manual_seed(options.seed)
     words = {}
     if isinstance(text, WordText):
         words = {"word_vectors": text.vectors, "characters": text.vocabulary.character_count}
-    torch.manual_seed(options.seed)
     return VSLNet(
         video_dim=video_dim,
         text_dim=text.width,
@@ -34,18 +117,24 @@ def build_model(options: Options, video_dim: int, text: EncoderText | WordText) 
         drop_rate=options.drop_rate,
         predictor=options.predictor,
         num_extra_attn_blocks=options.num_extra_attn_blocks,
+        **words,
         char_dim=options.char_dim,
         padding=options.padding,
-        **words,
     )
 
 
-def load_weights(model: VSLNet, file: Path) -> None:
-    """Fill the model from a checkpoint, ours or a published one."""
-    state = load_safely(file)
+def load_weights(model: VSLNet, state: Any, file: Path) -> None:
+    """Fill the model with the content of a checkpoint, ours or a published one."""
     if isinstance(state, dict):
         state = {k: v for k, v in state.items() if not str(k).startswith(ENCODER_PREFIX)}
     fit_state(model, state, file)
+
+
+def _shape(state: Any, name: str, dimensions: int, file: Path) -> torch.Size:
+    weight = state.get(name) if isinstance(state, dict) else None
+    if not torch.is_tensor(weight) or weight.ndim != dimensions:
+        raise UserError(f"{file}: not a VSLNet checkpoint, it has no {name}")
+    return weight.shape
 
 
 def checkpoint_state(model: VSLNet, text: EncoderText | WordText, with_encoder: bool) -> dict:

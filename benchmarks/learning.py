@@ -25,10 +25,11 @@ from utils.base.files import read_json
 from utils.base.machine import keep_freed_memory
 from utils.base.options import ArgumentParser
 from utils.compare_runs import comparison
+from utils.training import loop
 from utils.training.evaluations import best_evaluation
-from utils.training.loop import EpochPlan
-from VSLNet import train as training
-from VSLNet.options import OPTIONS_FILE, Options
+from utils.training.recipes import EpochPlan
+from VSLNet.options import Options
+from VSLNet.train import Recipe
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -41,7 +42,6 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     quiet_libraries()
     keep_freed_memory()
-    training.Recipe = PlainRecipe  # what `train` trains
     plain: dict[Path, Path] = {}  # of each run
     # Runs that start from others come after them.
     trained = {run.resolve(): trained_with(run) for run in options.runs}
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
         if start is not None and start not in plain:
             raise UserError(f"{run} starts from {start}, which is not among the runs; give it too")
         plain[run] = (options.folder / run.parent.name / run.name).resolve()
-        training.train(
+        loop.train(
             dataclasses.replace(
                 run_options,
                 text_features="live",
@@ -59,7 +59,8 @@ def main(arguments: list[str] | None = None) -> None:
                 init_from=None if start is None else str(plain[start]),
                 model_dir=str(plain[run] / "checkpoints"),
                 log_to_tensorboard=None,
-            )
+            ),
+            PlainRecipe,
         )
     rows = []
     for name in dict.fromkeys(run.name for run in trained):
@@ -71,20 +72,20 @@ def main(arguments: list[str] | None = None) -> None:
 
 def trained_with(run: Path) -> Options:
     """The options of a run."""
-    files = sorted(run.rglob(OPTIONS_FILE))
+    files = sorted(run.rglob(Options.OPTIONS_FILE))
     if len(files) != 1:
-        raise UserError(f"{run}: {len(files)} files {OPTIONS_FILE} under it; name one run's folder")
+        raise UserError(f"{run}: {len(files)} {Options.OPTIONS_FILE} under it; name a run")
     return Options(**read_json(files[0]))
 
 
-class PlainRecipe(training.Recipe):
+class PlainRecipe(Recipe):
     """The same training by plain layers."""
 
     def losses(
-        self, network: nn.Module, rows: np.ndarray, plan: EpochPlan, step: int
+        self, network: nn.Module, rows: np.ndarray, plan: EpochPlan
     ) -> dict[str, torch.Tensor]:
         """The total alone."""
-        batch = self.train.batch(rows, plan.draws, self.options, self.processes)
+        batch = self.train.batch(rows, plan.draws, self.processes)
         plain = vslnet_step.Batch(
             batch.video,
             batch.video_mask,

@@ -103,15 +103,17 @@ def open_vslnet(data_root: Path) -> tuple:
     split = VSLNet.data.open_split(options, "train", text, torch.device("cpu"), False)
     draws = np.random.default_rng(0).random((QUERIES, 2))
     alone = Processes(0, 1, torch.device("cpu"))
-    return split, lambda split, rows: split.batch(rows, draws, options, alone)
+    return split, lambda split, rows: split.batch(rows, draws, alone)
 
 
 def open_reler(data_root: Path) -> tuple:
     """ReLER's split: all rows of both features."""
     options = ReLER.options.Options(task=TASK, fv="egovlp", data_root=str(data_root))
     text = EncoderText(MadeUpEncoder(512), False, options.cache)
-    split, _ = ReLER.data.open_split(options, "train", text, torch.device("cpu"), False)
-    return split, lambda split, rows: split.batch(rows, key=ReLER.data.Key(seed=1, epoch=0))
+    split = ReLER.data.open_split(options, "train", text, torch.device("cpu"), False)
+    draws = np.random.default_rng(0).random((QUERIES, ReLER.augment.COLUMNS))
+    alone = Processes(0, 1, torch.device("cpu"))
+    return split, lambda split, rows: split.batch(rows, 2, draws, alone)
 
 
 def open_dictionary(data_root: Path) -> tuple:

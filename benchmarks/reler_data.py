@@ -20,9 +20,9 @@ import numpy as np
 import torch
 
 from benchmarks.timing import circumstances, spent, training_step
-from ReLER.augment import cut_windows, draw, draw_parts
-from ReLER.data import Batch, ClipData, Key
-from ReLER.losses import losses
+from ReLER.augment import COLUMNS, Draws, cut_windows
+from ReLER.data import Inputs, Split
+from ReLER.losses import Targets, losses
 from ReLER.model import ReLER
 from ReLER.options import LossOptions, ModelOptions, Options
 from utils.base.errors import UserError, run_program
@@ -30,9 +30,12 @@ from utils.base.options import ArgumentParser
 from utils.data.records import Records
 from utils.features.mapped import FeatureStore, pool_rows
 from utils.features.stores import create_array, map_array
+from utils.features.tokens import Text
+from utils.training.processes import Processes
 
 ROWS, QUERIES, TOKENS, TEXT_WIDTH = 900, 1000, 12, 512
-KEY = Key(seed=2018, epoch=0)
+PARTS = 4
+DRAWS = np.random.default_rng(2018).random((QUERIES, COLUMNS))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -51,19 +54,20 @@ def main(arguments: list[str] | None = None) -> None:
 
 def compare(folder: Path, width: int, options: object) -> None:
     """Ours, plain and a training step on features of one width."""
-    stores = {
-        "feature": make_store(folder / "feature.npy", options.clips, width),
-        "clip": make_store(folder / "clip.npy", options.clips, TEXT_WIDTH),
-    }
+    stores = [
+        make_store(folder / "feature.npy", options.clips, width),
+        make_store(folder / "clip.npy", options.clips, TEXT_WIDTH),
+    ]
+    cpu = torch.device("cpu")
     chosen = Options(task="nlq", fv="feature")
-    data = ClipData(make_records(options.clips), stores, Sentences(), chosen)
-    draws = np.random.default_rng(0)
-    batches = [draws.integers(0, QUERIES, options.batch) for _ in range(options.batches)]
-    video = data.batch(batches[0], key=KEY).video
+    data = Split(make_records(options.clips), stores, Sentences(), chosen, cpu)
+    generator = np.random.default_rng(0)
+    batches = [generator.integers(0, QUERIES, options.batch) for _ in range(options.batches)]
+    read = partial(data.batch, parts=PARTS, draws=DRAWS, processes=Processes(0, 1, cpu))
+    video = read(batches[0])[0].video
     if not torch.allclose(video, plain(data, stores, batches[0]), atol=1e-6):
         raise UserError("the two versions made different tensors")
 
-    read = partial(data.batch, key=KEY)
     first = float(np.mean([spent(read, rows)[0] for rows in batches]))
     ours = median(read, batches)
     plain_seconds = median(lambda rows: plain(data, stores, rows), batches)
@@ -82,26 +86,28 @@ def median(work: Callable, batches: list[np.ndarray]) -> float:
     return float(np.median([spent(work, rows)[0] for rows in batches]))
 
 
-def reler_step(width: int) -> Callable[[Batch], object]:
+def reler_step(width: int) -> Callable[[tuple[Inputs, Targets]], object]:
     """A float32 step of the full-size model."""
     torch.manual_seed(0)
     model = ReLER(ModelOptions(), width).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, weight_decay=1e-4)
 
-    def loss(batch: Batch) -> torch.Tensor:
-        outputs = model(*batch[:4], draw_parts(0, 0))
-        return losses(outputs, batch.targets, batch.video_mask, LossOptions())["total"]
+    def loss(batch: tuple[Inputs, Targets]) -> torch.Tensor:
+        inputs, targets = batch
+        outputs = model(*inputs, PARTS)
+        return losses(outputs, targets, inputs.video_mask, LossOptions())["total"]
 
     return training_step(loss, optimizer, 0.1)
 
 
-def plain(data: ClipData, stores: dict[str, FeatureStore], rows: np.ndarray) -> torch.Tensor:
+def plain(data: Split, stores: list[FeatureStore], rows: np.ndarray) -> torch.Tensor:
     """The video tensor of a batch, sample by sample from whole clips."""
     videos = []
     for row in rows:
         clip = data.records.clip[row : row + 1]
-        seconds, draws = data.records.exact[row : row + 1], draw(*KEY, row[None])
-        cuts, _ = cut_windows(clip, seconds, data.clip_rows, data.clips, draws)
+        seconds, draws = data.records.exact[row : row + 1], Draws.of(DRAWS[row : row + 1])
+        clip_rows = np.full(len(data.records.clip_uids), ROWS)
+        cuts, _ = cut_windows(clip, seconds, clip_rows, data.records.clip, draws)
         video = plain_clip(stores, clip[0])[cuts.first[0] :][: cuts.length[0]]
         if cuts.other[0] >= 0:
             around, cut = plain_clip(stores, cuts.other[0]), cuts.cut[0]
@@ -115,8 +121,8 @@ def plain(data: ClipData, stores: dict[str, FeatureStore], rows: np.ndarray) -> 
     )
 
 
-def plain_clip(stores: dict[str, FeatureStore], clip: int) -> np.ndarray:
-    features = [store.rows(clip) for store in stores.values()]
+def plain_clip(stores: list[FeatureStore], clip: int) -> np.ndarray:
+    features = [store.rows(clip) for store in stores]
     lengths = [np.linalg.norm(rows, axis=1, keepdims=True) for rows in features]
     return np.concatenate([x / (n + 1e-5) for x, n in zip(features, lengths, strict=True)], 1)
 
@@ -127,9 +133,9 @@ class Sentences:
     def __init__(self) -> None:
         self.tokens = torch.randn(QUERIES, TOKENS, TEXT_WIDTH)
 
-    def gather(self, sentences: np.ndarray, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(self, sentences: np.ndarray, device: torch.device) -> Text:
         """(B, Q, T) and (B, Q)."""
-        return self.tokens[sentences], torch.ones(len(sentences), TOKENS)
+        return Text(self.tokens[sentences], torch.ones(len(sentences), TOKENS))
 
 
 def make_store(file: Path, clips: int, width: int) -> FeatureStore:

@@ -9,18 +9,19 @@ from hypothesis import strategies as st
 
 from ReLER import augment
 from ReLER.augment import (
+    COLUMNS,
+    Draws,
     cut_windows,
-    draw,
     draw_inside,
     draw_outside,
     draw_parts,
     label_units,
     salient_spans,
-    uniform,
     whole_clips,
 )
 from ReLER.options import SCALES
 from utils.base.tasks import ROWS_PER_SECOND
+from utils.training.recipes import plan_epoch
 
 R = 40_000
 QUERY_CLIPS = np.array([0, 0, 1, 2, 3, 4])
@@ -33,33 +34,19 @@ def uniformity(values: np.ndarray, bins: int = 20) -> float:
     return np.abs(counts - expected).max() / np.sqrt(expected)
 
 
-def test_draws_are_uniform_and_independent():
-    table = uniform((2018, 3), np.arange(R), 12)
-    assert table.min() >= 0
-    assert table.max() < 1
-    assert max(uniformity(column) for column in table.T) < 4.5
-    # Between columns, between neighbouring rows, between epochs and between seeds.
-    later, elsewhere = uniform((2018, 4), np.arange(R), 12), uniform((2019, 3), np.arange(R), 12)
-    everything = np.concatenate((table[:-1], table[1:], later[1:], elsewhere[1:]), 1)
-    correlation = np.corrcoef(everything.T) - np.eye(48)
-    assert np.abs(correlation).max() < 5 / np.sqrt(R)
+def make_draws(seed, rows=R):
+    return plan_epoch(seed, 0, rows, COLUMNS).draws
 
 
-@given(st.lists(st.integers(0, 2**40), min_size=1, max_size=20), st.integers(0, 2**63))
-def test_a_row_draws_the_same_in_any_batch(rows, seed):
-    rows = np.array(rows)
-    alone = np.concatenate([uniform((seed, 1), row[None], 5) for row in rows])
-    assert np.array_equal(uniform((seed, 1), rows, 5), alone)
-
-
-def test_keys_do_not_collide():
-    rows = np.arange(5)
-    tables = [uniform(key, rows, 3).tobytes() for key in ((0, 1), (1, 0), (1, 1), (0, 0), (0, 2))]
-    assert len(set(tables)) == 5
+def test_every_column_of_draws_is_used_once():
+    columns = np.arange(COLUMNS)[None] / COLUMNS
+    draws = np.concatenate([np.ravel(part) for part in Draws.of(columns)])
+    assert draws.tolist() == columns[0, :12].tolist()
+    assert draw_parts(columns[0]) == SCALES[4]
 
 
 def test_every_scale_is_drawn_as_often():
-    parts = [draw_parts(2018, step) for step in range(5000)]
+    parts = [draw_parts(columns) for columns in make_draws(2018, 5000)]
     counts = np.array([parts.count(scale) for scale in SCALES])
     assert counts.sum() == 5000
     assert np.abs(counts - 1000).max() < 4.5 * np.sqrt(1000)
@@ -73,7 +60,7 @@ def many():
     clip_rows = np.array([900, 900, 450, 900, 1200])
     start = generator.random(R) * (clip_rows[clip] / ROWS_PER_SECOND - 10)
     seconds = np.stack((start, start + generator.random(R) * 10), 1)
-    draws = draw(1, 0, np.arange(R))
+    draws = Draws.of(make_draws(1))
     cuts, shifted = cut_windows(clip, seconds, clip_rows, QUERY_CLIPS, draws)
     assert set(cuts.other) == {-1, 0, 1, 2, 3, 4}
     return clip, clip_rows, seconds, cuts, shifted
@@ -128,14 +115,15 @@ def test_the_window_moves_with_its_rows(many):
     rows=st.integers(1, 2000),
     times=st.tuples(st.floats(-1, 1200), st.floats(0, 400)),
     others=st.lists(st.integers(1, 2000), max_size=3),
-    row=st.integers(0, 10**6),
+    seed=st.integers(0, 10**6),
     units=st.integers(1, 600),
 )
-def test_the_answer_lies_inside_the_kept_window(rows, times, others, row, units):
+def test_the_answer_lies_inside_the_kept_window(rows, times, others, seed, units):
     clip_rows = np.array([rows, *others])
     seconds = np.array([[times[0], times[0] + times[1]]])
+    draws = Draws.of(make_draws(seed, 1))
     cuts, shifted = cut_windows(
-        np.zeros(1, int), seconds, clip_rows, np.arange(len(clip_rows)), draw(7, 0, np.array([row]))
+        np.zeros(1, int), seconds, clip_rows, np.arange(len(clip_rows)), draws
     )
     assert 0 <= cuts.first[0] <= cuts.first[0] + cuts.length[0] <= rows
     assert cuts.length[0] >= 1
@@ -154,7 +142,7 @@ def test_the_answer_lies_inside_the_kept_window(rows, times, others, row, units)
 def test_a_window_longer_than_the_part_gets_a_random_longer_part():
     rows, clip = np.array([1000]), np.zeros(R, int)
     seconds = np.tile([50.0, 500.0], (R, 1))  # rows 93 to 938: 845 of 1000
-    cuts, _ = cut_windows(clip, seconds, rows, np.arange(1), draw(0, 0, np.arange(R)))
+    cuts, _ = cut_windows(clip, seconds, rows, np.arange(1), Draws.of(make_draws(0)))
     assert cuts.length.min() == 845
     assert cuts.length.max() == 1000
     jitter = np.random.default_rng(1).random(R)
@@ -172,7 +160,7 @@ def test_labels_round_outwards():
 
 def test_units_drawn_for_saliency():
     windows = np.tile([[10, 13]], (R, 1))
-    draws = uniform((5, 5), np.arange(R), 4)
+    draws = make_draws(5)[:, :4]
     inside = draw_inside(windows, draws[:, :2])
     outside = draw_outside(windows, np.full(R, 20), draws[:, 2:])
     assert (inside[:, 0] != inside[:, 1]).all()
@@ -187,7 +175,7 @@ def test_units_drawn_for_saliency():
 
 def test_units_drawn_are_those_that_published_code_draws(golden):
     cases = json.loads((golden / "extra" / "saliency_pairs.json").read_text())["cases"]
-    draws = uniform((5, 6), np.arange(2000), 4)
+    draws = make_draws(6, 2000)[:, :4]
     for case in cases:
         windows = np.tile([[case["start"], case["end"]]], (len(draws), 1))
         units = np.full(len(draws), case["length"])

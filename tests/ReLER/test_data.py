@@ -9,23 +9,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ReLER.augment import cut_windows, draw, label_units, salient_spans
-from ReLER.data import (
-    ClipData,
-    Key,
-    temporal_endpoints,
-    trained_rows,
-)
+from ReLER.augment import COLUMNS, Draws, cut_windows, label_units, salient_spans
+from ReLER.data import Split, trained_rows
 from ReLER.losses import part_labels
 from ReLER.model import real_parts
 from ReLER.options import SCALES, Options
+from ReLER.pooling import temporal_endpoints
 from utils.data.records import Records
-from utils.data.spans import exact_unit_windows, highlight_windows
 from utils.features.mapped import FeatureStore, pool_rows
 from utils.features.tokens import Text
 from utils.training.processes import Processes
+from utils.training.recipes import plan_epoch
 
 ROWS = {"egovlp": [90, 50, 7, 64, 1], "clip": [90, 49, 7, 63, 1]}
+CPU = torch.device("cpu")
+ALONE = Processes(0, 1, CPU)
 OPTIONS = Options(task="nlq", fv="egovlp", max_v_l=40, nar_exp_factor=2.5, nar_translate=True)
 
 
@@ -37,7 +35,7 @@ def make_store(lengths, width, dtype=np.float32, seed=0):
     return FeatureStore(uids, lengths, np.cumsum(lengths) - lengths, joined)
 
 
-def numbered_text(sentences, device):
+def numbered(sentences, device):
     """Token features that say which sentence they are of."""
     mask = torch.arange(8) < 1 + torch.from_numpy(sentences)[:, None] % 8
     return Text(torch.from_numpy(sentences)[:, None, None] * torch.ones(1, 8, 3), mask.float())
@@ -66,9 +64,18 @@ def make_records(queries=60, clips=5, seed=0):
     )
 
 
+def make_split(records, stores, gather=numbered, **changes):
+    options = dataclasses.replace(OPTIONS, **changes)
+    return Split(records, stores, gather, options, CPU)
+
+
+def make_draws(seed=3, epoch=1, rows=60):
+    return plan_epoch(seed, epoch, rows, COLUMNS).draws
+
+
 @pytest.fixture(scope="module")
 def stores():
-    return {"egovlp": make_store(ROWS["egovlp"], 5), "clip": make_store(ROWS["clip"], 4, seed=1)}
+    return [make_store(ROWS["egovlp"], 5), make_store(ROWS["clip"], 4, seed=1)]
 
 
 @pytest.fixture(scope="module")
@@ -78,14 +85,14 @@ def records():
 
 @pytest.fixture(scope="module")
 def data(records, stores):
-    return ClipData(records, stores, numbered_text, OPTIONS)
+    return make_split(records, stores)
 
 
 def plain_clip(stores, clip):
     """All rows of a clip: normalised, side by side, the shorter feature padded."""
-    rows = max(store.lengths[clip] for store in stores.values())
+    rows = max(store.lengths[clip] for store in stores)
     columns = []
-    for store in stores.values():
+    for store in stores:
         features = store.rows(clip).astype(np.float32)
         features = features / (np.linalg.norm(features, axis=1, keepdims=True) + 1e-5)
         columns.append(np.pad(features, ((0, rows - len(features)), (0, 0))))
@@ -99,39 +106,31 @@ def plain_video(features, units):
     return np.concatenate((pooled, np.array(ends, np.float32)), 1)
 
 
-def test_evaluation_batches_are_whole_clips(data, records, stores):
+def test_predictions_read_whole_clips(data, records, stores):
     rows = np.arange(len(records))
-    batch = data.batch(rows)
+    inputs = data.inputs(rows, CPU)
     units = np.minimum(np.array(ROWS["egovlp"])[records.clip], 40)
-    assert batch.video.shape == (len(rows), 40, data.width) == (len(rows), 40, 11)
+    assert inputs.video.shape == (len(rows), 40, data.width) == (len(rows), 40, 11)
     for row in rows:
         expected = plain_video(plain_clip(stores, records.clip[row]), 40)
         n = units[row]
-        assert np.allclose(batch.video[row, :n], expected, atol=1e-6)
-        assert not batch.video[row, n:].any()
-        assert batch.video_mask[row].tolist() == [1] * n + [0] * (40 - n)
-    windows = exact_unit_windows(records.exact, records.duration, units)
-    assert np.array_equal(np.stack((batch.targets.start, batch.targets.end), 1), windows)
-    lit = highlight_windows(windows, units)
-    for row in rows:
-        assert torch.nonzero(batch.targets.highlight[row])[[0, -1], 0].tolist() == lit[row].tolist()
-    assert batch.targets.units_total == units.sum()
+        assert np.allclose(inputs.video[row, :n], expected, atol=1e-6)
+        assert not inputs.video[row, n:].any()
+        assert inputs.video_mask[row].tolist() == [1] * n + [0] * (40 - n)
     short = np.flatnonzero(records.clip == 2)[:1]
-    assert data.batch(short).video.shape == (1, 40, 11)  # as long as in any other batch
+    assert data.inputs(short, CPU).video.shape == (1, 40, 11)  # as long as in any other batch
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_training_batches_are_cut_and_spliced(records, stores, dtype):
-    stores = {
-        name: dataclasses.replace(s, joined=s.joined.astype(dtype)) for name, s in stores.items()
-    }
-    options = dataclasses.replace(OPTIONS, nar_exp_factor=1.0, nar_translate=False)
-    data = ClipData(records, stores, numbered_text, options)
-    rows, key = np.arange(len(records)), Key(3, 1)
-    batch = data.batch(rows, key=key)
+    stores = [dataclasses.replace(s, joined=s.joined.astype(dtype)) for s in stores]
+    data = make_split(records, stores, nar_exp_factor=1.0, nar_translate=False)
+    rows, draws = np.arange(len(records)), make_draws()
+    inputs, targets = data.batch(rows, 2, draws, ALONE)
     clip_rows = np.array(ROWS["egovlp"])
-    draws = draw(*key, rows)
-    cuts, seconds = cut_windows(records.clip, records.exact, clip_rows, records.clip, draws)
+    cuts, seconds = cut_windows(
+        records.clip, records.exact, clip_rows, records.clip, Draws.of(draws)
+    )
     units = np.minimum(cuts.rows, 40)
     windows = label_units(seconds, cuts.rows, units)
     assert (cuts.other >= 0).any()
@@ -143,61 +142,59 @@ def test_training_batches_are_cut_and_spliced(records, stores, dtype):
             part = np.concatenate((around[: cuts.cut[row]], part, around[cuts.cut[row] :]))
         expected = plain_video(part, 40)
         tolerance = 1e-6 if dtype == np.float32 else 2e-3
-        assert np.allclose(batch.video[row, : units[row]], expected, atol=tolerance)
-        assert not batch.video[row, units[row] :].any()
+        assert np.allclose(inputs.video[row, : units[row]], expected, atol=tolerance)
+        assert not inputs.video[row, units[row] :].any()
     narrated = records.is_narration
-    found = np.stack((batch.targets.start, batch.targets.end), 1)
-    assert np.array_equal(found[~narrated], windows[~narrated])
-    assert (found[narrated] - windows[narrated]).max() <= 1  # width 1 rounds outwards, no more
+    labels = np.stack((targets.start, targets.end), 1)
+    assert np.array_equal(labels[~narrated], windows[~narrated])
+    assert (labels[narrated] - windows[narrated]).max() <= 1  # width 1 rounds outwards, no more
 
 
-def test_jitter_widens_narrations_only(records, stores):
-    data = ClipData(records, stores, numbered_text, OPTIONS)
-    plain = ClipData(records, stores, numbered_text, dataclasses.replace(OPTIONS, nar_exp_factor=1))
-    rows, key = np.arange(len(records)), Key(0, 0)
-    wide, narrow = (d.batch(rows, key=key).targets for d in (data, plain))
+def test_jitter_widens_narrations_only(data, records, stores):
+    plain = make_split(records, stores, nar_exp_factor=1.0)
+    rows, draws = np.arange(len(records)), make_draws()
+    wide, narrow = (d.batch(rows, 2, draws, ALONE)[1] for d in (data, plain))
     changed = (wide.start != narrow.start) | (wide.end != narrow.end)
     assert not changed[~records.is_narration].any()
     assert changed[records.is_narration].float().mean() > 0.5
 
 
 def test_saliency_units_lie_inside_and_outside(data, records):
-    for key in (None, Key(1, 2)):
-        batch = data.batch(np.arange(len(records)), key=key)
-        targets, units = batch.targets, batch.video_mask.sum(1).long()
-        window = np.stack((targets.start, targets.end), 1)
-        first, last = torch.from_numpy(salient_spans(window, units.numpy())).T[..., None]
-        assert ((targets.salient >= first) & (targets.salient <= last)).all()
-        inside = (targets.unsalient >= first) & (targets.unsalient <= last)
-        assert (targets.unsalient[inside] == 0).all()  # fewer than two are outside
-        assert inside.float().mean() < 0.3
+    inputs, targets = data.batch(np.arange(len(records)), 2, make_draws(), ALONE)
+    units = inputs.video_mask.sum(1).long()
+    window = np.stack((targets.start, targets.end), 1)
+    first, last = torch.from_numpy(salient_spans(window, units.numpy())).T[..., None]
+    assert ((targets.salient >= first) & (targets.salient <= last)).all()
+    inside = (targets.unsalient >= first) & (targets.unsalient <= last)
+    assert (targets.unsalient[inside] == 0).all()  # fewer than two are outside
+    assert inside.float().mean() < 0.3
 
 
-def data_stores(data):
-    return {str(number): table.store for number, table in enumerate(data._tables)}
-
-
-def same(batch, other, rows):
-    """Whether `batch` is `rows` of `other`, up to the padding of the text."""
-    for name in ("video", "video_mask"):
-        assert torch.equal(getattr(batch, name), getattr(other, name)[rows]), name
-    tokens = batch.text.shape[1]
-    assert torch.equal(batch.text, other.text[rows][:, :tokens])
-    for found, expected in zip(batch.targets[:5], other.targets[:5], strict=True):
-        assert torch.equal(found, expected[rows])
+def is_same(batch, other, rows):
+    """Whether `batch` is `rows` of `other`, up to the padding of video and text."""
+    (inputs, targets), (other_inputs, other_targets) = batch, other
+    columns = (*inputs, targets.highlight)
+    others = (*other_inputs, other_targets.highlight)
+    for column, whole in zip(columns, others, strict=True):
+        assert torch.equal(column, whole[rows][:, : column.shape[1]])
+    for mask in (other_inputs.video_mask, other_targets.highlight):
+        assert not mask[rows][:, inputs.video.shape[1] :].any()
+    for name in ("start", "end", "salient", "unsalient"):
+        assert torch.equal(getattr(targets, name), getattr(other_targets, name)[rows]), name
+    return True
 
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_processes_share_a_batch(data, size):
-    rows, key = np.random.default_rng(5).permutation(60)[:21], Key(2018, 7)
-    whole = data.batch(rows[: 21 // size * size], parts=4, key=key)
+    rows, draws = np.random.default_rng(5).permutation(60)[:21], make_draws()
+    whole = data.batch(rows[: 21 // size * size], 4, draws, ALONE)
     share = 21 // size
     for rank in range(size):
-        processes = Processes(rank, size, torch.device("cpu"))
-        batch = data.batch(rows, 4, key, processes)
-        same(batch, whole, slice(rank * share, (rank + 1) * share))
-        assert batch.targets.units_total * size == pytest.approx(whole.targets.units_total)
-        assert batch.targets.parts_total * size == pytest.approx(whole.targets.parts_total)
+        batch = data.batch(rows, 4, draws, Processes(rank, size, CPU))
+        assert batch[0].video.shape[1] == whole[0].video.shape[1]
+        assert is_same(batch, whole, slice(rank * share, (rank + 1) * share))
+        assert batch[1].units_total * size == pytest.approx(whole[1].units_total)
+        assert batch[1].parts_total * size == pytest.approx(whole[1].parts_total)
 
 
 @settings(max_examples=25, deadline=None)
@@ -205,67 +202,58 @@ def test_processes_share_a_batch(data, size):
 def test_a_sample_is_the_same_in_any_batch_and_after_a_restart(
     data, records, stores, order, seed, epoch
 ):
-    rows, key = np.array(order), Key(seed, epoch)
-    batch = data.batch(rows, key=key)
-    again = ClipData(records, stores, numbered_text, OPTIONS)
-    for place in (0, 5):
-        alone = again.batch(rows[place : place + 1], key=key)
-        n = int(alone.video_mask.sum())
-        assert torch.equal(alone.video[0], batch.video[place, :n])
-        for found, expected in zip(alone.targets[:5], batch.targets[:5], strict=True):
-            there = slice(n) if found.ndim > 1 and found.shape[1] == n else ...
-            assert torch.equal(found[0], expected[place][there])
+    rows, draws = np.array(order), make_draws(seed, epoch)
+    batch = data.batch(rows, 2, draws, ALONE)
+    again = make_split(records, stores)
+    for index in (0, 5):
+        alone = again.batch(rows[index : index + 1], 2, make_draws(seed, epoch), ALONE)
+        assert is_same(alone, batch, slice(index, index + 1))
 
 
-def test_keys_change_the_sample(data):
+def test_seed_and_epoch_change_the_sample(data):
     rows = np.arange(10)
-    videos = [data.batch(rows, key=Key(*key)).video for key in ((0, 0), (0, 1), (1, 0))]
+    plans = ((0, 0), (0, 1), (1, 0))
+    videos = [data.batch(rows, 2, make_draws(*plan), ALONE)[0].video for plan in plans]
     assert not torch.equal(videos[0], videos[1])
     assert not torch.equal(videos[0], videos[2])
 
 
 @pytest.mark.parametrize("parts", SCALES)
 def test_parts_total_counts_the_model_s_parts(data, parts):
-    batch = data.batch(np.arange(30), parts, Key(0, 0))
-    lengths = batch.video_mask.sum(1)
-    padded = batch.video.shape[1]
-    assert batch.targets.parts_total == real_parts(lengths, padded, parts).sum()
-    labels = part_labels(batch.targets.start, batch.targets.end, padded, parts)
+    inputs, targets = data.batch(np.arange(30), parts, make_draws(), ALONE)
+    lengths, padded = inputs.video_mask.sum(1), inputs.video.shape[1]
+    assert targets.parts_total == real_parts(lengths, padded, parts).sum()
+    labels = part_labels(targets.start, targets.end, padded, parts)
     assert (labels.sum(1) >= 1).all()
 
 
 def test_features_may_stay_unscaled(records, stores):
-    options = dataclasses.replace(OPTIONS, no_norm_vfeat=True, max_v_l=100)
-    batch = ClipData(records, stores, numbered_text, options).batch(np.arange(3))
-    row = stores["egovlp"].rows(records.clip[0])
-    assert np.array_equal(batch.video[0, : len(row), :5], row)
+    inputs = make_split(records, stores, no_norm_vfeat=True, max_v_l=100).inputs(np.arange(3), CPU)
+    row = stores[0].rows(records.clip[0])
+    assert np.array_equal(inputs.video[0, : len(row), :5], row)
 
 
 def test_compiled_models_get_batches_of_one_shape(data, records, stores):
-    padded = ClipData(records, stores, numbered_text, dataclasses.replace(OPTIONS, compile=True))
-    lengths = set()
+    padded = make_split(records, stores, compile=True)
+    draws, lengths = make_draws(), set()
     for rows in np.arange(20)[:, None]:
-        few, batch = data.batch(rows, key=Key(3, 1)), padded.batch(rows, key=Key(3, 1))
-        assert batch.video.shape == (1, 40, 11) and batch.text.shape == (1, 16, 3)
-        lengths.add((few.video.shape[1], few.text.shape[1]))
-        for whole, part in zip(batch[:4], few[:4], strict=True):
-            assert torch.equal(whole[:, : part.shape[1]], part)
-            assert not whole[:, part.shape[1] :].any()
-        lit, part = batch.targets.highlight, few.targets.highlight
-        assert torch.equal(lit[:, : part.shape[1]], part) and lit.sum() == part.sum()
+        few, batch = data.batch(rows, 2, draws, ALONE), padded.batch(rows, 2, draws, ALONE)
+        assert batch[0].video.shape == (1, 40, 11) and batch[0].text.shape == (1, 16, 3)
+        lengths.add((few[0].video.shape[1], few[0].text.shape[1]))
+        assert is_same(few, batch, slice(1))
+        assert few[1].highlight.sum() == batch[1].highlight.sum()
     assert len(lengths) > 3
-    assert torch.equal(padded.batch(rows).text, data.batch(rows).text)  # of predictions: as before
+    assert torch.equal(padded.inputs(rows, CPU).text, data.inputs(rows, CPU).text)  # as before
 
 
 def test_queries_are_read_whole(records, stores):
-    def long_text(sentences, device):
+    def long(sentences, device):
         return Text(torch.ones(len(sentences), 76, 3), torch.ones(len(sentences), 76))
 
-    rows, key = np.arange(4), Key(0, 0)
     for compiled, tokens in ((False, 76), (True, 80)):
-        options = dataclasses.replace(OPTIONS, compile=compiled)
-        batch = ClipData(records, stores, long_text, options).batch(rows, key=key)
-        assert batch.text.shape == (4, tokens, 3) and (batch.text_mask.sum(1) == 76).all()
+        data = make_split(records, stores, long, compile=compiled)
+        inputs, _ = data.batch(np.arange(4), 2, make_draws(), ALONE)
+        assert inputs.text.shape == (4, tokens, 3) and (inputs.text_mask.sum(1) == 76).all()
 
 
 def test_temporal_endpoints_are_the_published_ones(golden):
@@ -277,11 +265,11 @@ def test_temporal_endpoints_are_the_published_ones(golden):
         assert not found[length:].any()
 
 
-def test_labels_come_from_exact_times_whichever_rows_train(data, records):
+def test_labels_come_from_exact_times_whichever_rows_train(data, records, stores):
     blurred = dataclasses.replace(records, timestamps=records.timestamps * 0)
-    rows, key = np.arange(len(records)), Key(1, 1)
-    again = ClipData(blurred, data_stores(data), numbered_text, OPTIONS).batch(rows, key=key)
-    assert torch.equal(again.targets.start, data.batch(rows, key=key).targets.start)
+    rows, draws = np.arange(len(records)), make_draws()
+    again = make_split(blurred, stores).batch(rows, 2, draws, ALONE)[1]
+    assert torch.equal(again.start, data.batch(rows, 2, draws, ALONE)[1].start)
 
 
 def test_which_rows_train(records):
@@ -301,10 +289,9 @@ def test_which_rows_train(records):
 def test_uneven_features_are_named(records, capsys):
     lengths = ROWS["clip"].copy()
     lengths[0] = 80
-    stores = {"egovlp": make_store(ROWS["egovlp"], 5), "clip": make_store(lengths, 4)}
-    data = ClipData(records, stores, numbered_text, OPTIONS)
+    data = make_split(records, [make_store(ROWS["egovlp"], 5), make_store(lengths, 4)])
     said = capsys.readouterr().err
     assert "clip0 (90 and 80 rows)" in said
     assert "clip1" not in said
     row = np.flatnonzero(records.clip == 0)[:1]
-    assert not data.batch(row).video[0, -1, 5:9].any()  # the shorter one is padded
+    assert not data.inputs(row, CPU).video[0, -1, 5:9].any()  # the shorter one is padded

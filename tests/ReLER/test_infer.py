@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from ReLER.data import ClipData
+from ReLER.data import Inputs
 from ReLER.infer import predict
 from ReLER.options import SCALES, Options
 from utils.data.records import Records
-from utils.features.mapped import FeatureStore
-from utils.features.tokens import Text
 from utils.training.processes import Processes
 
 DURATIONS = np.array([90.0, 61.0, 44.0])  # seconds
@@ -37,17 +35,10 @@ def published_split(inputs, samples):
     """Some of the published samples as a split of so many clips of one query each."""
     video, mask, text, text_mask = (x[samples] for x in inputs)
     lengths = mask.sum(1).long().numpy()
-    names = [f"clip{sample}" for sample in samples]
-    rows = video[mask.bool()].numpy()
-    offsets = np.cumsum(lengths) - lengths
-    features = {
-        "egovlp": FeatureStore(names, lengths, offsets, np.ascontiguousarray(rows[:, :16])),
-        "clip": FeatureStore(names, lengths, offsets, np.ascontiguousarray(rows[:, 16:-2])),
-    }
     numbers = np.arange(len(samples), dtype=np.int32)
     times = np.tile([1.0, 2.0], (len(samples), 1))
     records = Records(
-        clip_uids=names,
+        clip_uids=[f"clip{sample}" for sample in samples],
         sentences=[f"sentence {sample}?" for sample in samples],
         annotation_uids=["a"],
         fps=lengths / DURATIONS[samples],
@@ -61,19 +52,14 @@ def published_split(inputs, samples):
         is_narration=np.zeros(len(samples), bool),
     )
 
-    def gather(sentences, device):
-        return Text(text[sentences], text_mask[sentences])
+    class PublishedSplit:
+        def inputs(self, rows, device):
+            longest = lengths.max()
+            return Inputs(video[rows, :longest], mask[rows, :longest], text[rows], text_mask[rows])
 
-    class PublishedClips(ClipData):
-        """The published samples' last two columns are no real endpoints."""
-
-        def _video(self, samples, padded, device):
-            pooled = super()._video(samples, padded, device)
-            pooled[..., -2:] = video[samples.cuts.clip, :padded, -2:]
-            return pooled * mask[samples.cuts.clip, :padded, None]
-
-    options = Options(task="nlq", fv="egovlp", max_v_l=48, no_norm_vfeat=True)
-    return PublishedClips(records, features, gather, options)
+    split = PublishedSplit()
+    split.records = records
+    return split
 
 
 def seconds(starts, ends, samples, lengths):

@@ -1,5 +1,6 @@
 """ReLER's model against the published one's numbers, and where that one fails."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ReLER.infer import adopt_architecture
 from ReLER.layers import sine_positions
 from ReLER.model import ReLER, real_parts
 from ReLER.options import SCALES, ModelOptions, Options
+from ReLER.weights import trained_options
 from utils.base.errors import UserError
+from utils.base.tensor_files import save_atomically
 from utils.evaluation.decoding import best_spans
 from utils.layers.span_encoder import WeightedPool
 
@@ -110,11 +112,16 @@ def test_as_many_parts_count_as_published(length, units, parts, real):
     assert real_parts(np.array([length]), units, parts).tolist() == [real]
 
 
-def test_default_options_are_the_released_ones(golden):
+def options_of(opt, folder):
+    save_atomically({"model": {}, "opt": opt}, folder / "model_1.t7")
+    return trained_options(folder / "model_1.t7", task="nlq", fv="egovlp")
+
+
+def test_default_options_are_the_released_ones(golden, tmp_path):
     schema = json.loads((golden / "schema_reler.json").read_text())
     released = schema["option_defaults_of_released_scripts"]
     options = Options(task="nlq", fv="egovlp")
-    assert adopt_architecture(options, released, "x.t7") == options
+    assert options_of(released, tmp_path) == dataclasses.replace(options, mode="val")
 
 
 @settings(max_examples=10, deadline=None)
@@ -261,13 +268,13 @@ def test_mixed_precision_stays_near_float32(published_model, inputs, dtype):
         ({"ctx_mode": "video"}, "ctx_mode"),
         ({"position_embedding": "learned"}, "position_embedding"),
         ({"use_txt_pos": True}, "use_txt_pos"),
-        ({"enc_layers": 2}, r"x\.t7: --enc_layers 2 is not supported: it is 0 in every published"),
+        ({"enc_layers": 2}, r"model_1\.t7: --enc_layers 2 is not supported: it is 0 in every"),
         ({"cross_first": False}, "cross_first"),
         ({"cross_text_use_ori": True}, "cross_text_use_ori"),
         ({"NPM_score_norm": 1}, "NPM_score_norm"),
         ({"conditioned_span_pred_predictor": "rnn"}, "conditioned_span_pred_predictor"),
     ],
 )
-def test_checkpoints_of_other_shapes_are_refused(opt, word):
+def test_checkpoints_of_other_shapes_are_refused(opt, word, tmp_path):
     with pytest.raises(UserError, match=word):
-        adopt_architecture(Options(task="nlq", fv="egovlp"), opt, "x.t7")
+        options_of(opt, tmp_path)

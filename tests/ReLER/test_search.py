@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ReLER.data import open_split
-from ReLER.options import OPTIONS_FILE, Options
+from ReLER.options import Options
 from ReLER.text import TEXT_FILE, open_text
 from ReLER.weights import build_model, checkpoint_content
 from utils.base.errors import UserError
@@ -29,10 +29,10 @@ def trained(simulated, tmp_path_factory):
         intermediate_size=32, conditioned_span_pred_num_heads=2,
     )  # fmt: skip
     text = open_text(options)
-    data, _ = open_split(options, "val", text, torch.device("cpu"), tolerant=False)
+    data = open_split(options, "val", text, torch.device("cpu"), tolerant=False)
     model = build_model(options, data.width, text.width).eval()
     content = checkpoint_content(model, torch.optim.AdamW(model.parameters()), options, 0)
-    write_json(options.run_folder / OPTIONS_FILE, {})
+    write_json(options.run_folder / options.OPTIONS_FILE, {})
     write_json(options.run_folder / TEXT_FILE, text.describe())
     save_atomically(content, options.run_folder / "model_7.t7")
     return options.run_folder, data, model
@@ -48,16 +48,16 @@ def test_clips_are_read_as_in_inference(trained, simulated):
     assert searcher.features == ("egovlp", "clip") and searcher.width == 256 + 512
     clips = np.unique(data.records.clip)
     rows = np.array([np.flatnonzero(data.records.clip == clip)[0] for clip in clips])
-    batch = data.batch(rows)
+    inputs = data.inputs(rows, torch.device("cpu"))
     for place, clip in enumerate(clips):
         uid = data.records.clip_uids[clip]
         features = [torch.load(file).float().numpy() for file in files(simulated, uid)]
-        units = int(batch.video_mask[place].sum())
+        units = int(inputs.video_mask[place].sum())
         pooled = pool_rows(searcher.join(features), UNITS)
         assert len(pooled) == units
         with torch.inference_mode():
             encoded = searcher.encode(torch.from_numpy(pooled[None]))[0]
-            expected = model.embed_video(batch.video[place : place + 1, :units])[0]
+            expected = model.embed_video(inputs.video[place : place + 1, :units])[0]
         assert torch.allclose(encoded, expected, atol=2e-2)  # stored in half precision
 
 
@@ -86,8 +86,7 @@ def test_all_scales_are_asked(trained):
         ends = torch.stack([torch.arange(UNITS), torch.arange(UNITS) + 1], 1) / UNITS
         video = torch.cat([pooled, ends.expand(3, -1, -1)], 2)
         query = text(np.array([1, 1, 1]), "cpu")
-        ones = torch.ones(3, UNITS)
-        best, _ = model.predict_scales(video, ones, query.tokens, query.mask, top=4)
+        best, _ = model.predict_scales(video, torch.ones(3, UNITS), query.tokens, query.mask, top=4)
     offered = (spans[:, :, None] == best[:, None]).all(-1).any(1)
     assert offered.all()
 

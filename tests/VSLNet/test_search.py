@@ -19,7 +19,7 @@ from utils.search.search import load_run
 from utils.training.processes import start_processes
 from VSLNet.data import open_split
 from VSLNet.infer import CANDIDATES, predict
-from VSLNet.options import OPTIONS_FILE, Options
+from VSLNet.options import Options
 from VSLNet.text import TEXT_FILE, open_text
 from VSLNet.weights import build_model, checkpoint_state
 
@@ -41,7 +41,7 @@ def trained(simulated, tmp_path_factory):
     model = build_model(options, split.features.width, text)
     for block in (model.predictor.start_block, model.predictor.end_block):
         block[2].conv1d.weight.data *= 5
-    write_json(options.run_folder / OPTIONS_FILE, dataclasses.asdict(options))
+    write_json(options.run_folder / options.OPTIONS_FILE, dataclasses.asdict(options))
     write_json(options.run_folder / TEXT_FILE, text.describe())
     save_atomically(checkpoint_state(model, text, False), options.run_folder / "vslnet_7.t7")
     windows = predict(model, split, options, processes)[0]
@@ -147,7 +147,7 @@ def test_a_video_file_is_searched_with_frames_on_a_sheet(tmp_path, capsys):
     )  # fmt: skip
     text = open_text(options)
     model = build_model(options, 32, text)
-    write_json(options.run_folder / OPTIONS_FILE, dataclasses.asdict(options))
+    write_json(options.run_folder / options.OPTIONS_FILE, dataclasses.asdict(options))
     write_json(options.run_folder / TEXT_FILE, text.describe())
     save_atomically(checkpoint_state(model, text, False), options.run_folder / "vslnet_7.t7")
     write_json(tmp_path / "features" / "clip" / "feature_card.json", {"model": "tiny"})

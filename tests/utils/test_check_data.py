@@ -1,7 +1,6 @@
 """A data root looked over: what is right passes, each kind of harm has its line, steps mend it."""
 
 import json
-import os
 import re
 import shlex
 import shutil
@@ -14,11 +13,6 @@ from tests.simulated import succeed
 from utils.base.errors import UserError
 from utils.check_data import main
 from utils.data.annotations import iter_queries, read_annotations
-
-
-class Hostile:
-    def __reduce__(self):
-        return os.system, ("touch canary",)
 
 
 @pytest.fixture
@@ -212,40 +206,23 @@ def test_shares_of_wrong_labels(tmp_path, look):
     assert "labels of 1 queries" in queries and shares.format("0.00") in queries
 
 
-def harm(name, file):
-    rows = torch.load(file, weights_only=True)
-    if name == "torn":
-        file.write_bytes(file.read_bytes()[: file.stat().st_size // 3])
-    elif name == "hostile":
-        torch.save(Hostile(), file)
-    elif name == "NaN":
-        rows[3, 5] = torch.nan
-        torch.save(rows, file)
-    elif name == "unlisted rows":
-        torch.save(rows[:-5].clone(), file)
-    else:
-        file.with_name("feature_shapes.json").unlink()
-        torch.save(rows[: len(rows) // 2].clone() if name == "short" else rows.repeat(2, 1), file)
-
-
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("change_rows", "words"),
     [
-        ("NaN", "NaN or infinite values in row 3"),
-        ("torn", "fetch it again"),
-        ("hostile", "refused, it holds a posix.system"),
-        ("unlisted rows", "feature_shapes.json says"),
-        ("short", "1 of 18 clips have too few rows"),
-        ("long", "1 of 18 clips have too many rows"),
+        (lambda rows: rows.masked_fill(torch.arange(len(rows))[:, None] == 3, torch.nan), "NaN or"),
+        (lambda rows: rows[: len(rows) // 2].clone(), "rows of 1 of 18 clips do not fit"),
+        (lambda rows: rows.repeat(2, 1), "rows of 1 of 18 clips do not fit"),
     ],
 )
-def test_features(data, look, tmp_path, name, words):
+def test_features(data, look, change_rows, words):
     clips = json.loads((data / "dataset/nlq_official_v1/val.json").read_text())
-    harm(name, data / "features/egovlp" / f"{next(iter(clips))}.pt")
-    verdict = "warning" if name in ("short", "long") else "error"
+    file = data / "features/egovlp" / f"{next(iter(clips))}.pt"
+    file.with_name("feature_shapes.json").unlink()
+    torch.save(change_rows(torch.load(file)), file)
+    verdict = "error" if "NaN" in words else "warning"
     table, _, is_sound = look(data, "--thorough")
     assert words in of(table, "features egovlp", verdict)[0]
-    assert is_sound is (verdict == "warning") and not (tmp_path / "canary").exists()
+    assert is_sound is (verdict == "warning")
 
 
 def test_features_of_another_width_than_published(data, look):
@@ -255,7 +232,7 @@ def test_features_of_another_width_than_published(data, look):
     (folder / "feature_shapes.json").unlink()
     (folder / "feature_card.json").unlink()
     width, rows = of(look(data)[0], "features egovlp", "warning")
-    assert "are 20 wide, the published ones 256" in width and "too few rows" in rows
+    assert "are 20 wide, the published ones 256" in width and "do not fit" in rows
 
 
 def test_a_disk_without_room(data, look, monkeypatch):

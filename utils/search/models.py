@@ -15,16 +15,15 @@ class Package(NamedTuple):
     name: str
     options_file: str  # in a run folder
     key: str  # of a checkpoint's content
-    checkpoint_option: str  # names the checkpoint to predict with
 
     def module(self, name: str) -> ModuleType:
-        """A module of the package: `options`, `infer` or `search`."""
+        """A module of the package: `weights`, `infer` or `search`."""
         return importlib.import_module(f"{self.name}.{name}")
 
 
 PACKAGES = (
-    Package("VSLNet", "configs.json", "video_affine.linear.conv1d.weight", "init_from"),
-    Package("ReLER", "opt.json", "model", "resume"),
+    Package("VSLNet", "configs.json", "video_affine.linear.conv1d.weight"),
+    Package("ReLER", "opt.json", "model"),
 )
 
 

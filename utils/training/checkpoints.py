@@ -24,16 +24,14 @@ def find_checkpoint(path: str | Path) -> Path:
         return path
     if not path.is_dir():
         raise UserError(f"{path}: no such checkpoint file or run folder")
-    found = [*path.glob("*.t7"), *path.glob("model/*.t7")]
-    if not found:
-        found = list(path.rglob("*.t7"))
-    folders = {file.parent for file in found}
-    if not found:
+    files = [*path.glob("*.t7"), *path.glob("model/*.t7")] or list(path.rglob("*.t7"))
+    folders = {file.parent for file in files}
+    if not files:
         raise UserError(f"{path}: no checkpoint (*.t7) in this folder; has a run been trained?")
     if len(folders) > 1:
         names = ", ".join(sorted(map(str, folders)))
         raise UserError(f"{path}: holds checkpoints of several runs, name one: {names}")
-    return max(found, key=step_of)
+    return max(files, key=step_of)
 
 
 def fit_optimizer(optimizer: torch.optim.Optimizer, state: Any, source: str | Path) -> None:
@@ -63,13 +61,13 @@ def check_state(model: torch.nn.Module, state: dict[str, torch.Tensor], source: 
     """Raise `UserError` if weights don't fit `model`, which may be one without memory ("meta")."""
     if not isinstance(state, dict) or not all(torch.is_tensor(v) for v in state.values()):
         raise UserError(f"{source}: not a state dict (parameter name -> tensor)")
-    own = model.state_dict()
+    expected = model.state_dict()
     faults = [f"{key} is not a plain tensor" for key, v in state.items() if not is_plain(v)]
-    faults += [f"{key} missing" for key in own if key not in state]
-    faults += [f"{key} unknown" for key in state if key not in own]
+    faults += [f"{key} missing" for key in expected if key not in state]
+    faults += [f"{key} unknown" for key in state if key not in expected]
     faults += [
         f"{key} is {tuple(state[key].shape)}, this model has {tuple(value.shape)}"
-        for key, value in own.items()
+        for key, value in expected.items()
         if key in state and state[key].shape != value.shape
     ]
     if faults:

@@ -7,6 +7,8 @@ import numpy as np
 
 from utils.base.errors import UserError
 
+SELECTION = "R@1 IoU=0.3"  # the figure that checkpoints are chosen by
+
 
 def best_evaluation(run: Path) -> dict:
     """The evaluation with the highest R@1 IoU=0.3, of equals the latest, as checkpoints are.
@@ -18,10 +20,10 @@ def best_evaluation(run: Path) -> dict:
         raise UserError(f"{run}: {len(files)} files metrics.jsonl under it; name one run folder")
     try:
         lines = msgspec.json.Decoder(dict).decode_lines(files[0].read_bytes())
-        figures = [float(line["R@1 IoU=0.3"]) for line in lines]
+        figures = [float(line[SELECTION]) for line in lines]
     except (ValueError, KeyError, TypeError):
         raise UserError(
-            f"{files[0]}: not a training run's evaluations: JSON lines with 'R@1 IoU=0.3'"
+            f"{files[0]}: not a training run's evaluations: JSON lines with '{SELECTION}'"
         ) from None
     if not lines:
         raise UserError(f"{files[0]}: no evaluation in it yet")

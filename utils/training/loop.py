@@ -8,11 +8,10 @@ with the same weights as one that never stopped (docs/survival.md).
 
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -20,114 +19,56 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from utils.base.errors import UserError, is_out_of_memory
+from utils.base.errors import UserError, is_out_of_memory, named
 from utils.training.checkpoints import fit_optimizer, fit_state
+from utils.training.evaluations import SELECTION
 from utils.training.guard import SMALLEST_SCALE, FirstWrong, all_finite, clip_gradients, make_scaler
-from utils.training.processes import LostPeer, Processes, Stopped, StopSignals, is_lost_peer
+from utils.training.options import TrainingOptions
+from utils.training.processes import (
+    LostPeer,
+    Processes,
+    Stopped,
+    StopSignals,
+    is_lost_peer,
+    start_processes,
+)
 from utils.training.profiling import profiled
+from utils.training.recipes import EpochPlan, Recipe, evaluates, plan_epoch, steps_per_epoch
 from utils.training.runs import Run
-from utils.training.timelines import Example
+from utils.training.slurm import submit
 
-NAMED = 5  # clips in a message
 SHAPES = 64  # of batches: lengths of queries, numbers of parts, the last batch of an epoch
 
 
-class EpochPlan(NamedTuple):
-    """The order and the draws of one epoch: functions of the seed and the epoch alone."""
-
-    epoch: int
-    order: np.ndarray  # (R,) permutation of row numbers
-    draws: np.ndarray  # (R, 2) uniform in [0, 1), for the narration jitter
-
-
-def plan_epoch(seed: int, epoch: int, rows: int) -> EpochPlan:
-    """The same plan on every process and after every restart."""
-    generator = np.random.default_rng((seed, epoch))
-    return EpochPlan(epoch, generator.permutation(rows), generator.random((rows, 2)))
-
-
-class Evaluation(NamedTuple):
-    """What an evaluation found: the figure that picks checkpoints, all figures, a table."""
-
-    selection: float  # R@1 IoU=0.3
-    scores: dict  # JSON-able
-    table: str
-    examples: Sequence[Example] = ()  # a few queries, for a picture
-
-
-class Recipe(Protocol):
-    """What is particular to a model's training."""
-
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    rows: int  # training queries
-
-    def learning_rate(self, step: int) -> float:
-        """Learning rate of the step, counted from 0."""
-
-    def losses(
-        self, network: nn.Module, rows: np.ndarray, plan: EpochPlan, step: int
-    ) -> dict[str, torch.Tensor]:
-        """Losses by name over this process's share of `rows`; `total` is what is minimised."""
-
-    def evaluate(self, epoch: int, step: int) -> Evaluation:
-        """Score the validation split; called by all processes together."""
-
-    def checkpoint(self, epoch: int, step: int) -> tuple[str, dict]:
-        """File name and content of a checkpoint."""
-
-    def clips(self, rows: np.ndarray) -> list[str]:
-        """The clips of training queries."""
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how a model is trained; the batch is over all processes together."""
-
-    epochs: int
-    batch_size: int
-    clip_norm: float
-    seed: int
-    evaluations: int  # evaluations an epoch, spread evenly, the last of them at its end
-    eval_period: int = 0  # steps between evaluations instead, if positive
-    amp: str = "off"
-    compile: bool = False
-    log_every: int = 10
-    save_every_minutes: float = 10.0
-    profile: int = 0  # steps to profile
-
-    def steps_per_epoch(self, rows: int, processes: int) -> int:
-        """Batches an epoch; a last one smaller than the number of processes is left out."""
-        if rows < processes:
-            raise UserError(f"{rows} training queries are too few for {processes} processes")
-        whole, rest = divmod(rows, self.batch_size)
-        return whole + (rest >= processes)
-
-    def evaluates(self, step: int, steps: int, total: int) -> bool:
-        """Whether to evaluate after `step` steps of `total`, at `steps` an epoch."""
-        if self.eval_period:
-            return step % self.eval_period == 0 or step == total
-        number, rest = divmod(step % steps, max(1, steps // self.evaluations))
-        return rest == 0 and number < self.evaluations
-
-
-def fit(
-    recipe: Recipe,
-    schedule: Schedule,
-    run: Run,
-    processes: Processes,
-    restart: bool,
-    first_epoch: int = 0,
+def train(
+    options: TrainingOptions, recipe_of: Callable[[TrainingOptions, Processes], Recipe]
 ) -> None:
-    """Train to the end of the schedule, continuing the run in the folder if there is one.
+    """Train, or continue training, the run that the options name; on SLURM if they say so."""
+    if options.slurm:
+        submit(partial(train, recipe_of=recipe_of), options, options.run_folder / "slurm")
+        return
+    with start_processes() as processes:
+        recipe = recipe_of(options, processes)
+        if processes.main:
+            parameters = sum(p.numel() for p in recipe.model.parameters() if p.requires_grad)
+            print(
+                f"training on {len(recipe.train.records)} of {recipe.train.listed} queries, "
+                f"validating on {len(recipe.val.records)} of {recipe.val.listed}; "
+                f"{parameters:,} parameters; run folder {options.run_folder}"
+            )
+        fit(recipe, options, processes)
 
-    A new run begins at `first_epoch`, counted from 0. A signal to stop saves the state and ends the
-    program with 128 + its number.
+
+def fit(recipe: Recipe, options: TrainingOptions, processes: Processes) -> None:
+    """Train to the last epoch, continuing the run in the folder if there is one.
+
+    A signal to stop saves the state and ends the program with 128 + its number.
     """
+    run = Run(options, processes, recipe.descriptions)
     with _named_fault(run.folder), run, StopSignals() as signals:
-        state = _begin(run, restart, signals)
+        state = _begin(run, options.restart, signals)
         # Only now is there anything that could be saved.
-        training = Training(recipe, schedule, run, processes, signals, state, first_epoch)
+        training = Training(recipe, options, run, processes, signals, state)
         try:
             if state is None:
                 training.save()
@@ -141,15 +82,15 @@ def fit(
             training.save()
             if signals.received:
                 sys.exit(128 + signals.received)
-            where = f"{run.folder} is saved at step {training.step} of {training.total}"
-            raise LostPeer(where if processes.main else "") from error
+            kept = f"{run.folder} is saved at step {training.step} of {training.total}"
+            raise LostPeer(kept if processes.main else "") from error
     if processes.main:
         best = f"best of {len(run.history)} evaluations, checkpoint {run.kept[-1]}"
         print(f"{best}:\n{training.best_table}")
 
 
 def _begin(run: Run, restart: bool, signals: StopSignals) -> dict | None:
-    """The state to continue from; whatever comes between, no file is changed before it is read."""
+    """The state to continue from; no file is changed before it has been read."""
     try:
         with signals.at_once():
             return run.start(restart)
@@ -184,26 +125,25 @@ class Training:
     def __init__(
         self,
         recipe: Recipe,
-        schedule: Schedule,
+        options: TrainingOptions,
         run: Run,
         processes: Processes,
         signals: StopSignals,
         state: dict | None,
-        first_epoch: int,
     ):
-        """Takes up the `state` that the run's folder holds, or begins at `first_epoch`."""
+        """Takes up the `state` that the run's folder holds, or begins with the first epoch."""
         self.recipe = recipe
-        self.schedule = schedule
+        self.options = options
         self.run = run
         self.processes = processes
         self.signals = signals
-        self.steps = schedule.steps_per_epoch(recipe.rows, processes.size)
-        self.total = self.steps * schedule.epochs
-        device = processes.device
-        self.fp16 = schedule.amp == "fp16"
-        self.scaler = make_scaler(device, schedule.amp)
-        self.first_wrong = FirstWrong(device)
-        self.step = self.steps * first_epoch
+        self.rows = len(recipe.train.records)
+        self.steps = steps_per_epoch(self.rows, options.batch_size, processes.size)
+        self.total = self.steps * options.epochs
+        self.fp16 = options.amp == "fp16"
+        self.scaler = make_scaler(processes.device, options.amp)
+        self.first_wrong = FirstWrong(processes.device)
+        self.step = self.steps * recipe.first_epoch
         self.best = -1.0
         self.best_table = ""
         self.to_evaluate = False  # what has been trained so far
@@ -258,44 +198,35 @@ class Training:
         sys.exit(128 + number)
 
     def go_on(self) -> None:
-        """Step, evaluate and save until the schedule ends, or a signal comes."""
-        schedule, recipe, run, processes = self.schedule, self.recipe, self.run, self.processes
-        network: nn.Module = recipe.model
-        if schedule.compile:
-            # Batches come in few shapes, so each can have code of its own.
-            torch._dynamo.config.recompile_limit = SHAPES
-            network = torch.compile(network, dynamic=False)
-        if processes.size > 1:
-            processes.expect_soon()
-            network = DistributedDataParallel(network, process_group=processes.group)
+        """Step, evaluate and save until the last epoch ends, or a signal comes."""
+        options, run, processes = self.options, self.run, self.processes
+        network = self.network()
         if self.to_evaluate:
             self.evaluate()
-
         bar = tqdm(total=self.total, initial=self.step, unit="step", disable=not processes.main)
-        looking = profiled(schedule.profile if processes.main else 0, run.folder / "profile")
-        with bar, looking as look:
+        profiler = profiled(options.profile if processes.main else 0, run.folder / "profile")
+        with bar, profiler as note_step:
             while self.step < self.total:
-                plan = plan_epoch(schedule.seed, self.step // self.steps, recipe.rows)
-                bar.set_description(f"training, epoch {plan.epoch + 1}/{schedule.epochs}")
+                plan = self.plan(self.step)
+                bar.set_description(f"training, epoch {plan.epoch + 1}/{options.epochs}")
                 for step in range(self.step, (plan.epoch + 1) * self.steps):
                     processes.tell(f"step {step}")
                     losses, norm = self.train_step(network, plan, step)
                     self.step = step + 1
-                    self.to_evaluate = schedule.evaluates(self.step, self.steps, self.total)
+                    self.to_evaluate = self.is_evaluated(self.step)
                     bar.update()
-                    look()
+                    note_step()
 
-                    logs = self.step % schedule.log_every == 0
-                    due = run.state_due(schedule.save_every_minutes)
+                    logged = self.step % options.tb_log_freq == 0
+                    due = run.state_due(options.save_every_minutes)
                     stop, due = processes.largest(self.signals.received, due)
-                    if processes.device.type == "cpu" or logs or self.to_evaluate or due or stop:
+                    waits = logged or self.to_evaluate or due or stop
+                    if waits or processes.device.type == "cpu":
                         self.stop_if_wrong()
-                    if logs:
-                        scalars = {f"train/{name}": value.item() for name, value in losses.items()}
-                        best = f"{self.best:.2f}"
-                        bar.set_postfix(loss=f"{scalars['train/total']:.3f}", best=best)
-                        rate = recipe.learning_rate(self.step)
-                        run.log(self.step, {**scalars, "train/norm": norm, "train/lr": rate})
+                    if logged:
+                        total = losses["total"].item()
+                        bar.set_postfix(loss=f"{total:.3f}", best=f"{self.best:.2f}")
+                        self.log(losses, norm)
                     if stop:
                         bar.close()
                         self.leave(stop)
@@ -304,19 +235,46 @@ class Training:
                     elif due:
                         self.save()
 
+    def network(self) -> nn.Module:
+        """The model as it is called in training: compiled and shared among processes."""
+        network: nn.Module = self.recipe.model
+        if self.options.compile:
+            # Batches come in few shapes, so each can have code of its own.
+            torch._dynamo.config.recompile_limit = SHAPES
+            network = torch.compile(network, dynamic=False)
+        if self.processes.size > 1:
+            self.processes.expect_soon()
+            network = DistributedDataParallel(network, process_group=self.processes.group)
+        return network
+
+    def plan(self, step: int) -> EpochPlan:
+        """The plan of a step's epoch."""
+        epoch = step // self.steps
+        return plan_epoch(self.options.seed, epoch, self.rows, self.recipe.columns)
+
+    def batch_rows(self, plan: EpochPlan, step: int) -> np.ndarray:
+        """Row numbers of a step's batch."""
+        size = self.options.batch_size
+        return plan.order[step % self.steps * size :][:size]
+
+    def is_evaluated(self, step: int) -> bool:
+        """Whether an evaluation follows so many steps."""
+        period = self.options.eval_period
+        return evaluates(step, self.steps, self.total, self.recipe.evaluations, period)
+
     def train_step(
         self, network: nn.Module, plan: EpochPlan, step: int
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Losses of a batch and norm of their gradients; if they are finite, the weights change."""
         optimizer = self.recipe.optimizer
         for group in optimizer.param_groups:
-            group["lr"] = self.recipe.learning_rate(step)
+            group["lr"] = self.recipe.learning_rate(step, self.steps)
         network.train()
-        losses = self.losses(network, self.rows(plan, step), plan, step)
+        losses = self.losses(network, plan, step)
         self.scaler.scale(losses["total"]).backward()
         if self.fp16:
             self.scaler.unscale_(optimizer)
-        norm = clip_gradients(self.recipe.model, self.schedule.clip_norm)
+        norm = clip_gradients(self.recipe.model, self.options.clip_norm)
         self.scaler.step(optimizer)
         self.scaler.update(None if self.fp16 else 1.0)
         optimizer.zero_grad(set_to_none=True)
@@ -324,21 +282,20 @@ class Training:
         self.first_wrong.note(step, losses, losses["total"] if self.fp16 else norm)
         return losses, norm
 
-    def rows(self, plan: EpochPlan, step: int) -> np.ndarray:
-        """Row numbers of a step's batch."""
-        size = self.schedule.batch_size
-        return plan.order[step % self.steps * size :][:size]
-
-    def losses(
-        self, network: nn.Module, rows: np.ndarray, plan: EpochPlan, step: int
-    ) -> dict[str, torch.Tensor]:
+    def losses(self, network: nn.Module, plan: EpochPlan, step: int) -> dict[str, torch.Tensor]:
         """This process's losses, with the step's own randomness."""
-        seed = (self.schedule.seed * self.total + step) * self.processes.size + self.processes.rank
+        options, processes = self.options, self.processes
+        seed = (options.seed * self.total + step) * processes.size + processes.rank
         torch.manual_seed(seed)
-        dtype = torch.float16 if self.schedule.amp == "fp16" else torch.bfloat16
-        mixed = self.schedule.amp != "off"
-        with torch.autocast(self.processes.device.type, dtype, enabled=mixed):
-            return self.recipe.losses(network, rows, plan, step)
+        dtype = torch.float16 if self.fp16 else torch.bfloat16
+        with torch.autocast(processes.device.type, dtype, enabled=options.amp != "off"):
+            return self.recipe.losses(network, self.batch_rows(plan, step), plan)
+
+    def log(self, losses: dict[str, torch.Tensor], norm: torch.Tensor) -> None:
+        """Losses, gradient norm and learning rate of the last step."""
+        scalars = {f"train/{name}": value.item() for name, value in losses.items()}
+        rate = self.recipe.learning_rate(self.step, self.steps)
+        self.run.log(self.step, {**scalars, "train/norm": norm, "train/lr": rate})
 
     def evaluate(self) -> None:
         """Score the weights as they are, keep them if they are the best, and save the state."""
@@ -347,12 +304,12 @@ class Training:
         self.refuse_weights()
         self.processes.tell(f"evaluating after step {step}")
         with self.signals.at_once():
-            found = recipe.evaluate(epoch, step)
-        run.record({"epoch": epoch, "step": step, **found.scores}, found.table)
-        run.log(step, {f"val/{k}": v for k, v in found.scores.items()})
-        run.show("val/windows (green: true)", found.examples, step)
-        if found.selection >= self.best:
-            self.best, self.best_table = found.selection, found.table
+            figures, table, picture = recipe.evaluate(epoch, step)
+        run.record({"epoch": epoch, "step": step, **figures}, table)
+        run.log(step, {f"val/{name}": value for name, value in figures.items()})
+        run.show("val/windows (green: true)", picture, step)
+        if figures[SELECTION] >= self.best:
+            self.best, self.best_table = figures[SELECTION], table
             run.keep_checkpoint(*recipe.checkpoint(epoch, step))
         self.to_evaluate = False
         self.save()
@@ -369,18 +326,16 @@ class Training:
         if wrong < 0:
             return
         self.save()
-        plan = plan_epoch(self.schedule.seed, wrong // self.steps, self.recipe.rows)
-        clips = self.recipe.clips(self.processes.shard(self.rows(plan, wrong)))
-        seen = self.processes.gather((self.first_wrong.losses(), clips))
-        losses, clips = next((s for s in seen if not np.isfinite(s[0]["total"])), seen[0])
-        clips = list(dict.fromkeys(clips))
-        named = ", ".join(clips[:NAMED])
-        named += f" and {len(clips) - NAMED} more" if len(clips) > NAMED else ""
+        records = self.recipe.train.records
+        rows = self.processes.shard(self.batch_rows(self.plan(wrong), wrong))
+        clips = [records.clip_uids[clip] for clip in records.clip[rows]]
+        reports = self.processes.gather((self.first_wrong.losses(), clips))
+        losses, clips = next((r for r in reports if not np.isfinite(r[0]["total"])), reports[0])
+        rate = self.recipe.learning_rate(wrong, self.steps)
+        values = ", ".join(f"{name} {value:.6g}" for name, value in losses.items())
         raise UserError(
-            f"training went wrong at step {wrong}, learning rate "
-            f"{self.recipe.learning_rate(wrong):.6g}: "
-            + ", ".join(f"{name} {value:.6g}" for name, value in losses.items())
-            + f"; clips of its batch: {named}; its gradients were not used, and {self.run.folder} "
-            f"is saved at step {self.step}: the same command goes on from there; or begin anew "
-            "(--restart) with a lower learning rate or without mixed precision"
+            f"training went wrong at step {wrong}, learning rate {rate:.6g}: {values}; clips of "
+            f"its batch: {named(dict.fromkeys(clips))}; its gradients were not used, and "
+            f"{self.run.folder} is saved at step {self.step}: the same command goes on from there; "
+            "or begin anew (--restart) with a lower learning rate or without mixed precision"
         )

@@ -1,42 +1,29 @@
 """Options that every model has: its data, how it trains and where.
 
-A model's own options inherit these, add theirs and redeclare a field whose words differ. Names are
-those of the published release, so that scripts keep working.
+A model's own options inherit these, add theirs and redeclare a field whose words or default differ.
+Names are those of the published release, so that scripts keep working.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from utils.base.errors import UserError
-from utils.base.options import check_options, option
+from utils.base.options import SEEDS, check_options, option
 
-# May differ between the parts of a run that was stopped and continued.
-FREE = (
-    "save_every_minutes",
-    "restart",
-    "profile",
-    "slurm",
-    "slurm_partition",
-    "slurm_constraint",
-    "slurm_nodes",
-    "slurm_gpus",
-    "slurm_cpus",
-    "slurm_minutes",
-    "tb_log_freq",
-    "feature_device",
-    "cache_dir",
-    "data_root",
-    "output",
-    "check_submission",
-)
-
-
-PLACES = ("auto", "cpu", "cuda")
+# What prediction takes from the options of a run, unless it is given others.
+KEPT = ("task", "fv", "data_root", "cache_dir", "text_encoder", "nms_threshold", "amp")
 
 
 @dataclass(kw_only=True)
 class TrainingOptions:
-    """What can be chosen for every model, in training and prediction."""
+    """What can be chosen for every model, in training and prediction.
+
+    Options that are `free` may differ between the parts of a run that was stopped and continued.
+    """
+
+    OPTIONS_FILE: ClassVar[str]  # in the run folder
+    LOG_FILE: ClassVar[str | None] = None  # in the run folder: logged figures as text
 
     task: str = option(explanation="data set: a folder under <data_root>/dataset")
     fv: str = option(explanation="video feature: a folder under <data_root>/features")
@@ -45,8 +32,8 @@ class TrainingOptions:
     )
 
     # Data
-    data_root: str = option("data", "folder with dataset/ and features/", usual=True)
-    cache_dir: str | None = option(None, "derived stores (default: <data_root>/cache)")
+    data_root: str = option("data", "folder with dataset/ and features/", usual=True, free=True)
+    cache_dir: str | None = option(None, "derived stores (default: <data_root>/cache)", free=True)
     eval_gt_json: str | None = option(
         None, "annotations to score against, if they hold times", usual=True
     )
@@ -75,42 +62,60 @@ class TrainingOptions:
         usual=True,
         aliases=("nar_rand_window_translate",),
     )
-    allow_missing: bool = option(False, "predict without the clips that lack features")
-    output: str | None = option(None, "file of predictions (default: beside the checkpoint)")
-    check_submission: bool = option(
-        False, "check predictions of the test split as the challenge server would"
-    )
     feature_device: str = option(
-        "auto", "where features wait: on the GPU if they fit, or not", choices=PLACES
+        "auto",
+        "where features wait: on the GPU if they fit, or not",
+        choices=("auto", "cpu", "cuda"),
+        free=True,
     )
 
     # Training
+    epochs: int = option(100, "passes over the training split", usual=True, within="[1, 1e9]")
+    batch_size: int = option(
+        32, "queries a step, over all processes together", usual=True, within="[1, 1e9]"
+    )
+    clip_norm: float = option(1.0, "largest gradient norm", within="(0, inf)")
+    seed: int = option(12345, "seed of every random draw", usual=True, within=SEEDS)
+    init_from: str | None = option(
+        None, "checkpoint file or run folder to begin with, or to predict with", usual=True
+    )
+    eval_period: int = option(0, "steps between evaluations (0: VSLNet two an epoch, ReLER one)")
     amp: str = option("off", "mixed precision", choices=("off", "bf16", "fp16"), usual=True)
     compile: bool = option(False, "compile the model", usual=True)
-    save_every_minutes: float = option(10.0, "time between saved states", usual=True)
-    profile: int = option(0, "write a trace of so many steps into the run folder")
+    save_every_minutes: float = option(10.0, "time between saved states", usual=True, free=True)
+    profile: int = option(0, "write a trace of so many steps into the run folder", free=True)
     restart: bool = option(
-        False, "begin anew instead of continuing the run in the folder", usual=True
+        False, "begin anew instead of continuing the run in the folder", usual=True, free=True
     )
-    tb_log_freq: int = option(10, "steps between logged losses", within="[1, 1e9]")
+    tb_log_freq: int = option(10, "steps between logged losses", within="[1, 1e9]", free=True)
+
+    # Prediction
     nms_threshold: float | None = option(
         None, "suppress predictions overlapping more than this", usual=True, within="(0, 1]"
+    )
+    allow_missing: bool = option(False, "predict without the clips that lack features")
+    output: str | None = option(
+        None, "file of predictions (default: beside the checkpoint)", free=True
+    )
+    check_submission: bool = option(
+        False, "check predictions of the test split as the challenge server would", free=True
     )
 
     # Clusters
     slurm: bool = option(
-        False, "submit the training to SLURM instead of running it here", usual=True
+        False, "submit the training to SLURM instead of running it here", usual=True, free=True
     )
-    slurm_partition: str | None = option(None, "where (default: the cluster's own)")
-    slurm_constraint: str | None = option(None, "features the machines must have")
-    slurm_nodes: int = option(1, "machines", within="[1, 1e9]")
-    slurm_gpus: int = option(1, "GPUs a machine, one process each")
-    slurm_cpus: int = option(10, "cores a process", within="[1, 1e9]")
+    slurm_partition: str | None = option(None, "where (default: the cluster's own)", free=True)
+    slurm_constraint: str | None = option(None, "features the machines must have", free=True)
+    slurm_nodes: int = option(1, "machines", within="[1, 1e9]", free=True)
+    slurm_gpus: int = option(1, "GPUs a machine, one process each", free=True)
+    slurm_cpus: int = option(10, "cores a process", within="[1, 1e9]", free=True)
     slurm_minutes: int = option(
         720,
         "longest time a start; requeued and continued when it is up",
         aliases=("slurm_timeout_min",),
         within="[1, 1e9]",
+        free=True,
     )
 
     def __post_init__(self) -> None:
@@ -120,7 +125,7 @@ class TrainingOptions:
         self.refuse_paths("task", "fv")
 
     def refuse_paths(self, *names: str) -> None:
-        """A `UserError` if one of the options is no plain name of a file or folder."""
+        """Raise UserError if one of the options is not a plain name of a file or folder."""
         for name in names:
             if Path(getattr(self, name)).name != getattr(self, name):
                 raise UserError(f"--{name} must be a plain name, is '{getattr(self, name)}'")
@@ -128,10 +133,25 @@ class TrainingOptions:
     @property
     def is_submission(self) -> bool:
         """Whether predictions are to answer the whole test split of `eval_gt_json`."""
-        wanted = self.check_submission and self.mode == "test"
-        return wanted and not self.allow_missing and self.eval_gt_json is not None
+        checked = self.check_submission and self.mode == "test"
+        return checked and not self.allow_missing and self.eval_gt_json is not None
 
     @property
     def cache(self) -> Path:
         """Where derived stores are kept."""
         return Path(self.cache_dir) if self.cache_dir else Path(self.data_root) / "cache"
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the video features that the model reads."""
+        return (self.fv,)
+
+    @property
+    def run_folder(self) -> Path:
+        """Where checkpoints, scores and the state of a training lie."""
+        raise NotImplementedError
+
+    @property
+    def log_dir(self) -> Path | None:
+        """Where TensorBoard logs go, None for nowhere."""
+        raise NotImplementedError

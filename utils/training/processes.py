@@ -35,7 +35,7 @@ STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal
 class Stopped(BaseException):
     """A signal came in the middle of something that can be left at once.
 
-    Like `KeyboardInterrupt` no `Exception`, so that nothing on the way takes it for an error.
+    Like `KeyboardInterrupt` it is not an `Exception`, so that no handler takes it for an error.
     """
 
 
@@ -214,10 +214,9 @@ def is_lost_peer(error: BaseException) -> bool:
 
 
 def _meet(rank: int, size: int, device: torch.device) -> Processes:
-    """Join the group, away from what the processes of an earlier start told each other.
+    """Join the group, with names of its own in the store that processes meet in.
 
-    When torchrun starts processes again their addresses may still be in its store, and whoever is
-    first would knock at the door of a dead one.
+    When torchrun starts processes again, addresses of dead ones may still be in the store.
     """
     start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
@@ -231,10 +230,10 @@ def _meet(rank: int, size: int, device: torch.device) -> Processes:
         ) from None
     processes = Processes(rank, size, device, peers, patience=START_PATIENCE)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    own = dist.PrefixStore(f"start {start}", store)
+    prefixed = dist.PrefixStore(f"start {start}", store)
     try:
         dist.init_process_group(
-            backend, timeout=START_PATIENCE, store=own, rank=rank, world_size=size
+            backend, timeout=START_PATIENCE, store=prefixed, rank=rank, world_size=size
         )
     except RuntimeError as error:
         processes.give_up(error)

@@ -12,12 +12,13 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from utils.base.errors import UserError
@@ -26,7 +27,6 @@ from utils.base.tensor_files import load_last_whole, save_atomically
 from utils.training.checkpoints import find_checkpoint
 from utils.training.options import TrainingOptions
 from utils.training.processes import Processes, restarted
-from utils.training.timelines import Example, draw
 from utils.training.writers import SoleWriter
 
 KEPT_CHECKPOINTS = 3
@@ -77,38 +77,31 @@ def _hash(file: Path) -> str:
 class Run:
     """One training run and its folder; only the main process writes, and as a context it alone.
 
-    `options` is the dataclass a run was started with; those named in `free` may differ when it is
-    continued (where to log, how often to save, ...), any other change is refused by name. `inputs`
-    are the files whose hashes `made.json` keeps, with the command and versions of each start.
-    `descriptions` are further JSON files by name, written when the run starts.
+    When it is continued only the options that are `free` may differ. `made.json` keeps command,
+    versions and hashes of the input files of each start. `descriptions` are further JSON files by
+    name, written at each start.
     """
 
     def __init__(
         self,
-        folder: Path,
-        options: Any,
-        options_file: str,
+        options: TrainingOptions,
         processes: Processes,
-        free: Iterable[str] = (),
-        log_dir: Path | None = None,
-        log_file: str | None = None,
-        inputs: Iterable[Path] = (),
-        descriptions: Mapping[str, Any] | None = None,
+        descriptions: Mapping[str, Any],
     ):
-        self.folder = folder
+        self.folder = options.run_folder
         self.processes = processes
         self.history: list[dict] = []
         self.kept: list[Path] = []
         self._options = dataclasses.asdict(options)
-        self._options_file = folder / options_file
-        self._free = set(free)
-        self._inputs = list(inputs)
-        self._descriptions = descriptions or {}
-        self._log_dir = log_dir
-        self._log_file = folder / log_file if log_file else None
-        self._tables = folder / "eval_results.txt"
+        self._free = {f.name for f in dataclasses.fields(options) if f.metadata["free"]}
+        self._options_file = self.folder / options.OPTIONS_FILE
+        self._inputs = input_files(options)
+        self._descriptions = descriptions
+        self._log_dir = options.log_dir
+        self._log_file = self.folder / options.LOG_FILE if options.LOG_FILE else None
+        self._tables = self.folder / "eval_results.txt"
         self._board = None
-        self._claim = SoleWriter(folder)
+        self._claim = SoleWriter(self.folder)
         self._saved_at = time.monotonic()
         self._saved_step: int | None = None  # None until the state has been read
 
@@ -261,10 +254,10 @@ class Run:
             with self._log_file.open("a", encoding="utf-8") as file:
                 file.write(f"step {step} {figures}\n")
 
-    def show(self, name: str, shown: Sequence[Example], step: int) -> None:
-        """A picture of queries for TensorBoard, if it was asked for (main process)."""
-        if self._board is not None and shown:
-            self._board.add_image(name, draw(shown), step)
+    def show(self, name: str, picture: np.ndarray | None, step: int) -> None:
+        """A picture (H, W, 3) for TensorBoard, where it is wanted (main process)."""
+        if self._board is not None and picture is not None:
+            self._board.add_image(name, picture, step)
 
 
 def _names_files_inside(state: dict) -> bool:
@@ -273,12 +266,14 @@ def _names_files_inside(state: dict) -> bool:
     return all(name.isprintable() and Path(name).name == name != ".." for name in names)
 
 
-def input_files(options: TrainingOptions, *features: str, start: str | None) -> list[Path]:
-    """The small files that say what a training run has read; `start` is the run it begins with."""
+def input_files(options: TrainingOptions) -> list[Path]:
+    """The small files that say what a training run has read, and the checkpoint it begins with."""
     root = Path(options.data_root)
     files = [root / "dataset" / options.task / f"{name}.json" for name in ("train", "val")]
     cards = ("feature_shapes.json", "feature_card.json")
-    files += [root / "features" / name / card for name in features for card in cards]
+    files += [root / "features" / name / card for name in options.features for card in cards]
     lists = (options.scaling_subsample_clips, options.zeroshot_subsample_clips)
     files += [Path(clips) for clips in lists if clips is not None]
-    return files if start is None else [*files, find_checkpoint(start)]
+    if options.init_from is not None:
+        files.append(find_checkpoint(options.init_from))
+    return files

@@ -10,35 +10,20 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from utils.base.errors import UserError, run_program
+from utils.training.options import TrainingOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS_TO_LEAVE = 120
 REQUEUES = 1000  # for time that was up; preemption is not counted
 
 
-class Cluster(NamedTuple):
-    """What is asked of SLURM; the rest (account, ...) as for any job: SBATCH_ACCOUNT and others."""
-
-    partition: str | None
-    constraint: str | None
-    nodes: int
-    gpus: int  # a node, one process each; 0: one process a node, on the CPU
-    cpus: int  # a process
-    minutes: int
-
-    @classmethod
-    def of(cls, options: Any) -> "Cluster":
-        """What a training's options ask for."""
-        return cls(*(getattr(options, f"slurm_{name}") for name in cls._fields))
-
-
 class Job:
     """A training, run by each task of a job."""
 
-    def __init__(self, train: Callable[[Any], None], options: Any):
+    def __init__(self, train: Callable[[TrainingOptions], None], options: TrainingOptions):
         self.train = train
         self.options = options
 
@@ -61,15 +46,16 @@ class Job:
 
 
 def submit(
-    train: Callable[[Any], None],
-    options: Any,
+    train: Callable[[TrainingOptions], None],
+    options: TrainingOptions,
     folder: Path,
-    cluster: Cluster,
     executor: str = "slurm",
 ) -> Any:
-    """Submit `train(options)`; logs go to `folder`. Returns submitit's job.
+    """Submit `train(options)` to the cluster that the options describe; logs go to `folder`.
 
-    `executor` "local" runs the job on this machine. Raises `UserError` without submitit or SLURM.
+    What no option says (account, ...) is given as for any job: SBATCH_ACCOUNT and others. Returns
+    submitit's job; `executor` "local" runs it on this machine. Raises UserError without submitit or
+    SLURM.
     """
     try:
         import submitit
@@ -82,16 +68,16 @@ def submit(
     submitter = submitit.AutoExecutor(folder, cluster=executor, slurm_max_num_timeout=REQUEUES)
     submitter.update_parameters(
         name="naq",
-        timeout_min=cluster.minutes,
-        nodes=cluster.nodes,
-        gpus_per_node=cluster.gpus,
-        tasks_per_node=max(1, cluster.gpus),
-        cpus_per_task=cluster.cpus,
+        timeout_min=options.slurm_minutes,
+        nodes=options.slurm_nodes,
+        gpus_per_node=options.slurm_gpus,
+        tasks_per_node=max(1, options.slurm_gpus),
+        cpus_per_task=options.slurm_cpus,
         slurm_signal_delay_s=SECONDS_TO_LEAVE,
     )
-    for name in ("partition", "constraint"):
-        if getattr(cluster, name) is not None:
-            submitter.update_parameters(**{f"slurm_{name}": getattr(cluster, name)})
-    job = submitter.submit(Job(train, options))
+    for name in ("slurm_partition", "slurm_constraint"):
+        if getattr(options, name) is not None:
+            submitter.update_parameters(**{name: getattr(options, name)})
+    job = submitter.submit(Job(train, dataclasses.replace(options, slurm=False)))
     print(f"submitted job {job.job_id}; logs in {job.paths.folder}")
     return job

@@ -1,4 +1,4 @@
-"""One writer a folder: a second one is refused, and one that died bars nobody.
+"""One writer a folder: a second one is refused, unless the first one has died.
 
 A file in the folder names the writer's process and host. The writer holds a lock on it, which goes
 with the process, and touches it every few seconds: on a shared disk, where locks may hold on one
@@ -84,12 +84,12 @@ class SoleWriter:
 
     def _is_touched(self) -> bool:
         warn(f"{self._folder}: waiting whether process {self._read()} is still writing here")
-        seen = {self._touched_at()}
+        times = {self._touched_at()}
         end = time.monotonic() + WATCH_SECONDS
-        while len(seen) == 1 and time.monotonic() < end:
+        while len(times) == 1 and time.monotonic() < end:
             time.sleep(TOUCH_SECONDS / 5)
-            seen.add(self._touched_at())
-        return len(seen) > 1
+            times.add(self._touched_at())
+        return len(times) > 1
 
     def _touch(self) -> None:
         while threading.main_thread().is_alive() and not self._ended.wait(TOUCH_SECONDS):

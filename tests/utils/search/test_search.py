@@ -6,7 +6,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.simulated import ROOT
 from utils.base.errors import UserError
 from utils.evaluation.decoding import spans_to_compare
 from utils.search.search import TrainedRun, as_trained, clip_starts, load_run
@@ -133,12 +132,3 @@ def test_clips_have_a_length(tmp_path, seconds):
     torch.save({"weight": torch.zeros(1)}, tmp_path / "other_1.t7")
     with pytest.raises(UserError, match="--clip_seconds must be above 0 and finite"):
         load_run(tmp_path, clip_seconds=seconds)
-
-
-def test_utils_imports_no_model():
-    for file in (ROOT / "utils").glob("*.py"):
-        for line in file.read_text().splitlines():
-            words = line.split()
-            assert words[:1] not in (["from"], ["import"]) or not words[1].startswith(
-                ("VSLNet", "ReLER")
-            ), f"{file}: {line}"

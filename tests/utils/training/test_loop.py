@@ -1,6 +1,5 @@
 """The training loop with a toy recipe: stopping, continuing, several processes, schedules."""
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -10,9 +9,7 @@ import torch
 
 from tests.utils.training import toy_training
 from utils.base.errors import UserError
-from utils.training.loop import Schedule, plan_epoch
-
-SCHEDULE = Schedule(epochs=1, batch_size=8, clip_norm=1.0, seed=3, evaluations=2)
+from utils.training.recipes import evaluates, plan_epoch, steps_per_epoch
 
 
 def run_toy(folder, *arguments, processes=1):
@@ -33,23 +30,24 @@ def weights(folder):
 
 
 def test_plan_is_a_function_of_seed_and_epoch():
-    first, again = plan_epoch(1, 2, 100), plan_epoch(1, 2, 100)
+    first, again = plan_epoch(1, 2, 100, 3), plan_epoch(1, 2, 100, 3)
     assert (first.order == again.order).all() and (first.draws == again.draws).all()
     assert sorted(first.order) == list(range(100))
-    assert (plan_epoch(1, 3, 100).order != first.order).any()
-    assert (plan_epoch(2, 2, 100).order != first.order).any()
+    assert first.draws.shape == (100, 3)
+    assert (plan_epoch(1, 3, 100, 3).order != first.order).any()
+    assert (plan_epoch(2, 2, 100, 3).order != first.order).any()
 
 
 @pytest.mark.parametrize(
     ("rows", "processes", "steps"), [(8, 1, 1), (9, 1, 2), (9, 2, 1), (10, 2, 2), (3, 1, 1)]
 )
 def test_steps_per_epoch(rows, processes, steps):
-    assert SCHEDULE.steps_per_epoch(rows, processes) == steps
+    assert steps_per_epoch(rows, 8, processes) == steps
 
 
 def test_too_few_rows_for_the_processes():
     with pytest.raises(UserError, match="1 training queries are too few for 2 processes"):
-        SCHEDULE.steps_per_epoch(1, 2)
+        steps_per_epoch(1, 8, 2)
 
 
 @pytest.mark.parametrize(
@@ -65,13 +63,12 @@ def test_too_few_rows_for_the_processes():
 )
 def test_evaluated_twice_an_epoch_the_second_time_at_its_end(steps, expected):
     total = 2 * steps
-    seen = [step for step in range(1, total + 1) if SCHEDULE.evaluates(step, steps, total)]
+    seen = [step for step in range(1, total + 1) if evaluates(step, steps, total, 2, 0)]
     assert seen == expected
 
 
 def test_eval_period_replaces_it():
-    schedule = dataclasses.replace(SCHEDULE, eval_period=3)
-    assert [s for s in range(1, 9) if schedule.evaluates(s, 4, 8)] == [3, 6, 8]
+    assert [step for step in range(1, 9) if evaluates(step, 4, 8, 2, period=3)] == [3, 6, 8]
 
 
 def test_killed_and_continued_ends_with_the_same_bits(tmp_path):

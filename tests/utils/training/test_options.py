@@ -1,12 +1,12 @@
 """Options that every model has: what is refused, and where stores lie."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import pytest
 
 from utils.base.errors import UserError
 from utils.base.options import option, parse_options
-from utils.training.options import FREE, TrainingOptions
+from utils.training.options import TrainingOptions
 
 
 @dataclass(kw_only=True)
@@ -38,7 +38,3 @@ def test_a_model_adds_its_own():
     assert (options.task, options.width, options.amp) == ("nlq", 8, "off")
     assert str(options.cache) == "data/cache"
     assert str(Options(task="nlq", fv="egovlp", cache_dir="elsewhere").cache) == "elsewhere"
-
-
-def test_free_options_exist():
-    assert set(FREE) <= {field.name for field in fields(TrainingOptions)}

@@ -10,13 +10,14 @@ import pytest
 from tests.utils.training import toy_training
 from tests.utils.training.lives import differences
 from utils.base.errors import UserError
-from utils.training.slurm import Cluster, submit
+from utils.training.slurm import submit
 
 pytest.importorskip("submitit")
 
 
 def options(folder, **others):
-    return toy_training.Options(folder=str(folder), **others)
+    cluster = {"slurm_nodes": 1, "slurm_gpus": 2, "slurm_cpus": 1, "slurm_minutes": 5}
+    return toy_training.Options(folder=str(folder), slurm=True, **cluster, **others)
 
 
 def tasks_of(job):
@@ -31,12 +32,10 @@ def tasks_of(job):
 @pytest.mark.slow
 def test_preempted_job_is_requeued_and_continues(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "")
-    asked = Cluster(None, None, nodes=1, gpus=2, cpus=1, minutes=5)
-    alone = submit(toy_training.train, options(tmp_path / "a"), tmp_path / "la", asked, "local")
+    alone = submit(toy_training.train, options(tmp_path / "a"), tmp_path / "la", "local")
     run = tmp_path / "b"
-    job = submit(
-        toy_training.train, options(run, slow=0.1, restart=True), tmp_path / "lb", asked, "local"
-    )
+    slow = options(run, slow=0.1, restart=True)
+    job = submit(toy_training.train, slow, tmp_path / "lb", "local")
     while not (run / "toy_4.t7").exists():
         assert job.state == "RUNNING", job.stderr()
         time.sleep(0.05)
@@ -54,4 +53,4 @@ def test_preempted_job_is_requeued_and_continues(tmp_path, monkeypatch):
 def test_without_slurm(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UserError, match="there is no SLURM here"):
-        submit(toy_training.train, options(tmp_path), tmp_path, Cluster(None, None, 1, 1, 1, 5))
+        submit(toy_training.train, options(tmp_path), tmp_path)

@@ -1,63 +1,102 @@
 """A program that trains a linear map with the shared loop; the tests stop and continue it."""
 
-import dataclasses
 import os
 import sys
 import time
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[3])
 
+import numpy as np
 import torch
 from torch import nn
 
 from utils.base.errors import UserError, run_program
 from utils.base.options import option, parse_options
+from utils.training import loop
 from utils.training import processes as joining
-from utils.training.loop import Evaluation, Schedule, fit
-from utils.training.processes import restarted, start_processes
-from utils.training.runs import Run
+from utils.training.options import TrainingOptions
+from utils.training.processes import restarted
+from utils.training.recipes import Evaluation
 
 ROWS = 64
 INPUTS = torch.randn(ROWS, 5, generator=torch.Generator().manual_seed(1))
 TARGETS = INPUTS @ torch.randn(5, 3, generator=torch.Generator().manual_seed(2))
 
 
-@dataclass
-class Options:
+@dataclass(kw_only=True)
+class Options(TrainingOptions):
+    OPTIONS_FILE: ClassVar[str] = "options.json"
+    LOG_FILE: ClassVar[str | None] = "log.txt"
+
+    task: str = option("toy", "not read")
+    fv: str = option("toy", "not read")
+    epochs: int = option(3, "as in every test")
+    batch_size: int = option(8, "as in every test")
+    seed: int = option(3, "as in every test")
+    save_every_minutes: float = option(0.0, "after every step", free=True)
+    tb_log_freq: int = option(4, "steps between logged losses", free=True)
+
     folder: str = option(explanation="run folder")
-    spoil: int = option(-1, "row with a value of NaN")
-    huge: int = option(-1, "step with a loss whose gradients overflow")
-    amp: str = option("off", "mixed precision")
-    fused: bool = option(False, "the optimizer's other implementation")
+    spoil: int = option(-1, "row with a value of NaN", within="[-1, 64]", free=True)
+    huge: int = option(-1, "step with gradients that overflow", within="[-1, 64]", free=True)
+    amp: str = option("off", "mixed precision", free=True)
+    fused: bool = option(False, "the optimizer's other implementation", free=True)
     rate: float = option(0.1, "learning rate")
-    kill_at: int = option(0, "kill this process after so many steps")
-    rank: int = option(-1, "kill only this one")
-    signal: int = option(9, "in this way")
-    hoard_at: int = option(-1, "take all memory after so many steps")
-    fate: str = option("none", "what befalls `rank` at the start: killed, error or late")
-    patience: float = option(0.0, "seconds that processes wait for each other")
-    slow: float = option(0.0, "seconds a step")
-    restart: bool = option(False, "begin anew")
-    last_words: float = option(0.0, "seconds that the main process takes to end")
+    kill_at: int = option(0, "kill this process after so many steps", free=True)
+    rank: int = option(-1, "kill only this one", within="[-1, 64]", free=True)
+    signal: int = option(9, "in this way", free=True)
+    hoard_at: int = option(-1, "take all memory then", within="[-1, 64]", free=True)
+    fate: str = option("none", "of `rank` at the start: killed, error or late", free=True)
+    patience: float = option(0.0, "seconds that processes wait for each other", free=True)
+    slow: float = option(0.0, "seconds a step", free=True)
+    last_words: float = option(0.0, "seconds that the main process takes to end", free=True)
+
+    @property
+    def run_folder(self):
+        return Path(self.folder)
+
+    @property
+    def log_dir(self):
+        return None
+
+
+class Records:
+    clip = np.arange(ROWS)
+    clip_uids = tuple(f"clip{row}" for row in range(ROWS))
+
+    def __len__(self):
+        return ROWS
 
 
 class Recipe:
+    evaluations = 2
+    columns = 2
+    first_epoch = 0
+    train = val = SimpleNamespace(records=Records(), listed=ROWS)
+
     def __init__(self, options, processes):
         torch.manual_seed(0)
         self.options = options
         self.processes = processes
-        self.rows = ROWS
+        self.descriptions = {"rate.json": options.rate}
         self.model = nn.Linear(5, 3)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), fused=options.fused)
+        self.step = 0
+        if options.rank == processes.rank:
+            start_badly(options)
 
-    def learning_rate(self, step):
+    def learning_rate(self, step, steps_per_epoch):
+        self.step = step  # the loop asks before each step
         return self.options.rate
 
-    def losses(self, network, rows, plan, step):
+    def losses(self, network, rows, plan):
+        step = self.step
         me = self.options.rank in (-1, self.processes.rank)
         if step == self.options.kill_at > 0 and me and not restarted():
             os.kill(os.getpid(), self.options.signal)
@@ -75,10 +114,7 @@ class Recipe:
         }
 
     def evaluate(self, epoch, step):
-        return Evaluation(step / 100, {"R@1 IoU=0.3": step / 100}, f"table {step}")
-
-    def clips(self, rows):
-        return [f"clip{row}" for row in rows]
+        return Evaluation({"R@1 IoU=0.3": step / 100}, f"table {step}")
 
     def checkpoint(self, epoch, step):
         return f"toy_{step}.t7", self.model.state_dict()
@@ -88,24 +124,10 @@ def train(options):
     if options.patience:
         joining.START_PATIENCE = timedelta(seconds=options.patience)
         joining.STEP_PATIENCE = timedelta(seconds=options.patience)
-    with start_processes() as processes:
-        recipe = Recipe(options, processes)
-        schedule = Schedule(
-            epochs=3, batch_size=8, clip_norm=1.0, seed=3, evaluations=2, log_every=4,
-            save_every_minutes=0.0, amp=options.amp,
-        )  # fmt: skip
-        if options.rank == processes.rank:
-            start_badly(options)
-        free = {field.name for field in dataclasses.fields(options)} - {"folder", "rate"}
-        described = {"rate.json": options.rate}
-        run = Run(
-            Path(options.folder), options, "options.json", processes, free, None, "log.txt", (),
-            described,
-        )  # fmt: skip
-        try:
-            fit(recipe, schedule, run, processes, options.restart)
-        finally:
-            time.sleep(options.last_words if processes.main else 0.0)
+    try:
+        loop.train(options, Recipe)
+    finally:
+        time.sleep(options.last_words if os.environ.get("RANK", "0") == "0" else 0.0)
 
 
 def start_badly(options):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from utils.training.timelines import LEFT, PREDICTED, TRUE, WIDTH, Example, draw
+from utils.evaluation.timelines import LEFT, PREDICTED, TRUE, WIDTH, Example, draw
 
 
 def columns(image, colour):

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from utils.data.records import Records
+
 QUERIES = 8  # in a picture
 WIDTH, LEFT, LINE, BAR = 900, 12, 16, 10  # pixels
 PAPER, INK, TRACK = (255, 255, 255), (30, 36, 44), (226, 231, 237)
@@ -21,28 +23,26 @@ class Example(NamedTuple):
     windows: np.ndarray  # (P, 2) seconds, best first
 
 
-def examples(
-    queries: Sequence[str], durations: np.ndarray, truth: np.ndarray, windows: np.ndarray
-) -> list[Example]:
-    """Queries spread evenly over a split, always the same ones.
+def draw_examples(records: Records, truth: np.ndarray, windows: np.ndarray) -> np.ndarray:
+    """A picture of queries spread evenly over a split, always the same ones.
 
     Args:
-        queries: R texts.
-        durations: (R,) seconds of each query's clip.
         truth: (R, 2) seconds.
         windows: (R, P, 2) seconds.
     """
-    rows = np.unique(np.linspace(0, len(queries) - 1, QUERIES).astype(int))
-    return [Example(queries[row], float(durations[row]), truth[row], windows[row]) for row in rows]
+    rows = np.unique(np.linspace(0, len(records) - 1, QUERIES).astype(int))
+    texts = [records.sentences[number] for number in records.sentence[rows]]
+    durations = records.duration[rows].tolist()
+    return draw(list(map(Example, texts, durations, truth[rows], windows[rows])))
 
 
-def draw(shown: Sequence[Example]) -> np.ndarray:
+def draw(examples: Sequence[Example]) -> np.ndarray:
     """An image (H, W, 3) uint8: for each query its text, the true window, the predicted ones."""
-    heights = [LINE * 2 + (BAR + 2) * len(example.windows) + LINE for example in shown]
+    heights = [LINE * 2 + (BAR + 2) * len(example.windows) + LINE for example in examples]
     image = Image.new("RGB", (WIDTH, sum(heights) + LINE), PAPER)
     pen, font = ImageDraw.Draw(image), ImageFont.load_default(12)
     top = LINE // 2
-    for example, height in zip(shown, heights, strict=True):
+    for example, height in zip(examples, heights, strict=True):
         pen.text((LEFT, top), f"{example.query}   ({example.duration:.0f} s)", INK, font)
         _bar(pen, top + LINE + 2, example, example.truth, TRUE)
         for place, window in enumerate(example.windows):

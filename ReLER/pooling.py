@@ -1,0 +1,95 @@
+"""A batch of samples pooled to units: one weighted embedding bag a feature over the mapped rows.
+
+A sample's units are weighted sums of feature rows, whether its clip is whole, cut or spliced, so
+only rows of the drawn windows are read, and there is no loop over samples.
+
+Shapes: B batch, V video units, F feature dim, M feature rows in a batch.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ReLER.augment import Cuts
+from utils.features.mapped import FeatureStore
+from utils.features.tensors import resident
+
+NORM_EPS = 1e-5
+ROWS_AT_ONCE = 4096
+
+
+def temporal_endpoints(units: np.ndarray, padded: int) -> torch.Tensor:
+    """(B, V, 2) begin and end of each unit as a share of its sample, zero at padding."""
+    unit_index = np.arange(padded)
+    ends = np.stack((unit_index, unit_index + 1), 1) / units[:, None, None]
+    ends = ends * (unit_index < units[:, None])[..., None]
+    return torch.from_numpy(ends.astype(np.float32))
+
+
+class Bags(NamedTuple):
+    """Which feature rows each unit of a batch is the mean of."""
+
+    clip: np.ndarray  # (M,) clip number
+    row: np.ndarray  # (M,) row in the clip
+    share: np.ndarray  # (M,) weight in the unit's mean
+    offsets: np.ndarray  # (B * V,) where a unit's rows begin; padding has none
+    shape: tuple[int, int]  # B, V
+
+    @classmethod
+    def of(cls, cuts: Cuts, units: np.ndarray, padded: int) -> "Bags":
+        """Samples of `cuts.rows` rows pooled to `units` units, padded to V units."""
+        edges = np.arange(padded + 1) / units[:, None] * cuts.rows[:, None]
+        edges = np.minimum(np.rint(edges).astype(np.int64), cuts.rows[:, None] - 1)
+        counts = np.maximum(np.diff(edges), 1)
+        counts[np.arange(padded) >= units[:, None]] = 0
+        per_unit = counts.ravel()
+        offsets = np.cumsum(per_unit) - per_unit
+        position = np.arange(per_unit.sum())
+        position -= np.repeat(offsets - edges[:, :-1].ravel(), per_unit)
+
+        # From a position in the sample to a row of one of its two clips.
+        sample = np.repeat(np.arange(len(units)), counts.sum(1))
+        ahead = position - cuts.cut[sample]
+        in_clip = (ahead >= 0) & (ahead < cuts.length[sample])
+        row = np.where(ahead < 0, position, position - cuts.length[sample])
+        row = np.where(in_clip, cuts.first[sample] + ahead, row)
+        clip = np.where(in_clip, cuts.clip[sample], cuts.other[sample])
+        share = np.repeat(1 / np.maximum(per_unit, 1), per_unit)
+        return cls(clip, row, share, offsets, (len(units), padded))
+
+
+class FeatureTable:
+    """One feature's rows, mapped, with the scale that brings each of them to length 1."""
+
+    def __init__(self, store: FeatureStore, scaled: bool, device: torch.device, policy: str):
+        self.store = store
+        self.width = store.width
+        self._rows = resident(store.joined, device, policy)
+        # Scales are found when a row is first drawn: NaN until then.
+        self._scale = np.full(len(store.joined), np.nan if scaled else 1.0, np.float32)
+
+    def pool(self, bags: Bags) -> torch.Tensor:
+        """(B, V, F) float32 mean of each unit's rows; rows the feature lacks count as zero."""
+        exists = bags.row < self.store.lengths[bags.clip]
+        index = np.where(exists, self.store.offsets[bags.clip] + bags.row, 0)
+        weight = torch.from_numpy(bags.share * self._scales(index) * exists)
+        device = self._rows.device
+        pooled = F.embedding_bag(
+            torch.from_numpy(index).to(device),
+            self._rows,
+            torch.from_numpy(bags.offsets).to(device),
+            mode="sum",
+            per_sample_weights=weight.to(device, self._rows.dtype),
+        )
+        return pooled.float().unflatten(0, bags.shape)
+
+    def _scales(self, index: np.ndarray) -> np.ndarray:
+        unknown = np.unique(index[np.isnan(self._scale[index])])
+        for at in range(0, len(unknown), ROWS_AT_ONCE):
+            block = unknown[at : at + ROWS_AT_ONCE]
+            rows = self.store.joined[block].astype(np.float32)
+            lengths = np.sqrt(np.einsum("mf,mf->m", rows, rows))
+            self._scale[block] = 1 / (lengths + NORM_EPS)
+        return self._scale[index]
