@@ -96,10 +96,7 @@ def with_padding(options: Options) -> Options:
 def read_options(folder: Path) -> dict[str, Any]:
     """The options that a run folder holds by name, none if it has no such file."""
     file = folder / Options.OPTIONS_FILE
-    trained = read_json(file) if file.is_file() else {}
-    if not isinstance(trained, dict):
-        raise UserError(f"{file}: must be an object of options; copy the run again")
-    return trained
+    return read_json(file, dict[str, Any]) if file.is_file() else {}
 
 
 def build_model(options: Options, video_dim: int, text: EncoderText | WordText) -> VSLNet:

@@ -146,7 +146,7 @@ def test_published_checkpoint_with_its_text_encoder(project, tmp_path):
         shutil.copytree(ROOT / package, tmp_path / "their-copy" / package)
     train = (sys.executable, tmp_path / "their-copy/VSLNet/main.py", *COMMON, *TRAIN)
     succeed(*train, "--save_text_encoder", folder=project)
-    (file,) = project.glob(f"{RUN}/*.t7")
+    file = next(project.glob(f"{RUN}/*.t7"))
     state = torch.load(file, weights_only=True)
     assert any(key.startswith("embedding_net.embedder.") for key in state)
     state["embedding_net.embedder.embeddings.position_ids"] = torch.arange(512)[None]

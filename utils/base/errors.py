@@ -11,6 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
+if sys.stderr is None or not sys.stderr.isatty():  # read when tqdm is imported
+    os.environ.update(TQDM_MININTERVAL="30", TQDM_MAXINTERVAL="30", TQDM_DELAY="5")
 from tqdm import tqdm
 
 LAUNCHED = "NAQ_LAUNCHED"  # set by utils/launch.py
@@ -22,15 +24,24 @@ OUT_OF_MEMORY = re.compile(
     "alloc_failed",
     re.IGNORECASE,
 )
+LINE_UP = "\x1b[A"  # what tqdm writes between bars
+# Steer a terminal, turn the direction of writing, or can't be encoded; line ends and tabs stay.
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class UserError(Exception):
     """Something the user can correct; the message says what, where and how, in one line."""
 
 
+def without_controls(text: str) -> str:
+    """The text with its control characters escaped: it may come from any file or server."""
+    return CONTROL.sub(lambda found: ascii(found.group())[1:-1], text)
+
+
 def warn(message: str) -> None:
     """Print one line of warning on stderr, where progress bars and tables are not disturbed."""
-    tqdm.write(f"warning: {message}", file=sys.stderr)  # on a line of its own, above the bars
+    line = without_controls(" ".join(message.split()))
+    tqdm.write(f"warning: {line}", file=sys.stderr)  # on a line of its own, above the bars
     sys.stderr.flush()
 
 
@@ -43,6 +54,7 @@ def in_brief(error: BaseException, most: int = 120) -> str:
 
 def complain(line: str) -> None:
     """Print an error on stderr, or hand it to the launcher, which prints one for all processes."""
+    line = without_controls(line)
     file = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if file and LAUNCHED in os.environ:
         Path(file).write_text(json.dumps({"message": line, "timestamp": int(time.time())}))
@@ -56,7 +68,8 @@ def run_program(main: Callable[[], None], takes_memory: str = "") -> None:
     `takes_memory` are the options that a user can lower when memory is used up.
     """
     _open_standard_files()
-    sys.stdout, sys.stderr = output, errors = Outlet(sys.stdout), Outlet(sys.stderr)
+    output, errors = Outlet(sys.stdout), BarOutlet(sys.stderr)
+    sys.stdout, sys.stderr = output, errors
     code = _run(main, takes_memory)
     output.flush()
     if not code and output.fault is not None:
@@ -109,9 +122,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class Outlet:
-    """Standard output or error that may be closed early; the program goes on without it.
+    """Standard output that may be closed early; the program goes on without it.
 
-    A reader that has ended (`| head -1`) is not an error; a full disk is kept in `fault`.
+    Control characters are escaped. A reader that has ended (`| head -1`) is not an error; a full
+    disk is kept in `fault`.
     """
 
     def __init__(self, stream: TextIO):
@@ -121,7 +135,7 @@ class Outlet:
     def write(self, text: str) -> int:
         """As a text file's; returns the number of characters."""
         try:
-            self._stream.write(text)
+            self._stream.write(self._cleaned(text))
         except OSError as error:
             self._drop(error)
         return len(text)
@@ -133,6 +147,9 @@ class Outlet:
         except OSError as error:
             self._drop(error)
 
+    def _cleaned(self, text: str) -> str:
+        return without_controls(text)
+
     def _drop(self, error: OSError) -> None:
         """Replace the file by the null device, also for libraries that write to it themselves."""
         if not isinstance(error, BrokenPipeError):
@@ -143,6 +160,26 @@ class Outlet:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+class BarOutlet(Outlet):
+    """Standard error, where progress bars are: in a file or pipe they are lines of their own."""
+
+    def __init__(self, stream: TextIO):
+        super().__init__(stream)
+        self._terminal = stream.isatty()
+        self._in_bar = False  # the last line is one, and not ended
+
+    def _cleaned(self, text: str) -> str:
+        if self._terminal:
+            return text
+        text = text.replace(LINE_UP, "")
+        is_bar = text.startswith("\r")
+        line = text.strip(" \r\n") if is_bar else text
+        ended = "\n" if self._in_bar and line and not line.startswith("\n") else ""
+        if line:
+            self._in_bar = is_bar
+        return ended + line
 
 
 def _open_standard_files() -> None:

@@ -175,9 +175,7 @@ class Run:
 
     def _write_how_made(self, continued: bool) -> None:
         file = self.folder / "made.json"
-        before = read_json(file) if continued and file.is_file() else []
-        if not isinstance(before, list):
-            raise UserError(f"{file}: must be a list of starts; take the file away")
+        before = read_json(file, list[dict]) if continued and file.is_file() else []
         write_json(file, [*before, how_made(self._inputs)], indent=True)
 
     def _clear(self) -> None:
