@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from utils.base.errors import UserError
 from utils.base.files import read_json
 from utils.data.records import read_records
-from utils.features.text_encoders import load_encoder, load_trained_encoder
+from utils.features.text_encoders import open_encoder
 from utils.features.tokens import EncoderText, Gather
 from utils.layers.span_encoder import REACH
 from VSLNet.options import Options
@@ -29,9 +28,9 @@ class WordText:
         self._limit = options.max_pos_len
         self._padded_words = options.padding != "published"
 
-    def describe(self) -> dict:
-        """The vocabulary: inference needs the same numbers."""
-        return {"words": self.vocabulary.words, "characters": self.vocabulary.characters}
+    def describe(self) -> Vocabulary:
+        """Inference needs the same numbers."""
+        return self.vocabulary
 
     def open(self, sentences: list[str], device: torch.device, train: bool) -> Gather:
         """A function that gathers the sentences' word and character numbers."""
@@ -43,35 +42,21 @@ def open_text(options: Options, run_folder: Path | None = None) -> EncoderText |
     """The text side of a new run, or of the trained run in a folder."""
     file = None if run_folder is None else run_folder / TEXT_FILE
     if options.predictor == "rnn" and file is not None and file.is_file():
-        vocabulary = _read_vocabulary(file)
+        vocabulary = read_json(file, Vocabulary)
         # The vectors themselves come with the checkpoint.
         vectors = np.zeros((len(vocabulary.words), options.word_dim), np.float32)
         return WordText(options, vocabulary, vectors)
     if options.predictor == "rnn":
         return WordText(options, *_vocabulary_of_splits(options))
     name, random = options.text_encoder, options.text_agnostic
-    if file is not None:
-        encoder = load_trained_encoder(file, name, DEFAULT_ENCODER, random, options.seed)
-    else:
-        encoder = load_encoder(name or DEFAULT_ENCODER, random, options.seed)
     return EncoderText(
-        encoder,
+        open_encoder(file, name, DEFAULT_ENCODER, random, options.seed),
         options.text_features == "live",
         options.cache,
         options.feature_device,
         limit=options.max_pos_len,
         padding=REACH if options.padding == "published" else 0,
     )
-
-
-def _read_vocabulary(file: Path) -> Vocabulary:
-    described = read_json(file)
-    known = described if isinstance(described, dict) else {}
-    lists = [known.get(name) for name in ("words", "characters")]
-    for texts in lists:
-        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise UserError(f"{file}: must hold lists of words and characters; copy the run again")
-    return Vocabulary(*lists)
 
 
 def _vocabulary_of_splits(options: Options) -> tuple[Vocabulary, np.ndarray]:

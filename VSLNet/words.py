@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from msgspec import Struct
 from nltk.tokenize import word_tokenize
 from tqdm import tqdm
 
@@ -29,8 +30,7 @@ def tokenize(sentence: str) -> list[str]:
     return word_tokenize(sentence.lower(), preserve_line=True)
 
 
-@dataclass(frozen=True)
-class Vocabulary:
+class Vocabulary(Struct, frozen=True):
     """The words and characters that have numbers, in order, from 2 on."""
 
     words: list[str]
@@ -43,19 +43,14 @@ class Vocabulary:
 
     def encode(self, sentences: list[str]) -> "EncodedSentences":
         """Numbers of the words and characters of each sentence."""
-        word_numbers = {word: FIRST + place for place, word in enumerate(self.words)}
-        letter_numbers = {letter: FIRST + place for place, letter in enumerate(self.characters)}
-        cut = [tokenize(sentence) or [""] for sentence in sentences]
-        distinct = sorted({word for words in cut for word in words})
+        word_numbers = {word: number for number, word in enumerate(self.words, FIRST)}
+        letter_numbers = {letter: number for number, letter in enumerate(self.characters, FIRST)}
+        tokenized = [tokenize(sentence) or [""] for sentence in sentences]
+        distinct = sorted({word for words in tokenized for word in words})
         kind = {word: number for number, word in enumerate(distinct)}
-        kinds, mask = _pad([[kind[word] for word in words] for words in cut])
+        kinds, mask = _pad([[kind[word] for word in words] for words in tokenized])
         numbers = np.array([word_numbers.get(word, UNKNOWN) for word in distinct])
-        spelled, _ = _pad(
-            [
-                [letter_numbers.get(letter, UNKNOWN) for letter in word] or [PADDING]
-                for word in distinct
-            ]
-        )
+        spelled, _ = _pad([[letter_numbers.get(c, UNKNOWN) for c in word] for word in distinct])
         spelled = np.pad(spelled, ((0, 0), (0, WIDEST_KERNEL)), constant_values=PADDING)
         return EncodedSentences(kinds, mask, numbers, spelled)
 
@@ -117,10 +112,7 @@ def read_glove(file: Path, words: set[str], width: int) -> dict[str, np.ndarray]
     Raises `UserError` for a missing file, and for a line that is not a word and `width` numbers.
     """
     if not file.is_file():
-        raise UserError(
-            f"{file}: no such file; predictor rnn needs the word vectors glove.840B.300d.txt, "
-            "fetch them from the GloVe project, or use --predictor bert"
-        )
+        raise UserError(f"{file}: no such file; predictor rnn needs the word vectors (GloVe) there")
     first_parts = {word.encode() for word in words}
     vectors: dict[str, np.ndarray] = {}
     size = file.stat().st_size
@@ -138,14 +130,13 @@ def read_glove(file: Path, words: set[str], width: int) -> dict[str, np.ndarray]
                 vector = np.empty(0, np.float32)
             if len(vector) != width or not np.isfinite(vector).all():
                 raise UserError(
-                    f"{file}: line {number} is not a word and {width} numbers; is --word_dim the "
-                    "width of these vectors?"
+                    f"{file}: line {number} is not a word and {width} numbers (--word_dim)"
                 )
             if word in words:
                 vectors.setdefault(word, vector)
     if not vectors:
         raise UserError(
-            f"{file}: has vectors of {width} numbers for none of the {len(words)} words of the "
-            "queries; is --word_dim the width of these vectors?"
+            f"{file}: has vectors of {width} numbers (--word_dim) for none of the {len(words)} "
+            "words of the queries"
         )
     return vectors

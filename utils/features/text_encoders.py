@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from msgspec import Struct
 from torch import nn
 from tqdm import tqdm
 
@@ -35,6 +36,14 @@ UNREAD = ("pooler.", "position_ids")  # weights that token features do not need
 SENTENCES_AT_ONCE = 20_000  # to the tokenizer
 
 
+class EncoderDescription(Struct):
+    """What a run folder says of the frozen encoder that its checkpoints leave out."""
+
+    encoder: str
+    width: int
+    hash: str
+
+
 def load_encoder(name_or_folder: str, random_weights: bool = False, seed: int = 0) -> "TextEncoder":
     """The encoder of that name or folder; `random_weights` keeps only its architecture (ablation).
 
@@ -43,26 +52,22 @@ def load_encoder(name_or_folder: str, random_weights: bool = False, seed: int = 
     return TextEncoder(name_or_folder, find_encoder(name_or_folder), random_weights, seed)
 
 
-def load_trained_encoder(
-    file: Path, name: str | None, default: str, random_weights: bool = False, seed: int = 0
+def open_encoder(
+    file: Path | None, name: str | None, default: str, random_weights: bool = False, seed: int = 0
 ) -> "TextEncoder":
-    """The encoder a run was trained with, as its `file` describes it, or the one named.
+    """The encoder named, or that of the trained run whose `file` describes it, or the default.
 
     Raises `UserError` if the one named is another than the run's.
     """
-    described = read_json(file) if file.is_file() else {}
-    names = ("encoder", "hash")
-    if described and not (
-        isinstance(described, dict) and all(isinstance(described.get(name), str) for name in names)
-    ):
-        raise UserError(f"{file}: must say the text encoder's name and hash; copy the run again")
-    encoder = load_encoder(name or described.get("encoder") or default, random_weights, seed)
-    if described and described["hash"] != encoder.fingerprint:
+    if file is None or not file.is_file():
+        return load_encoder(name or default, random_weights, seed)
+    trained = read_json(file, EncoderDescription)
+    encoder = load_encoder(name or trained.encoder, random_weights, seed)
+    if trained.hash != encoder.fingerprint:
         raise UserError(
-            f"{file}: the run was trained with the text encoder {described['encoder']} "
-            f"(width {described.get('width')}), the weights or files of {encoder.name} (width "
-            f"{encoder.width}) are others; "
-            "give the same with --text_encoder"
+            f"{file}: the run was trained with the text encoder {trained.encoder} (width "
+            f"{trained.width}), the weights or files of {encoder.name} (width {encoder.width}) are "
+            "others; give the same with --text_encoder"
         )
     return encoder
 
@@ -93,7 +98,6 @@ class TextEncoder:
         self.name = name
         self.folder = folder
         self._random_seed = seed if random_weights else None
-        self._model: nn.Module | None = None
         config = read_json(folder / "config.json")
         if not isinstance(config, dict):
             raise UserError(f"{folder}/config.json: must be an object, not a text encoder")
@@ -122,9 +126,9 @@ class TextEncoder:
                     digest.update(block)
         return digest.hexdigest()
 
-    def describe(self) -> dict:
-        """What a run folder says of the frozen encoder that its checkpoints leave out."""
-        return {"encoder": self.name, "width": self.width, "hash": self.fingerprint}
+    def describe(self) -> EncoderDescription:
+        """Name, width and hash."""
+        return EncoderDescription(self.name, self.width, self.fingerprint)
 
     def tokenize(self, sentences: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """Token numbers (T,) of S sentences, joined, and offsets (S + 1,) where each begins.
@@ -161,17 +165,15 @@ class TextEncoder:
 
     def release(self) -> None:
         """Forget the model, to free its memory; it is loaded again if needed."""
-        self._model = None
+        vars(self).pop("model", None)
 
-    @property
+    @cached_property
     def model(self) -> nn.Module:
         """The `transformers` model: frozen, in evaluation mode unless told otherwise."""
-        if self._model is None:
-            self._model = self._read_model().float()
-            if getattr(self._model.config, "is_encoder_decoder", False):
-                self._model = self._model.get_encoder()
-            self._model.requires_grad_(False).eval()
-        return self._model
+        model = self._read_model().float()
+        if getattr(model.config, "is_encoder_decoder", False):
+            model = model.get_encoder()
+        return model.requires_grad_(False).eval()
 
     @cached_property
     def _tokenizer(self) -> Any:

@@ -15,7 +15,7 @@ from utils.base.errors import UserError
 from utils.base.files import fingerprint
 from utils.features.stores import create_array, map_array, open_store
 from utils.features.tensors import pad_to, resident, take
-from utils.features.text_encoders import TextEncoder
+from utils.features.text_encoders import EncoderDescription, TextEncoder
 
 FORMAT = 3  # raise when what is stored changes
 TOKENS_AT_ONCE = 4096  # to the encoder
@@ -55,8 +55,8 @@ class EncoderText(NamedTuple):
         """Width of the token features."""
         return self.encoder.width
 
-    def describe(self) -> dict:
-        """The encoder that checkpoints leave out: name, width and hash."""
+    def describe(self) -> EncoderDescription:
+        """The encoder that checkpoints leave out."""
         return self.encoder.describe()
 
     def open(self, sentences: list[str], device: torch.device | str, train: bool) -> Gather:
