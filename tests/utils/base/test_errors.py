@@ -29,7 +29,7 @@ def test_a_quote_is_a_line_cut_at_a_word(words, quoted):
 
 
 def test_a_warning_stands_on_a_line_of_its_own_beside_a_bar(capsys):
-    with tqdm(total=2, desc="reading", file=sys.stderr):
+    with tqdm(total=2, desc="reading", file=sys.stderr, delay=0):
         warn("it is cut off")
     said = capsys.readouterr().err
     assert "warning: it is cut off" in re.split("[\r\n]", said)
