@@ -208,7 +208,7 @@ CASES = [
          checkpoint(RELER_RUN, lambda content: with_option(content, "enc_layers", 2)),
          "model_1.t7: --enc_layers 2 is not supported"),
     Case("options that are text", VSLNET, edited(f"{VSLNET_RUN}/configs.json", "dim", value="x"),
-         "--dim must be a whole number"),
+         "--dim must be `int`, got `str`"),
     Case("a text encoder without a name", VSLNET, written(f"{VSLNET_RUN}/text.json", b"[1]"),
          "text.json"),
     Case("another text encoder than in training", VSLNET,
