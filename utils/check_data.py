@@ -96,7 +96,7 @@ class Steps:
     def features(self, name: str) -> str:
         """Features of the published release; others have to be made."""
         if name not in FEATURES:
-            return "see docs/features.md for how features are made"
+            return "see docs/data.md for how features are made"
         return self._step(
             f"python utils/download_features.py --feature_types {name} --data_root {self.root}"
         )

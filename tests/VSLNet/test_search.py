@@ -126,7 +126,7 @@ def test_ask_refuses_wrong_use(trained, simulated, tmp_path):
         ([file, "--nms_threshold", "0"], "--nms_threshold"),
         ([file, "--clip_seconds", "-1"], "--clip_seconds"),
         ([file, "--clip_seconds", "inf"], "--clip_seconds"),
-        ([file, "--device", "gpu"], "--device gpu is not to be had here"),
+        ([file, "--device", "gpu"], "--device gpu is not available here"),
     ):
         with pytest.raises(UserError, match=words):
             main([*command, *more])
