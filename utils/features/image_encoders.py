@@ -12,10 +12,11 @@ import hashlib
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from msgspec import Meta, Struct
 from torch import nn
 from tqdm import tqdm
 
@@ -24,12 +25,13 @@ from utils.base.files import read_json
 from utils.base.machine import find_device
 from utils.base.tasks import ROWS_PER_SECOND, STRIDE
 from utils.features.image_kinds import KINDS, expected_card
-from utils.features.pretrained import find_pretrained, load_pretrained
+from utils.features.pretrained import find_pretrained, load_pretrained, read_config, trying
 from utils.features.video import sampled_frames
 
 TINY = "tiny"
 PIXELS_FILE = "preprocessor_config.json"  # says how pixels are normalised
 UNREAD = ("position_ids",)  # weights that feature rows do not need
+Deviation = Annotated[float, Meta(ge=1e-3, le=1e3)]
 ROWS_AT_ONCE = {"clip": 32, "videomae": 4}
 
 
@@ -47,12 +49,19 @@ class ImageEncoder:
         else:
             remedy = "give --encoder FOLDER, or --encoder tiny to try things"
             folder = find_pretrained(self.name, "image encoder", [PIXELS_FILE], remedy)
+            read_config(folder)
             model = load_pretrained(_model_class(kind), folder, f"{kind} encoder", UNREAD)
         self._model = model.requires_grad_(False).eval().to(self.device)
         self._size = int(model.config.image_size)
-        mean, deviation = _normalisation(kind, folder)
+        pixels = _pixel_settings(folder)
+        mean = pixels.image_mean or KINDS[kind].mean
+        deviation = pixels.image_std or KINDS[kind].deviation
         self._mean = torch.tensor(mean, device=self.device)
         self._deviation = torch.tensor(deviation, device=self.device)
+
+        if folder is not None:
+            black = np.zeros((1, KINDS[kind].frames, self._size, self._size, 3), np.uint8)
+            trying(folder, f"{kind} encoder", self.encode, black)
 
     def card(self, width: int) -> dict:
         """The feature card of the rows it makes."""
@@ -141,9 +150,14 @@ def _tiny(kind: str) -> nn.Module:
         return _model_class(kind)(config)
 
 
-def _normalisation(kind: str, folder: Path | None) -> tuple[Any, Any]:
-    """Mean and deviation of the pixels, as the encoder's own folder says, or as published."""
+class PixelSettings(Struct):
+    """A preprocessor_config.json, as far as it is read here."""
+
+    image_mean: tuple[float, float, float] | None = None
+    image_std: tuple[Deviation, Deviation, Deviation] | None = None
+
+
+def _pixel_settings(folder: Path | None) -> PixelSettings:
+    """Of the encoder's own folder, if it has some."""
     file = folder / PIXELS_FILE if folder else None
-    pixels = read_json(file) if file and file.is_file() else {}
-    published = KINDS[kind]
-    return pixels.get("image_mean", published.mean), pixels.get("image_std", published.deviation)
+    return read_json(file, PixelSettings) if file and file.is_file() else PixelSettings()
