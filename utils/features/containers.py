@@ -156,12 +156,17 @@ class Clock:
         shifted = time + self._offset
         seconds = float((shifted - self._last) * self.tick)
         if not -BACK <= seconds <= GAP:
-            self.jumps.append(f"by {seconds:+.1f} s at {max(0, self.seconds(self._last)):.1f} s")
+            self._note_jump(seconds)
             shifted = self._last + self.step
             self._offset = shifted - time
         self._last = shifted
         is_close = pts is not None and abs(pts - time) * self.tick <= GAP
+        if pts is not None and not is_close:
+            self._note_jump(float((pts - time) * self.tick))
         packet.dts, packet.pts = shifted, pts + self._offset if is_close else None
+
+    def _note_jump(self, seconds: float) -> None:
+        self.jumps.append(f"by {seconds:+.1f} s at {max(0, self.seconds(self._last)):.1f} s")
 
     def seconds(self, ticks: int) -> float:
         """A packet's or frame's time in the file."""
