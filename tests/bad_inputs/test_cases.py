@@ -221,6 +221,13 @@ CASES = [
     Case("an encoder folder without weights", VSLNET, gone("bert/model.safetensors"), "bert"),
     Case("an encoder folder whose weights are cut off", VSLNET, cut_off("bert/model.safetensors"),
          "bert"),
+    Case("encoder weights that are a pointer of git-lfs", VSLNET,
+         written("bert/model.safetensors", b"version https://git-lfs.github.com/spec/v1\n"),
+         "git lfs pull"),
+    Case("an encoder whose width is text", VSLNET, edited("bert/config.json", "hidden_size",
+         value="x"), "config.json: .*hidden_size"),
+    Case("an encoder of a million layers", VSLNET, edited("bert/config.json", "num_hidden_layers",
+         value=10**6), "config.json: .*num_hidden_layers"),
     Case("an encoder folder without a tokenizer", VSLNET, gone("bert/tokenizer.json"), "bert"),
     # challenge files
     Case("a challenge file is not JSON", EVALUATE, written(CHALLENGE, b"clip,0,1\n"),

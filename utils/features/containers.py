@@ -225,6 +225,8 @@ def _open(file: Path) -> Iterator[tuple[Any, Any]]:
             stream = video.streams.best("video")
             if stream is None:
                 raise UserError(f"{file}: holds no video")
+            if stream.codec_context is None:
+                raise UserError(f"{file}: damaged, or its video is of an unknown codec")
             if video.format.name == SPARSE_TIMES:
                 video.flags |= av.container.Flags.no_fillin.value
             stream.thread_type = "AUTO"

@@ -1,12 +1,16 @@
 """Folders of encoders that are damaged or odd: one line, and never wrong features."""
 
+import contextlib
 import json
+import random
 import re
 import shutil
 
 import numpy as np
 import pytest
 
+from tests.bad_inputs import world
+from tests.bad_inputs.test_mutations import mutate_json
 from utils.base.errors import UserError
 from utils.features.image_encoders import ImageEncoder
 from utils.features.text_encoders import load_encoder
@@ -104,3 +108,15 @@ def test_a_pointer_of_git_lfs_is_named(folder, name):
         use(folder)
     with pytest.raises(UserError, match=f"{name}: a pointer of git-lfs; fetch the file"):
         load_encoder(str(folder))
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "tokenizer_config.json", "preprocessor_config.json"]
+)
+def test_folders_changed_at_random(folder, name):
+    """They are used, or named in one line, within bounded memory and time."""
+    content = (folder / name).read_bytes()
+    for seed in range(12):
+        (folder / name).write_bytes(mutate_json(content, random.Random(f"{name} {seed}")))
+        with world.limits(-1), contextlib.suppress(UserError):
+            use(folder)
