@@ -1,8 +1,8 @@
-"""Narrations to NaQ at full scale: our program beside a plain pandas-and-loops one.
+"""Narrations to NaQ at full size: our program, compared with plain pandas and loops.
 
 Makes inputs as large as the published ones (3.85 M narrations of 7,900 videos, 540 MB; 1,700
-training clips) in a temporary folder, runs both programs on them as processes of their own, and
-prints time, peak memory and the ratios. Both must write the same queries. The plain one needs
+training clips) in a temporary folder, runs each program on them in its own process, and prints
+time, peak memory and the ratios. Both must write the same queries. The plain one needs
 pandas, which is not among the requirements: pip install pandas.
 
     python benchmarks/create_naq.py              # full scale: some minutes, 2 GB of disk
@@ -62,8 +62,8 @@ def main(arguments: list[str] | None = None) -> None:
         written = data_root / "nlq_aug_naq_train.json"
         print(f"{'':8}{written.stat().st_size / 1e6:.0f} MB written", flush=True)
         ours_output = written.rename(data_root / "ours.json")
-        plainly = measure("plain", [Path(__file__).resolve(), "--plain"], data_root)
-        print(f"ratio   time {plainly[0] / ours[0]:.1f}x, memory {plainly[1] / ours[1]:.1f}x")
+        plain_cost = measure("plain", [Path(__file__).resolve(), "--plain"], data_root)
+        print(f"ratio   time {plain_cost[0] / ours[0]:.1f}x, memory {plain_cost[1] / ours[1]:.1f}x")
         if not same_queries(ours_output, written):
             raise UserError("the two programs wrote different queries")
         print("both wrote the same queries")
@@ -73,7 +73,7 @@ def measure(name: str, command: list, data_root: Path) -> tuple[float, float]:
     """Run a Python program on a data root; its wall time (s) and peak memory (MB)."""
     program, *arguments = map(str, command)
     where = [str(data_root)] if "--plain" in arguments else ["--data_root", str(data_root)]
-    os.sync()  # what was written before this program started is not its to wait for
+    os.sync()  # so that the program does not wait for what was written before
     begin = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, program, *arguments, *where],
@@ -94,42 +94,35 @@ def measure(name: str, command: list, data_root: Path) -> tuple[float, float]:
 
 
 def machine() -> str:
-    """What the figures were measured on."""
+    """The machine, for the first line of a table."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     cores = len(os.sched_getaffinity(0))
     return f"{cores} cores, {memory:.0f} GB, {platform.machine()}, Python {sys.version.split()[0]}"
 
 
 def generate(data_root: Path, scale: float) -> None:
-    """Inputs of the published size times `scale`; the same ones each time."""
+    """Write inputs of the published size times `scale`; the same at each call."""
     draw = np.random.default_rng(0)
     names = random.Random(0)
-    count = {key: max(4, round(n * scale)) for key, n in _full_scale().items()}
-    videos = [str(uuid.UUID(int=names.getrandbits(128))) for _ in range(count["videos"])]
-    clips = _clips(videos[: count["clip_videos"]], count["clips"], names)
+    narrations, video_count, clip_videos, clip_count = (
+        max(4, round(number * scale)) for number in (NARRATIONS, VIDEOS, CLIP_VIDEOS, CLIPS)
+    )
+    videos = [str(uuid.UUID(int=names.getrandbits(128))) for _ in range(video_count)]
+    clips = _clips(videos[:clip_videos], clip_count, names)
     for task, share in (("vq", 0.7), ("moments", 0.8), ("nlq", 0.8)):
         chosen = [clip for clip in clips if draw.random() < share]
         write_json(data_root / f"{task}_train.json", _annotations(chosen, task == "nlq", draw))
-    _write_narrations(data_root / "egoclip.csv", videos, clips, count["narrations"], draw)
-
-
-def _full_scale() -> dict[str, int]:
-    return {
-        "narrations": NARRATIONS,
-        "videos": VIDEOS,
-        "clip_videos": CLIP_VIDEOS,
-        "clips": CLIPS,
-    }
+    _write_narrations(data_root / "egoclip.csv", videos, clips, narrations, draw)
 
 
 def _clips(videos: list[str], count: int, names: random.Random) -> list[tuple[str, str, float]]:
     """(video uid, clip uid, start in seconds) of each clip; clips of a video follow each other."""
-    seen: dict[str, int] = {}
+    clip_count: dict[str, int] = {}
     clips = []
     for number in range(count):
         video = videos[number % len(videos)]
-        start = seen.get(video, 0) * CLIP_SECONDS
-        seen[video] = seen.get(video, 0) + 1
+        start = clip_count.get(video, 0) * CLIP_SECONDS
+        clip_count[video] = clip_count.get(video, 0) + 1
         clips.append((video, str(uuid.UUID(int=names.getrandbits(128))), start))
     return clips
 
@@ -147,7 +140,7 @@ def _annotations(clips: list, with_queries: bool, draw: np.random.Generator) -> 
         videos.setdefault(video, []).append(
             {"clip_uid": clip, **bounds, "annotations": annotations}
         )
-    return {"videos": [{"video_uid": uid, "clips": own} for uid, own in videos.items()]}
+    return {"videos": [{"video_uid": uid, "clips": clips} for uid, clips in videos.items()]}
 
 
 def _write_narrations(
@@ -185,15 +178,18 @@ def _write_narrations(
 
 
 def plain(data_root: Path) -> None:
-    """The same step with pandas and loops, the way one would first write it."""
+    """The same step with pandas and loops."""
     import pandas as pd
 
     bounds: dict[str, dict] = {}
     for task in ("vq", "nlq", "moments"):
         for video in json.loads((data_root / f"{task}_train.json").read_text())["videos"]:
             for clip in video["clips"]:
-                own = bounds.setdefault(video["video_uid"], {})
-                own[clip["clip_uid"]] = clip["video_start_sec"], clip["video_end_sec"]
+                video_bounds = bounds.setdefault(video["video_uid"], {})
+                video_bounds[clip["clip_uid"]] = (
+                    clip["video_start_sec"],
+                    clip["video_end_sec"],
+                )
     uids = sorted(bounds)
     random.seed(300)
     random.shuffle(uids)

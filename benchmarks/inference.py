@@ -1,11 +1,12 @@
-"""Queries a second of both models' inference, beside plain ones.
+"""Queries a second in inference of both models, compared with plain implementations.
 
 Plain: each query's text goes through BERT or CLIP, its clip through the whole model (for ReLER at
 each of the five scales), and the best spans come from the whole outer product. Ours reads stored
 token features, encodes a clip once for its queries (VSLNet), embeds it once for all scales and
-gives each core queries of its own (ReLER), and forms only the rows of the outer product that can
-hold a best span. Both must find the same windows; plain models are those of `vslnet_step.py` and
-`reler_step.py`. Each works in a process of its own, ours in one set up like our programs.
+gives each core its own queries (ReLER), and forms only the rows of the outer product that can hold
+a best span. Both must find the same windows; plain models are those of `vslnet_step.py` and
+`reler_step.py`. Each version runs in its own process, ours in one set up like our
+programs.
 
     python benchmarks/inference.py
 """
@@ -37,7 +38,7 @@ SCORES_AGREE = 1e-3  # relative
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Check that both versions find the same, then time them."""
+    """Check that both versions find the same windows, then time them."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--times", type=int, default=5, help="timed batches of each version")
     options = parser.parse_args(arguments)
@@ -86,9 +87,9 @@ def vslnet_versions(width: int) -> tuple[Version, Version]:
     units, count = 128, CLIPS * QUERIES
     model = VSLNet(width, vslnet_step.TEXT_WIDTH, max_pos_len=units).eval()
     batch = vslnet_step.random_batch(count, units, width)
-    of = torch.arange(CLIPS).repeat_interleave(QUERIES)  # each query's clip
+    clip_index = torch.arange(CLIPS).repeat_interleave(QUERIES)  # of each query
     clips, masks = batch.video[:CLIPS], batch.video_mask[:CLIPS]
-    batch = batch._replace(video=clips[of], video_mask=masks[of])
+    batch = batch._replace(video=clips[clip_index], video_mask=masks[clip_index])
     bert = bert_in_the_loop(count, max(vslnet_step.TOKENS))
     store = stored(vslnet_step.TEXT_WIDTH, count, max(vslnet_step.TOKENS))
 
@@ -102,7 +103,7 @@ def vslnet_versions(width: int) -> tuple[Version, Version]:
         with torch.autocast("cpu", dtype, enabled=dtype is not None):
             video = model.encode_video(clips, masks)
             query = model.encode_query(batch.text, batch.text_mask)
-            out = model.fuse(video[of], masks[of], query, batch.text_mask)
+            out = model.fuse(video[clip_index], masks[clip_index], query, batch.text_mask)
             return best_spans(out.start_logits, out.end_logits, 5)
 
     return plain, ours
@@ -114,27 +115,27 @@ def reler_versions(width: int) -> tuple[Version, Version]:
     units, count = 600, CLIPS * QUERIES
     model = ReLER(ModelOptions(max_v_l=units), width + 514).eval()
     batch = reler_step.random_batch(count, units, width + 514)
-    of = torch.arange(CLIPS).repeat_interleave(QUERIES)  # each query's clip
-    batch = batch._replace(video=batch.video[of], video_mask=batch.video_mask[of])
+    clip_index = torch.arange(CLIPS).repeat_interleave(QUERIES)  # of each query
+    batch = batch._replace(video=batch.video[clip_index], video_mask=batch.video_mask[clip_index])
     clip = clip_in_the_loop(count)
     store = stored(reler_step.TEXT_WIDTH, count, reler_step.TOKENS)
 
     def plain(dtype: torch.dtype | None) -> tuple[torch.Tensor, torch.Tensor]:
         clip()
-        offers = []
+        candidates = []
         for parts in SCALES:
             outputs = reler_step.plain_outputs(model, batch, parts)
-            offers.append(plain_best(outputs.start, outputs.end))
-        scores = torch.cat([scores for _, scores in offers], 1).topk(5)
-        return torch.cat([spans for spans, _ in offers], 1), scores.values
+            candidates.append(plain_best(outputs.start, outputs.end))
+        scores = torch.cat([scores for _, scores in candidates], 1).topk(5)
+        return torch.cat([spans for spans, _ in candidates], 1), scores.values
 
     def ours(dtype: torch.dtype | None) -> tuple[torch.Tensor, torch.Tensor]:
         store()
 
         @torch.inference_mode()
-        def best(at: int) -> tuple[torch.Tensor, torch.Tensor]:
+        def best(first: int) -> tuple[torch.Tensor, torch.Tensor]:
             with torch.autocast("cpu", dtype, enabled=dtype is not None):
-                return model.predict_scales(*(x[at : at + CPU_BATCH] for x in batch[:4]))
+                return model.predict_scales(*(x[first : first + CPU_BATCH] for x in batch[:4]))
 
         chunks = range(0, count, CPU_BATCH)
         spans, scores = zip(*each_on_a_core(best, chunks, torch.device("cpu")), strict=True)

@@ -1,9 +1,9 @@
-"""Nothing is learned worse for being fast: VSLNet's runs trained anew, plainly, side by side.
+"""Whether the fast code learns as well: VSLNet's runs trained again with plain layers.
 
-Each run is repeated with its own options, but by the plain layers of `vslnet_step.py` (one random
-number per dropped element, no fused attention, float32), with the text encoded in the loop, the
-encoder's own dropout included. What one run starts from is the plain version of that run. The same
-command continues what was interrupted.
+Each run is repeated with its options, but with the plain layers of `vslnet_step.py` (one random
+number per dropped element, no fused attention, float32) and with text encoded in the loop, the
+encoder's dropout included. A run that started from another one starts from the plain version of
+that one. The same command continues what was interrupted.
 
     bash experiments/quickstart.sh --seeds 3
     python benchmarks/learning.py experiments/runs/quickstart-small/vslnet/seed*/*
@@ -43,16 +43,16 @@ def main(arguments: list[str] | None = None) -> None:
     quiet_libraries()
     keep_freed_memory()
     plain: dict[Path, Path] = {}  # of each run
-    # Those that start from others come after them.
+    # Runs that start from others come after them.
     trained = {run.resolve(): trained_with(run) for run in options.runs}
-    for run, how in sorted(trained.items(), key=lambda item: item[1].init_from is not None):
-        start = None if how.init_from is None else Path(how.init_from).resolve()
+    for run, run_options in sorted(trained.items(), key=lambda item: item[1].init_from is not None):
+        start = None if run_options.init_from is None else Path(run_options.init_from).resolve()
         if start is not None and start not in plain:
             raise UserError(f"{run} starts from {start}, which is not among the runs; give it too")
         plain[run] = (options.folder / run.parent.name / run.name).resolve()
         loop.train(
             dataclasses.replace(
-                how,
+                run_options,
                 text_features="live",
                 amp="off",
                 compile=False,

@@ -1,12 +1,12 @@
-"""What a split keeps in memory, by number of clips: VSLNet's and ReLER's data beside a dictionary.
+"""Memory of an open split by number of clips: VSLNet's, ReLER's, and a dictionary of all rows.
 
 Makes data roots that differ in the number of clips alone (900 rows each, packed; the same number of
-queries), opens the training split of each in a process of its own, draws batches from all over it,
-and reads from /proc/self/smaps_rollup what that process holds. Linux only.
+queries), opens the training split of each in a new process, draws batches from all over it, and
+reads that process's memory from /proc/self/smaps_rollup. Linux only.
 
 own:    anonymous memory, which no other process shares and the system can't drop
-mapped: pages of files (features, stores, libraries) now in memory; they are the system's cache of
-        these files, shared by all processes that map them, and dropped when memory is short
+mapped: resident pages of files (features, stores, libraries), shared by all processes that map
+        them, and dropped when memory is short
 
     python benchmarks/memory.py                   # 150 and 1,500 clips: minutes, 9 GB of disk
     python benchmarks/memory.py --clips 5 50
@@ -62,33 +62,33 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def child(reader: str, data_root: Path) -> str:
-    """Run one reader in a process of its own; what it says."""
+    """Run one reader in a new process; returns its figures as text."""
     command = [sys.executable, __file__, "--read", reader, str(data_root)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise UserError(f"{reader} failed: {done.stderr[-300:]}")
     before, opened, drawn, seconds = json.loads(done.stdout.splitlines()[-1])
-    own = f"own {before['own']:.0f} MB before, +{opened['own'] - before['own']:.1f} opened, "
-    own += f"+{drawn['own'] - before['own']:.1f} after {BATCHES} batches"
-    return f"{own}; mapped {drawn['mapped']:.0f} MB; opened in {seconds:.1f} s"
+    text = f"own {before['own']:.0f} MB before, +{opened['own'] - before['own']:.1f} opened, "
+    text += f"+{drawn['own'] - before['own']:.1f} after {BATCHES} batches"
+    return f"{text}; mapped {drawn['mapped']:.0f} MB; opened in {seconds:.1f} s"
 
 
 def measure(reader: str, data_root: Path) -> list:
     """Memory before the split is opened, then, and after the batches; seconds to open it."""
     torch.manual_seed(0)
     torch.randn(8, 8) @ torch.randn(8, 8)  # what torch takes once
-    before, begin = held(), time.perf_counter()
+    before, begin = held_memory(), time.perf_counter()
     split, draw = READERS[reader](data_root)
     seconds = time.perf_counter() - begin
-    opened = held()
+    opened = held_memory()
     rows = np.random.default_rng(0).permutation(QUERIES)
     for batch in range(BATCHES):
         draw(split, rows[batch * BATCH : (batch + 1) * BATCH])
-    return [before, opened, held(), seconds]
+    return [before, opened, held_memory(), seconds]
 
 
-def held() -> dict[str, float]:
-    """MB of this process's memory: its own, and pages of files."""
+def held_memory() -> dict[str, float]:
+    """MB of this process's memory: anonymous, and pages of files."""
     fields = {}
     for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]:
         name, amount, _ = line.split()
@@ -136,9 +136,9 @@ READERS = {"VSLNet": open_vslnet, "ReLER": open_reler, "dictionary": open_dictio
 
 
 class MadeUpEncoder:
-    """Stands for a text encoder: random token features, as many for each sentence."""
+    """A stand-in for a text encoder: TOKENS random token features a sentence."""
 
-    name = "made up"
+    name, pad_token = "made up", 0
 
     def __init__(self, width: int):
         self.width = width
@@ -158,7 +158,7 @@ class MadeUpEncoder:
         return torch.randn(*numbers.shape, self.width)
 
     def release(self) -> None:
-        """Nothing to give back."""
+        """Holds no weights."""
 
 
 def make(data_root: Path, clips: int) -> None:
@@ -170,21 +170,20 @@ def make(data_root: Path, clips: int) -> None:
         for clip, uid in enumerate(names):
             draw = torch.Generator().manual_seed(clip)
             torch.save(torch.randn(ROWS, width, generator=draw), folder / f"{uid}.pt")
-    words = ["--features", *WIDTHS, "--data_root", data_root]
-    utils.prepare_features.main([str(word) for word in words])
+    utils.prepare_features.main(["--features", *WIDTHS, "--data_root", str(data_root)])
     draws = np.random.default_rng(0)
     split = {}
-    for uid, mine in zip(names, np.array_split(np.arange(QUERIES), clips), strict=True):
-        start = draws.random(len(mine)) * 460
-        times = np.stack((start, start + 1 + draws.random(len(mine)) * 10), 1)
+    for uid, queries in zip(names, np.array_split(np.arange(QUERIES), clips), strict=True):
+        start = draws.random(len(queries)) * 460
+        times = np.stack((start, start + 1 + draws.random(len(queries)) * 10), 1)
         split[uid] = {
             "fps": RATE,
             "num_frames": ROWS,
             "timestamps": np.floor(times * RATE).astype(int).tolist(),
             "exact_times": times.tolist(),
-            "sentences": [f"where is thing number {n % SENTENCES}?" for n in mine],
-            "annotation_uids": [uid] * len(mine),
-            "query_idx": list(range(len(mine))),
+            "sentences": [f"where is thing number {n % SENTENCES}?" for n in queries],
+            "annotation_uids": [uid] * len(queries),
+            "query_idx": list(range(len(queries))),
         }
     write_json(data_root / "dataset" / TASK / "train.json", split)
 

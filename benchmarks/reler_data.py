@@ -1,8 +1,8 @@
-"""ReLER's data path: samples a second, beside a plain one and beside a training step.
+"""ReLER's data path: samples a second, compared with a plain implementation and a training step.
 
 Made-up clips of 900 rows lie in files, mapped as in training; batches are cut, spliced, normalised,
-pooled to 600 units and labelled. The plain version does the same sample by sample, as one would
-write it for a data loader's worker. Both must give the same tensors.
+pooled to 600 units and labelled. The plain version does the same sample by sample, as in the
+worker of a data loader. Both must give the same tensors.
 
     python benchmarks/reler_data.py               # some minutes; 0.6 GB of disk
     python benchmarks/reler_data.py --clips 10 --batches 3
@@ -69,13 +69,13 @@ def compare(folder: Path, width: int, options: object) -> None:
 
     first = float(np.mean([spent(read, rows)[0] for rows in batches]))
     ours = median(read, batches)
-    plainly = median(lambda rows: plain(data, stores, rows), batches)
+    plain_seconds = median(lambda rows: plain(data, stores, rows), batches)
     train = reler_step(data.width)
     step = median(lambda rows: train(read(rows)), batches[: options.steps])
     print(
         f"{width}+{TEXT_WIDTH} dims: {options.batch / ours:5.0f} samples/s "
         f"(rows seen for the first time {options.batch / first:.0f}/s), plain "
-        f"{options.batch / plainly:.0f}/s, ratio {plainly / ours:.1f}x; "
+        f"{options.batch / plain_seconds:.0f}/s, ratio {plain_seconds / ours:.1f}x; "
         f"{1e3 * ours:.0f} ms of a CPU training step of {1e3 * step:.0f} ms: {ours / step:.1%}"
     )
 
@@ -112,8 +112,8 @@ def plain(data: Split, stores: list[FeatureStore], rows: np.ndarray) -> torch.Te
             around, cut = plain_clip(stores, cuts.other[0]), cuts.cut[0]
             video = np.concatenate((around[:cut], video, around[cut:]))
         pooled = pool_rows(video, data.options.max_v_l)
-        place = np.arange(len(pooled) + 1, dtype=np.float32) / len(pooled)
-        videos.append(np.concatenate((pooled, place[:-1, None], place[1:, None]), 1))
+        border = np.arange(len(pooled) + 1, dtype=np.float32) / len(pooled)
+        videos.append(np.concatenate((pooled, border[:-1, None], border[1:, None]), 1))
     padded = max(map(len, videos))
     return torch.stack(
         [torch.from_numpy(np.pad(video, ((0, padded - len(video)), (0, 0)))) for video in videos]

@@ -1,12 +1,11 @@
-"""A training step of ReLER beside a plain one: the same model written down layer by layer.
+"""A training step of ReLER, compared with a plain implementation of the same model.
 
 The plain version encodes the text in the loop with CLIP, loops over the parts and over the samples
 of the contrastive loss, computes attention as a softmax of a product, draws one random number per
-dropped element, runs width-1 convolutions as convolutions and computes what nothing reads. Both
-have the same weights, and without dropout must have the same losses. Ours reads token features from
-their store, and is also timed in bfloat16 beside the same plain float32 step. Each works in a
-process of its own, ours in one set up like our programs. Steps take the scales in turn. Video
-features are made up, not loaded.
+dropped element, runs width-1 convolutions as convolutions and computes outputs that no loss reads.
+Both have the same weights, and without dropout must give the same losses. Ours reads token features
+from their store, and is also timed in bfloat16. Each version runs in its own process, ours in one
+set up like our programs. Steps take the scales in turn. Video features are random.
 
     python benchmarks/reler_step.py                   # batch 16, 600 units, 256 and 2304 + 512 dims
     python benchmarks/reler_step.py --batch 4 --steps 3
@@ -61,7 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 class Batch(NamedTuple):
-    """A made-up batch."""
+    """A random batch."""
 
     video: torch.Tensor
     video_mask: torch.Tensor
@@ -104,7 +103,7 @@ def our_loss(model: ReLER, batch: Batch, parts: int) -> torch.Tensor:
 
 
 def check(model: ReLER, batch: Batch) -> None:
-    """Without dropout both versions must find the same loss."""
+    """Without dropout both versions must give the same loss."""
     model.eval()
     with torch.no_grad():
         for parts in SCALES:
@@ -117,14 +116,14 @@ def check(model: ReLER, batch: Batch) -> None:
 
 
 class PlainOutputs(NamedTuple):
-    """What the losses need of the plain model."""
+    """Outputs of the plain model that the losses read."""
 
     start: torch.Tensor  # (B, V) logits
     end: torch.Tensor  # (B, V)
     highlight: torch.Tensor  # (B, V) probability
     saliency: torch.Tensor  # (B, V)
-    seen: torch.Tensor  # (B, V, C)
-    said: torch.Tensor  # (B, Q, C)
+    video_projection: torch.Tensor  # (B, V, C)
+    text_projection: torch.Tensor  # (B, Q, C)
     scores: torch.Tensor  # (B, N) of the parts
     real: torch.Tensor  # (B, N)
 
@@ -137,13 +136,13 @@ def plain_outputs(model: ReLER, batch: Batch, parts: int) -> PlainOutputs:
     text = plain_projection(model.input_txt_proj, batch.text)
     pieces, scores, real = [], [], []
     for piece, mask in zip(video.split(size, 1), video_mask.split(size, 1), strict=True):
-        states, words = piece + sine_positions(mask, piece.shape[-1]), text
-        states, words = (
+        states, tokens = piece + sine_positions(mask, piece.shape[-1]), text
+        states, tokens = (
             F.dropout(states, 0.1, model.training),
-            F.dropout(words, 0.1, model.training),
+            F.dropout(tokens, 0.1, model.training),
         )
         for layer in model.cross_self_encoder.cross_encoder.layers:
-            states, words = plain_cross_layer(layer, states, words, mask, text_mask)
+            states, tokens = plain_cross_layer(layer, states, tokens, mask, text_mask)
         pool = states @ model.NPM_proj.weighted_pool.weight + (1 - mask[..., None]) * -1e30
         pooled = (pool.float().softmax(1) * states).sum(1)
         scores.append(model.NPM_proj.linear(pooled)[:, 0].float().sigmoid())
@@ -155,16 +154,19 @@ def plain_outputs(model: ReLER, batch: Batch, parts: int) -> PlainOutputs:
     highlight = model.highlight_proj(encoded)[..., 0].float()
     highlight = (highlight + (1 - video_mask) * -1e30).sigmoid()
     saliency = model.saliency_proj(encoded)[..., 0].float()
-    seen = F.normalize(model.contrastive_align_projection_vid(encoded).float(), dim=-1)
-    said = F.normalize(model.contrastive_align_projection_txt(text).float(), dim=-1)
-    return PlainOutputs(start, end, highlight, saliency, seen, said, scores, real)
+    video_projection = F.normalize(model.contrastive_align_projection_vid(encoded).float(), dim=-1)
+    text_projection = F.normalize(model.contrastive_align_projection_txt(text).float(), dim=-1)
+    return PlainOutputs(
+        start, end, highlight, saliency, video_projection, text_projection, scores, real
+    )
 
 
 def plain_loss(model: ReLER, batch: Batch, parts: int) -> torch.Tensor:
-    """All losses, sample by sample where that is the first thing to come to mind."""
+    """All losses, mostly sample by sample."""
     video_mask, text_mask, targets = batch.video_mask, batch.text_mask, batch.targets
     size = math.ceil(batch.video.shape[1] / parts)
-    start, end, highlight, saliency, seen, said, scores, real = plain_outputs(model, batch, parts)
+    outputs = plain_outputs(model, batch, parts)
+    start, end, highlight, saliency, video_projection, text_projection, scores, real = outputs
     labels = torch.zeros_like(scores)
     span, hinge, contrast = 0.0, 0.0, 0.0
     count = len(start)
@@ -175,8 +177,8 @@ def plain_loss(model: ReLER, batch: Batch, parts: int) -> torch.Tensor:
         span = span + F.cross_entropy(end[i], targets.end[i])
         for inside, outside in zip(targets.salient[i], targets.unsalient[i], strict=True):
             hinge = hinge + (0.2 + saliency[i, outside] - saliency[i, inside]).clamp(min=0)
-        query = said[i, : int(text_mask[i].sum())].mean(0)
-        likeness = seen[i, : int(video_mask[i].sum())] @ query / 0.07
+        query = text_projection[i, : int(text_mask[i].sum())].mean(0)
+        likeness = video_projection[i, : int(video_mask[i].sum())] @ query / 0.07
         others = torch.cat((likeness[:first], likeness[last + 1 :])).float()
         cost = 0.0
         for unit in range(first, last + 1):
@@ -185,16 +187,17 @@ def plain_loss(model: ReLER, batch: Batch, parts: int) -> torch.Tensor:
             )
         contrast = contrast + cost / (last - first + 1)
     weight = torch.where(targets.highlight > 0, 2.0, 1.0) * video_mask
-    lit = F.binary_cross_entropy(highlight, targets.highlight, reduction="none")
+    highlight_loss = F.binary_cross_entropy(highlight, targets.highlight, reduction="none")
     npm = F.binary_cross_entropy(scores, labels, reduction="none")
     npm = (npm * torch.where(labels > 0, 2.0, 1.0) * real).sum() / real.sum()
-    return (span + hinge + contrast) / count + 20 * (lit * weight).sum() / video_mask.sum() + npm
+    highlight_loss = (highlight_loss * weight).sum() / video_mask.sum()
+    return (span + hinge + contrast) / count + 20 * highlight_loss + npm
 
 
 def plain_projection(layers: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
-    for place, layer in enumerate(layers):
+    for depth, layer in enumerate(layers):
         x = layer.net[1](F.dropout(layer.LayerNorm(x), 0.5, layer.training))
-        x = x if place == len(layers) - 1 else F.relu(x)
+        x = x if depth == len(layers) - 1 else F.relu(x)
     return x
 
 
@@ -213,17 +216,17 @@ def plain_cross_layer(
     video: torch.Tensor,
     text: torch.Tensor,
     mask: torch.Tensor,
-    words: torch.Tensor,
+    text_mask: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     att, out, drop = layer.biattention, layer.biOutput, 0.1 if layer.training else 0.0
-    heard = plain_attention(
-        att.query1(video), att.key2(text), att.value2(text), (1 - words) * -10000.0, drop
+    from_text = plain_attention(
+        att.query1(video), att.key2(text), att.value2(text), (1 - text_mask) * -10000.0, drop
     )
-    seen = plain_attention(
+    from_video = plain_attention(
         att.query2(text), att.key1(video), att.value1(video), (1 - mask) * -10000.0, drop
     )
-    video = out.LayerNorm1(F.dropout(out.dense1(heard), drop) + video)
-    text = out.LayerNorm2(F.dropout(out.dense2(seen), drop) + text)
+    video = out.LayerNorm1(F.dropout(out.dense1(from_text), drop) + video)
+    text = out.LayerNorm2(F.dropout(out.dense2(from_video), drop) + text)
     inner = F.gelu(layer.v_intermediate.dense(video))
     video = layer.v_output.LayerNorm(F.dropout(layer.v_output.dense(inner), drop) + video)
     inner = F.gelu(layer.t_intermediate.dense(text))
@@ -249,8 +252,8 @@ def plain_predictor(
 
 def plain_encoder(encoder: nn.Module, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     drop = 0.2 if encoder.training else 0.0
-    places = torch.arange(x.shape[1]).expand(x.shape[:2])
-    x = x + encoder.pos_embedding.position_embeddings(places)
+    positions = torch.arange(x.shape[1]).expand(x.shape[:2])
+    x = x + encoder.pos_embedding.position_embeddings(positions)
     block = encoder.conv_block
     for convolutions, norm in zip(block.depthwise_separable_conv, block.layer_norms, strict=True):
         y = F.relu(convolutions[1](convolutions[0](norm(x).transpose(1, 2))))

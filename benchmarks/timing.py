@@ -1,4 +1,4 @@
-"""How the benchmarks take time: medians, versions of one thing taken in turn, training steps."""
+"""How the benchmarks measure time: medians, versions run in turn, training steps."""
 
 import contextlib
 import os
@@ -22,20 +22,20 @@ Loss = Callable[..., torch.Tensor]
 
 
 def circumstances() -> str:
-    """What the figures depend on, for the first line of a table."""
+    """Threads, load and torch version, for the first line of a table."""
     load = os.getloadavg()[0]
     return f"{torch.get_num_threads()} threads, load {load:.1f}, torch {torch.__version__}"
 
 
 def spent(work: Work, *inputs: object) -> tuple[float, float]:
-    """Seconds that the work takes: by the clock, and of CPU time."""
+    """Seconds that the work takes: wall time and CPU time."""
     clock, processor = time.perf_counter(), time.process_time()
     work(*inputs)
     return time.perf_counter() - clock, time.process_time() - processor
 
 
 def median_time(work: Work, times: int = 5, device: str = "cpu") -> float:
-    """Median seconds by the clock, once warm, until the device is done."""
+    """Median wall time in seconds after one warm-up, including the device's work."""
 
     def whole() -> None:
         work()
@@ -46,17 +46,17 @@ def median_time(work: Work, times: int = 5, device: str = "cpu") -> float:
 
 
 def alternate(makers: Sequence[Callable[[], Work]], times: int) -> np.ndarray:
-    """What each version spends, (times, versions, 2): by the clock, CPU time.
+    """Seconds of each version, (times, versions, 2): wall time, CPU time.
 
-    Each is made, and works, in a process of its own, forked from this one, which must not have
-    computed anything with torch before. It is called with the number of the round. They take turns,
-    so that all meet the same noise; the first round, -1, warms up and is not counted.
+    Each version is made and run in its own process, forked from this one, which must not have
+    computed anything with torch before. It is called with the number of the round. Versions take
+    turns, so that all meet the same noise; round -1 warms up and is not counted.
     """
     context = get_context("fork")
     ends = []
     for make in makers:
         end, other = context.Pipe()
-        context.Process(target=_work_when_told, args=(make, other), daemon=True).start()
+        context.Process(target=_serve_rounds, args=(make, other), daemon=True).start()
         other.close()
         ends.append(end)
     try:
@@ -64,11 +64,11 @@ def alternate(makers: Sequence[Callable[[], Work]], times: int) -> np.ndarray:
             end.recv()  # made
         rounds = []
         for number in range(-1, times):
-            found = []
+            seconds = []
             for end in ends:
                 end.send(number)
-                found.append(end.recv())
-            rounds.append(found)
+                seconds.append(end.recv())
+            rounds.append(seconds)
     except EOFError:
         raise UserError("a version failed; it says why above") from None
     finally:
@@ -77,7 +77,7 @@ def alternate(makers: Sequence[Callable[[], Work]], times: int) -> np.ndarray:
     return np.array(rounds[1:])
 
 
-def _work_when_told(make: Callable[[], Work], end: Connection) -> None:
+def _serve_rounds(make: Callable[[], Work], end: Connection) -> None:
     def serve() -> None:
         work = make()
         end.send(None)
@@ -89,8 +89,13 @@ def _work_when_told(make: Callable[[], Work], end: Connection) -> None:
 
 
 def as_our_programs(make: Callable[[], Work]) -> Callable[[], Work]:
-    """A version in a process set up like our programs: freed memory stays with it."""
-    return lambda: (keep_freed_memory(), make())[1]
+    """The version, in a process set up like our programs: freed memory is kept."""
+
+    def set_up() -> Work:
+        keep_freed_memory()
+        return make()
+
+    return set_up
 
 
 def training_step(
@@ -100,8 +105,7 @@ def training_step(
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
 ) -> Work:
-    """Loss (computed in `dtype`), gradients, clipping and the optimizer; what it is called with
-    goes to the loss."""
+    """Loss (computed in `dtype`), gradients, clipping, optimizer; its arguments go to the loss."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
     def step(*inputs: object) -> None:
@@ -116,7 +120,7 @@ def training_step(
 
 
 class Contest(NamedTuple):
-    """Two versions of a model's training step, on the same weights and batch."""
+    """Two versions of a training step, on the same weights and batch."""
 
     plain: Loss  # of the number of the step
     ours: Loss
@@ -147,13 +151,13 @@ def compare_steps(
     """Time plain float32 steps and ours, in float32 and bfloat16, at each feature width.
 
     Args:
-        texts: how the plain version and ours come by the text of a batch, a part of their steps.
+        texts: makers of the text part of a step, plain and ours.
         contest: both versions at a feature width.
-        name: of the features, with a place for their width.
-        digits: of the printed seconds.
+        name: of the features, a format string for their width.
+        digits: after the point in printed seconds.
     """
     print(
-        f"batch {options.batch}, {options.units} units, {circumstances()}; seconds by the clock "
+        f"batch {options.batch}, {options.units} units, {circumstances()}; seconds of wall time "
         f"(CPU time), medians of {options.steps} steps taken in turn"
     )
     for width in options.widths:
@@ -192,7 +196,7 @@ def _versions(
 
 
 def _any_round(make: Callable[[], Work]) -> Callable[[], Work]:
-    """A version that doesn't care for the number of the round."""
+    """A version that ignores the number of the round."""
 
     def made() -> Work:
         work = make()

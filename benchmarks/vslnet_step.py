@@ -1,11 +1,11 @@
-"""A training step of VSLNet beside a plain one: the same model written down layer by layer.
+"""A training step of VSLNet, compared with a plain implementation of the same model.
 
 The plain version encodes the text in the loop with BERT base, runs width-1 convolutions as
 convolutions on (B, D, V), computes attention as a softmax of a product and draws one random number
 per dropped element; ours reads token features from their store. Both have the same weights, and
-without dropout must have the same losses and gradients. Video features are made up, not loaded.
-Ours is also timed in bfloat16, beside the same plain float32 step. Each works in a process of its
-own, ours in one set up like our programs.
+without dropout must give the same losses and gradients. Video features are random.
+Ours is also timed in bfloat16. Each version runs in its own process, ours in one set up like our
+programs.
 
     python benchmarks/vslnet_step.py                        # 256 and 2304 dims, batch 32
     OMP_NUM_THREADS=1 python benchmarks/vslnet_step.py --steps 5
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 class Batch(NamedTuple):
-    """A made-up batch."""
+    """A random batch."""
 
     video: torch.Tensor
     video_mask: torch.Tensor
@@ -99,20 +99,20 @@ def our_loss(model: VSLNet, batch: Batch) -> torch.Tensor:
 
 
 def check(model: VSLNet, batch: Batch) -> None:
-    """Without dropout both versions must find the same loss and gradients."""
+    """Without dropout both versions must give the same loss and gradients."""
     model.eval()
-    found = []
+    results = []
     for version in (plain_loss, our_loss):
         loss = version(model, batch)
-        found.append((loss.item(), torch.autograd.grad(loss, list(model.parameters()))))
-    (plain, plain_gradients), (ours, our_gradients) = found
+        results.append((loss.item(), torch.autograd.grad(loss, list(model.parameters()))))
+    (plain, plain_gradients), (ours, our_gradients) = results
     if not math.isclose(ours, plain, rel_tol=AGREEMENT):
         raise UserError(f"our loss is {ours}, the plain version's {plain}")
     largest = max(float(g.abs().max()) for g in plain_gradients)
-    for (name, _), expected, own in zip(
+    for (name, _), expected, gradient in zip(
         model.named_parameters(), plain_gradients, our_gradients, strict=True
     ):
-        if (own - expected).abs().max() > AGREEMENT * largest:
+        if (gradient - expected).abs().max() > AGREEMENT * largest:
             raise UserError(f"gradients of {name} differ from the plain version's")
 
 
@@ -122,13 +122,13 @@ def check(model: VSLNet, batch: Batch) -> None:
 def plain_loss(model: VSLNet, batch: Batch) -> torch.Tensor:
     """The loss, from convolutions that swap (B, V, D) and (B, D, V) back and forth."""
     out = Predictions(*plain_logits(model, batch))
-    lit = F.binary_cross_entropy_with_logits(
+    highlight_loss = F.binary_cross_entropy_with_logits(
         out.highlight_logits, batch.highlight, reduction="none"
     )
     weight = torch.where(batch.highlight > 0, 2.0, 1.0) * batch.video_mask
     span = F.cross_entropy(out.start_logits, batch.start)
     span = span + F.cross_entropy(out.end_logits, batch.end)
-    return span + 5 * (lit * weight).sum() / batch.video_mask.sum()
+    return span + 5 * (highlight_loss * weight).sum() / batch.video_mask.sum()
 
 
 def plain_logits(model: VSLNet, batch: Batch) -> tuple[torch.Tensor, ...]:
@@ -168,11 +168,11 @@ def plain_logits(model: VSLNet, batch: Batch) -> tuple[torch.Tensor, ...]:
 
 
 def plain_encoder(encoder: nn.Module, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    places = torch.arange(x.shape[1]).expand(x.shape[:2])
-    x = x + encoder.pos_embedding.position_embeddings(places)
+    positions = torch.arange(x.shape[1]).expand(x.shape[:2])
+    x = x + encoder.pos_embedding.position_embeddings(positions)
     block = encoder.conv_block
     for convolutions, norm in zip(block.depthwise_separable_conv, block.layer_norms, strict=True):
-        y = F.relu(convolutions(norm(x).transpose(1, 2)))
+        y = F.relu(convolutions((norm(x) * mask[..., None]).transpose(1, 2)))
         x = x + dropped(encoder, y).transpose(1, 2)
     block = encoder.attention_block
     y = dropped(encoder, block.layer_norm1(x))

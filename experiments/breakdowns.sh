@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# For whom NaQ helps: NLQ only against NaQ with fine-tuning, by template, by how often the object
-# was asked for in training, by length and place of the window; with bootstrap intervals.
+# For which queries NaQ helps: NLQ only and NaQ with fine-tuning, by template, by how often training
+# asks about the object, by length and position of the window; with bootstrap intervals.
 #
 #   bash experiments/breakdowns.sh --devices 0,1,2,3 --feature egovlp
 #   bash experiments/breakdowns.sh --small --seeds 3

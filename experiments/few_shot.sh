@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Zero- and few-shot: trained with the queries of 0, 10, 25, 35 or 100 % of the NLQ clips, with NaQ
-# (stage 1) and without. The lists of clips are nested, and drawn anew for each seed.
+# (stage 1) and without. Lists of clips are nested and drawn for each seed.
 #
 #   bash experiments/few_shot.sh --devices 0,1,2,3 --feature egovlp
 #   bash experiments/few_shot.sh --small --seeds 3

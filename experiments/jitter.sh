@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What the jitter of narration windows is worth: none, scaled, scaled and moved, and by how much.
+# What jitter of narration windows gains: none, scaled, scaled and moved, by several factors.
 #
 #   bash experiments/jitter.sh --devices 0,1,2,3 --feature egovlp
 #   bash experiments/jitter.sh --small --seeds 3

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Labels from exact times against labels from truncated times, as published: how many are wrong,
-# and what a model learns from them, in the quickstart's simulated world.
+# Labels from exact times and, as published, from truncated times: how many are wrong, and what a
+# model learns from them, in the quickstart's simulated world.
 #
 #   bash experiments/label_times.sh --seeds 3
 GIVEN=("$@") # setup.sh takes them off one by one

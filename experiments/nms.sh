@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What temporal non-maximum suppression does: the same runs, their five windows as published (often
-# nearly the same) and kept apart at several thresholds.
+# What temporal non-maximum suppression gains: predictions of the same runs as published (the five
+# windows are often nearly the same) and with NMS at several thresholds.
 #
 #   bash experiments/nms.sh --devices 0,1,2,3 --feature egovlp
 #   bash experiments/nms.sh --small --seeds 3
@@ -8,7 +8,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 prepare_data "$FEATURE"
 FILES=()
-# keep LABEL RUN OPTION...: predictions of val, under a name of their own.
+# keep LABEL RUN OPTION...: writes predictions of val to `val, LABEL.json` in RUN.
 keep() {
   local file="$2/val, $1.json"
   predict_val "$2" "$file" "${@:3}"

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The paper's claim on a laptop: a simulated Ego4D, the whole method, one table.
+# Does NaQ help? Simulates a small Ego4D, trains with and without NaQ and prints one table.
 #
 #   bash experiments/quickstart.sh                  # VSLNet, a few minutes on two CPU cores
 #   bash experiments/quickstart.sh --seeds 3        # mean and spread over three seeds
 #   bash experiments/quickstart.sh --model reler    # the other model
 #   bash experiments/quickstart.sh --label_times published
-#   bash experiments/quickstart.sh --dry            # a tiny world, one epoch: does it all run?
+#   bash experiments/quickstart.sh --dry            # tiny world, one epoch: only tries whether it runs
 WORLD=small
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
@@ -14,7 +14,7 @@ for ((SEED = 1; SEED <= SEEDS; SEED++)); do
   runs="$RUNS/seed$SEED"
   step "NLQ only (seed $SEED of $SEEDS)"
   train_on_nlq "$runs/nlq_only"
-  step "NaQ stage 1, zero-shot: narrations alone (seed $SEED of $SEEDS)"
+  step "NaQ stage 1, zero-shot: narrations only (seed $SEED of $SEEDS)"
   train_on_naq "$runs/zero_shot" --zeroshot_subsample_clips "$FOLDER/no_clips.txt"
   step "NaQ stage 1, joint: narrations and NLQ (seed $SEED of $SEEDS)"
   train_on_naq "$runs/joint"

@@ -1,4 +1,4 @@
-# Sourced by the experiments: their options, the data they run on, and the steps they are made of.
+# Sourced by the experiments: their options, data and common steps.
 #
 # Options of every experiment:
 #   --model vslnet|reler   the model (vslnet)
@@ -7,11 +7,11 @@
 #   --feature NAME         a folder under data/features (egovlp)
 #   --task NAME            nlq, nlq_v2 or tacos (nlq)
 #   --label_times HOW      exact or published (exact)
-#   --small                in the quickstart's simulated world, with its sizes: minutes on a laptop
-#   --dry                  in a tiny simulated world, one epoch: does it all run?
+#   --small                run in the quickstart's simulated world: minutes on a laptop
+#   --dry                  run one epoch in a tiny simulated world, to see that everything runs
 #   --folder DIR           where runs (and simulated data) are written (under experiments/runs)
-# Without --small or --dry it runs on the real data in data/, with the published sizes. The same
-# command continues an experiment that was interrupted.
+# Without --small or --dry it uses the real data in data/ and the published sizes. The same command
+# continues an experiment that was interrupted.
 source "$(dirname "${BASH_SOURCE[0]}")/../utils/environment.sh"
 source "$CODE_ROOT/utils/entry.sh"
 
@@ -54,8 +54,8 @@ done
 [[ "$SEEDS" =~ ^[1-9][0-9]*$ ]] || fail "--seeds is '$SEEDS', give a number"
 describe_task "$TASK"
 
-# Learning rates and, in a simulated world, the sizes of a laptop: narrower, shorter, fewer steps
-# than the published recipes.
+# Learning rates and, in a simulated world, model sizes for a laptop: narrower, shorter and with fewer
+# steps than the published recipes.
 SIZES=() STAGE_1=() NLQ_ONLY=() TUNING=()
 case "$MODEL" in
   vslnet)
@@ -84,9 +84,9 @@ elif [ "$WORLD" != real ]; then
     --pre_norm
   )
   # No dropout, as for VSLNet: so few steps do not overfit.
-  for place in {cross_,}input_dropout {v_,}{attention_probs,hidden}_dropout_prob \
+  for option in {cross_,}input_dropout {v_,}{attention_probs,hidden}_dropout_prob \
     conditioned_span_pred_drop_rate; do
-    SIZES+=("--$place" 0)
+    SIZES+=("--$option" 0)
   done
   STAGE_1=(--epochs 6 --batch_size 32 --lr 0.002 --eval_period 160)
   NLQ_ONLY=(--epochs 30 --eval_period 60)
@@ -111,13 +111,13 @@ RUNS="$FOLDER/$MODEL"
 if [ "$LABEL_TIMES" != exact ]; then RUNS+="-labels-$LABEL_TIMES"; fi
 SECONDS=0
 
-# step TEXT: a heading with the time so far.
+# step TEXT: prints a heading with the elapsed time.
 step() { printf '\n== %s  (%d:%02d)\n' "$1" $((SECONDS / 60)) $((SECONDS % 60)); }
 program() { "$PYTHON" "$CODE_ROOT/utils/$1.py" "${@:2}"; }
-# script NAME ARGUMENT...: one of the model's entry points, on DEVICES and TASK.
+# script NAME ARGUMENT...: runs one of the model's scripts on DEVICES and TASK.
 script() { bash "$CODE_ROOT/$SCRIPTS/$1.sh" "$DEVICES" "$TASK" "${@:2}"; }
 
-# prepare_data FEATURE...: simulated files if they are wanted, NaQ, and the prepared data sets.
+# prepare_data FEATURE...: makes the simulated world (unless real), NaQ and the prepared data sets.
 prepare_data() {
   if [ "$WORLD" != real ]; then
     step "A $WORLD simulated Ego4D"
@@ -146,7 +146,8 @@ _prepare_split() {
     --input_test_split "$DATA/$TEST_ANNOTATIONS"
 }
 
-# train_on_nlq, train_on_naq RUN OPTION..., and fine_tune RUN STAGE_1_RUN OPTION...: with SEED.
+# train_on_nlq RUN OPTION..., train_on_naq RUN OPTION..., fine_tune RUN STAGE_1_RUN OPTION...: train
+# with SEED.
 train_on_nlq() {
   script train_scratch_nlq "$FEATURE" "$1" "$NLQ_ONLY_LR" "${SIZES[@]}" "${NLQ_ONLY[@]}" \
     --seed "$SEED" --label_times "$LABEL_TIMES" "${@:2}"
@@ -160,22 +161,22 @@ fine_tune() {
     --seed "$SEED" --label_times "$LABEL_TIMES" "${@:3}"
 }
 
-# predict_val RUN FILE OPTION...: the windows that its best checkpoint gives for val, into FILE.
+# predict_val RUN FILE OPTION...: writes the best checkpoint's predictions of val to FILE.
 predict_val() {
   script infer val "$FEATURE" "$1" "${SIZES[@]}" --output "$2" "${@:3}"
 }
 
-# row LABEL RUN: into the table that `show TITLE` prints.
+# row LABEL RUN: adds a row to the table that `show TITLE` prints.
 TABLE=()
 row() { TABLE+=("$1=$2"); }
 show() {
   step "$1"
-  if [ "$WORLD" != real ]; then echo "(of a simulated world: nothing about real video)"; fi
+  if [ "$WORLD" != real ]; then echo "(simulated world: says nothing about real video)"; fi
   program compare_runs "${TABLE[@]}"
 }
 
-# with_and_without_naq NAME RUNS [LABEL]: for every seed a training on NAME's own queries, one with
-# NaQ (stage 1) and its fine-tuning (stage 2), in folders under RUNS; a row each, LABEL first.
+# with_and_without_naq NAME RUNS [LABEL]: for each seed trains on the queries of NAME, with NaQ
+# (stage 1) and fine-tuned (stage 2), in folders under RUNS; adds a row each, starting with LABEL.
 with_and_without_naq() {
   local label="${3:+$3, }" runs
   for ((SEED = 1; SEED <= SEEDS; SEED++)); do

@@ -11,9 +11,8 @@ there already are kept.
 import re
 import shutil
 import sys
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Annotated
 from urllib.parse import unquote, urlsplit
 
 if not __package__:  # run as a file: make the checkout importable wherever it lies
@@ -21,28 +20,40 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
     import utils.base.environment
 
 from filelock import FileLock, Timeout
+from msgspec import Meta, Struct, ValidationError, convert
 
 from utils.base.errors import UserError, run_program
 from utils.base.files import fingerprint, read_json, write_json
 from utils.base.options import ArgumentParser
 from utils.base.tables import show_size
-from utils.base.tensor_files import load_safely
 from utils.data.annotations import clip_name_fault
-from utils.download.archives import extract
-from utils.download.fetch import RemoteFile, check_space, check_url, fetch
-from utils.features.cards import SHAPES_FILE
+from utils.download.archives import extract, open_archive
+from utils.download.fetch import RemoteFile, check_space, fetch
+from utils.features.cards import SHAPES_FILE, read_shapes
+from utils.features.files import read_features
 
 MANIFEST = Path(__file__).parent / "download" / "feature_manifest.json"
 
+Count = Annotated[int, Meta(ge=0)]
 
-@dataclass(frozen=True)
-class Source:
+
+class Source(Struct):
     """Where the archive of a feature is."""
 
-    parts: tuple[RemoteFile, ...] = ()
-    width: int | None = None  # of its rows, if known
+    parts: list[RemoteFile]
+    width: Count | None = None  # of its rows, if known
     folder: str | None = None  # inside the archive, with the clips; None: anywhere
-    size: int = 0  # bytes of all parts, about; 0: unknown
+    bytes: Count = 0  # of all parts, about; 0: unknown
+
+
+class Manifest(Struct):
+    """Sources by feature type."""
+
+    features: dict[str, Source]
+
+    def __post_init__(self) -> None:
+        for fault in filter(None, map(clip_name_fault, self.features)):
+            raise ValueError(f"features: {fault}")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -68,7 +79,8 @@ def main(arguments: list[str] | None = None) -> None:
     features = Path(options.data_root) / "features"
     missing = {}
     for name, source in sources.items():
-        if is_complete(features / name):
+        listed, present = read_shapes(features / name), _present(features / name)
+        if listed and present.issuperset(f"{uid}.pt" for uid in listed):
             print(f"{name}: all clips that its {SHAPES_FILE} lists are there")
         elif source.parts:
             missing[name] = source
@@ -79,8 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
             )
     for name, source in missing.items():
         count = download(Path(options.data_root), name, source, options.keep_archives)
-        total = len(list((features / name).glob("*.pt")))
-        print(f"{name}: {count} clips fetched, {total} there", flush=True)
+        print(f"{name}: {count} clips fetched, {len(_present(features / name))} there", flush=True)
 
 
 def choose(names: list[str] | None, manifest: Path, urls: list[str]) -> dict[str, Source]:
@@ -90,70 +101,34 @@ def choose(names: list[str] | None, manifest: Path, urls: list[str]) -> dict[str
         UserError: a name is unknown, or an address or the manifest is malformed.
     """
     sources = read_manifest(manifest)
-    given: dict[str, tuple[RemoteFile, ...]] = {}
+    given: dict[str, Source] = {}
     for text in urls:
         name, separator, url = text.partition("=")
         if not separator or clip_name_fault(name):
             raise UserError(f"--url {text}: must be TYPE=URL, such as egovlp=https://...")
-        check_url(url)
-        given[name] = (*given.get(name, ()), RemoteFile(url))
-    for name, parts in given.items():
-        sources[name] = replace(sources.get(name, Source()), parts=parts, folder=None, size=0)
+        width = sources[name].width if name in sources else None
+        try:
+            given.setdefault(name, Source([], width)).parts.append(RemoteFile(url))
+        except ValueError as fault:
+            raise UserError(f"--url {text}: {fault}") from None
+    sources |= given
     names = list(sources) if names is None else list(dict.fromkeys(names))
     if unknown := [name for name in names if name not in sources]:
         raise UserError(
             f"unknown feature type '{unknown[0]}'; known: {', '.join(sources)} (several names are "
             "separated by spaces); for another one give --url"
         )
-    if stray := [name for name in given if name not in names]:
-        raise UserError(f"--url {stray[0]}=...: '{stray[0]}' is not among --feature_types")
+    if unused := [name for name in given if name not in names]:
+        raise UserError(f"--url {unused[0]}=...: '{unused[0]}' is not among --feature_types")
     return {name: sources[name] for name in names}
 
 
 def read_manifest(path: Path) -> dict[str, Source]:
-    """Feature types and their sources.
-
-    Raises:
-        UserError: the file is missing or malformed.
-    """
-    content = read_json(path)
+    """Feature types and their sources; raises `UserError` for a missing or malformed file."""
     try:
-        return {name: _source(name, entry) for name, entry in content["features"].items()}
-    except UserError as fault:
+        return convert(read_json(path), Manifest).features
+    except ValidationError as fault:
         raise UserError(f"{path}: {fault}") from None
-    except (AttributeError, KeyError, TypeError):
-        raise UserError(f"{path}: must have the form of {MANIFEST}") from None
-
-
-def _source(name: str, entry: dict[str, Any]) -> Source:
-    parts = tuple(RemoteFile(**part) for part in entry["parts"])
-    source = Source(parts, entry.get("width"), entry.get("folder"), entry.get("bytes", 0))
-    numbers = [source.width, source.size, *(part.size for part in parts)]
-    if fault := clip_name_fault(name):
-        raise UserError(f"features: {fault}")
-    if not all(number is None or (type(number) is int and number >= 0) for number in numbers):
-        raise UserError(f"features.{name}: width, bytes and size must be whole numbers")
-    if not isinstance(source.folder, str | None):
-        raise UserError(f"features.{name}: folder must be a text")
-    for part in parts:
-        check_url(part.url)
-        if part.sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", part.sha256):
-            raise UserError(f"features.{name}: sha256 must be 64 hexadecimal digits")
-    return source
-
-
-def is_complete(folder: Path) -> bool:
-    """Whether every clip that `feature_shapes.json` lists is there."""
-    names = {path.name for path in folder.glob("*.pt")}
-    clip_uids = _read_shapes(folder / SHAPES_FILE)
-    return bool(clip_uids) and all(f"{uid}.pt" in names for uid in clip_uids)
-
-
-def _read_shapes(path: Path) -> dict[str, int]:
-    shapes = read_json(path) if path.is_file() else {}
-    if not isinstance(shapes, dict):
-        raise UserError(f"{path}: must map clip uids to numbers of rows")
-    return shapes
 
 
 def download(data_root: Path, name: str, source: Source, keep_archives: bool = False) -> int:
@@ -168,7 +143,7 @@ def download(data_root: Path, name: str, source: Source, keep_archives: bool = F
     downloads.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(downloads.with_suffix(".lock"), timeout=0):
-            size = source.size or sum(part.size or 0 for part in source.parts)
+            size = source.bytes or sum(part.size or 0 for part in source.parts)
             if size:  # unpacked features take about the room of their archives
                 print(f"{name}: takes {show_size(2 * size)} while it is unpacked", flush=True)
             present = sum(p.stat().st_size for p in (*downloads.glob("*"), *features.glob("*")))
@@ -193,54 +168,51 @@ def _file_name(number: int, part: RemoteFile) -> str:
     return f"{number:03d}-{origin}-{re.sub(r'[^A-Za-z0-9._-]', '_', name)[-100:]}"
 
 
+def _present(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("*.pt")}
+
+
 def unpack(parts: list[Path], folder: Path, source: Source) -> int:
     """Unpack the clips of an archive that `folder` lacks; returns their number."""
     folder.mkdir(parents=True, exist_ok=True)
-    for remains in folder.glob(".*.tmp"):  # of a program that was killed
-        remains.unlink()
-    present = {path.name for path in folder.glob("*.pt")}
+    present = _present(folder)
     fetched_shapes = parts[0].with_name(SHAPES_FILE)
-    clips = set()
-
-    def target(path: str) -> Path | None:
-        *folders, name = path.split("/")
-        if source.folder is not None and source.folder not in folders:
-            return None
-        if name == SHAPES_FILE:
-            return fetched_shapes
-        if not name.endswith(".pt") or name.startswith(".") or clip_name_fault(name):
-            return None
-        clips.add(name)
-        return None if name in present else folder / name
-
-    unpacked = 0
-    for file in extract(parts, target):
-        if file != fetched_shapes:
-            unpacked += 1
-            if unpacked == 1:
+    with open_archive(parts) as archive:
+        # Of a path in the archive only its name is used: none can lead out of the folder.
+        paths = {name: PurePosixPath(name) for name in archive.namelist()}
+        if source.folder is not None:
+            paths = {name: p for name, p in paths.items() if source.folder in p.parent.parts}
+        clips = {
+            name: folder / path.name
+            for name, path in paths.items()
+            if name.endswith(".pt") and path.name[0] != "." and not clip_name_fault(path.name)
+        }
+        if not clips:
+            inside = f" in a folder {source.folder}" if source.folder else ""
+            raise UserError(
+                f"{parts[0]}: holds no <clip_uid>.pt{inside}; is it an archive of features?"
+            )
+        missing = {name: file for name, file in clips.items() if file.name not in present}
+        for number, file in enumerate(extract(archive, missing)):
+            if number == 0:
                 _check_width(file, source.width)
-    if not clips:
-        inside = f" in a folder {source.folder}" if source.folder else ""
-        raise UserError(
-            f"{parts[0]}: holds no <clip_uid>.pt{inside}; is it an archive of features?"
-        )
+        shapes = {name: fetched_shapes for name, p in paths.items() if p.name == SHAPES_FILE}
+        list(extract(archive, shapes))
     # Clips that were there before keep their number of rows.
-    kept = {u: n for u, n in _read_shapes(folder / SHAPES_FILE).items() if f"{u}.pt" in present}
-    if shapes := _read_shapes(fetched_shapes) | kept:
-        write_json(folder / SHAPES_FILE, shapes)
-    return unpacked
+    kept = {uid: n for uid, n in read_shapes(folder).items() if f"{uid}.pt" in present}
+    if listed := read_shapes(fetched_shapes.parent) | kept:
+        write_json(folder / SHAPES_FILE, listed)
+    return len(missing)
 
 
 def _check_width(file: Path, width: int | None) -> None:
     """Delete a file that holds no features of this width, and raise UserError."""
     try:
-        features = load_safely(file)
-        shape = tuple(getattr(features, "shape", ()))
-        if len(shape) != 2 or width not in (None, shape[1]):
-            expected = f"(rows, {width})" if width else "(rows, width)"
+        features = read_features(file)
+        if width not in (None, features.shape[1]):
             raise UserError(
-                f"{file.name} in the archive is not a tensor {expected} but "
-                f"{shape or type(features).__name__}: another feature than it should be"
+                f"{file.name} in the archive holds features {features.shape[1]} wide, not {width}: "
+                "another feature than it should be"
             )
     except UserError:
         file.unlink()

@@ -22,18 +22,14 @@ import numpy as np
 from utils.base.errors import UserError, named, run_program, warn
 from utils.base.files import fingerprint
 from utils.base.options import ArgumentParser
+from utils.base.tables import show_size
 from utils.base.tasks import FRAME_RATE, STRIDE
 from utils.data.annotations import read_clips
-from utils.features.cards import read_card
-from utils.features.files import (
-    FeatureFiles,
-    FeatureFolder,
-    PackedFeatures,
-    clip_files,
-    folder_stamp,
-)
+from utils.features.cards import check_card, read_card
+from utils.features.cuts import Bounds, VideoCuts, write_folder
+from utils.features.files import FeatureFiles, FeatureFolder, clip_files, folder_stamp
 from utils.features.mapped import check_durations
-from utils.features.packing import Bounds, VideoCuts, write_folder, write_packed
+from utils.features.packed import PackedFeatures, write_packed
 
 GIVEN = ("frame_rate", "stride", "model", "source")  # of the card, as options
 
@@ -68,12 +64,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     card.add_argument("--model", metavar="NAME", help="what extracted them")
     card.add_argument("--source", metavar="TEXT", help="where they come from")
     options = parser.parse_args(arguments)
-    for name in ("frame_rate", "stride"):
-        value = getattr(options, name)
-        if value is not None and not 0 < value < np.inf:
-            parser.error(f"--{name} must be above 0")
-    if len(set(options.features)) < len(options.features):
-        parser.error("--features names one twice")
     for name in options.features:
         if name in ("", "..", ".") or Path(name).name != name:
             parser.error(f"--features '{name}' must be plain folder names")
@@ -103,22 +93,22 @@ def read_bounds(files: list[str]) -> Bounds:
 
 def prepare(name: str, bounds: Bounds, options: argparse.Namespace) -> None:
     """Check and write one feature, unless it is there already."""
-    cut = options.from_video_features
-    folder = Path(options.data_root) / "features" / name
-    output = folder if cut and not options.packed else folder.with_name(f"{name}.h5")
-    files = open_videos(Path(cut), folder, bounds) if cut else open_folder(folder)
+    videos, folder = options.from_video_features, Path(options.data_root) / "features" / name
+    output = folder if videos and not options.packed else folder.with_name(f"{name}.h5")
+    files = open_videos(Path(videos), folder, bounds) if videos else open_folder(folder)
     given = {key: getattr(options, key) for key in GIVEN if getattr(options, key) is not None}
     defaults = {"frame_rate": FRAME_RATE, "stride": STRIDE, "model": "unknown"}
-    files.card = {**defaults, "source": str(files.place), **files.card, **given}
-    missing = sorted(bounds.keys() - {files.clip_uids[clip] for clip in files.there})
+    files.card = {**defaults, "source": str(files.path), **files.card, **given}
+    check_card(files.card, files.path)
+    missing = sorted(bounds.keys() - {files.clip_uids[clip] for clip in files.present})
     if missing:
-        of = f"of {len(bounds)} clips in the annotations"
-        warn(f"{files.place}: no features {of} for {len(missing)}: {named(missing)}")
+        what = f"no features of {len(missing)} of {len(bounds)} clips in the annotations"
+        warn(f"{files.path}: {what}: {named(missing)}")
 
     lengths, width, precision = files.layout(name)
     card = {**files.card, "width": width, "dtype": options.dtype or precision.__name__}
     card["program"] = "utils/prepare_features.py"
-    if cut:
+    if videos:
         card["cut"] = "rows nearest to the clip's bounds in the features of its video"
     else:
         card["folder_stamp"] = folder_stamp(folder)
@@ -127,10 +117,10 @@ def prepare(name: str, bounds: Bounds, options: argparse.Namespace) -> None:
         check_durations(files, name, lengths, durations)
     card["fingerprint"] = fingerprint(files.stamps(), card)
     card["date"] = datetime.now(UTC).isoformat(timespec="seconds")
-    clips, size = lengths[lengths > 0], lengths.sum() * width * np.dtype(card["dtype"]).itemsize
+    rows, size = lengths[lengths > 0], lengths.sum() * width * np.dtype(card["dtype"]).itemsize
     facts = (
-        f"{name}: {len(clips)} clips of {clips.min()} to {clips.max()} rows, {width} wide, "
-        f"{card['dtype']}, {size / 1e9:.3g} GB"
+        f"{name}: {len(rows)} clips of {rows.min()} to {rows.max()} rows, {width} wide, "
+        f"{card['dtype']}, {show_size(size)}"
     )
     if is_there(output, card["fingerprint"], options.overwrite):
         print(f"{facts}; made before from the same files: {output}")
@@ -144,27 +134,24 @@ def prepare(name: str, bounds: Bounds, options: argparse.Namespace) -> None:
 
 def open_folder(folder: Path) -> FeatureFiles:
     """The features to pack."""
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; it must hold one .pt a clip")
     uids = [file.stem for file in clip_files(folder)]
     if not uids:
-        raise UserError(f"{folder}: holds no .pt files, nothing to pack")
+        raise UserError(f"{folder}: no folder of .pt files, one a clip; nothing to pack")
     return FeatureFolder(folder, uids)
 
 
 def open_videos(videos: Path, folder: Path, bounds: Bounds) -> FeatureFiles:
     """The features to cut, which are to be called as `folder` is."""
-    if not videos.is_dir():
-        raise UserError(f"{videos}: no such folder; it must hold one .pt a video")
     if videos.resolve() == folder.resolve():
         raise UserError(
             f"{videos}: holds the videos' features; clips need another name than {folder.name}"
         )
     files = VideoCuts(videos, bounds)
-    if not files.there:
+    if not files.present:
         count = len({video for video, _, _ in bounds.values()})
         raise UserError(
-            f"{videos}: holds features of none of the {count} videos in the annotations"
+            f"{videos}: holds features, one .pt a video, of none of the {count} videos in the "
+            "annotations"
         )
     return files
 

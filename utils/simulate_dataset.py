@@ -9,8 +9,11 @@ import argparse
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import partial
+from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 if not __package__:  # run as a file: make the checkout importable wherever it lies
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -46,8 +49,23 @@ PRESETS = {
         clip_seconds=(480.0, 480.0), margin=1260.0, narrations=20.0,
     ),
 }  # fmt: skip
-TEST_ANSWERS = "simulated_test_ground_truth"
+# Name, split, and whether queries have their times.
+NLQ_FILES = (
+    ("nlq_train", "train", True),
+    ("nlq_val", "val", True),
+    ("nlq_test_unannotated", "test", False),
+    ("simulated_test_ground_truth", "test", True),
+)
 MODEL = "simulated"  # in feature cards
+
+
+class Simulated(NamedTuple):
+    """What features are made of."""
+
+    summary: dict[str, float]  # what there is, to be printed
+    rows: dict[str, int]  # clip uid -> feature rows
+    scenery_of: Callable[[str, int], Scenery | DescribedScenery]  # by name and width
+    made_by: str  # fingerprint of options and inputs
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -55,9 +73,17 @@ def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     root = Path(options.data_root)
     began = time.monotonic()
-    summary = describe(options, root) if options.annotations else invent(options, root)
+    widths = feature_widths(options, root)
+    if options.annotations:
+        summary, rows, scenery_of, made_by = describe(options)
+    else:
+        summary, rows, scenery_of, made_by = invent(options, root, widths)
+    for name, width in widths.items():
+        write_features(root, name, width, rows, scenery_of(name, width).rows, made_by)
+    summary["rows"] = sum(rows.values())
+    summary["seconds"] = round(time.monotonic() - began, 1)
     size = sum(file.stat().st_size for file in root.rglob("*") if file.is_file())
-    summary |= {"seconds": round(time.monotonic() - began, 1), "MB": round(size / 1e6, 1)}
+    summary["MB"] = round(size / 1e6, 1)
     print("".join(f"{name:<12} {value:>12,}\n" for name, value in summary.items()), end="")
 
 
@@ -77,93 +103,29 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="replace a real data root's files")
     sizes = parser.add_argument_group("sizes (default: those of the preset)")
-    for name, kind, explanation in (
-        ("nlq_clips", int, "clips with questions in train, val, test"),
-        ("other_clips", int, "further train clips, narrated only"),
-        ("bare_videos", int, "narrated videos without clips"),
-        ("queries", float, "mean number of questions a clip"),
-        ("clip_seconds", float, "shortest and longest clip"),
-        ("margin", float, "mean seconds of a video outside of clips"),
-        ("narrations", float, "narrations a minute, up to about 20"),
+    for name, kind, count, explanation in (
+        ("nlq_clips", int, 3, "clips with questions in train, val, test"),
+        ("other_clips", int, None, "further train clips, narrated only"),
+        ("bare_videos", int, None, "narrated videos without clips"),
+        ("queries", float, None, "mean number of questions a clip"),
+        ("clip_seconds", float, 2, "shortest and longest clip"),
+        ("margin", float, None, "mean seconds of a video outside of clips"),
+        ("narrations", float, None, "narrations a minute, up to about 20"),
     ):
-        count = {"nlq_clips": 3, "clip_seconds": 2}.get(name)
         sizes.add_argument(f"--{name}", type=kind, nargs=count, metavar="N", help=explanation)
     return parser.parse_args(arguments)
 
 
-def invent(options: argparse.Namespace, root: Path) -> dict[str, float]:
-    """Write a whole data root; returns what it holds."""
-    real = root / TASKS["nlq"].annotations["train"]
-    if real.exists() and not (root / "simulation.json").exists() and not options.overwrite:
-        raise UserError(
-            f"{real} exists and is not simulated: give another --data_root, or --overwrite"
-        )
-    widths = feature_widths(options.features)
-    spare_real_features(options, root, widths)
-    sizes = chosen_sizes(options)
-    made_by = {"preset": options.preset, "seed": options.seed, **dataclasses.asdict(sizes)}
-    world = simulate_world(sizes, options.seed)
-    # Written first: from now on the folder may be overwritten by another simulation.
-    write_json(root / "simulation.json", {**made_by, "features": widths}, indent=True)
-    questions = ask(world, sizes.queries, options.seed)
-    for version, ending in (("v1", ""), ("v2", "_v2")):
-        for split in SPLITS:
-            answered = nlq_file(world, questions, split, version, options.seed, times=True)
-            name = f"nlq_{split}"
-            if split == "test":
-                write_json(root / f"{TEST_ANSWERS}{ending}.json", answered)
-                answered = nlq_file(world, questions, split, version, options.seed, times=False)
-                name = "nlq_test_unannotated"
-            write_json(root / f"{name}{ending}.json", answered)
-            for benchmark in ("vq", "moments"):
-                content = clip_file(world, benchmark, split, version)
-                write_json(root / f"{benchmark}_{split}{ending}.json", content)
-    narrations = narrate(world, sizes.narrations, options.seed)
-    write_narrations(root / "egoclip.csv", world, narrations, options.seed)
+def feature_widths(options: argparse.Namespace, root: Path) -> dict[str, int]:
+    """Width of each feature to make.
 
-    rows = [row_count(length) for length in world.clips.duration]
-    for name, width in widths.items():
-        scenery = Scenery(world, name, width, options.seed)
-        lengths = dict(zip(world.clips.uids, rows, strict=True))
-        write_features(root, name, width, lengths, scenery.rows, fingerprint(made_by))
-    return {
-        "videos": len(world.videos.uids),
-        "clips": len(world.clips.uids),
-        "queries v1": int((~questions.late).sum()),
-        "queries v2": len(questions.late),
-        "narrations": len(narrations),
-        "rows": sum(rows),
-    }
-
-
-def describe(options: argparse.Namespace, root: Path) -> dict[str, float]:
-    """Write features for annotation files; returns what they hold."""
-    described = read_described(options.annotations)
-    widths = feature_widths(options.features)
-    spare_real_features(options, root, widths)
-    made_by = fingerprint([file_stamp(file) for file in options.annotations], options.seed)
-    for name, width in widths.items():
-        scenery = DescribedScenery(described, name, width, options.seed)
-        write_features(root, name, width, described.rows, scenery.rows, made_by)
-    return {
-        "clips": len(described.rows),
-        "queries": described.queries,
-        "rows": sum(described.rows.values()),
-    }
-
-
-def feature_widths(names: list[str]) -> dict[str, int]:
-    """Width of each feature asked for."""
-    if names == ["none"]:
-        return {}
-    if unknown := [name for name in names if name not in FEATURES]:
-        raise UserError(f"--features {unknown[0]}: must be of {', '.join(FEATURES)}, or none")
-    return {name: FEATURES[name] for name in names}
-
-
-def spare_real_features(options: argparse.Namespace, root: Path, names: Iterable[str]) -> None:
-    """Refuse to write into a folder of features that weren't simulated: they took days to fetch."""
+    Raises UserError if a feature is unknown, or if its folder holds features that were not
+    simulated: they took days to fetch.
+    """
+    names = [] if options.features == ["none"] else options.features
     for name in names:
+        if name not in FEATURES:
+            raise UserError(f"--features {name}: must be of {', '.join(FEATURES)}, or none")
         folder = root / "features" / name
         simulated = read_card(folder).get("model") == MODEL
         if any(folder.glob("*")) and not simulated and not options.overwrite:
@@ -171,20 +133,61 @@ def spare_real_features(options: argparse.Namespace, root: Path, names: Iterable
                 f"{folder} holds features that are not simulated: give another --data_root, "
                 "or --overwrite"
             )
+    return {name: FEATURES[name] for name in names}
+
+
+def invent(options: argparse.Namespace, root: Path, widths: dict[str, int]) -> Simulated:
+    """Write the annotations and narrations of a world."""
+    real = root / TASKS["nlq"].annotations["train"]
+    if real.exists() and not (root / "simulation.json").exists() and not options.overwrite:
+        raise UserError(
+            f"{real} exists and is not simulated: give another --data_root, or --overwrite"
+        )
+    sizes = chosen_sizes(options)
+    made_by = {"preset": options.preset, "seed": options.seed, **dataclasses.asdict(sizes)}
+    world = simulate_world(sizes, options.seed)
+    # Written first: from now on the folder may be overwritten by another simulation.
+    write_json(root / "simulation.json", {**made_by, "features": widths}, indent=True)
+    questions = ask(world, sizes.queries, options.seed)
+    for version, ending in (("v1", ""), ("v2", "_v2")):
+        for name, split, times in NLQ_FILES:
+            content = nlq_file(world, questions, split, version, options.seed, times)
+            write_json(root / f"{name}{ending}.json", content)
+        for benchmark, split in product(("vq", "moments"), SPLITS):
+            content = clip_file(world, benchmark, split, version)
+            write_json(root / f"{benchmark}_{split}{ending}.json", content)
+    narrations = narrate(world, sizes.narrations, options.seed)
+    write_narrations(root / "egoclip.csv", world, narrations, options.seed)
+    summary = {
+        "videos": len(world.videos.uids),
+        "clips": len(world.clips.uids),
+        "queries v1": int((~questions.late).sum()),
+        "queries v2": len(questions.late),
+        "narrations": len(narrations),
+    }
+    rows = dict(zip(world.clips.uids, map(row_count, world.clips.duration), strict=True))
+    scenery_of = partial(Scenery, world, seed=options.seed)
+    return Simulated(summary, rows, scenery_of, fingerprint(made_by))
+
+
+def describe(options: argparse.Namespace) -> Simulated:
+    """Read annotation files; only their features will be made."""
+    described = read_described(options.annotations)
+    made_by = fingerprint([file_stamp(file) for file in options.annotations], options.seed)
+    summary = {"clips": len(described.rows), "queries": described.queries}
+    scenery_of = partial(DescribedScenery, described, seed=options.seed)
+    return Simulated(summary, described.rows, scenery_of, made_by)
 
 
 def chosen_sizes(options: argparse.Namespace) -> Sizes:
     """The preset's sizes, or those given."""
-    given = {
-        field.name: getattr(options, field.name)
-        for field in dataclasses.fields(Sizes)
-        if getattr(options, field.name) is not None
-    }
+    names = [field.name for field in dataclasses.fields(Sizes)]
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     for name, value in given.items():
         values = value if isinstance(value, list) else [value]
         if min(values) < 0 or (name == "clip_seconds" and not 10 <= value[0] <= value[1]):
-            said = " ".join(map(str, values))
-            raise UserError(f"--{name} {said}: must be 0 or more, clips at least 10 s, in order")
+            text = " ".join(map(str, values))
+            raise UserError(f"--{name} {text}: must be 0 or more, clips at least 10 s, in order")
         given[name] = tuple(values) if isinstance(value, list) else value
     return dataclasses.replace(PRESETS[options.preset], **given)
 

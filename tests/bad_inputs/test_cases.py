@@ -161,7 +161,7 @@ CASES = [
     Case("a clip list that is no text", FEW, written("clips.json", b"\xff\xfe"), "clips.json: "),
     # features
     Case("no folder of features", PACK, renamed("features/egovlp", "features/other"),
-         "features/egovlp: no such folder"),
+         "features/egovlp: no folder of .pt files"),
     Case("a clip has no features", VSLNET, gone(CLIP), r"v1 \(egovlp\); .*--allow_missing"),
     Case("features are cut off", PACK, cut_off(CLIP), "v1.pt: damaged or cut off"),
     Case("features that would run a command", PACK, tensor(Hostile()), "v1.pt: refused"),
@@ -173,7 +173,7 @@ CASES = [
     Case("features without rows", PACK, tensor(torch.ones(0, WIDTH)), "v1.pt: .*empty"),
     Case("sparse features", PACK, tensor(torch.ones(ROWS, WIDTH).to_sparse()), "v1.pt: .*dense"),
     Case("features of fewer numbers than their shape", VSLNET,
-         tensor(torch.ones(1, WIDTH).expand(ROWS, -1)), "v1.pt: holds fewer numbers"),
+         tensor(torch.ones(1, WIDTH).expand(ROWS, -1)), "v1.pt: must be a dense tensor"),
     Case("fewer rows than listed", PACK, tensor(torch.ones(9, WIDTH)), "v1.pt: has 9 rows"),
     Case("features in a dict", PACK, tensor({"x": torch.ones(9, WIDTH)}), "v1.pt: .*tensor"),
     Case("a packed file is cut off", VSLNET, packed_and_cut_off, "egovlp.h5: .*cut off"),

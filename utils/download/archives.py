@@ -1,4 +1,4 @@
-"""Zip archives in parts: chosen files extracted, without a joined copy on the disk.
+"""Zip archives in parts: files extracted without a joined copy on the disk.
 
 An archive is whole, cut into pieces by `split`, or in volumes (`x.z01`, `x.z02`, ..., `x.zip`) as
 `zip -s` makes them. The directory of the latter, at the end of `x.zip`, says in which volume a file
@@ -13,10 +13,10 @@ import shutil
 import struct
 import zipfile
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import accumulate
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO
 
 from tqdm import tqdm
@@ -34,32 +34,32 @@ LOCATOR_64 = struct.Struct("<4sIQI")
 FULL_16, FULL_32 = 0xFFFF, 0xFFFFFFFF  # the value follows in a field of 64 bits
 
 
-def extract(parts: Sequence[Path], target: Callable[[str], Path | None]) -> Iterator[Path]:
-    """Extract files of an archive, each written whole or not at all; yields where they are.
-
-    Args:
-        parts: files that make up the archive, in order; of volumes, `.zip` may stand first.
-        target: where to write the file with this path in the archive; None: it is left out.
+@contextmanager
+def open_archive(parts: Sequence[Path]) -> Iterator[zipfile.ZipFile]:
+    """The archive that parts, in order, make up; of volumes, `.zip` may stand first.
 
     Raises:
-        UserError: a path leads out of the archive's folder, the archive is damaged or lacks a part,
-            or the disk is too full.
+        UserError: the archive, or what is read of it meanwhile, is damaged or lacks a part.
     """
+    if len(parts) > 1:
+        parts = sorted(parts, key=lambda part: part.suffix == ".zip")
     try:
-        with (
-            _open_zip(parts) as content,
-            tqdm(content.infolist(), desc="unpacking", unit="file", leave=False) as entries,
-        ):
-            for path in map(PurePosixPath, content.namelist()):
-                if path.is_absolute() or ".." in path.parts:
-                    raise UserError(f"{parts[0]}: '{path}' in it leads out of its folder")
-            for entry in entries:
-                file = target(entry.filename)
-                if file is not None:
-                    check_space(file.parent, entry.file_size, f"unpacking {file.name}")
-                    with content.open(entry) as packed, atomic_write(file) as unpacked:
-                        shutil.copyfileobj(packed, unpacked, BLOCK)
-                    yield file
+        with ExitStack() as stack:
+            files = [stack.enter_context(part.open("rb", buffering=0)) for part in parts]
+            stream = io.BufferedReader(Joined(files), BLOCK)
+            mark = stream.read(len(VOLUME_MARK))
+            if not mark.startswith(b"PK"):
+                raise zipfile.BadZipFile("it begins otherwise")
+            if mark == VOLUME_MARK:
+                sizes = [part.stat().st_size for part in parts]
+                files.append(io.BytesIO(_whole_directory(stream, sizes)))
+                stream = io.BufferedReader(Joined(files), BLOCK)
+            archive = stack.enter_context(zipfile.ZipFile(stream))
+            # `.pt` files are zips too: of a zip that is cut off, the last one's directory is taken.
+            begins = [entry.header_offset for entry in archive.infolist()]
+            if min(begins, default=0) > len(VOLUME_MARK):
+                raise zipfile.BadZipFile("its end is missing")
+            yield archive
     except (UserError, OSError, MemoryError):  # of the machine, not of the archive
         raise
     except Exception as error:  # the parser of a damaged file may trip over anything
@@ -69,24 +69,13 @@ def extract(parts: Sequence[Path], target: Callable[[str], Path | None]) -> Iter
         ) from None
 
 
-@contextmanager
-def _open_zip(parts: Sequence[Path]) -> Iterator[zipfile.ZipFile]:
-    if len(parts) > 1:
-        parts = sorted(parts, key=lambda part: part.suffix == ".zip")
-    with ExitStack() as stack:
-        files = [stack.enter_context(part.open("rb", buffering=0)) for part in parts]
-        stream = io.BufferedReader(Joined(files), BLOCK)
-        mark = stream.read(len(VOLUME_MARK))
-        if not mark.startswith(b"PK"):
-            raise zipfile.BadZipFile("it begins otherwise")
-        if mark == VOLUME_MARK:
-            files.append(io.BytesIO(_whole_directory(stream, [p.stat().st_size for p in parts])))
-            stream = io.BufferedReader(Joined(files), BLOCK)
-        content = stack.enter_context(zipfile.ZipFile(stream))
-        # `.pt` files are zips too: of a zip that is cut off, the last one's directory is taken.
-        if min((entry.header_offset for entry in content.infolist()), default=0) > len(VOLUME_MARK):
-            raise zipfile.BadZipFile("its end is missing")
-        yield content
+def extract(archive: zipfile.ZipFile, files: dict[str, Path]) -> Iterator[Path]:
+    """Extract the files with these names in the archive, each whole or not at all."""
+    for name, file in tqdm(files.items(), desc="unpacking", unit="file", leave=False):
+        check_space(file.parent, archive.getinfo(name).file_size, f"unpacking {file.name}")
+        with archive.open(name) as packed, atomic_write(file) as unpacked:
+            shutil.copyfileobj(packed, unpacked, BLOCK)
+        yield file
 
 
 class Joined(io.RawIOBase):
@@ -131,18 +120,18 @@ def _whole_directory(stream: BinaryIO, sizes: Sequence[int]) -> bytes:
     begins = [0, *accumulate(sizes)]
     stream.seek(max(0, begins[-1] - END.size - FULL_16 - LOCATOR_64.size))
     tail = stream.read()
-    at = tail.rindex(b"PK\5\6")
-    *_, volume, _, _, size, offset, _ = END.unpack_from(tail, at)
-    if tail[at - LOCATOR_64.size :].startswith(b"PK\6\7"):
-        _, end_volume, end_offset, _ = LOCATOR_64.unpack_from(tail, at - LOCATOR_64.size)
+    end = tail.rindex(b"PK\5\6")
+    *_, volume, _, _, size, offset, _ = END.unpack_from(tail, end)
+    if tail[end - LOCATOR_64.size :].startswith(b"PK\6\7"):
+        _, end_volume, end_offset, _ = LOCATOR_64.unpack_from(tail, end - LOCATOR_64.size)
         stream.seek(begins[end_volume] + end_offset)
         *_, volume, _, _, size, offset = END_64.unpack(stream.read(END_64.size))
     stream.seek(begins[volume] + offset)
     old = io.BytesIO(stream.read(size))
     old.seek(0, io.SEEK_END)
     old.write(END.pack(b"PK\5\6", 0, 0, FULL_16, FULL_16, size, 0, 0))
-    with zipfile.ZipFile(old) as content:
-        entries = content.infolist()
+    with zipfile.ZipFile(old) as archive:
+        entries = archive.infolist()
     new = bytearray()
     for entry in entries:
         name = entry.orig_filename.encode("utf-8" if entry.flag_bits & 0x800 else "cp437")

@@ -1,28 +1,25 @@
-"""One file from the web: resumed where it stopped, retried, checked, and there whole or not at all.
+"""One file from the web: resumed where it stopped, retried, and there whole or not at all.
 
-Bytes are gathered in `<file>.part`; `<file>.part.json` says which version of the file they are of.
-The rest is requested on the condition (`If-Range`) that the server still has that version. A server
-that names no version (neither `ETag` nor `Last-Modified`) sends the file from its beginning.
+Bytes are gathered in `<file>.part`; `<file>.version` holds the name of the version they are of. The
+rest is requested on the condition (`If-Range`) that the server still has it. A server that names no
+version (neither `ETag` nor `Last-Modified`) sends the file from its beginning.
 """
 
 import hashlib
 import http.client
-import json
 import re
 import shutil
-import ssl
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
+from msgspec import Meta, Struct
 from tqdm import tqdm
 
 from utils.base.errors import UserError, in_brief
-from utils.base.files import write_json
 from utils.base.tables import show_size
 
 BLOCK = 1 << 20  # bytes read at once
@@ -30,17 +27,22 @@ RESERVE = 64 << 20  # bytes of a disk that are left free
 LONGEST_PAUSE = 60.0  # seconds between attempts
 PASSING = (408, 416, 425, 429)  # answers to try again after; so are all of 500 and up
 BROKEN = (http.client.HTTPException, urllib.error.URLError, ConnectionError, TimeoutError,
-          ssl.SSLError)  # fmt: skip
-HINTS = {401: ": it needs a login", 403: ": it is not public", 404: ": there is no such file"}
+          ValueError, OverflowError)  # fmt: skip  # the last two: redirected to no address
 
 
-@dataclass(frozen=True)
-class RemoteFile:
+class RemoteFile(Struct, frozen=True):
     """A file to fetch, and what is known of it."""
 
     url: str
-    size: int | None = None  # bytes
-    sha256: str | None = None
+    size: Annotated[int, Meta(ge=0)] | None = None  # bytes
+    sha256: Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")] | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"https?://[A-Za-z0-9\[][!-~]*", self.url):
+            raise ValueError(
+                f"{self.url!r} is not an address: it must begin with http:// or https:// and hold "
+                "no spaces or letters beyond ASCII (write those as %20 and the like)"
+            )
 
 
 def fetch(
@@ -54,43 +56,29 @@ def fetch(
         stall: seconds without a byte after which an attempt ends.
 
     Raises:
-        UserError: the address is refused or gives something else, the disk is too full, or the
-            server brings no further byte in several attempts; bytes so far are kept, unless they
+        UserError: the server refuses, gives something else than expected, or brings no further
+            byte in several attempts, or the disk is too full. Bytes so far are kept, unless they
             are of another size or checksum than expected.
     """
-    check_url(remote.url)
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(f"{path}.part")
+    part, version = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.version")
     furthest, fruitless = _size(part), 0
     with tqdm(desc=f"fetching {path.name}", unit="B", unit_scale=True, leave=False) as bar:
-        while reason := _attempt(remote, part, stall, bar):
+        while reason := _attempt(remote, part, version, stall, bar):
             # A server that cannot resume begins anew each time: that is no progress.
             fruitless = 0 if _size(part) > furthest else fruitless + 1
             furthest = max(furthest, _size(part))
             if fruitless >= attempts:
-                begin = (
-                    show_size(_size(part)) if _read_version(part).get("name") else "its beginning"
-                )
                 raise UserError(
                     f"{remote.url}: {fruitless} attempts in a row brought nothing more ({reason}); "
-                    f"the same command goes on from {begin}"
+                    f"the same command goes on from {show_size(_resumable(part, version))}"
                 )
-            bar.set_postfix_str(f"again: {reason}"[:60])
             time.sleep(min(pause * 2**fruitless, LONGEST_PAUSE))
     _check(part, remote)
     part.replace(path)
-    _version_file(part).unlink(missing_ok=True)
-
-
-def check_url(url: str) -> None:
-    """Raises UserError if the text does not look like an address of the web."""
-    if not re.fullmatch(r"https?://[A-Za-z0-9\[][!-~]*", url):
-        raise UserError(
-            f"{url!r}: not an address; it must begin with http:// or https:// and hold no spaces "
-            "or letters that addresses don't have (write those as %20 and the like)"
-        )
+    version.unlink(missing_ok=True)
 
 
 def check_space(folder: Path, needed: int, purpose: str) -> None:
@@ -103,64 +91,58 @@ def check_space(folder: Path, needed: int, purpose: str) -> None:
         )
 
 
-def _attempt(remote: RemoteFile, part: Path, stall: float, bar: tqdm) -> str:
-    """One request for what the part file lacks; returns why it ended early, or an empty text."""
+def _attempt(remote: RemoteFile, part: Path, version: Path, stall: float, bar: tqdm) -> str:
+    """One request for what the part lacks; returns why it ended early, or an empty text."""
+    headers = {"User-Agent": "naq", "Accept-Encoding": "identity"}
+    if offset := _resumable(part, version):
+        headers |= {"Range": f"bytes={offset}-", "If-Range": version.read_text()}
+    request = urllib.request.Request(remote.url, headers=headers)
     try:
-        _request_rest(remote, part, stall, bar)
+        with urllib.request.urlopen(request, timeout=stall) as response:
+            return _receive(response, remote, part, version, bar)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code < 500 and error.code not in PASSING:
-            hint = HINTS.get(error.code, "")
-            raise UserError(f"{remote.url}: answers {error.code} {error.reason}{hint}") from None
-        if error.code == 416:  # the part is longer than the file
+            raise UserError(f"{remote.url}: answers {error.code} {error.reason}") from None
+        if error.code == 416:  # the part is not shorter than the file
             part.unlink(missing_ok=True)
         return f"the server answers {error.code} {error.reason}"
-    except (http.client.InvalidURL, ValueError, OverflowError) as error:
-        raise UserError(f"{remote.url}: leads to an invalid address ({in_brief(error)})") from None
     except BROKEN as error:
         return in_brief(getattr(error, "reason", error))
-    return ""
 
 
-def _request_rest(remote: RemoteFile, part: Path, stall: float, bar: tqdm) -> None:
-    version = _read_version(part)
-    offset = _size(part) if version.get("name") else 0
-    if offset and offset == version["total"]:
-        return  # stopped after the last byte
-    headers = {"User-Agent": "naq", "Accept-Encoding": "identity"}
-    if offset:
-        headers |= {"Range": f"bytes={offset}-", "If-Range": version["name"]}
-    request = urllib.request.Request(remote.url, headers=headers)
-    with urllib.request.urlopen(request, timeout=stall) as response:
-        begin, total = _extent(response.headers, response.status == 206)
-        served = {"name": _version_name(response.headers), "total": total}
-        same = total == version.get("total") and served["name"] in (None, version.get("name"))
-        if begin and not (begin == offset and same):
-            part.unlink(missing_ok=True)
-            raise ConnectionError("the server resumes another version of the file")
-        if response.headers.get_content_type() == "text/html":
-            raise UserError(f"{remote.url}: is a web page; give the direct link to the file")
-        check_space(part.parent, (total or 0) - begin, f"fetching {part.stem}")
-        if not begin:
-            part.unlink(missing_ok=True)
-            write_json(_version_file(part), served)
-        bar.total, bar.n = total or remote.size, begin
-        limit = total or remote.size or shutil.disk_usage(part.parent).free - RESERVE
-        with part.open("ab") as file:
-            # `read1` returns what has come so far, so that a stall loses none of it.
-            while block := response.read1(BLOCK):
-                file.write(block)
-                bar.update(len(block))
-                if file.tell() > limit:
-                    part.unlink()
-                    raise UserError(
-                        f"{remote.url}: sends more than {show_size(limit)}, which is all that is "
-                        "expected or has room on the disk"
-                    )
-            if total is not None and file.tell() < total:
-                raise ConnectionError(
-                    f"broke off at {show_size(file.tell())} of {show_size(total)}"
+def _receive(
+    response: http.client.HTTPResponse, remote: RemoteFile, part: Path, version: Path, bar: tqdm
+) -> str:
+    """Write a response behind the part, or in its place if it is the whole file."""
+    begin, total = _extent(response.headers, response.status == 206)
+    tag = response.headers.get("ETag", "")
+    served = response.headers.get("Last-Modified", "") if tag[:2] in ("", "W/") else tag
+    if begin and (begin != _size(part) or served not in ("", version.read_text())):
+        part.unlink()
+        return "the server resumes another version of the file"
+    if response.headers.get_content_type() == "text/html":
+        raise UserError(f"{remote.url}: is a web page; give the direct link to the file")
+    check_space(part.parent, (total or 0) - begin, f"fetching {part.stem}")
+    if not begin:
+        part.unlink(missing_ok=True)
+        version.write_text(served)
+    bar.total, bar.n = total or remote.size, begin
+    limit = total or remote.size or shutil.disk_usage(part.parent).free - RESERVE
+    with part.open("ab") as file:
+        # `read1` returns what has come so far, so that a stall loses none of it.
+        while block := response.read1(BLOCK):
+            file.write(block)
+            bar.update(len(block))
+            if file.tell() > limit:
+                part.unlink()
+                raise UserError(
+                    f"{remote.url}: sends more than {show_size(limit)}, which is all that is "
+                    "expected or has room on the disk"
                 )
+        size = file.tell()
+    broke_off = total is not None and size < total
+    return f"broke off at {show_size(size)} of {show_size(total)}" if broke_off else ""
 
 
 def _extent(headers: Message, is_part: bool) -> tuple[int, int | None]:
@@ -174,21 +156,9 @@ def _extent(headers: Message, is_part: bool) -> tuple[int, int | None]:
     return 0, int(length) if re.fullmatch(r"\d{1,18}", length) else None
 
 
-def _version_name(headers: Message) -> str | None:
-    """What tells a version of a file from another, byte for byte."""
-    tag = headers.get("ETag", "")
-    return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified")
-
-
-def _version_file(part: Path) -> Path:
-    return Path(f"{part}.json")
-
-
-def _read_version(part: Path) -> dict[str, Any]:
-    try:
-        return json.loads(_version_file(part).read_bytes())
-    except (OSError, ValueError):
-        return {}
+def _resumable(part: Path, version: Path) -> int:
+    """Bytes of the part that the rest can be put behind: none if their version is not known."""
+    return _size(part) if _size(version) else 0
 
 
 def _size(path: Path) -> int:

@@ -13,7 +13,8 @@ from utils.base.tables import Findings, show_size
 from utils.base.tasks import FEATURES, Task
 from utils.data.records import Records
 from utils.features.cards import rows_off
-from utils.features.files import FeatureFiles, find_features
+from utils.features.files import FeatureFiles
+from utils.features.mapped import find_features
 
 SAMPLE = 64  # clips of a feature whose values are read without `thorough`
 TOKENS_PER_QUERY, TOKEN_BYTES = 12, 768 * 2  # of a text encoder, about
@@ -39,7 +40,7 @@ def check_features(
     files = findings.tried(check, find_features, root, name, uids)
     if files is None:
         return None
-    missing = sorted(set(uids) - {uids[clip] for clip in files.there})
+    missing = sorted(set(uids) - {uids[clip] for clip in files.present})
     if missing:
         what = f"{len(missing)} of {len(uids)} clips have none ({named(missing)})"
         findings.error(check, what, f"{remedy(name)}; --allow_missing predicts the other clips")
@@ -51,14 +52,15 @@ def check_features(
         what = f"are {width} wide, the published ones {FEATURES[name]}"
         findings.warning(check, what, "a published checkpoint will not fit them")
     _check_rows(check, files, rows, np.array([clips[uid] for uid in uids]), findings)
-    steps = np.linspace(0, len(files.there) - 1, min(SAMPLE, len(files.there))).round().astype(int)
-    sampled = uids if thorough else [uids[files.there[step]] for step in np.unique(steps)]
+    count = len(files.present) if thorough else min(SAMPLE, len(files.present))
+    steps = np.linspace(0, len(files.present) - 1, count).round().astype(int)
+    sampled = [uids[files.present[step]] for step in steps]
     sample = find_features(root, name, sampled)
-    action = f"reading {len(sample.there)} of {len(files.there)} {name} features"
+    action = f"reading {len(sample.present)} of {len(files.present)} {name} features"
     shapes = findings.tried(check, lambda: [features.shape for _, features in sample.each(action)])
     if shapes is not None:
         read = "all" if thorough else f"{len(shapes)} (--thorough reads all)"
-        findings.ok(check, f"{len(files.there)} clips, {width} wide; read {read}")
+        findings.ok(check, f"{len(files.present)} clips, {width} wide; read {read}")
     return FeatureSize(width, int(rows.sum()))
 
 
@@ -75,7 +77,7 @@ def _check_rows(
         ]
         if places:
             findings.warning(
-                check, f"{len(places)} of {len(files.there)} clips have too {word} rows "
+                check, f"{len(places)} of {len(files.present)} clips have too {word} rows "
                 f"({named(places)})",
                 "another stride? say it in feature_card.json (data/README.md)",
             )  # fmt: skip

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from utils.base.errors import warn
+from utils.base.errors import UserError, warn
 from utils.base.files import fingerprint
 from utils.base.lazy import torch
 from utils.features.cards import rows_off
-from utils.features.files import FeatureFiles, PackedFeatures, find_features
+from utils.features.files import FeatureFiles, FeatureFolder, folder_stamp
+from utils.features.packed import PackedFeatures
 from utils.features.stores import create_array, map_array, open_store
 from utils.features.tensors import resident, take
 
@@ -66,11 +67,6 @@ class FeatureStore:
         """F."""
         return self.joined.shape[1]
 
-    @property
-    def missing(self) -> list[str]:
-        """Clips without features."""
-        return [uid for uid, n in zip(self.clip_uids, self.lengths, strict=True) if not n]
-
     def rows(self, clip: int, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Rows of one clip (n, F): a view, nothing is copied."""
         stop = self.lengths[clip] if stop is None else min(stop, self.lengths[clip])
@@ -85,15 +81,11 @@ class PooledFeatures:
     rows: np.ndarray  # (C,) before pooling; 0 without a file
     pooled: np.ndarray  # (C, U, F) half or single precision
     folder: Path  # of the store
-    table: torch.Tensor | None = None  # what batches are gathered from; by default the mapping
+    table: torch.Tensor  # the same as `pooled`, where batches are gathered from
 
-    def __post_init__(self) -> None:
-        if self.table is None:
-            object.__setattr__(self, "table", resident(self.pooled))
-
-    def to(self, device: torch.device, place: str) -> PooledFeatures:
+    def to(self, device: torch.device, policy: str) -> PooledFeatures:
         """The same features, gathered from where `resident` puts them."""
-        return replace(self, table=resident(self.pooled, device, place))
+        return replace(self, table=resident(self.pooled, device, policy))
 
     @property
     def lengths(self) -> np.ndarray:
@@ -104,11 +96,6 @@ class PooledFeatures:
     def width(self) -> int:
         """F."""
         return self.pooled.shape[2]
-
-    @property
-    def missing(self) -> list[str]:
-        """Clips without features."""
-        return [uid for uid, n in zip(self.clip_uids, self.rows, strict=True) if not n]
 
     def gather(
         self, clips: np.ndarray, device: torch.device | str = "cpu"
@@ -128,16 +115,48 @@ class PooledFeatures:
         def build(folder: Path) -> dict:
             random = create_array(folder / "pooled.npy", self.pooled.shape, np.float16)
             clips = zip(self.clip_uids, self.lengths, random, strict=True)
-            for uid, length, own in tqdm(clips, "drawing random features", len(random), False):
+            for uid, length, units in tqdm(clips, "drawing random features", len(random), False):
                 digest = hashlib.blake2b(uid.encode(), digest_size=8).digest()
                 draw = np.random.default_rng([seed, int.from_bytes(digest)])
-                own[:length] = draw.standard_normal((length, self.width), np.float32)
+                units[:length] = draw.standard_normal((length, self.width), np.float32)
             random.flush()
             return {"random features for": self.folder.name, "seed": seed}
 
         key = fingerprint(FORMAT, self.folder.name, seed)
         folder = open_store(self.folder.parent, "random", key, build)
-        return replace(self, pooled=map_array(folder / "pooled.npy"), folder=folder, table=None)
+        pooled = map_array(folder / "pooled.npy")
+        return replace(self, pooled=pooled, folder=folder, table=resident(pooled))
+
+
+def find_features(data_root: Path, name: str, clip_uids: list[str]) -> FeatureFiles:
+    """The feature of that name; raises `UserError` if there is none, or none of any clip."""
+    if name in ("", "..") or Path(name).name != name:
+        raise UserError(f"feature '{name}' must be a plain folder name")
+    folder, packed = (data_root / "features" / end for end in (name, f"{name}.h5"))
+    files: FeatureFiles
+    if packed.is_file():
+        files = PackedFeatures(packed, clip_uids)
+        packed_from = files.card.get("folder_stamp")
+        if packed_from and folder.is_dir() and packed_from != folder_stamp(folder):
+            warn(
+                f"{packed} is read, but was packed from other files than lie in {folder} now; pack "
+                "anew with utils/prepare_features.py --overwrite, or take one of the two away"
+            )
+    elif folder.is_dir():
+        files = FeatureFolder(folder, clip_uids)
+    else:
+        paths = folder.parent.glob("[!.]*")
+        names = sorted({path.stem for path in paths if path.is_dir() or path.suffix == ".h5"})
+        raise UserError(
+            f"{folder}: no such features (there: {', '.join(names) or 'none'}); see data/README.md "
+            "for where they come from"
+        )
+    if not files.present:
+        first = f" ({clip_uids[0]}, ...)" if clip_uids else ""
+        raise UserError(
+            f"{files.path}: holds features of none of the {len(clip_uids)} clips wanted{first}"
+        )
+    return files
 
 
 def open_features(
@@ -160,13 +179,13 @@ def open_features(
         if packed:
             for _ in files.each(f"checking {name} features", width):
                 pass
-            return {"feature": name, "checked": str(files.place)}
-        lengths, found, dtype = files.layout(name, width)
-        rows = create_array(folder / "rows.npy", (lengths.sum(), found), dtype)
+            return {"feature": name, "checked": str(files.path)}
+        lengths, found_width, dtype = files.layout(name, width)
+        rows = create_array(folder / "rows.npy", (lengths.sum(), found_width), dtype)
         files.copy_into(rows, lengths, f"joining {name} features")
         rows.flush()
         np.save(folder / "lengths.npy", lengths)
-        return {"feature": name, "clips": len(files.there)}
+        return {"feature": name, "clips": len(files.present)}
 
     role = "checked" if packed else "rows"
     key = fingerprint(FORMAT, name, role, files.stamps())
@@ -177,7 +196,7 @@ def open_features(
         joined, lengths = map_array(folder / "rows.npy"), map_array(folder / "lengths.npy")
         # Rows lie in the order of the clips that have any.
         store = FeatureStore(clip_uids, lengths, np.cumsum(lengths) - lengths, joined)
-    files.check(store.lengths, store.width, width)
+    files.check_width(store.width, width)
     check_durations(files, name, store.lengths, durations)
     return store
 
@@ -201,13 +220,13 @@ def pooled_features(
 
     def build(folder: Path) -> dict:
         _pool_into(folder, name, files, units, width, np.float16 if half else np.float32)
-        return {"feature": name, "clips": len(files.there), "units": units}
+        return {"feature": name, "clips": len(files.present), "units": units}
 
     key = fingerprint(FORMAT, name, units, half, files.stamps())
     folder = open_store(cache, f"pooled-{name}-{units}", key, build)
-    rows = map_array(folder / "rows.npy")
-    store = PooledFeatures(clip_uids, rows, map_array(folder / "pooled.npy"), folder)
-    files.check(rows, store.width, width)
+    rows, pooled = map_array(folder / "rows.npy"), map_array(folder / "pooled.npy")
+    store = PooledFeatures(clip_uids, rows, pooled, folder, resident(pooled))
+    files.check_width(store.width, width)
     check_durations(files, name, rows, durations)
     return store
 
@@ -243,7 +262,7 @@ def check_durations(
     if off.any():
         clip = int(np.flatnonzero(off)[0])
         warn(
-            f"{name}: rows of {int(off.sum())} of {len(files.there)} clips do not fit "
+            f"{name}: rows of {int(off.sum())} of {len(files.present)} clips do not fit "
             f"their durations ({files.clip_uids[clip]}: {rows[clip]} rows, but "
             f"{durations[clip]:.1f} s at {files.rate:g} rows a second are {expected[clip]:.0f}); "
             "is the stride another?"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.base.errors import UserError, in_brief, warn
+from utils.base.errors import UserError, warn
 from utils.base.files import (
     TEMPORARY,
     fingerprint,
@@ -37,11 +37,10 @@ SILENT_SECONDS = 60.0  # of waiting for another process
 def open_store(cache: Path, role: str, key: str, build: Callable[[Path], dict]) -> Path:
     """The folder of a store, built by `build(folder)` if it is not there yet.
 
-    `build` fills an empty folder and returns what the card is to say of it. Processes on a machine
-    that want the same store wait for the one that builds it. Where locks do not reach (several
-    machines, disks without them) it may be built twice: the first to finish puts its store in
-    place, and nobody touches what another is building or has mapped. Raises `UserError` if stores
-    can't be made there.
+    `build` fills an empty folder and returns what the card is to say of it. Other processes on the
+    machine wait meanwhile. Where locks do not reach (several machines, disks without them) a store
+    may be built twice: the first to finish puts it in place, and nobody touches what another is
+    building or has mapped. Raises `UserError` if stores can't be made there.
     """
     folder = cache / f"{role}-{key}"
     try:
@@ -64,21 +63,20 @@ def open_store(cache: Path, role: str, key: str, build: Callable[[Path], dict]) 
 @contextmanager
 def _locked(file: Path) -> Iterator[None]:
     """Alone on this machine, if the disk gives locks."""
-    speak_at = time.monotonic() + SILENT_SECONDS
+    waiting_since = time.monotonic()
     with file.open("ab") as stream:
         while True:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                pass
+                time.sleep(0.05)
             except OSError:  # no locks here: the store may be built twice
                 break
-            if time.monotonic() > speak_at:
+            if time.monotonic() - waiting_since > SILENT_SECONDS:
                 warn(f"waiting for another process that builds {file.with_suffix('')}; if there is "
                      f"none, delete {file}")  # fmt: skip
-                speak_at = float("inf")
-            time.sleep(0.05)
+                waiting_since = float("inf")
         yield
 
 
@@ -109,22 +107,15 @@ def _build(folder: Path, key: str, build: Callable[[Path], dict]) -> None:
                 raise  # else another one was first
 
 
-def read_card(folder: Path) -> dict:
-    """What a store says of itself."""
-    return read_json(folder / CARD)
-
-
 def _complete(folder: Path, key: str) -> bool:
     """Whether a store is what its card says. `OSError` if that can't be read just now."""
     try:
-        card = read_card(folder)
+        card = read_json(folder / CARD)
         if card.pop("mark") != fingerprint(card) or card["key"] != key:
             return False
         return all(_mark(folder / name) == mark for name, mark in card["files"].items())
-    except (UserError, FileNotFoundError, NotADirectoryError):
-        return False
-    except (KeyError, TypeError, ValueError, AttributeError):  # a foreign card
-        return False
+    except (FileNotFoundError, NotADirectoryError, UserError, LookupError, TypeError):
+        return False  # the last three: a torn or foreign card
 
 
 def _mark(file: Path) -> list:
@@ -156,16 +147,5 @@ def take_room(file: Path) -> None:
 
 
 def map_array(file: Path) -> np.ndarray:
-    """An array of a store, mapped read-only: processes on a machine share its pages.
-
-    Raises `UserError` if it is none; objects in it are never unpickled.
-    """
-    try:
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except OSError:
-        raise
-    except Exception as error:  # the parser of a foreign head may trip over anything
-        raise UserError(
-            f"{file}: not an array of numbers ({in_brief(error)}); delete {file.parent}"
-        ) from None
-    return np.asarray(array) if array.size == 0 else array
+    """An array of a store, mapped read-only: processes on a machine share its pages."""
+    return np.load(file, mmap_mode="r", allow_pickle=False)

@@ -29,20 +29,20 @@ def pad_to(x: torch.Tensor, length: int) -> torch.Tensor:
 
 
 def resident(
-    array: np.ndarray, device: torch.device | str = "cpu", place: str = "cpu"
+    array: np.ndarray, device: torch.device | str = "cpu", policy: str = "cpu"
 ) -> torch.Tensor:
     """The array as a tensor, mapped on the host or copied to the device.
 
-    `place`: `cpu` keeps it on the host, `cuda` brings it to the device, `auto` does so if the
+    `policy`: `cpu` keeps it on the host, `cuda` brings it to the device, `auto` does so if the
     device is a GPU that has room.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the mapping is read-only, and only read
         mapped = torch.from_numpy(array)
     device = torch.device(device)
-    if place == "cpu" or device.type == "cpu":
+    if policy == "cpu" or device.type == "cpu":
         return mapped
-    if place == "auto" and array.nbytes > SHARE * torch.cuda.mem_get_info(device)[0]:
+    if policy == "auto" and array.nbytes > SHARE * torch.cuda.mem_get_info(device)[0]:
         return mapped
     return mapped.to(device)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from utils.base.errors import UserError
 from utils.data.annotations import iter_clips, iter_queries, read_annotations
-from utils.simulation.scenery import Backdrop, Strength, coverage, directions, row_count
+from utils.simulation.scenery import backdrop, directions, row_count, shares
 
 # Words that say nothing about what is seen.
 _SILENT = """
@@ -68,8 +68,8 @@ def read_described(paths: Sequence[str | Path]) -> Described:
 
 def content_words(sentence: str) -> list[str]:
     """`#C C cuts the onion` -> `cut`, `onion`."""
-    found = re.findall(r"[a-z]+", sentence.lower())
-    stems = (ENDINGS.sub("", word) or word for word in found if word not in SILENT)
+    words = re.findall(r"[a-z]+", sentence.lower())
+    stems = (ENDINGS.sub("", word) or word for word in words if word not in SILENT)
     return [DOUBLED.sub(r"\1", stem) for stem in stems]
 
 
@@ -77,10 +77,11 @@ class DescribedScenery:
     """Features of one kind (`name`, F wide) for the clips of annotation files."""
 
     def __init__(self, described: Described, name: str, width: int, seed: int):
-        self.described, self.width = described, width
+        self.described, self.name, self.width, self.seed = described, name, width, seed
         self._rows = list(described.rows.values())
-        self._backdrop = Backdrop(name, width, seed, Strength())
-        vocabulary = sorted({w for clip in described.words for each in clip for w in each})
+        vocabulary = sorted(
+            {w for sentences in described.words for words in sentences for w in words}
+        )
         self._number = {word: number for number, word in enumerate(vocabulary)}
         # A word's direction hangs on the word alone, so that other files give it the same.
         parts = [directions(f"{name} word {word}", seed, 1, width) for word in vocabulary]
@@ -90,9 +91,8 @@ class DescribedScenery:
         """(R, F) float32 features of a clip, by its number."""
         rows = self._rows[clip]
         sentences = self.described.words[clip]
-        said = np.zeros((len(sentences), self.width), dtype=np.float32)
-        for row, words in zip(said, sentences, strict=True):
+        contents = np.zeros((len(sentences), self.width), dtype=np.float32)
+        for row, words in zip(contents, sentences, strict=True):
             row += self._directions[[self._number[word] for word in words]].sum(0)
-        share = coverage(self.described.windows[clip], rows)
-        share /= np.maximum(np.sqrt(share.sum(1, keepdims=True)), 1.0)
-        return share @ said + self._backdrop.rows(rows, clip, clip, 0.0)
+        scene = backdrop(self.name, self.seed, rows, self.width, clip, clip, home=0.0)
+        return shares(self.described.windows[clip], rows) @ contents + scene

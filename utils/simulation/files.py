@@ -3,8 +3,6 @@
 Annotation files in the Ego4D schema, and narrations as egoclip.csv.
 """
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 from pathlib import Path
@@ -36,33 +34,28 @@ def nlq_file(
     number = SPLITS.index(split)
     rng = np.random.default_rng((seed, 7, number, version == "v2"))
     clips = np.flatnonzero(world.clips.asked & (world.videos.split[world.clips.video] == number))
-    mine = np.isin(questions.clip, clips)
+    in_file = np.isin(questions.clip, clips)
     if version == "v1":
-        mine &= ~questions.late
-    rows = np.flatnonzero(mine)
-    odd = _oddities(len(rows), rng)
-    kept = {clip: [] for clip in clips.tolist()}
-    for row, kind in zip(rows.tolist(), odd, strict=True):
-        kept[questions.clip[row]].append((row, kind))
-    unasked = _at_least_one(len(clips), NO_QUERIES, rng)
+        in_file &= ~questions.late
+    rows = np.flatnonzero(in_file).tolist()
+    # Of each clip, the queries of each annotation.
+    queries: dict[int, dict[int, list]] = {clip: {} for clip in clips.tolist()}
+    for row, odd in zip(rows, _oddities(len(rows), rng), strict=True):
+        annotations = queries[questions.clip[row]]
+        query = _query(world, questions, row, odd, times)
+        annotations.setdefault(int(questions.annotator[row]), []).append(query)
+    without_queries = rng.permutation(len(clips))[: max(1, round(NO_QUERIES * len(clips)))]
+    bare = set(clips[without_queries].tolist())
 
-    def annotations(clip: int, without_queries: bool) -> list[dict]:
+    content = {}
+    for clip, annotations in queries.items():
         uid = world.clips.uids[clip]
-        found = []
-        for annotator in sorted({int(questions.annotator[row]) for row, _ in kept[clip]}):
-            queries = [
-                _query(world, questions, row, kind, times)
-                for row, kind in kept[clip]
-                if questions.annotator[row] == annotator
-            ]
-            found.append({"annotation_uid": f"{uid}-{annotator}", "language_queries": queries})
-        if without_queries:
-            found.append({"annotation_uid": f"{uid}-none"})
-        return found
-
-    content = {
-        clip: annotations(clip, bool(bare)) for clip, bare in zip(kept, unasked, strict=True)
-    }
+        content[clip] = [
+            {"annotation_uid": f"{uid}-{annotator}", "language_queries": annotations[annotator]}
+            for annotator in sorted(annotations)
+        ]
+        if clip in bare:
+            content[clip].append({"annotation_uid": f"{uid}-none"})
     return _file(world, split, version, content)
 
 
@@ -82,7 +75,7 @@ def clip_file(world: World, benchmark: str, split: str, version: str) -> Annotat
 def _file(world: World, split: str, version: str, content: dict[int, list]) -> Annotations:
     videos: dict[int, dict] = {}
     clips = world.clips
-    for clip, clip_annotations in content.items():
+    for clip, annotations in content.items():
         number = int(clips.video[clip])
         uid = world.videos.uids[number]
         video = videos.setdefault(number, {"video_uid": uid, "split": split, "clips": []})
@@ -95,7 +88,7 @@ def _file(world: World, split: str, version: str, content: dict[int, list]) -> A
                 "video_end_sec": end,
                 "video_start_frame": max(0, round(start * FRAME_RATE)),
                 "video_end_frame": round(end * FRAME_RATE),
-                "annotations": clip_annotations,
+                "annotations": annotations,
             }
         )
     return {
@@ -146,22 +139,12 @@ def _oddities(count: int, rng: np.random.Generator) -> list[str]:
     return odd
 
 
-def _at_least_one(count: int, share: float, rng: np.random.Generator) -> np.ndarray:
-    """(count,) bool, true for about this share."""
-    chosen = np.zeros(count, dtype=bool)
-    chosen[rng.permutation(count)[: max(1, round(share * count))]] = True
-    return chosen
-
-
-def write_narrations(path: Path, world: World, narrations: pl.DataFrame, seed: int) -> int:
+def write_narrations(path: Path, world: World, narrations: "pl.DataFrame", seed: int) -> int:
     """Write egoclip.csv, tab-separated, and return how many malformed rows it holds."""
     video = narrations["video"]
-    uid, length = (
-        pl.Series(column).gather(video) for column in (world.videos.uids, world.videos.duration)
-    )
     table = narrations.select(
-        uid.alias("video_uid"),
-        length.round(3).alias("video_dur"),
+        pl.Series("video_uid", world.videos.uids).gather(video),
+        pl.Series("video_dur", world.videos.duration).gather(video).round(3),
         pl.format("narration_pass_{}", "pass").alias("narration_source"),
         pl.int_range(pl.len()).over("video").alias("narration_ind"),
         pl.col("time").round(5).alias("narration_time"),
@@ -172,12 +155,11 @@ def write_narrations(path: Path, world: World, narrations: pl.DataFrame, seed: i
         pl.format("[{}]", "object").alias("tag_noun"),
     )
     rng = np.random.default_rng((seed, 8))
-    header = "\t".join(table.columns)
     broken = _malformed(world.videos.uids[0], max(len(table) * MALFORMED_ROWS, 5.0), rng)
     places = np.sort(rng.integers(0, len(table) + 1, len(broken)))
     bounds = [0, *places.tolist(), len(table)]
     with atomic_write(path) as file:
-        file.write(header.encode() + b"\n")
+        file.write("\t".join(table.columns).encode() + b"\n")
         for part, (first, last) in enumerate(pairwise(bounds)):
             rows = table[first:last]
             rows.write_csv(file, separator="\t", include_header=False, quote_style="never")

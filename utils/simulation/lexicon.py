@@ -31,42 +31,17 @@ class Place(NamedTuple):
     scenario: str
 
 
-def _verbs(lines: str) -> tuple[Verb, ...]:
-    return tuple(Verb(*map(str.strip, line.split(","))) for line in lines.strip().splitlines())
-
-
-VERBS = _verbs("""
-pick up, picks up, picked up
-put, puts, put
-hold, holds, held
-move, moves, moved
-lift, lifts, lifted
-carry, carries, carried
-drop, drops, dropped
-wash, washes, washed
-wipe, wipes, wiped
-cut, cuts, cut
-peel, peels, peeled
-open, opens, opened
-close, closes, closed
-shake, shakes, shook
-fill, fills, filled
-empty, empties, emptied
-turn, turns, turned
-press, presses, pressed
-clean, cleans, cleaned
-fold, folds, folded
-hang, hangs, hung
-tie, ties, tied
-read, reads, read
-tear, tears, tore
-pull, pulls, pulled
-trim, trims, trimmed
-water, waters, watered
-adjust, adjusts, adjusted
-remove, removes, removed
-measure, measures, measured
-""")
+_VERBS = """
+    pick up, picks up, picked up; put, puts, put; hold, holds, held; move, moves, moved;
+    lift, lifts, lifted; carry, carries, carried; drop, drops, dropped; wash, washes, washed;
+    wipe, wipes, wiped; cut, cuts, cut; peel, peels, peeled; open, opens, opened;
+    close, closes, closed; shake, shakes, shook; fill, fills, filled; empty, empties, emptied;
+    turn, turns, turned; press, presses, pressed; clean, cleans, cleaned; fold, folds, folded;
+    hang, hangs, hung; tie, ties, tied; read, reads, read; tear, tears, tore; pull, pulls, pulled;
+    trim, trims, trimmed; water, waters, watered; adjust, adjusts, adjusted;
+    remove, removes, removed; measure, measures, measured
+"""
+VERBS = tuple(Verb(*entry.strip().split(", ")) for entry in _VERBS.split(";"))
 VERB_NUMBER = {verb.base: number for number, verb in enumerate(VERBS)}
 
 # What is done with everything, and with the things of a group besides.

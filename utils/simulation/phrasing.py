@@ -5,6 +5,8 @@ Narrations are made by the million, as columns; questions one by one. Shapes: N 
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,77 +16,61 @@ from utils.simulation.lexicon import OBJECTS, PERSONS, PLACES, VERB_NUMBER, VERB
 from utils.simulation.world import HANDLE, NOTHING, TALK, TOGETHER, Events
 
 PUT, PICK_UP = VERB_NUMBER["put"], VERB_NUMBER["pick up"]
-# "the knife", "a knife" for each object in turn
-_ARTICLES = tuple(
-    f"{article} {each.name}"
-    for each in OBJECTS
-    for article in ("the", "an" if each.name[0] in "aeio" else "a")
-)
 HANDS = ("with his right hand", "with his left hand", "with both hands")
+# Ways to narrate: three for handling, one for handling with somebody, two for talking or walking.
+NARRATIONS = (
+    "#C C {verb} {object}",
+    "#C C {verb} {object} {preposition} the {place}",
+    "#C C {verb} {object} {hands}",
+    "#C C {verb} {object} with the {person}",
+    "#C C talks to the {person}",
+    "#O the {person} talks to C at the {place}",
+    "#C C walks to the {place}",
+    "#C C looks around the {place}",
+)
 
 
 def narration_texts(events: Events, chosen: np.ndarray, rng: np.random.Generator) -> pl.Series:
     """(N,) sentences such as `#C C puts the knife on the table`."""
     kind, verb, place = events.kind[chosen], events.verb[chosen], events.place[chosen]
-    # Ways to go on after verb and object: nothing, the place, or the hands.
     ending = rng.choice(3, len(chosen), p=(0.4, 0.45, 0.15))
     hand = rng.integers(0, len(HANDS), len(chosen))
     article = rng.choice(2, len(chosen), p=(0.75, 0.25))
     spoken = rng.integers(0, 2, len(chosen))
-
+    way = np.select(
+        [kind == HANDLE, kind == TOGETHER, kind == TALK], [ending, 3, 4 + spoken], 6 + spoken
+    )
+    # Things are picked up from where others are put on or in.
+    inside = np.array([noun.preposition == "in" for noun in PLACES])
+    preposition = np.where(verb == PICK_UP, 2, inside[place])
+    objects = [f"{word} {noun.name}" for noun in OBJECTS for word in ("the", _a(noun.name))]
     table = pl.DataFrame(
         {
-            "verb": _words([each.third for each in VERBS], verb),
-            "object": _words(_ARTICLES, 2 * events.object[chosen] + article),
-            "preposition": _words(["on", "in", "from", "at"], _preposition(verb, place)),
-            "place": _words([each.name for each in PLACES], place),
+            "way": way,
+            "verb": _words([verb.third for verb in VERBS], verb),
+            "object": _words(objects, 2 * events.object[chosen] + article),
+            "preposition": _words(["on", "in", "from"], preposition),
+            "place": _words([noun.name for noun in PLACES], place),
             "person": _words(PERSONS, events.person[chosen]),
             "hands": _words(HANDS, hand),
-            "ending": ending,
-            "kind": kind,
-            "spoken": spoken,
         }
     )
-    handled = pl.format("#C C {} {}", "verb", "object")
-    at_place = pl.format("{} {} the {}", handled, "preposition", "place")
-    done = (
-        pl.when(pl.col("ending") == 1)
-        .then(at_place)
-        .when(pl.col("ending") == 2)
-        .then(pl.format("{} {}", handled, "hands"))
-        .otherwise(handled)
-    )
-    talk = (
-        pl.when(pl.col("spoken") == 0)
-        .then(pl.format("#C C talks to the {}", "person"))
-        .otherwise(pl.format("#O the {} talks to C at the {}", "person", "place"))
-    )
-    walk = (
-        pl.when(pl.col("spoken") == 0)
-        .then(pl.format("#C C walks to the {}", "place"))
-        .otherwise(pl.format("#C C looks around the {}", "place"))
-    )
-    return table.select(
-        pl.when(pl.col("kind") == HANDLE)
-        .then(done)
-        .when(pl.col("kind") == TOGETHER)
-        .then(pl.format("{} with the {}", handled, "person"))
-        .when(pl.col("kind") == TALK)
-        .then(talk)
-        .otherwise(walk)
-        .alias("text")
-    ).to_series()
+    sentences = [
+        pl.when(pl.col("way") == number).then(
+            pl.format(re.sub(r"{\w+}", "{}", sentence), *re.findall(r"{(\w+)}", sentence))
+        )
+        for number, sentence in enumerate(NARRATIONS)
+    ]
+    return table.select(pl.coalesce(sentences).alias("text")).to_series()
 
 
-def _words(words: list[str] | tuple[str, ...], numbers: np.ndarray) -> pl.Series:
+def _a(noun: str) -> str:
+    return "an" if noun[0] in "aeio" else "a"
+
+
+def _words(words: Sequence[str], numbers: np.ndarray) -> pl.Series:
     """(N,) words by number; empty where the number is below 0."""
     return pl.Series([*words, ""]).gather(np.where(numbers < 0, len(words), numbers))
-
-
-def _preposition(verb: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """(N,) 0 on, 1 in, 2 from: things are picked up from where others are put on or in."""
-    inside = np.array([each.preposition == "in" for each in PLACES])
-    return np.where(verb == PICK_UP, 2, inside[place])
 
 
 class Template(NamedTuple):
@@ -171,41 +157,36 @@ TEMPLATES = (
     ),
 )  # fmt: skip
 BEFORE_AFTER = 0  # the template that names a second event
-_GROUPS = {
-    "tool": "tool", "food": "food", "container": "container", "cloth": "clothes",
-    "paper": "paper", "device": "device", "plant": "plant", "part": "part", "rope": "thing",
-}  # fmt: skip
+_GROUPS = {"cloth": "clothes", "rope": "thing"}  # what a question calls them
 
 
 def question_words(
-    events: Events, event: int, other: int, number: int, wording: int
+    events: Events, event: int, other: int, template: Template, wording: int
 ) -> dict[str, str]:
     """`query`, `template`, `slot_x`, `verb_x`, `slot_y` and `verb_y` of a question for an event.
 
-    `number` is the template's; `other` the event before or after it, or NOTHING; `wording` any
-    number, by which one of the template's ways to put it is taken.
+    `other` is the event before or after it, or NOTHING; `wording` any number, by which one of the
+    template's ways to put it is taken.
     """
-    template = TEMPLATES[number]
     place = PLACES[events.place[event]]
-    words = {"place": place.name, "at": place.preposition}
+    words = {"place": place.name, "at": place.preposition, "base": "talk", "other_base": ""}
     if events.object[event] != NOTHING:
-        thing, verb = OBJECTS[events.object[event]], VERBS[events.verb[event]]
-        words |= {"object": thing.name, "objects": plural(thing.name), **verb._asdict()}
-        words["group"] = _GROUPS[thing.group]
+        noun, verb = OBJECTS[events.object[event]], VERBS[events.verb[event]]
+        words |= {"object": noun.name, "objects": plural(noun.name), **verb._asdict()}
+        words["group"] = _GROUPS.get(noun.group, noun.group)
         if events.verb[event] == PICK_UP:
             words["at"] = "from"
     if events.person[event] != NOTHING:
         words["person"] = PERSONS[events.person[event]]
-    second = None
     if other != NOTHING:
-        second = VERBS[events.verb[other]]
-        words |= {"other": OBJECTS[events.object[other]].name, "other_past": second.past}
-        words["order"] = "before" if event < other else "after"
+        verb = VERBS[events.verb[other]]
+        words |= {"other": OBJECTS[events.object[other]].name, "other_past": verb.past}
+        words |= {"other_base": verb.base, "order": "before" if event < other else "after"}
     return {
         "query": template.words[wording % len(template.words)].format(**words),
         "template": template.name,
         "slot_x": template.slot_x.format(**words),
-        "verb_x": words.get("base", "talk"),
+        "verb_x": words["base"],
         "slot_y": template.slot_y.format(**words),
-        "verb_y": second.base if second else "",
+        "verb_y": words["other_base"],
     }

@@ -37,12 +37,12 @@ def narrate(world: World, rate: float, seed: int) -> pl.DataFrame:
     """
     rng = np.random.default_rng((seed, 2))
     videos, events = world.videos, world.events
-    told = np.isin(videos.split, (VAL, TEST), invert=True)
-    pool = np.flatnonzero(told[events.video])
-    wanted = round(rate * videos.duration[told].sum() / 60)
-    passes = [rng.permutation(pool) for _ in range(min(2, -(-wanted // max(1, len(pool)))))]
-    number = np.repeat(np.arange(1, len(passes) + 1), len(pool))[:wanted]
-    chosen = np.concatenate([*passes, pool[:0]])[:wanted]
+    narrated = np.isin(videos.split, (VAL, TEST), invert=True)
+    pool = np.flatnonzero(narrated[events.video])
+    count = round(rate * videos.duration[narrated].sum() / 60)
+    passes = [rng.permutation(pool) for _ in range(min(2, -(-count // max(1, len(pool)))))]
+    number = np.repeat(np.arange(1, len(passes) + 1), len(pool))[:count]
+    chosen = np.concatenate([*passes, pool[:0]])[:count]
 
     middle = rng.uniform(0.25, 0.75, len(chosen))
     time = events.start[chosen] * (1 - middle) + events.end[chosen] * middle
@@ -91,19 +91,19 @@ def ask(world: World, mean: float, seed: int) -> Questions:
 
     # The best candidates of each clip by weighted random keys: a draw without replacement.
     count = np.bincount(template, minlength=len(TEMPLATES))
-    share = np.array([each.share for each in TEMPLATES]) / np.maximum(count, 1)
+    share = np.array([kind.share for kind in TEMPLATES]) / np.maximum(count, 1)
     order = np.argsort(-(np.log(share[template]) + rng.gumbel(size=len(template))))
     _, first = np.unique(event[order], return_index=True)  # an event is asked for once
     order = order[np.sort(first)]
     order = order[np.argsort(clip[order], kind="stable")]
     rank = np.arange(len(order)) - np.searchsorted(clip[order], clip[order])
-    wanted = np.maximum(rng.poisson(mean, len(world.clips.uids)), 3)
-    chosen = order[rank < np.ceil(1.2 * wanted)[clip[order]]]
-    rank = rank[rank < np.ceil(1.2 * wanted)[clip[order]]]
+    early = np.maximum(rng.poisson(mean, len(world.clips.uids)), 3)  # of each clip, in version 1
+    kept = rank < np.ceil(1.2 * early)[clip[order]]
+    chosen, rank = order[kept], rank[kept]
     clip, event = clip[chosen], event[chosen]
 
     annotators = rng.choice((1, 2, 3), len(world.clips.uids), p=(0.6, 0.3, 0.1))
-    late = rank >= wanted[clip]
+    late = rank >= early[clip]
     return Questions(
         clip,
         event,
@@ -119,16 +119,15 @@ def ask(world: World, mean: float, seed: int) -> Questions:
 def _clip_events(world: World) -> tuple[np.ndarray, np.ndarray]:
     """Number of the clip and of the event, for all events whose middle lies in a clip asked of."""
     clips, events = world.clips, world.events
-    pairs = []
+    none = np.zeros(0, dtype=np.int64)
+    clip_numbers, event_numbers = [none], [none]
     for clip in np.flatnonzero(clips.asked):
-        found = events.inside(clips.start[clip], clips.end[clip], clips.video[clip])
-        middle = (events.start[found] + events.end[found]) / 2
-        found = found[(middle > clips.start[clip]) & (middle < clips.end[clip])]
-        pairs.append((np.full(len(found), clip), found))
-    if not pairs:
-        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    clip, event = (np.concatenate(column) for column in zip(*pairs, strict=True))
-    return clip, event
+        inside = events.inside(clips.start[clip], clips.end[clip], clips.video[clip])
+        middle = (events.start[inside] + events.end[inside]) / 2
+        inside = inside[(middle > clips.start[clip]) & (middle < clips.end[clip])]
+        clip_numbers.append(np.full(len(inside), clip))
+        event_numbers.append(inside)
+    return np.concatenate(clip_numbers), np.concatenate(event_numbers)
 
 
 def _candidates(
@@ -185,6 +184,6 @@ def phrase(world: World, questions: Questions, row: int) -> dict[str, str]:
         world.events,
         int(questions.event[row]),
         int(questions.other[row]),
-        int(questions.template[row]),
+        TEMPLATES[questions.template[row]],
         int(questions.wording[row]),
     )

@@ -168,15 +168,15 @@ def _live(videos: Videos, rng: np.random.Generator) -> Events:
     count = len(video)
 
     kind = rng.choice(len(KINDS), count, p=list(KINDS.values()))
-    thing = _draw(_object_shares(videos, rng), video, rng)
-    thing[kind >= TALK] = NOTHING
+    noun = _draw(_object_shares(videos, rng), video, rng)
+    noun[kind >= TALK] = NOTHING
     verb = np.full(count, NOTHING)
-    handled = thing != NOTHING
-    verb[handled] = _draw(_verb_shares(), _groups()[thing[handled]], rng)
+    handled = noun != NOTHING
+    verb[handled] = _draw(_verb_shares(), _groups()[noun[handled]], rng)
     place = _draw(_place_shares(videos, rng), video, rng)
     person = _draw(_person_shares(videos, rng), video, rng)
     person[(kind == HANDLE) | (kind == WALK)] = NOTHING
-    return Events(video, start, start + length, kind, verb, thing, place, person)
+    return Events(video, start, start + length, kind, verb, noun, place, person)
 
 
 def _restarted_sum(steps: np.ndarray, group: np.ndarray) -> np.ndarray:
@@ -193,8 +193,8 @@ def _draw(shares: np.ndarray, row: np.ndarray, rng: np.random.Generator) -> np.n
     sums /= sums[:, -1:]
     # Rows laid end to end make one ascending list: all draws are found in one search.
     flat = (sums + np.arange(len(sums))[:, None]).ravel()
-    found = np.searchsorted(flat, row + rng.random(len(row)), side="right")
-    return np.minimum(found - row * shares.shape[1], shares.shape[1] - 1)
+    drawn = np.searchsorted(flat, row + rng.random(len(row)), side="right")
+    return np.minimum(drawn - row * shares.shape[1], shares.shape[1] - 1)
 
 
 def _object_shares(videos: Videos, rng: np.random.Generator) -> np.ndarray:

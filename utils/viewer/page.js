@@ -26,13 +26,15 @@ for (const run of runs) {
     }
   }
 }
-const haystack = queries.text.map((text, query) =>
-  [
-    text,
-    objects[queries.object[query]],
-    clips[queries.clip[query]].uid,
-    annotations[queries.annotation[query]],
-  ]
+const clipOf = (query) => clips[queries.clip[query]];
+const trueWindow = (query) => [truth[2 * query], truth[2 * query + 1]];
+/** The window of a rank, counted from 0; [NaN, NaN] where there are fewer. */
+const predictedWindow = (run, query, rank = 0) => {
+  const at = 2 * (query * perQuery + rank);
+  return [run.windows[at], run.windows[at + 1]];
+};
+const searched = queries.text.map((text, query) =>
+  [text, objects[queries.object[query]], clipOf(query).uid, annotations[queries.annotation[query]]]
     .join("\n")
     .toLowerCase(),
 );
@@ -46,14 +48,11 @@ const state = { shown: [], selected: -1, zoomed: false };
 const byId = (id) => document.getElementById(id);
 
 /** An HTML element; children are elements, or text that stays text. */
-function element(tag, attributes = {}, ...children) {
-  return fill(document.createElement(tag), attributes, children);
-}
+const element = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, children);
 
 /** The same for SVG. */
-function drawing(tag, attributes = {}, ...children) {
-  return fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
-}
+const drawing = (tag, attributes = {}, ...children) =>
+  fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
 
 function fill(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
@@ -65,107 +64,104 @@ function fill(node, attributes, children) {
   return node;
 }
 
+const linkButton = (text, onclick, title) => element("button", { type: "button", class: "link", onclick, title }, text);
+
+/** Head and body of a table; a row is a head, its attributes, and cells. */
+function tableParts(heads, rows) {
+  const head = heads.map((text) => element("th", { scope: "col" }, text));
+  const body = rows.map(([text, attributes, cells]) =>
+    element("tr", {}, element("th", { scope: "row", ...attributes }, text), ...cells.map((cell) => element("td", {}, cell))),
+  );
+  return [element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body)];
+}
+
 /** Options of a select: value -> text. */
 function setOptions(select, pairs) {
   select.replaceChildren(...pairs.map(([value, text]) => element("option", { value }, text)));
 }
 
-const seconds = (value) => (Number.isFinite(value) ? value.toFixed(1) : "–");
+const decimals = (value, digits) => (Number.isFinite(value) ? value.toFixed(digits) : "–");
 /** h:mm:ss */
 const clock = (value) => {
   const whole = Math.round(value);
   const two = (number) => String(number % 60).padStart(2, "0");
   return `${Math.floor(whole / 3600)}:${two(Math.floor(whole / 60))}:${two(whole)}`;
 };
-const moment = (value) => (answers && Number.isFinite(value) ? clock(value) : seconds(value));
-const fraction = (value) => (Number.isFinite(value) ? value.toFixed(2) : "–");
-const percent = (value) => (Number.isFinite(value) ? (100 * value).toFixed(2) : "–");
+const moment = (value) => (answers && Number.isFinite(value) ? clock(value) : decimals(value, 1));
+const percent = (value) => decimals(100 * value, 2);
 const colour = (run) => `run-${run}`;
 
-// --- scores of the queries shown, as utils.metrics has them
+// --- scores of the queries shown, as utils.evaluation.metrics has them
 
 /** The queries, of `rows`, that a run is scored on. */
-function evaluated(run, rows) {
-  return rows.filter((query) => !Number.isNaN(runs[run].best[0][query]));
-}
+const evaluated = (run, rows) => rows.filter((query) => !Number.isNaN(runs[run].best[0][query]));
+
+const mean = (rows, value) => rows.reduce((sum, query) => sum + value(query), 0) / rows.length;
 
 /** R@k IoU=t: share of `rows` with an IoU above t among the first k; NaN of none. */
-function recall(run, rows, k, threshold) {
-  const best = runs[run].best[k - 1];
-  return rows.reduce((count, query) => count + (best[query] > threshold), 0) / rows.length;
-}
-
-function meanIou(run, rows) {
-  return rows.reduce((sum, query) => sum + runs[run].best[0][query], 0) / rows.length;
-}
+const recall = (run, rows, k, threshold) => mean(rows, (query) => runs[run].best[k - 1][query] > threshold);
 
 const measures = {
   "R@1 IoU=0.3": (run, rows) => recall(run, rows, 1, 0.3),
   "R@1 IoU=0.5": (run, rows) => recall(run, rows, 1, 0.5),
   "R@5 IoU=0.3": (run, rows) => recall(run, rows, perQuery, 0.3),
   "R@5 IoU=0.5": (run, rows) => recall(run, rows, perQuery, 0.5),
-  mIoU: meanIou,
+  mIoU: (run, rows) => mean(rows, (query) => runs[run].best[0][query]),
 };
 
 // --- which queries, in what order
 
+/** The fields above the list; `best` and `other` are IoU of the chosen file and of the one it is compared with. */
 function readFilters() {
-  const number = (id, otherwise) => (byId(id).value === "" ? otherwise : Number(byId(id).value));
+  const value = (id) => byId(id).value;
+  const number = (id, otherwise) => (value(id) === "" ? otherwise : Number(value(id)));
+  const [run, against] = [number("run", 0), number("against", 0)];
   return {
-    words: byId("search").value.toLowerCase().split(/\s+/).filter(Boolean),
-    template: Number(byId("template").value),
-    object: byId("object").value.trim().toLowerCase(),
-    clip: Number(byId("clip").value),
-    run: Number(byId("run").value),
-    against: Number(byId("against").value),
-    best: Number(byId("best").value),
+    words: value("search").toLowerCase().split(/\s+/).filter(Boolean),
+    template: number("template", -1),
+    object: value("object").trim().toLowerCase(),
+    clip: number("clip", -1),
+    run,
+    against,
+    best: runs[run].best[number("best", 1) - 1],
+    other: runs[against].best[number("best", 1) - 1],
     low: number("low", 0),
     high: number("high", 1),
-    order: byId("order").value,
+    order: value("order"),
   };
 }
 
-function filtered(filters) {
-  const { words, template, object, clip, low, high } = filters;
-  const best = runs[filters.run].best[filters.best - 1];
-  const wanted = object && new Set(lowerObjects.flatMap((n, i) => (n.includes(object) ? [i] : [])));
+function filtered({ words, template, object, clip, best, low, high }) {
   const ranged = low > 0 || high < 1;
-  const shown = [];
-  for (let query = 0; query < total; query++) {
-    if (template >= 0 && queries.template[query] !== template) continue;
-    if (clip >= 0 && queries.clip[query] !== clip) continue;
-    if (wanted && !wanted.has(queries.object[query])) continue;
-    if (ranged && !(best[query] >= low && best[query] <= high)) continue;
-    if (!words.every((word) => haystack[query].includes(word))) continue;
-    shown.push(query);
-  }
-  return shown;
+  return Array.from({ length: total }, (_, query) => query).filter(
+    (query) =>
+      (template < 0 || queries.template[query] === template) &&
+      (clip < 0 || queries.clip[query] === clip) &&
+      lowerObjects[queries.object[query]].includes(object) &&
+      (!ranged || (best[query] >= low && best[query] <= high)) &&
+      words.every((word) => searched[query].includes(word)),
+  );
 }
 
+const trueLength = (query) => truth[2 * query + 1] - truth[2 * query];
 const orders = {
-  file: { text: "as in the file" },
-  "iou-down": { text: "IoU, highest first", key: (q, of) => -of.best[q] },
-  "iou-up": { text: "IoU, lowest first", key: (q, of) => of.best[q] },
-  gain: { text: "largest gain in IoU", key: (q, of) => of.other[q] - of.best[q], two: true },
-  loss: { text: "largest loss in IoU", key: (q, of) => of.best[q] - of.other[q], two: true },
-  "length-up": { text: "shortest true window first", key: (q) => truth[2 * q + 1] - truth[2 * q] },
-  "length-down": { text: "longest true window first", key: (q) => truth[2 * q] - truth[2 * q + 1] },
+  file: { text: "as in the file", key: () => 0 },
+  "iou-down": { text: "IoU, highest first", key: (query, { best }) => -best[query] },
+  "iou-up": { text: "IoU, lowest first", key: (query, { best }) => best[query] },
+  gain: { text: "largest gain in IoU", key: (query, { best, other }) => other[query] - best[query], two: true },
+  loss: { text: "largest loss in IoU", key: (query, { best, other }) => best[query] - other[query], two: true },
+  "length-up": { text: "shortest true window first", key: trueLength },
+  "length-down": { text: "longest true window first", key: (query) => -trueLength(query) },
 };
 
 /** Sort in place; queries without a value come last, equal ones in the order of the file. */
 function sort(shown, filters) {
-  const { key } = orders[filters.order];
-  if (!key) return shown;
-  const of = {
-    best: runs[filters.run].best[filters.best - 1],
-    other: runs[filters.against].best[filters.best - 1],
-  };
-  const keys = new Float64Array(total);
+  const keys = new Map();
   for (const query of shown) {
-    const value = key(query, of);
-    keys[query] = Number.isNaN(value) ? Infinity : value;
+    const key = orders[filters.order].key(query, filters);
+    keys.set(query, Number.isNaN(key) ? Number.MAX_VALUE : key);
   }
-  return shown.sort((a, b) => (keys[a] === keys[b] ? a - b : keys[a] < keys[b] ? -1 : 1));
+  return shown.sort((a, b) => keys.get(a) - keys.get(b));
 }
 
 /** Filter, sort and draw again; the first query is selected, or `keep` if it is shown. */
@@ -180,49 +176,44 @@ function update(keep = -1) {
 
 function drawSummary() {
   byId("count").textContent = `${state.shown.length} of ${total} queries`;
-  const heads = hasTruth ? [...Object.keys(measures), "evaluated"] : ["answered"];
-  const head = element("tr", {}, ...["file", ...heads].map((name) => element("th", { scope: "col" }, name)));
-  const lines = runs.map((run, number) => {
-    const rows = evaluated(number, state.shown);
-    const answered = state.shown.filter((query) => run.answered[query]).length;
+  const rows = runs.map((run, number) => {
+    const scored = evaluated(number, state.shown);
+    const figures = Object.values(measures).map((measure) => percent(measure(number, scored)));
     const cells = hasTruth
-      ? [...Object.values(measures).map((of) => percent(of(number, rows))), rows.length]
-      : [answered];
-    return element(
-      "tr",
-      {},
-      element(
-        "th",
-        { scope: "row", class: colour(number), title: run.name },
-        element("span", { class: "name" }, run.name),
-      ),
-      ...cells.map((cell) => element("td", {}, String(cell))),
-    );
+      ? [...figures, String(scored.length)]
+      : [String(state.shown.filter((query) => run.answered[query]).length)];
+    const name = element("span", { class: "name" }, run.name);
+    return [name, { class: colour(number), title: run.name }, cells];
   });
-  byId("figures").replaceChildren(element("thead", {}, head), element("tbody", {}, ...lines));
+  const heads = hasTruth ? [...Object.keys(measures), "evaluated"] : ["answered"];
+  byId("figures").replaceChildren(...tableParts(["file", ...heads], rows));
 }
 
 // --- views, selection and keyboard
 
 function showView(name) {
   for (const view of ["queries", "charts"]) {
-    const on = view === name;
-    byId(view).hidden = !on;
-    byId(`tab-${view}`).setAttribute("aria-selected", on);
-    byId(`tab-${view}`).tabIndex = on ? 0 : -1;
+    const chosen = view === name;
+    byId(view).hidden = !chosen;
+    byId(`tab-${view}`).setAttribute("aria-selected", chosen);
+    byId(`tab-${view}`).tabIndex = chosen ? 0 : -1;
   }
-  if (name === "charts") drawCharts();
-  else drawRows();
+  drawAgain();
 }
 
 /** On a narrow screen the list and the selected query take turns. */
 function showDetail(on) {
   document.body.dataset.view = on ? "detail" : "list";
   (on ? byId("detail") : byId("list")).focus({ preventScroll: true });
-  if (on) {
-    byId("detail").scrollTop = 0;
-    drawAxis();
-  } else drawRows();
+  if (on) byId("detail").scrollTop = 0;
+  drawAgain();
+}
+
+/** What depends on how much room there is. */
+function drawAgain() {
+  if (!byId("charts").hidden) return drawCharts();
+  drawRows();
+  drawAxis();
 }
 
 function step(by) {
@@ -231,10 +222,11 @@ function step(by) {
   if (state.shown.length) select(state.shown[next]);
 }
 
-const page = () => Math.max(1, Math.floor(byId("list").clientHeight / ROW) - 1);
+const otherView = () => (byId("charts").hidden ? "charts" : "queries");
+const screenful = () => Math.max(1, Math.floor(byId("list").clientHeight / ROW) - 1);
 const listKeys = {
-  PageDown: () => step(page()),
-  PageUp: () => step(-page()),
+  PageDown: () => step(screenful()),
+  PageUp: () => step(-screenful()),
   Home: () => step(-total),
   End: () => step(total),
   Enter: () => showDetail(true),
@@ -251,7 +243,7 @@ const keys = {
   },
   z: () => zoom(!state.zoomed),
   p: () => playBest(),
-  c: () => answers || showView(byId("charts").hidden ? "charts" : "queries"),
+  c: () => answers || showView(otherView()),
   Escape: () => showDetail(false),
   "?": () => byId("help").showModal(),
 };
@@ -268,15 +260,15 @@ const keyHelp = [
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || byId("help").open) return;
-  const at = event.target;
-  if (at.matches("input, select, textarea")) {
+  const focused = event.target;
+  if (focused.matches("input, select, textarea")) {
     if (event.key === "Escape") byId("list").focus();
     return;
   }
   const arrow = event.key.startsWith("Arrow");
-  if (arrow && (at.closest("[role=tablist], video, #charts, .narrations") || event.shiftKey)) return;
-  const act = (at.id === "list" && listKeys[event.key]) || keys[event.key];
-  if (!act || (event.key === "Enter" && at.id !== "list")) return;
+  if (arrow && (focused.closest("[role=tablist], video, #charts, .narrations") || event.shiftKey)) return;
+  const act = (focused.id === "list" && listKeys[event.key]) || keys[event.key];
+  if (!act) return;
   event.preventDefault();
   act();
 });
@@ -284,26 +276,18 @@ document.addEventListener("keydown", (event) => {
 // --- start
 
 function start() {
-  const named = (names, none) =>
-    names.map((name, number) => [number, name || none]).sort((a, b) => (a[1] < b[1] ? -1 : 1));
-  setOptions(byId("template"), [[-1, "any"], ...named(templates, "(none)")]);
-  setOptions(byId("clip"), [[-1, "any"], ...named(clips.map((clip) => clip.uid))]);
-  setOptions(byId("run"), runs.map((run, number) => [number, run.name]));
-  setOptions(byId("against"), runs.map((run, number) => [number, run.name]));
-  byId("objects").replaceChildren(
-    ...[...new Set(lowerObjects)].filter(Boolean).sort().map((value) => element("option", { value })),
-  );
+  const sorted = (names) => names.map((name, number) => [number, name]).sort((a, b) => (a[1] < b[1] ? -1 : 1));
+  setOptions(byId("template"), [[-1, "any"], ...sorted(templates.map((name) => name || "(none)"))]);
+  setOptions(byId("clip"), [[-1, "any"], ...sorted(clips.map((clip) => clip.uid))]);
+  for (const id of ["run", "against"]) setOptions(byId(id), runs.map((run, number) => [number, run.name]));
+  byId("run").lastElementChild.defaultSelected = runs.length > 1;
+  setOptions(byId("objects"), [...new Set(lowerObjects)].filter(Boolean).sort().map((name) => [name, null]));
   const possible = Object.entries(orders).filter(
     ([name, { two }]) => name === "file" || (hasTruth && (!two || runs.length > 1)),
   );
   setOptions(byId("order"), possible.map(([name, { text }]) => [name, text]));
-  byId("run").lastElementChild.defaultSelected = runs.length > 1;
-  for (const [selector, there] of [
-    [".of-truth", hasTruth],
-    [".of-runs", hasTruth && runs.length > 1],
-    [".of-two", hasTruth && runs.length > 1],
-  ]) {
-    document.querySelector(selector).hidden = !there;
+  for (const field of document.querySelectorAll(".of-truth, .of-two")) {
+    field.hidden = !hasTruth || (field.matches(".of-two") && runs.length === 1);
   }
   byId("keys").replaceChildren(
     ...keyHelp.flatMap(([key, text]) => [element("dt", {}, key), element("dd", {}, text)]),
@@ -312,22 +296,21 @@ function start() {
   byId("filters").addEventListener("input", () => update());
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
   byId("filters").addEventListener("reset", () => setTimeout(() => update()));
-  byId("more").addEventListener("click", () => {
-    byId("more").setAttribute("aria-expanded", byId("filters").classList.toggle("expanded"));
-  });
-  byId("help-button").addEventListener("click", () => byId("help").showModal());
-  byId("back").addEventListener("click", () => showDetail(false));
-  byId("previous").addEventListener("click", () => step(-1));
-  byId("next").addEventListener("click", () => step(1));
-  byId("zoom").addEventListener("click", () => zoom(!state.zoomed));
-  for (const view of ["queries", "charts"]) {
-    byId(`tab-${view}`).addEventListener("click", () => showView(view));
-  }
+  const buttons = {
+    more: () => byId("more").setAttribute("aria-expanded", byId("filters").classList.toggle("expanded")),
+    "tab-queries": () => showView("queries"),
+    "tab-charts": () => showView("charts"),
+    "help-button": keys["?"],
+    back: keys.Escape,
+    previous: keys.k,
+    next: keys.j,
+    zoom: keys.z,
+  };
+  for (const [id, act] of Object.entries(buttons)) byId(id).addEventListener("click", act);
   document.querySelector("[role=tablist]").addEventListener("keydown", (event) => {
     if (!["ArrowLeft", "ArrowRight"].includes(event.key)) return;
-    const other = byId("charts").hidden ? "charts" : "queries";
-    showView(other);
-    byId(`tab-${other}`).focus();
+    showView(otherView());
+    document.querySelector("[role=tab][aria-selected=true]").focus();
   });
   byId("list").addEventListener("scroll", drawRows, { passive: true });
   new ResizeObserver(drawAgain).observe(document.querySelector("main"));
@@ -335,19 +318,10 @@ function start() {
   update(linked());
 }
 
-/** What depends on how much room there is. */
-function drawAgain() {
-  if (!byId("charts").hidden) drawCharts();
-  else {
-    drawRows();
-    drawAxis();
-  }
-}
-
 /** The query that the address names; -1 if it names none. */
 function linked() {
-  const found = /^#query=(\d+)$/.exec(location.hash);
-  return found ? Number(found[1]) : -1;
+  const match = /^#query=(\d+)$/.exec(location.hash);
+  return match ? Number(match[1]) : -1;
 }
 
 // After the other parts of the script, which define what the page is drawn with.

@@ -15,13 +15,13 @@ function drawRows() {
   byId("rows").style.height = `${shown.length * ROW}px`;
   byId("rows").replaceChildren(...places.map(drawRow));
   if (!shown.length) byId("rows").append(element("p", { class: "none" }, "No query matches."));
-  if (place >= 0) list.setAttribute("aria-activedescendant", `query-${selected}`);
-  else list.removeAttribute("aria-activedescendant");
+  list.setAttribute("aria-activedescendant", place >= 0 ? `query-${selected}` : "");
 }
 
 /** Runs whose IoU a row says: all, or the two that are compared, so that the query has room. */
 function chipRuns() {
-  if (runs.length <= 3) return runs.map((_, number) => number);
+  if (!hasTruth) return [];
+  if (runs.length <= 3) return [...runs.keys()];
   const { run, against } = readFilters();
   return [...new Set([against, run])].sort((a, b) => a - b);
 }
@@ -29,13 +29,9 @@ function chipRuns() {
 function drawRow(place) {
   const query = state.shown[place];
   const chips = chipRuns().map((number) => {
-    const value = runs[number].best[0][query];
-    const name = `${runs[number].name}: IoU of the first ${fraction(value)}`;
-    return element(
-      "span",
-      { class: `chip ${colour(number)}`, title: name, role: "img", "aria-label": name },
-      fraction(value),
-    );
+    const value = decimals(runs[number].best[0][query], 2);
+    const name = `${runs[number].name}: IoU of the first ${value}`;
+    return element("span", { class: `chip ${colour(number)}`, title: name, role: "img", "aria-label": name }, value);
   });
   const row = element(
     "div",
@@ -52,7 +48,7 @@ function drawRow(place) {
       },
     },
     element("span", { class: "text" }, queries.text[query]),
-    element("span", { class: "chips" }, ...(hasTruth ? chips : [])),
+    element("span", { class: "chips" }, ...chips),
     strip(query),
   );
   row.style.transform = `translateY(${place * ROW}px)`;
@@ -61,24 +57,18 @@ function drawRow(place) {
 
 /** The clip from end to end: the true window, and each run's first prediction. */
 function strip(query) {
-  const clip = clips[queries.clip[query]];
-  const at = (start, end, kind) => bar(start, end, 0, clip.seconds, kind);
-  return element(
-    "span",
-    { class: "strip", "aria-hidden": "true" },
-    at(truth[2 * query], truth[2 * query + 1], "truth"),
-    ...runs.map((run, number) => {
-      const first = 2 * perQuery * query;
-      const mark = at(run.windows[first], run.windows[first + 1], colour(number));
-      if (mark) mark.style.top = `${4 + (number * 10) / runs.length}px`;
-      if (mark) mark.style.height = `${Math.max(2, 10 / runs.length - 1)}px`;
-      return mark;
-    }),
-  );
+  const range = [0, clipOf(query).seconds];
+  const marks = runs.map((run, number) => {
+    const mark = bar(predictedWindow(run, query), range, colour(number));
+    if (mark) mark.style.top = `${4 + (number * 10) / runs.length}px`;
+    if (mark) mark.style.height = `${Math.max(2, 10 / runs.length - 1)}px`;
+    return mark;
+  });
+  return element("span", { class: "strip", "aria-hidden": "true" }, bar(trueWindow(query), range, "truth"), ...marks);
 }
 
 /** A window as a bar in a box that shows the seconds from `low` to `high`; null if outside. */
-function bar(start, end, low, high, kind) {
+function bar([start, end], [low, high], kind) {
   if (Number.isNaN(start) || end < low || start > high || high <= low) return null;
   const share = (time) => (100 * (Math.min(Math.max(time, low), high) - low)) / (high - low);
   const node = element("span", { class: `bar ${kind}` });
@@ -89,23 +79,17 @@ function bar(start, end, low, high, kind) {
 
 let linking = 0;
 
-/** The address names the query; not at every step, which browsers refuse when it is too often. */
-function link() {
-  clearTimeout(linking);
-  linking = setTimeout(() => history.replaceState(null, "", `#query=${state.selected}`), 300);
-}
-
 /** Make a query the one looked at, and bring its row into view. */
 function select(query) {
   state.selected = query;
   const list = byId("list");
   const place = state.shown.indexOf(query);
   if (place >= 0) {
-    const top = place * ROW;
-    if (top < list.scrollTop) list.scrollTop = top;
-    const bottom = top + ROW - list.clientHeight;
-    if (bottom > list.scrollTop) list.scrollTop = bottom;
-    link();
+    const bottom = (place + 1) * ROW - list.clientHeight;
+    list.scrollTop = Math.max(bottom, Math.min(list.scrollTop, place * ROW));
+    // The address names the query; not at every step, which browsers refuse when it is too often.
+    clearTimeout(linking);
+    linking = setTimeout(() => history.replaceState(null, "", `#query=${state.selected}`), 300);
   }
   drawRows();
   drawDetail();

@@ -1,4 +1,4 @@
-"""Zip archives in parts, damaged ones, and some that want to do harm."""
+"""Zip archives in parts, and damaged ones."""
 
 import io
 import random
@@ -7,11 +7,11 @@ import subprocess
 import zipfile
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from utils.base.errors import UserError
-from utils.download.archives import extract
+from utils.download.archives import extract, open_archive
 
 FILES = {f"{name}.pt": random.Random(name).randbytes(70_000) for name in "abcd"}
 FILES["empty.pt"] = b""
@@ -27,7 +27,7 @@ def make_zip(files, compression=zipfile.ZIP_DEFLATED):
 
 
 def unpack(folder, *contents):
-    """The files ending in .pt of an archive in parts, by name."""
+    """The files of an archive in parts, by name."""
     parts = [folder / f"part{number}" for number in range(len(contents))]
     for part, content in zip(parts, contents, strict=True):
         part.write_bytes(content)
@@ -37,17 +37,17 @@ def unpack(folder, *contents):
 def unpack_files(folder, parts):
     target = folder / "target"
     target.mkdir(exist_ok=True)
-    for _ in extract(parts, lambda p: target / p.split("/")[-1] if p.endswith(".pt") else None):
-        pass
+    with open_archive(parts) as archive:
+        names = [name for name in archive.namelist() if name.endswith(".pt")]
+        list(extract(archive, {name: target / name.split("/")[-1] for name in names}))
     return {path.name: path.read_bytes() for path in target.iterdir()}
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-@pytest.mark.parametrize("size", [1, 999, 100_000, 1_000_000])
+@pytest.mark.parametrize("size", [1, 999, 1_000_000])
 def test_pieces_are_joined(tmp_path, compression, size):
     files = FILES if size > 1 else {"a.pt": b"abc"}
-    others = {"x/README.md": b"words", "run.sh": b"echo"}
-    content = make_zip({f"deep/x/{n}": value for n, value in files.items()} | others, compression)
+    content = make_zip({f"deep/x/{name}": value for name, value in files.items()}, compression)
     pieces = [content[begin : begin + size] for begin in range(0, len(content), size)]
     assert unpack(tmp_path, *pieces) == files
 
@@ -62,9 +62,9 @@ def test_pieces_missing_or_out_of_order(tmp_path):
 
 
 def test_volumes(golden, tmp_path):
-    found = unpack_files(tmp_path, [golden / "volumes" / name for name in VOLUMES])
-    assert sorted(found) == [f"clip-{letter}.pt" for letter in "abcz"]
-    assert all(zipfile.ZipFile(io.BytesIO(each)).testzip() is None for each in found.values())
+    clips = unpack_files(tmp_path, [golden / "volumes" / name for name in VOLUMES])
+    assert sorted(clips) == [f"clip-{letter}.pt" for letter in "abcz"]
+    assert all(zipfile.ZipFile(io.BytesIO(clip)).testzip() is None for clip in clips.values())
     for lacking in VOLUMES:
         parts = [golden / "volumes" / name for name in VOLUMES if name != lacking]
         with pytest.raises(UserError, match="a part of it is missing"):
@@ -82,16 +82,16 @@ def test_volumes_as_zip_makes_them_today(tmp_path, options):
     assert len(volumes) == 5 and unpack_files(tmp_path, volumes) == FILES
 
 
-@settings(deadline=None)
-@given(st.booleans(), st.integers(0, 2**32), st.integers(1, 255), st.booleans())
-def test_damage_is_one_clear_line_or_harmless(tmp_path_factory, stored, place, flip, cut):
+@given(st.booleans(), st.integers(0, 2**32), st.integers(0, 255))
+def test_damage_is_one_clear_line_or_harmless(tmp_path_factory, stored, place, flip):
+    """A byte that is another one, or the end cut off."""
     compression = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
     content = bytearray(make_zip({"a.pt": FILES["a.pt"][:500], "b.pt": b"b" * 500}, compression))
     place %= len(content)
-    if cut:
-        del content[place:]
-    else:
+    if flip:
         content[place] ^= flip
+    else:
+        del content[place:]
     folder = tmp_path_factory.mktemp("damage")
     try:
         unpack(folder, bytes(content))
@@ -99,13 +99,6 @@ def test_damage_is_one_clear_line_or_harmless(tmp_path_factory, stored, place, f
         assert str(error)
     assert {path.name for path in folder.iterdir()} == {"part0", "target"}
     assert not list((folder / "target").glob(".*"))
-
-
-@pytest.mark.parametrize("name", ["../a.pt", "x/../../a.pt", "/tmp/a.pt"])
-def test_paths_that_lead_out_are_refused(tmp_path, name):
-    with pytest.raises(UserError, match="leads out"):
-        unpack(tmp_path, make_zip({name: b"evil"}))
-    assert not list((tmp_path / "target").iterdir())
 
 
 def test_a_cut_zip_of_zips_is_not_taken_for_the_last_of_them(tmp_path):

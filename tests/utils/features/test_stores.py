@@ -16,7 +16,7 @@ import pytest
 from utils.base.errors import UserError
 from utils.base.files import temporary_prefix
 from utils.features import stores
-from utils.features.stores import create_array, map_array, open_store, read_card
+from utils.features.stores import create_array, map_array, open_store
 
 KEY = "abc"
 
@@ -43,17 +43,12 @@ def test_built_once_then_mapped(tmp_path):
     again = open_numbers(tmp_path, forbidden)
     assert isinstance(again, np.memmap) and not again.flags.writeable
     folder = tmp_path / f"numbers-{KEY}"
-    assert read_card(folder)["made of"] == "sevens"
-    assert left_in(tmp_path) == [folder.name]
-
-
-def test_another_key_is_another_store(tmp_path):
-    open_numbers(tmp_path)
+    assert '"made of": "sevens"' in (folder / "card.json").read_text()
     open_store(tmp_path, "numbers", "other", build)
     assert left_in(tmp_path) == ["numbers-abc", "numbers-other"]
 
 
-@pytest.mark.parametrize("harm", ["cut", "gone", "no card", "garbage card", "list card", "foreign"])
+@pytest.mark.parametrize("harm", ["cut", "gone", "no card", "[1, 2", "[1, 2]", "foreign"])
 def test_torn_and_foreign_stores_are_built_again(tmp_path, harm):
     open_numbers(tmp_path)
     folder = tmp_path / f"numbers-{KEY}"
@@ -64,10 +59,8 @@ def test_torn_and_foreign_stores_are_built_again(tmp_path, harm):
         array.unlink()
     elif harm == "no card":
         card.unlink()
-    elif harm == "garbage card":
-        card.write_text("[1, 2")
-    elif harm == "list card":
-        card.write_text("[1, 2]")
+    elif harm.startswith("["):
+        card.write_text(harm)
     else:
         other = open_store(tmp_path, "numbers", "other", build)
         create_array(other / "numbers.npy", (3, 2), np.float32)[:] = 8

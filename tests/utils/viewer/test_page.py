@@ -8,7 +8,6 @@ import pytest
 
 from tests.utils.viewer.viewer_sample import (
     HOSTILE,
-    TEMPLATES,
     make_page,
     view,
     write_predictions_of,
@@ -58,12 +57,23 @@ def chromium():
 
 
 @pytest.fixture
-def page(made, chromium):
-    """The page, freshly opened; whatever a test did in it, nothing was complained of."""
-    chromium.get("about:blank")
-    chromium.get(made[0].as_uri())
+def browser(chromium):
+    """Whatever a test does, the browser complains of nothing."""
     yield chromium
+    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     assert chromium.get_log("browser") == []
+
+
+@pytest.fixture
+def page(made, browser):
+    """The page of two challenge files, freshly opened."""
+    open_page(browser, made[0])
+    return browser
+
+
+def open_page(browser, file, fragment=""):
+    browser.get("about:blank")
+    browser.get(f"{file.as_uri()}{fragment}")
 
 
 def press(page, *keys):
@@ -98,35 +108,30 @@ def selected(page):
     return find(page, "#about h2").text
 
 
+def wait(page, condition):
+    WebDriverWait(page, 10).until(lambda _: condition())
+
+
 def settle(page):
     """Wait until what follows scrolling or another size has been drawn."""
     page.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
 
 
-def cut_off(page, selector):
-    """Texts of elements that are wider than their place."""
-    return page.execute_script(
-        "return [...document.querySelectorAll(arguments[0])].filter((node) => {"
-        "  const svg = node.ownerSVGElement;"
-        "  return svg ? node.getBoundingClientRect().right > svg.getBoundingClientRect().right + 1"
-        "             : node.scrollWidth > node.clientWidth; }).map((node) => node.textContent)",
-        selector,
+def assert_fits(page, width):
+    """Nothing is wider than the screen, and no time is cut off."""
+    assert page.execute_script("return document.documentElement.scrollWidth") <= width
+    assert not page.execute_script(
+        "return [...document.querySelectorAll('.timeline td, div.axis')]"
+        ".filter((node) => node.scrollWidth > node.clientWidth).map((node) => node.textContent)"
     )
 
 
 def on_a_phone(page, scheme="light"):
-    page.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True},
-    )
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     media = [{"name": "prefers-color-scheme", "value": scheme}]
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
     page.refresh()
-
-
-def on_a_desk(page):
-    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
 def figures(page):
@@ -134,7 +139,7 @@ def figures(page):
             for row in page.find_elements(By.CSS_SELECTOR, "#figures tbody tr")]  # fmt: skip
 
 
-def test_figures_are_those_of_metrics(page, made):
+def test_figures_are_those_of_metrics_and_charts_follow_the_filters(page, made):
     _, split, files = made
     queries = list(iter_queries(read_annotations(split)))
     truth = true_windows(queries)
@@ -144,24 +149,29 @@ def test_figures_are_those_of_metrics(page, made):
         scores = evaluate(truth, windows, topK=(1, 5)).percentages()
         names = ("R@1 IoU=0.3", "R@1 IoU=0.5", "R@5 IoU=0.3", "R@5 IoU=0.5", "mIoU")
         assert line == [f"{scores[name]:.2f}" for name in names] + [str(QUERIES)]
+    press(page, "c")
+    titles = ["R@1 over IoU", "R@5 over IoU", "Length of windows", "Position of windows"]
+    assert texts(page, "#charts figure h2") == titles
+    for clip in ("-1", "3"):
+        choose(page, "clip", clip)
+        cells = texts(page, "#charts figure:first-of-type .numbers tbody tr:nth-child(7) > *")
+        assert cells == ["0.30", *(line[0] for line in figures(page))]
+    lengths = texts(page, "#charts figure:nth-of-type(3) td:nth-child(2)")
+    assert abs(sum(map(float, lengths)) - 100) < 0.1
+    assert all(svg.accessible_name for svg in page.find_elements(By.CSS_SELECTOR, "svg"))
 
 
 def test_search_and_filters(page):
     choose(page, "search", "CUP number 4")
-    shown = texts(page, ".row .text")
-    assert shown and all("cup number" in text for text in shown)
+    rows = texts(page, ".row .text")
+    assert rows and all("cup number" in text for text in rows)
     choose(page, "search", "clip-007")
     assert count(page) == 10
     choose(page, "search", "")
-    choose(page, "object", "red")
-    by_object = count(page)
-    assert abs(by_object - QUERIES / 3) < 2
-    choose(page, "object", "")
-    choose(page, "template", "0")
-    assert abs(count(page) - QUERIES / 3) < 2
-    choose(page, "template", "-1")
-    choose(page, "clip", "3")
-    assert count(page) == 10
+    for field, value, anything in (("object", "red", ""), ("template", "0", "-1")):
+        choose(page, field, value)
+        assert abs(count(page) - QUERIES / 3) < 2
+        choose(page, field, anything)
     choose(page, "search", "nothing of the kind")
     assert count(page) == 0
     assert find(page, ".none").text == "No query matches."
@@ -194,24 +204,20 @@ def test_iou_range_and_orders(page):
 
 def test_keyboard(page):
     first, third = texts(page, ".row .text")[:3:2]
-    assert selected(page) == first
     press(page, "jj")
     assert selected(page) == third
     press(page, Keys.ARROW_UP, "k")
     assert selected(page) == first
-    press(page, "/")
-    assert page.switch_to.active_element.get_attribute("id") == "search"
-    press(page, "knife jk")  # letters are letters while one types
+    press(page, "/", "knife jk")  # letters are letters while one types
     assert find(page, "#search").get_attribute("value") == "knife jk"
     press(page, Keys.ESCAPE)
     choose(page, "search", "")
-    assert page.switch_to.active_element.get_attribute("id") == "list"
     press(page, Keys.END)
     assert find(page, "#place").text == f"{QUERIES} of {QUERIES}"
     row = find(page, f"#{find(page, '#list').get_attribute('aria-activedescendant')}")
     assert row.get_attribute("aria-selected") == "true"
     assert row.get_attribute("aria-posinset") == str(QUERIES)
-    WebDriverWait(page, 5).until(lambda page: page.current_url.endswith(f"#query={QUERIES - 1}"))
+    wait(page, lambda: page.current_url.endswith(f"#query={QUERIES - 1}"))
     press(page, "?")
     assert find(page, "#help").is_displayed()
     press(page, "j", Keys.ESCAPE)
@@ -230,27 +236,23 @@ def test_hostile_text_stays_text(page):
     assert f"#C C {HOSTILE}" in texts(page, ".narrations li span")
     assert texts(page, "#figures tbody th") == [f"Wide {HOSTILE}", "Close"]
     press(page, "c")
-    assert f"1 · T{HOSTILE}" in texts(page, "#charts svg text")
+    assert texts(page, ".legend li") == ["Ground truth", f"Wide {HOSTILE}", "Close"]
     assert page.title == f"Predictions: Wide {HOSTILE}, Close"
     assert page.find_elements(By.TAG_NAME, "img") == []
 
 
-def test_addresses_name_a_query(page, made):
-    page.get("about:blank")
-    page.get(f"{made[0].as_uri()}#query=4321")
-    assert find(page, "#place").text == f"4322 of {QUERIES}"
-    page.get(f"{made[0].as_uri()}#query=99")
-    WebDriverWait(page, 5).until(lambda page: selected(page).endswith("number 99?"))
-    page.get("about:blank")
-    page.get(f"{made[0].as_uri()}#query=999999")
-    assert find(page, "#place").text == f"1 of {QUERIES}"
+def test_addresses_name_a_query(browser, made):
+    open_page(browser, made[0], "#query=4321")
+    assert find(browser, "#place").text == f"4322 of {QUERIES}"
+    browser.get(f"{made[0].as_uri()}#query=99")
+    wait(browser, lambda: selected(browser).endswith("number 99?"))
+    open_page(browser, made[0], "#query=999999")
+    assert find(browser, "#place").text == f"1 of {QUERIES}"
 
 
 def test_timeline(page, made):
-    queries = list(iter_queries(read_annotations(made[1])))
-    start, end = true_windows(queries)[0]
-    times = texts(page, ".timeline td.time")
-    assert f"{start:.1f} – {end:.1f}" in times
+    start, end = true_windows(list(iter_queries(read_annotations(made[1]))))[0]
+    assert f"{start:.1f} – {end:.1f}" in texts(page, ".timeline td.time")
     assert len(texts(page, ".timeline tbody.run-0 td.iou")) == 5
     bar = find(page, ".timeline .true .bar").rect
     track = find(page, ".timeline .true .track div").rect
@@ -259,28 +261,8 @@ def test_timeline(page, made):
     assert len(texts(page, ".timeline .bar.other")) == 9
 
 
-def test_charts_follow_the_filters(page):
-    press(page, "c")
-    titles = texts(page, "#charts figure h2")
-    assert titles == ["R@1 over IoU", "R@5 over IoU", "Length of windows", "Position of windows",
-                      "By template"]  # fmt: skip
-    cells = texts(page, "#charts figure:first-of-type .numbers tbody tr:nth-child(7) > *")
-    assert cells == ["0.30", *(line[0] for line in figures(page))]
-    choose(page, "clip", "3")
-    changed = texts(page, "#charts figure:first-of-type .numbers tbody tr:nth-child(7) > *")
-    assert changed == ["0.30", *(line[0] for line in figures(page))]
-    lengths = page.execute_script(
-        "return [...document.querySelectorAll('#charts figure:nth-of-type(3) td:nth-child(2)')]"
-        ".map((cell) => Number(cell.textContent))"
-    )
-    assert abs(sum(lengths) - 100) < 0.1
-    assert all(
-        svg.get_attribute("aria-label") for svg in page.find_elements(By.CSS_SELECTOR, "svg")
-    )
-
-
 def test_only_the_rows_in_view_of_5000_queries_are_there(page):
-    for value in ("", "k", "knife 1", "number 49"):
+    for value in ("", "knife 1"):
         choose(page, "search", value)
         settle(page)
         assert len(texts(page, ".row")) < 60
@@ -293,19 +275,16 @@ def test_only_the_rows_in_view_of_5000_queries_are_there(page):
 
 def test_everything_has_a_name(page):
     """What a screen reader says: fields, buttons and regions by name, options as options."""
-    for tab in ("queries", "charts"):
+    for tab in ("charts", "queries"):
         find(page, f"#tab-{tab}").click()
         for node in page.find_elements(By.CSS_SELECTOR, "input, select, button, [role], table"):
             if node.is_displayed() and node.get_attribute("role") != "presentation":
-                named = node.accessible_name or node.text
-                assert named, node.get_attribute("outerHTML")[:200]
-    find(page, "#tab-queries").click()
-    assert find(page, "#list").aria_role == "listbox"
-    assert find(page, ".row").aria_role == "option"
-    assert find(page, "#tab-charts").aria_role == "tab"
+                assert node.accessible_name or node.text, node.get_attribute("outerHTML")[:200]
+    roles = {"#list": "listbox", ".row": "option", "#tab-charts": "tab"}
+    assert {selector: find(page, selector).aria_role for selector in roles} == roles
 
 
-def test_split_without_times(chromium, tmp_path):
+def test_split_without_times(browser, tmp_path):
     split = write_split(tmp_path, 20)
     file = write_predictions_of(split, tmp_path / "only.json", 3.0)
     content = json.loads(split.read_text())
@@ -315,17 +294,15 @@ def test_split_without_times(chromium, tmp_path):
             query.pop("clip_end_sec", None)
     split.write_text(json.dumps(content))
     view("--annotations", split, "--predictions", file, "--output", tmp_path / "page.html")
-    chromium.get((tmp_path / "page.html").as_uri())
-    assert texts(chromium, "#figures tbody > tr > *") == ["only", "20"]
-    assert not find(chromium, ".of-truth").is_displayed()
-    assert texts(chromium, "#order option") == ["as in the file"]
-    assert len(texts(chromium, ".timeline .run-0 td.time")) == 5
-    choose(chromium, "clip", "1")
-    assert count(chromium) == 10
-    press(chromium, "zcc")
-    find(chromium, "#tab-charts").click()
-    assert texts(chromium, "#charts figure h2") == ["Length of windows", "Position of windows"]
-    assert chromium.get_log("browser") == []
+    open_page(browser, tmp_path / "page.html")
+    assert texts(browser, "#figures tbody > tr > *") == ["only", "20"]
+    assert not find(browser, ".of-truth").is_displayed()
+    assert texts(browser, "#order option") == ["as in the file"]
+    assert len(texts(browser, ".timeline .run-0 td.time")) == 5
+    choose(browser, "clip", "1")
+    assert count(browser) == 10
+    press(browser, "zc")
+    assert texts(browser, "#charts figure h2") == ["Length of windows", "Position of windows"]
 
 
 def write_video(file, seconds):
@@ -342,116 +319,75 @@ def write_video(file, seconds):
         container.mux(stream.encode())
 
 
-def test_answers(chromium, tmp_path):
+def write_answers(file, questions, windows, scores, clip):
+    run = PageRun(HOSTILE, np.array(windows), np.ones(len(questions), bool), np.array(scores))
+    queries = PageQueries(text=questions, clip=["day"] * len(questions))
+    write_page(file, queries, [run], {"day": clip}, answers=True)
+
+
+def test_answers(browser, tmp_path):
     """To questions about a video: no ground truth, no figures; it plays at the windows."""
     write_video(tmp_path / "my day #1.webm", 20)
-    windows = np.array([[[12, 15], [3, 4], [np.nan, np.nan]], [[3.2, 4], [7, 9], [16, 18.0]]])
-    scores = np.array([[0.25, 1.23456e-5, np.nan], [0.5, 0.25, 0.1]])
-    texts_ = ["Where was the card?", HOSTILE]
-    write_page(
-        tmp_path / "page.html",
-        PageQueries(text=texts_, clip=["day"] * 2),
-        [PageRun(HOSTILE, windows, np.ones(2, bool), scores)],
-        {"day": PageClip(5000.0, video="my%20day%20%231.webm")},
-        answers=True,
-    )
-    chromium.get((tmp_path / "page.html").as_uri())
-    assert chromium.title == "Answers: day" and find(chromium, "h1").text == "Answers"
-    assert count(chromium) == 2 and texts(chromium, ".row .text") == texts_
-    for gone in ("nav", "#fields", "#more", "#figures", "#charts"):
-        assert not find(chromium, gone).is_displayed(), gone
-    assert texts(chromium, ".facts > *") == ["video", "day 1:23:20"]
-    assert texts(chromium, ".timeline td.time") == ["0:00:12 – 0:00:15", "0:00:03 – 0:00:04"]
-    assert texts(chromium, ".timeline td.iou") == ["0.25", "0.0000123"]
-    assert texts(chromium, ".axis span")[1] in ("0:10:00", "0:20:00")
+    questions = ["Where was the card?", HOSTILE]
+    windows = [[[12, 15], [3, 4], [np.nan, np.nan]], [[3.2, 4], [7, 9], [16, 18.0]]]
+    scores = [[0.25, 1.23456e-5, np.nan], [0.5, 0.25, 0.1]]
+    clip = PageClip(5000.0, video="my%20day%20%231.webm")
+    write_answers(tmp_path / "page.html", questions, windows, scores, clip)
+    open_page(browser, tmp_path / "page.html")
+    assert browser.title == "Answers: day" and find(browser, "h1").text == "Answers"
+    assert count(browser) == 2 and texts(browser, ".row .text") == questions
+    for hidden in ("nav", "#fields", "#more", "#figures", "#charts"):
+        assert not find(browser, hidden).is_displayed(), hidden
+    assert texts(browser, ".facts > *") == ["video", "day 1:23:20"]
+    assert texts(browser, ".timeline td.time") == ["0:00:12 – 0:00:15", "0:00:03 – 0:00:04"]
+    assert texts(browser, ".timeline td.iou") == ["0.25", "0.0000123"]
+    assert texts(browser, ".axis span")[1] in ("0:10:00", "0:20:00")
 
     def played():
-        return chromium.execute_script("return document.querySelector('video').currentTime")
+        return browser.execute_script("return document.querySelector('video').currentTime")
 
-    WebDriverWait(chromium, 10).until(lambda _: abs(played() - 12) < 0.2)  # shown, not played
-    find(chromium, ".timeline tr:last-of-type td.time button").click()
-    WebDriverWait(chromium, 10).until(lambda _: 3 <= played() <= 4.5)
-    press(chromium, "p")
-    WebDriverWait(chromium, 10).until(lambda _: 12 <= played() <= 15.5)
+    wait(browser, lambda: abs(played() - 12) < 0.2)  # shown, not played
+    find(browser, ".timeline tr:last-of-type td.time button").click()
+    wait(browser, lambda: 3 <= played() <= 4.5)
+    press(browser, "p")
+    wait(browser, lambda: 12 <= played() <= 15.5)
 
-    press(chromium, "jcz")
-    assert selected(chromium) == HOSTILE and not find(chromium, "#charts").is_displayed()
-    assert texts(chromium, ".timeline .heading")[0] == HOSTILE
-    assert chromium.find_elements(By.TAG_NAME, "img") == []
-    press(chromium, "?")
-    assert "play the first window, where there is a video" in texts(chromium, "#keys dd")
-    assert "charts and back" not in texts(chromium, "#keys dd")
-    assert "Grey bars" not in find(chromium, "#help").text
-    press(chromium, Keys.ESCAPE)
-    choose(chromium, "search", "card")
-    assert texts(chromium, ".row .text") == texts_[:1]
-    assert chromium.get_log("browser") == []
+    press(browser, "jcz")
+    assert selected(browser) == HOSTILE and not find(browser, "#charts").is_displayed()
+    assert texts(browser, ".timeline .heading")[0] == HOSTILE
+    assert browser.find_elements(By.TAG_NAME, "img") == []
+    assert "play the first window, where there is a video" in texts(browser, "#keys dd")
+    assert "charts and back" not in texts(browser, "#keys dd")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_phone(page, scheme):
-    try:
-        on_a_phone(page, scheme)
-        background = page.execute_script("return getComputedStyle(document.body).backgroundColor")
-        assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(13, 17, 23)"}[scheme]
-        assert not find(page, "#detail").is_displayed()
-        for open_view in ("null", "showDetail(true)", "showView('charts')"):
-            page.execute_script(open_view)
-            wide = page.execute_script("return document.documentElement.scrollWidth")
-            assert wide <= 390, open_view
-            assert cut_off(page, ".timeline td, div.axis span") == [], open_view
-        assert TEMPLATES[1] in " ".join(texts(page, "svg text"))  # in two lines
-        assert [text for text in cut_off(page, "svg text") if HOSTILE[-6:] not in text] == []
-        page.execute_script("showView('queries'); showDetail(false)")
-        settle(page)
-        find(page, ".row").click()
-        assert find(page, "#about h2").is_displayed()
-        find(page, "#back").click()
-        assert find(page, "#list").is_displayed()
-    finally:
-        on_a_desk(page)
+def test_on_a_phone_list_query_and_charts_take_turns(page, scheme):
+    on_a_phone(page, scheme)
+    background = page.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(13, 17, 23)"}[scheme]
+    assert_fits(page, 390)
+    find(page, ".row").click()
+    assert_fits(page, 390)
+    # Names stand above their tracks, so that these are long; the axis has fewer numbers.
+    assert find(page, ".track").rect["width"] > 0.5 * find(page, "#about").rect["width"]
+    assert 2 <= len(texts(page, ".axis span")) < 6
+    find(page, "#back").click()
+    assert find(page, "#list").is_displayed() and not find(page, "#detail").is_displayed()
+    find(page, "#tab-charts").click()
+    assert_fits(page, 390)
 
 
-def test_the_timeline_uses_the_room_there_is(page):
-    """On a narrow screen names stand above their tracks, and the axis is that of the track."""
-
-    def widths():
-        return [find(page, selector).rect["width"] for selector in (".track", "#about")]
-
-    track, room = widths()
-    assert track > 0.5 * room and len(texts(page, ".axis span")) > 5
-    try:
-        on_a_phone(page)
-        page.execute_script("showDetail(true)")
-        track, room = widths()
-        assert track > 0.5 * room
-        name, line = (find(page, f".timeline .true {part}").rect for part in ("th", ".track div"))
-        assert name["y"] + 10 < line["y"]
-        assert 2 <= len(texts(page, ".axis span")) < 6
-    finally:
-        on_a_desk(page)
-
-
-def test_windows_of_a_day_fit_their_columns(chromium, tmp_path):
-    windows = np.array([[[45296, 45299.5], [86390, 86399]]])
-    write_page(
-        tmp_path / "page.html",
-        PageQueries(text=["Where was the card?"], clip=["day"]),
-        [PageRun("joint", windows, np.ones(1, bool), np.array([[0.25, 1.23456e-5]]))],
-        {"day": PageClip(86400.0)},
-        answers=True,
-    )
-    chromium.get((tmp_path / "page.html").as_uri())
-    shown = ["12:34:56 – 12:35:00", "23:59:50 – 23:59:59"]
-    try:
-        for scene in (on_a_desk, on_a_phone):
-            scene(chromium)
-            chromium.execute_script("showDetail(true)")
-            assert texts(chromium, ".timeline td.time") == shown
-            assert cut_off(chromium, ".timeline td, div.axis") == []
-            chromium.execute_script("zoom(true)")
-            assert texts(chromium, ".axis span")[0] in ("12:34:54", "12:34:55")
-            assert cut_off(chromium, "div.axis") == []
-            chromium.execute_script("zoom(false)")
-    finally:
-        on_a_desk(chromium)
+def test_windows_of_a_day_fit_their_columns(browser, tmp_path):
+    windows, clip = [[[45296, 45299.5], [86390, 86399]]], PageClip(86400.0)
+    write_answers(tmp_path / "page.html", ["Where?"], windows, [[0.25, 1.23456e-5]], clip)
+    open_page(browser, tmp_path / "page.html")
+    for phone in (False, True):
+        if phone:
+            on_a_phone(browser)
+            browser.execute_script("showDetail(true)")
+        times = ["12:34:56 – 12:35:00", "23:59:50 – 23:59:59"]
+        assert texts(browser, ".timeline td.time") == times
+        assert_fits(browser, 390 if phone else 1400)
+        browser.execute_script("zoom(true)")
+        assert texts(browser, ".axis span")[0] in ("12:34:54", "12:34:55")
+        assert_fits(browser, 390 if phone else 1400)
