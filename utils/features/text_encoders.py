@@ -123,12 +123,15 @@ def _one(what: str) -> str:
     return f"{'an' if what[0] in 'aeiou' else 'a'} {what}"
 
 
-def load_encoder(name_or_folder: str, random_weights: bool = False, seed: int = 0) -> "TextEncoder":
+def load_encoder(
+    name_or_folder: str, random_weights: bool = False, seed: int = 0, projected: bool = True
+) -> "TextEncoder":
     """The encoder of that name or folder; `random_weights` keeps only its architecture (ablation).
 
     Raises `UserError` if it is neither here nor to be had from the hub.
     """
-    return TextEncoder(name_or_folder, find_encoder(name_or_folder), random_weights, seed)
+    folder = find_encoder(name_or_folder)
+    return TextEncoder(name_or_folder, folder, random_weights, seed, projected)
 
 
 def describe_encoder(encoder: "TextEncoder") -> dict:
@@ -137,7 +140,12 @@ def describe_encoder(encoder: "TextEncoder") -> dict:
 
 
 def load_trained_encoder(
-    file: Path, name: str | None, default: str, random_weights: bool = False, seed: int = 0
+    file: Path,
+    name: str | None,
+    default: str,
+    random_weights: bool = False,
+    seed: int = 0,
+    projected: bool = True,
 ) -> "TextEncoder":
     """The encoder a run was trained with, as its `file` describes it, or the one named.
 
@@ -149,7 +157,8 @@ def load_trained_encoder(
         isinstance(described, dict) and all(isinstance(described.get(name), str) for name in names)
     ):
         raise UserError(f"{file}: must say the text encoder's name and hash; copy the run again")
-    encoder = load_encoder(name or described.get("encoder") or default, random_weights, seed)
+    name = name or described.get("encoder") or default
+    encoder = load_encoder(name, random_weights, seed, projected)
     if described and described["hash"] != encoder.fingerprint:
         raise UserError(
             f"{file}: the run was trained with the text encoder {described['encoder']} "
@@ -179,13 +188,17 @@ class TextEncoder:
     """Token features of sentences.
 
     BERT-like encoders give the last hidden state of all tokens, the special ones included; CLIP
-    gives, for the tokens before the end-of-text one, the final norm's output after the text
-    projection. Model and tokenizer are loaded when first needed: cached features need neither.
+    gives, for the tokens before the end-of-text one, the final norm's output, by default after the
+    text projection (`projected`). Model and tokenizer are loaded when first needed: cached features
+    need neither.
     """
 
-    def __init__(self, name: str, folder: Path, random_weights: bool, seed: int):
+    def __init__(
+        self, name: str, folder: Path, random_weights: bool, seed: int, projected: bool = True
+    ):
         self.name = name
         self.folder = folder
+        self.projected = projected
         self._random = random_weights
         self._seed = seed
         self._model: nn.Module | None = None
@@ -196,6 +209,8 @@ class TextEncoder:
         if self.is_clip:
             config = {**config, **config.get("text_config", {})}
             width, longest = config.get("projection_dim", 512), 77
+            if not projected:
+                width = config.get("hidden_size", 512)
         else:
             width = config.get("hidden_size", config.get("dim", config.get("d_model")))
             longest = 512
@@ -207,7 +222,7 @@ class TextEncoder:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of config, tokenizer and weights (and of the seed, if those are random)."""
-        digest = hashlib.blake2b(digest_size=10)
+        digest = hashlib.blake2b(b"" if self.projected else b"not projected", digest_size=10)
         digest.update(f"{self._random} {self._seed if self._random else 0}".encode())
         small = [self.folder / name for name in ("config.json", *sorted(TOKENIZER_FILES))]
         for file in [*filter(Path.is_file, small), *weight_files(self.folder)]:
@@ -244,7 +259,7 @@ class TextEncoder:
         mask = mask.long()
         if self.is_clip:
             states = model.text_model(input_ids=tokens, attention_mask=mask).last_hidden_state
-            return model.text_projection(states)
+            return model.text_projection(states) if self.projected else states
         return model(input_ids=tokens, attention_mask=mask).last_hidden_state
 
     def useful(self, lengths: np.ndarray) -> np.ndarray:

@@ -1,0 +1,137 @@
+"""The text side of GroundNLQ: token features of a frozen encoder, or out of a file.
+
+CLIP's are its last hidden states after the final norm, without the text projection, of the tokens
+between the start and the end mark.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from GroundNLQ.options import Options
+from utils.base.errors import UserError, in_brief
+from utils.base.files import file_stamp, fingerprint
+from utils.data.records import Records
+from utils.features.lmdb_files import LmdbFile, as_rows
+from utils.features.stores import create_array, map_array, open_store
+from utils.features.tensors import resident
+from utils.features.text_encoders import TextEncoder, load_encoder, load_trained_encoder
+from utils.features.tokens import LiveTokens, TokenStore, open_tokens
+
+DEFAULT_ENCODER = "openai/clip-vit-base-patch32"
+TEXT_FILE = "text.json"  # in the run folder: which encoder it was
+WAYS = ("cached", "live")  # to read an encoder's features
+
+
+def open_encoder(options: Options, trained: Path | None = None) -> TextEncoder | None:
+    """The encoder of a new run, or of the run whose folder is given; None if a file replaces it."""
+    if options.text_features not in WAYS:
+        return None
+    if trained is None:
+        return load_encoder(options.text_encoder or DEFAULT_ENCODER, projected=False)
+    file, name = trained / TEXT_FILE, options.text_encoder
+    return load_trained_encoder(file, name, DEFAULT_ENCODER, projected=False)
+
+
+def clean(sentence: str) -> str:
+    """A query as published: full stops at its ends are taken off, too."""
+    return sentence.removesuffix("?").strip(".").strip(" ").strip("?") + "?"
+
+
+class Text(NamedTuple):
+    """Token features of each query."""
+
+    tokens: TokenStore | LiveTokens
+    numbers: np.ndarray  # (R,) the query's place among the tokens' sentences
+    width: int
+    leading: int  # tokens before the first word, which are left out
+
+    def gather(self, rows: np.ndarray, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features (B, Q, width) float32 of queries, and their mask (B, Q)."""
+        features, mask = self.tokens.gather(self.numbers[rows], device)
+        return features[:, self.leading :], mask[:, self.leading :]
+
+
+def open_text(
+    options: Options,
+    encoder: TextEncoder | None,
+    records: Records,
+    device: torch.device,
+    train: bool,
+) -> Text:
+    """Token features of a split's queries, of the encoder or, without one, of the options' file."""
+    if encoder is None:
+        tokens = read_tokens(Path(options.text_features), query_keys(records), options.cache, train)
+        table = resident(tokens.tokens, device, options.feature_device)
+        return Text(replace(tokens, table=table), np.arange(len(records)), tokens.width, 0)
+    tokens = open_tokens(
+        encoder,
+        [clean(sentence) for sentence in records.sentences],
+        options.cache,
+        device,
+        options.text_features == "live",
+        train,
+        options.feature_device,
+    )
+    return Text(tokens, records.sentence, encoder.width, int(encoder.is_clip))
+
+
+def query_keys(records: Records) -> list[str]:
+    """`<annotation uid>_<number>` of each query, by which files of token features have them."""
+    annotations = (records.annotation_uids[number] for number in records.annotation)
+    numbers = records.query_idx.tolist()
+    return [f"{uid}_{number}" for uid, number in zip(annotations, numbers, strict=True)]
+
+
+def read_tokens(file: Path, keys: list[str], cache: Path, half: bool) -> TokenStore:
+    """Token features of queries out of a `.npz` or LMDB file, copied into a store.
+
+    Raises `UserError` if there is no such file, or a query or what it holds can't be used.
+    """
+    if not file.exists():
+        raise UserError(f"--text_features {file}: no such file; give cached, live or a file")
+    data = file / "data.mdb" if file.is_dir() else file
+    precision = np.float16 if half else np.float32
+
+    def arrays() -> Iterator[np.ndarray]:
+        read = LmdbFile(file).read if file.suffix != ".npz" else _npz_reader(file)
+        for key in keys:
+            tokens = read(key)
+            if tokens is None:
+                raise UserError(f"{file}: has no features of query {key}")
+            yield tokens
+
+    def build(folder: Path) -> dict:
+        shapes = [tokens.shape for tokens in tqdm(arrays(), f"checking {file}", len(keys), False)]
+        lengths, widths = np.array(shapes).T
+        if len(set(widths)) > 1 or not lengths.all():
+            raise UserError(f"{file}: features must have tokens, and all the same width")
+        offsets = np.concatenate(([0], np.cumsum(lengths)))
+        stored = create_array(folder / "tokens.npy", (offsets[-1], widths[0]), precision)
+        for first, tokens in zip(offsets, arrays(), strict=False):
+            stored[first : first + len(tokens)] = tokens
+        if not np.isfinite(stored).all():
+            raise UserError(f"{file}: holds features that are NaN or too large for {precision}")
+        stored.flush()
+        np.save(folder / "offsets.npy", offsets)
+        np.save(folder / "lengths.npy", lengths)
+        return {"file": str(file), "queries": len(keys)}
+
+    folder = open_store(cache, "tokens", fingerprint(file_stamp(data), keys, half), build)
+    return TokenStore(
+        *(map_array(folder / f"{name}.npy") for name in ("tokens", "offsets", "lengths"))
+    )
+
+
+def _npz_reader(file: Path) -> Callable[[str], np.ndarray | None]:
+    try:
+        arrays = np.load(file, allow_pickle=False)
+        names = set(arrays.files)
+    except Exception as error:  # the parser of a damaged file may trip over anything
+        raise UserError(f"{file}: not a .npz file ({in_brief(error)})") from None
+    return lambda key: as_rows(arrays[key], f"{file}: {key}") if key in names else None
