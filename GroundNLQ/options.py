@@ -87,9 +87,9 @@ class Options(TrainingOptions):
             raise UserError("--arch must be five numbers, the first three of them 1 or more")
         if len(set(self.features)) < len(self.features) or not all(self.features):
             raise UserError(f"--fv {self.fv}: must be different names joined by +")
-        if unknown := self.quirks - {*QUIRKS}:
-            names = ", ".join(("all", "none", *QUIRKS))
-            raise UserError(f"--published {unknown.pop()} is none of {names}")
+        if self.quirks - {*QUIRKS}:
+            names = ",".join(QUIRKS)
+            raise UserError(f"--published {self.published}: must be all, none or some of {names}")
         if self.compile and "text_padding" in self.quirks:
             raise UserError(
                 "--compile pads queries to few lengths, which changes what is computed with "

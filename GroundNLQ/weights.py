@@ -24,8 +24,8 @@ WEIGHTS, AVERAGE = "state_dict", "state_dict_ema"
 VIDEO_WEIGHT = "backbone.vid_embd.0.conv.weight"  # (D, F, 3)
 TEXT_WEIGHT = "backbone.txt_embd.0.conv.weight"  # (D, E, 1)
 HEADS = "head"  # in the names of the heads' weights
-# Taken from the trained run: how its numbers are to be understood.
-TRAINED = (*KEPT, "num_heads", "window", "frames_per_row", "max_seq_len", "text_features")
+SHAPE = ("num_heads", "window", "max_seq_len")  # always the trained run's, if it says so
+UNSAID = ("published", "frames_per_row", "text_encoder", "nms_threshold")  # None: as trained
 CONFIGURATIONS = ("config.yaml", "config.json")
 # What published configurations call our options.
 PUBLISHED_NAMES = {
@@ -66,13 +66,10 @@ def trained_options(checkpoint: Path, **overrides: Any) -> Options:
 
 def _trained_options(checkpoint: Path, weights: dict, overrides: dict) -> Options:
     trained, source = read_options(checkpoint.parent)
-    values = {"mode": "val"} | {name: trained[name] for name in TRAINED if name in trained}
-    # What is not said anew is as in training.
-    unsaid = ("published", "frames_per_row", "text_encoder", "nms_threshold")
-    values |= {k: v for k, v in overrides.items() if v is not None or k not in unsaid}
-    values |= {name: trained[name] for name in ("num_heads", "window") if name in trained}
-    if values.get("published") is None:
-        values["published"] = trained.get("published")
+    names = (*KEPT, *UNSAID, "text_features")
+    values = {"mode": "val"} | {name: trained[name] for name in names if name in trained}
+    values |= {k: v for k, v in overrides.items() if v is not None or k not in UNSAID}
+    values |= {name: trained[name] for name in SHAPE if name in trained}
     values |= {"dim": len(weights[VIDEO_WEIGHT]), "arch": layers_of(weights)}
     return adopt(Options(task="unknown", fv="unknown"), values, source)
 
