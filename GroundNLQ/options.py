@@ -64,15 +64,13 @@ class Options(TrainingOptions):
         16, "queries a step, over all processes together", usual=True, within="[1, 1e9]"
     )
     lr: float = option(2e-4, "highest learning rate", usual=True, within="(0, inf)")
-    warmup_epochs: float = option(4.0, "epochs of rising learning rate", usual=True)
+    warmup_epochs: float = option(4.0, "epochs of rising learning rate")
     weight_decay: float = option(0.05, "weight decay of convolutions")
     seed: int = option(12345678, "seed of every random draw", usual=True, within=SEEDS)
     new_heads: bool = option(
-        False, "begin with the checkpoint's weights but for the heads, as published", usual=True
+        False, "begin with the checkpoint's weights but for the heads, as published"
     )
-    use_average: bool = option(
-        False, "evaluate or predict with the running average of the weights", usual=True
-    )
+    use_average: bool = option(False, "evaluate or predict with the weights' running average")
     eval_batch_size: int = option(16, "queries predicted together", within="[1, 1e9]")
 
     # Runs

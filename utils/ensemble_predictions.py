@@ -6,6 +6,8 @@ A run folder or checkpoint in the place of a file predicts first: every query of
 A window counts by its score (of NAME_scores.json beside NAME.json) or, where a file has none, by
 1 / rank. To its own score comes, from each other file, the best score times IoU of a window that
 is the same for temporal NMS, so that what several files agree on leads; then temporal NMS.
+With --method clusters the files' first windows are clustered by their centres, as published with
+GroundNLQ.
 """
 
 import argparse
@@ -21,6 +23,7 @@ import numpy as np
 
 from utils.base.errors import UserError, quiet_libraries, run_program, warn
 from utils.base.options import ArgumentParser
+from utils.evaluation.clusters import merge_clusters
 from utils.evaluation.metrics import iou
 from utils.evaluation.predictions import (
     WINDOWS,
@@ -179,6 +182,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--data_root", metavar="DIR", help="where runs find data (default: where they were trained)"
     )
+    parser.add_argument(
+        "--method", choices=("agreement", "clusters"), default="agreement", help="how to merge"
+    )
     parser.add_argument("--output", required=True, metavar="FILE", help="challenge file to write")
     parser.add_argument(
         "--weights", type=float, nargs="+", metavar="W", help="of each file (default: all 1)"
@@ -207,7 +213,10 @@ def main(arguments: list[str] | None = None) -> None:
     ]
     queries, windows, scores = read_files(files)
     weights = np.array(options.weights)
-    merged, totals = merge(windows, scores, weights, options.nms_threshold)
+    if options.method == "clusters":
+        merged, totals = merge_clusters(windows, scores * weights[:, None])
+    else:
+        merged, totals = merge(windows, scores, weights, options.nms_threshold)
     write_results(options.output, queries, merged, totals)
     firsts, best = windows[:, :, 0], merged[:, None, 0]
     same = (iou(firsts, best) > options.nms_threshold) | (firsts == best).all(axis=2)  # (R, F)

@@ -10,6 +10,7 @@ from tests.simulated import refuse, succeed
     [
         pytest.param("vslnet", marks=pytest.mark.slow),
         pytest.param("reler", marks=[pytest.mark.slow, pytest.mark.long]),
+        pytest.param("groundnlq", marks=[pytest.mark.slow, pytest.mark.long]),
     ],
 )
 def test_dry_run(tmp_path, model):
@@ -28,6 +29,7 @@ def test_dry_run(tmp_path, model):
 
 def test_wrong_use():
     assert "--seeds is 'many'" in refuse("experiments/quickstart.sh", "--seeds", "many")
-    assert "give vslnet or reler" in refuse("experiments/quickstart.sh", "--model", "bert")
+    line = refuse("experiments/quickstart.sh", "--model", "bert")
+    assert "give vslnet, reler or groundnlq" in line
     assert "unknown option" in refuse("experiments/quickstart.sh", "--fast")
     assert "needs a value" in refuse("experiments/quickstart.sh", "--seeds")
