@@ -16,6 +16,7 @@ from GroundNLQ.options import Options
 from GroundNLQ.points import label_points, make_points, padded_rows
 from GroundNLQ.text import Text, open_text
 from utils.base.errors import UserError
+from utils.base.tasks import FRAME_RATE
 from utils.data.annotations import iter_clips, read_annotations
 from utils.data.records import Records, keep_complete, read_split
 from utils.features.mapped import FeatureStore, open_features
@@ -98,15 +99,10 @@ class Split:
         seconds = records.exact if options.label_times == "exact" else records.seconds
         windows = seconds[rows]
         if options.nar_exp_factor > 1:
-            jittered = jitter(
-                windows,
-                draws[rows],
-                options.nar_exp_factor,
-                options.nar_jitter == "whole",
-                options.nar_translate,
-            )
+            whole, factor = options.nar_jitter == "whole", options.nar_exp_factor
+            jittered = jitter(windows, draws[rows], factor, whole, options.nar_translate)
             windows = np.where(records.is_narration[rows, None], jittered, windows)
-        return windows * options.rows_per_second
+        return windows * (FRAME_RATE / options.row_frames)
 
     def batch(
         self, rows: np.ndarray, draws: np.ndarray, processes: Processes
@@ -133,9 +129,8 @@ class Split:
         for length in np.unique(lengths):
             group = np.flatnonzero(lengths == length)
             points = make_points(int(length), options.levels)
-            labels = label_points(
-                points, windows[group, None], self.clip_rows[clips[group]], nearest
-            )
+            rows_there = self.clip_rows[clips[group]]
+            labels = label_points(points, windows[group, None], rows_there, nearest)
             positives += int(labels[0].sum())
             shared = np.isin(group, share)
             if shared.any():
@@ -186,14 +181,11 @@ def open_split(
     """Read a split with its stores; clips that lack a feature are left out if `tolerant`."""
     training = options.mode == "train" == name
     subsets = (options.scaling_subsample_clips, options.zeroshot_subsample_clips)
-    records, listed = read_split(
-        options.data_root, options.task, name, *(subsets if training else (None, None))
-    )
-    seconds = records.num_frames / records.fps
+    subsets = subsets if training else (None, None)
+    records, listed = read_split(options.data_root, options.task, name, *subsets)
+    root, seconds = Path(options.data_root), records.num_frames / records.fps
     stores = [
-        open_features(
-            Path(options.data_root), kind, records.clip_uids, options.cache, durations=seconds
-        )
+        open_features(root, kind, records.clip_uids, options.cache, durations=seconds)
         for kind in options.features
     ]
     lengths = {kind: store.lengths for kind, store in zip(options.features, stores, strict=True)}

@@ -22,6 +22,7 @@ from utils.training.processes import Processes, start_processes
 CANDIDATES = 20  # windows a query offers to temporal NMS
 
 
+@torch.inference_mode()
 def predict(
     model: GroundNLQ, split: Split, options: Options, processes: Processes
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -29,42 +30,23 @@ def predict(
 
     Every process gets those of all queries.
     """
-    return processes.gather_rows(*_predict_share(model, split, options, processes))
-
-
-@torch.inference_mode()
-def _predict_share(
-    model: GroundNLQ, split: Split, options: Options, processes: Processes
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    device, records = processes.device, split.records
+    device = processes.device
     dtype = torch.float16 if options.amp == "fp16" else torch.bfloat16
     batches = _batches(split, options)[processes.rank :: processes.size]
-    rows = np.concatenate([np.empty(0, np.int64), *batches])
-    windows, scores = np.empty((len(rows), WINDOWS, 2)), np.empty((len(rows), WINDOWS))
-    done = 0
+    parts = [(np.empty(0, np.int64), np.empty((0, WINDOWS, 2)), np.empty((0, WINDOWS)))]
     model.eval()
-    bar = tqdm(total=len(rows), desc=f"predicting {split.name}", unit="query", leave=False,
-               disable=not processes.main)  # fmt: skip
-    with bar, torch.autocast(device.type, dtype, enabled=options.amp != "off"):
-        for batch in batches:
-            clips, clip = np.unique(records.clip[batch], return_inverse=True)
+    bar = tqdm(batches, f"predicting {split.name}", leave=False, disable=not processes.main)
+    with torch.autocast(device.type, dtype, enabled=options.amp != "off"):
+        for rows in bar:
+            clips, clip = np.unique(split.records.clip[rows], return_inverse=True)
             padded = int(split.padded(clips).max())
             video, mask = split.video(clips, padded, device)
-            text, text_mask = split.text.gather(batch, device)
+            text, text_mask = split.text.gather(rows, device)
+            encoded, query = model.encode_video(video, mask), model.encode_query(text, text_mask)
             clip = torch.from_numpy(clip).to(device)
-            grounding = model.ground(
-                model.encode_video(video, mask)[clip],
-                mask[clip],
-                model.encode_query(text, text_mask),
-                text_mask,
-            )
-            part = slice(done, done + len(batch))
-            windows[part], scores[part] = best_windows(
-                grounding, padded, split.durations[batch], options
-            )
-            done += len(batch)
-            bar.update(len(batch))
-    return rows, windows, scores
+            grounding = model.ground(encoded[clip], mask[clip], query, text_mask)
+            parts.append((rows, *best_windows(grounding, padded, split.durations[rows], options)))
+    return processes.gather_rows(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def _batches(split: Split, options: Options) -> list[np.ndarray]:
@@ -121,12 +103,11 @@ def infer(options: Options) -> Path:
         checkpoint = find_checkpoint(options.init_from or options.run_folder)
         options, model, encoder = load_trained(checkpoint, processes.device, **vars(options))
         split = open_split(options, options.mode, encoder, processes.device, options.allow_missing)
-        for name, width, expected in (
-            (options.fv, split.width, model.video_dim),
-            ("token features", split.text.width, model.text_dim),
-        ):
-            if width != expected:
-                raise UserError(f"{name}: {width} wide, but {checkpoint} was trained on {expected}")
+        widths, trained = (split.width, split.text.width), (model.video_dim, model.text_dim)
+        if widths != trained:
+            raise UserError(
+                f"features and tokens are {widths} wide, but {checkpoint} was trained on {trained}"
+            )
         windows, scores = predict(model, split, options, processes)
         name = checkpoint.name.partition(".")[0]
         result = checkpoint.with_name(f"{name}_{options.mode}_result.json")

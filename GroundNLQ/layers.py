@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from utils.layers.attention import attend
+
 BLOCK = 32  # queries of windowed attention that are computed together, with the keys around them
 MASKED = -1e4  # added to scores of padding: weight 0 in float32, and no overflow in float16
 
@@ -86,23 +88,9 @@ class DropPath(nn.Module):
         return x
 
 
-def split_heads(x: torch.Tensor, num_heads: int) -> torch.Tensor:
-    """(..., T, D) -> (..., H, T, E)."""
-    return x.unflatten(-1, (num_heads, -1)).transpose(-3, -2)
-
-
-def attend(
-    query: torch.Tensor,  # (B, T, D)
-    key: torch.Tensor,  # (B, S, D)
-    value: torch.Tensor,  # (B, S, D)
-    key_mask: torch.Tensor,  # (B, S, 1)
-    num_heads: int,
-) -> torch.Tensor:
-    """What each position finds among all that is there: (B, T, D)."""
-    query, key, value = (split_heads(x, num_heads) for x in (query, key, value))
-    bias = ((1 - key_mask) * MASKED).transpose(1, 2)[:, None].to(query.dtype)  # (B, 1, 1, S)
-    found = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-    return found.transpose(1, 2).flatten(2)
+def hiding(mask: torch.Tensor) -> torch.Tensor:
+    """What is added to attention's scores (B, T) to hide padding, by its mask (B, T, 1)."""
+    return (1 - mask[..., 0]) * MASKED
 
 
 def attend_nearby(
@@ -120,16 +108,15 @@ def attend_nearby(
     rows = query.shape[1]
     missing = -rows % BLOCK
     around = BLOCK + 2 * reach
-    query = split_heads(F.pad(query, (0, 0, 0, missing)).unflatten(1, (-1, BLOCK)), num_heads)
-    # (B, blocks, D, around) -> (B, blocks, H, around, E)
+    query = F.pad(query, (0, 0, 0, missing)).unfold(1, BLOCK, BLOCK)
     key, value = (
-        F.pad(x, (0, 0, reach, reach + missing))
-        .unfold(1, around, BLOCK)
-        .unflatten(2, (num_heads, -1))
-        .transpose(3, 4)
-        for x in (key, value)
+        F.pad(x, (0, 0, reach, reach + missing)).unfold(1, around, BLOCK) for x in (key, value)
     )
-    bias = F.pad((1 - mask[..., 0]) * MASKED, (reach, reach + missing), value=MASKED)
+    # (B, blocks, D, BLOCK or around) -> (B, blocks, H, BLOCK or around, E)
+    query, key, value = (
+        x.unflatten(2, (num_heads, -1)).transpose(3, 4) for x in (query, key, value)
+    )
+    bias = F.pad(hiding(mask), (reach, reach + missing), value=MASKED)
     bias = bias.unfold(1, around, BLOCK)[:, :, None, None]  # (B, blocks, 1, 1, around)
     distance = torch.arange(around, device=bias.device) - reach
     distance = (distance - torch.arange(BLOCK, device=bias.device)[:, None]).abs()
@@ -163,7 +150,7 @@ class SelfAttention(nn.Module):
         key = self.key(self.key_norm(self.key_conv(x, mask, stride)))
         value = self.value(self.value_norm(self.value_conv(x, mask, stride)))
         if self.reach is None:
-            found = attend(query, key, value, mask, self.num_heads)
+            found = attend(query, key, value, hiding(mask), self.num_heads, 0.0)
         else:
             found = attend_nearby(query, key, value, mask, self.num_heads, self.reach)
         return self.proj(found) * mask
@@ -182,7 +169,8 @@ class CrossAttention(nn.Module):
         self, x: torch.Tensor, mask: torch.Tensor, text: torch.Tensor, text_mask: torch.Tensor
     ) -> torch.Tensor:
         query, key, value = self.query(x), self.key(text), self.value(text)
-        return self.proj(attend(query, key, value, text_mask, self.num_heads)) * mask
+        found = attend(query, key, value, hiding(text_mask), self.num_heads, 0.0)
+        return self.proj(found) * mask
 
 
 class Block(nn.Module):
@@ -196,8 +184,8 @@ class Block(nn.Module):
         self,
         dim: int,
         num_heads: int,
-        reach: int | None,
         drop_path: float,
+        reach: int | None = None,
         cross: bool = False,
         stride: int = 1,
         masked: bool = False,

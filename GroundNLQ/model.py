@@ -34,60 +34,6 @@ class Grounding(NamedTuple):
     mask: torch.Tensor  # (B, P)
 
 
-class Backbone(nn.Module):
-    """Embeddings, the text stem, the video stem and the pyramid's blocks."""
-
-    def __init__(
-        self,
-        video_dim: int,
-        text_dim: int,
-        dim: int,
-        num_heads: int,
-        window: int,
-        arch: Sequence[int],
-        drop_path: float,
-        masked: bool,
-    ):
-        super().__init__()
-        embeddings, text_blocks, video_blocks, crossing, plain = arch
-        reach = window // 2
-        widths = range(embeddings)
-        self.vid_embd = nn.ModuleList(
-            MaskedConvolution(dim if number else video_dim, dim, 3) for number in widths
-        )
-        self.vid_embd_norm = nn.ModuleList(Norm(dim) for _ in widths)
-        self.txt_embd = nn.ModuleList(
-            MaskedConvolution(dim if number else text_dim, dim, 1) for number in widths
-        )
-        self.txt_embd_norm = nn.ModuleList(Norm(dim) for _ in widths)
-        self.vid_stem = nn.ModuleList(
-            Block(dim, num_heads, reach, drop_path, cross=True) for _ in range(video_blocks)
-        )
-        self.txt_stem = nn.ModuleList(
-            Block(dim, num_heads, None, drop_path, masked=masked) for _ in range(text_blocks)
-        )
-        self.branch = nn.ModuleList(
-            Block(dim, num_heads, reach, drop_path, cross=level < crossing, stride=2)
-            for level in range(crossing + plain)
-        )
-
-
-class Neck(nn.Module):
-    """A norm for each level."""
-
-    def __init__(self, dim: int, levels: int):
-        super().__init__()
-        self.fpn_norms = nn.ModuleList(Norm(dim) for _ in range(levels))
-
-
-class Scale(nn.Module):
-    """A learned number."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor(1.0))
-
-
 class Head(nn.Module):
     """Two convolutions with norms, the same for all levels."""
 
@@ -118,7 +64,8 @@ class OffsetHead(Head):
 
     def __init__(self, dim: int, levels: int):
         super().__init__(dim)
-        self.scale = nn.ModuleList(Scale() for _ in range(levels))
+        scales = (nn.ParameterDict({"scale": torch.tensor(1.0)}) for _ in range(levels))
+        self.scale = nn.ModuleList(scales)
         self.offset_head = MaskedConvolution(dim, 2, bias=True)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor, level: int) -> torch.Tensor:
@@ -159,13 +106,33 @@ class GroundNLQ(nn.Module):
     ):
         super().__init__()
         self.video_dim, self.text_dim = video_dim, text_dim
-        self.levels = 1 + arch[3] + arch[4]
-        self.backbone = Backbone(
-            video_dim, text_dim, dim, num_heads, window, arch, drop_path, masked
-        )
-        self.neck = Neck(dim, self.levels)
+        embeddings, text_blocks, video_blocks, crossing, plain = arch
+        levels = 1 + crossing + plain
+        shape = dim, num_heads, drop_path
+        reach = window // 2
+
+        def embedding(inputs: int, kernel: int) -> nn.ModuleList:
+            widths = [inputs] + [dim] * (embeddings - 1)
+            return nn.ModuleList(MaskedConvolution(width, dim, kernel) for width in widths)
+
+        def norms(count: int) -> nn.ModuleList:
+            return nn.ModuleList(Norm(dim) for _ in range(count))
+
+        text_stem = [Block(*shape, masked=masked) for _ in range(text_blocks)]
+        video_stem = [Block(*shape, reach, cross=True) for _ in range(video_blocks)]
+        branch = [Block(*shape, reach, n < crossing, stride=2) for n in range(levels - 1)]
+        self.backbone = nn.ModuleDict({
+            "vid_embd": embedding(video_dim, 3),
+            "vid_embd_norm": norms(embeddings),
+            "txt_embd": embedding(text_dim, 1),
+            "txt_embd_norm": norms(embeddings),
+            "vid_stem": nn.ModuleList(video_stem),
+            "txt_stem": nn.ModuleList(text_stem),
+            "branch": nn.ModuleList(branch),
+        })  # fmt: skip
+        self.neck = nn.ModuleDict({"fpn_norms": norms(levels)})
         self.cls_head = ScoreHead(dim)
-        self.reg_head = OffsetHead(dim, self.levels)
+        self.reg_head = OffsetHead(dim, levels)
 
     def forward(
         self,
@@ -178,16 +145,12 @@ class GroundNLQ(nn.Module):
         encoded = self.encode_video(video, video_mask)
         return self.ground(encoded, video_mask, self.encode_query(text, text_mask), text_mask)
 
-    def embed_video(self, video: torch.Tensor, video_mask: torch.Tensor) -> torch.Tensor:
-        """(B, T, F), (B, T) -> (B, T, D), with positions."""
-        mask = video_mask[..., None]
-        x = embed(self.backbone.vid_embd, self.backbone.vid_embd_norm, video, mask)
-        return x + positions(x.shape[1], x.shape[2], x.device) * mask
-
     def encode_video(self, video: torch.Tensor, video_mask: torch.Tensor) -> torch.Tensor:
         """(B, T, F), (B, T) -> (B, T, D), all that is computed before the query is looked at."""
-        x = self.embed_video(video, video_mask)
-        return self.backbone.vid_stem[0].look_around(x, video_mask[..., None])
+        mask = video_mask[..., None]
+        x = embed(self.backbone.vid_embd, self.backbone.vid_embd_norm, video, mask)
+        x = x + positions(x.shape[1], x.shape[2], x.device) * mask
+        return self.backbone.vid_stem[0].look_around(x, mask)
 
     def encode_query(self, text: torch.Tensor, text_mask: torch.Tensor) -> torch.Tensor:
         """(B, Q, E), (B, Q) -> (B, Q, D)."""

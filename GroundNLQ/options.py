@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from utils.base.errors import UserError
 from utils.base.options import SEEDS, option
-from utils.base.tasks import FRAME_RATE, STRIDE
+from utils.base.tasks import STRIDE
 from utils.training.options import TrainingOptions
 
 # What the published code does otherwise, by the names that --published takes.
@@ -109,11 +109,6 @@ class Options(TrainingOptions):
         if "frames_per_row" in self.quirks:
             return PUBLISHED_FRAMES
         return self.frames_per_row or float(STRIDE)
-
-    @property
-    def rows_per_second(self) -> float:
-        """Feature rows."""
-        return FRAME_RATE / self.row_frames
 
     @property
     def levels(self) -> int:

@@ -61,7 +61,9 @@ def open_text(
 ) -> Text:
     """Token features of a split's queries, of the encoder or, without one, of the options' file."""
     if encoder is None:
-        tokens = read_tokens(Path(options.text_features), query_keys(records), options.cache, train)
+        queries = zip(records.annotation.tolist(), records.query_idx.tolist(), strict=True)
+        keys = [f"{records.annotation_uids[number]}_{place}" for number, place in queries]
+        tokens = read_tokens(Path(options.text_features), keys, options.cache, train)
         table = resident(tokens.tokens, device, options.feature_device)
         return Text(replace(tokens, table=table), np.arange(len(records)), tokens.width, 0)
     tokens = open_tokens(
@@ -74,10 +76,3 @@ def open_text(
         options.feature_device,
     )
     return Text(tokens, records.sentence, encoder.width, int(encoder.is_clip))
-
-
-def query_keys(records: Records) -> list[str]:
-    """`<annotation uid>_<number>` of each query, by which files of token features have them."""
-    annotations = (records.annotation_uids[number] for number in records.annotation)
-    numbers = records.query_idx.tolist()
-    return [f"{uid}_{number}" for uid, number in zip(annotations, numbers, strict=True)]

@@ -7,7 +7,6 @@ On two nodes:   torchrun --nnodes 2 --nproc_per_node 4 ... GroundNLQ/main.py --t
 
 import copy
 import math
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +27,7 @@ from utils.features.text_encoders import describe_encoder
 from utils.training import loop
 from utils.training.checkpoints import find_checkpoint
 from utils.training.processes import Processes
-from utils.training.recipes import EpochPlan, Evaluation, steps_per_epoch
+from utils.training.recipes import EpochPlan, Evaluation
 
 DECAY = 0.999  # of the average, a step
 NORMALISER = 200.0  # of a new training
@@ -148,27 +147,11 @@ class Recipe:
         return Evaluation(scored.percentages(), report(scored, f"Epoch {epoch}"), picture)
 
     def checkpoint(self, epoch: int, step: int) -> tuple[str, dict]:
-        """Weights, their average, optimizer, scheduler and epoch, in the published layout."""
-        content: dict[str, Any] = {
+        """Weights, their average, optimizer and epoch, in the published layout."""
+        content = {
             "epoch": epoch,
             WEIGHTS: self.model.model.state_dict(),
             AVERAGE: self.model.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler_state(step),
         }
         return f"model_{step}.t7", content
-
-    def scheduler_state(self, step: int) -> dict[str, Any]:
-        """What the published scheduler saves after so many steps."""
-        options, rows = self.options, len(self.train.records)
-        steps = steps_per_epoch(rows, options.batch_size, self.processes.size)
-        return {
-            "warmup_epochs": round(options.warmup_epochs * steps),
-            "max_epochs": options.epochs * steps,
-            "warmup_start_lr": 0.0,
-            "eta_min": LOWEST_RATE,
-            "base_lrs": [options.lr] * 2,
-            "last_epoch": step,
-            "_step_count": step + 1,
-            "_last_lr": [group["lr"] for group in self.optimizer.param_groups],
-        }

@@ -1,4 +1,4 @@
-"""GroundNLQ's checkpoints, in the published layout: weights, their average, optimizer, scheduler.
+"""GroundNLQ's checkpoints, in the published layout: weights, their average, optimizer, epoch.
 
 The frozen text encoder is never among the weights. Released files hold no options: shapes are read
 off the weights, the rest out of a configuration beside them.
@@ -13,7 +13,6 @@ from GroundNLQ.model import GroundNLQ
 from GroundNLQ.options import PUBLISHED_FRAMES, Options
 from GroundNLQ.text import open_encoder
 from utils.base.errors import UserError, in_brief
-from utils.base.files import read_json
 from utils.base.options import adopt
 from utils.base.tensor_files import load_safely
 from utils.features.text_encoders import TextEncoder
@@ -26,7 +25,6 @@ TEXT_WEIGHT = "backbone.txt_embd.0.conv.weight"  # (D, E, 1)
 HEADS = "head"  # in the names of the heads' weights
 SHAPE = ("num_heads", "window", "max_seq_len")  # always the trained run's, if it says so
 UNSAID = ("published", "frames_per_row", "text_encoder", "nms_threshold")  # None: as trained
-CONFIGURATIONS = ("config.yaml", "config.json")
 # What published configurations call our options.
 PUBLISHED_NAMES = {
     "n_head": "num_heads",
@@ -79,37 +77,30 @@ def read_options(folder: Path) -> tuple[dict[str, Any], Path]:
 
     Also the file they are from. All released models count 16.043 frames a row.
     """
-    file = folder / Options.OPTIONS_FILE
-    if file.is_file():
-        return _as_object(read_json(file), file), file
-    options: dict[str, Any] = {"frames_per_row": PUBLISHED_FRAMES}
-    file = next((folder / name for name in CONFIGURATIONS if (folder / name).is_file()), folder)
-    if file != folder:
-        settings = _as_object(_read_yaml(file), file)
-        found = {name: settings[name] for name in PUBLISHED_NAMES if name in settings}
-        options |= {PUBLISHED_NAMES[name]: value for name, value in found.items()}
-    return options, file
+    files = (folder / name for name in (Options.OPTIONS_FILE, "config.yaml", "config.json"))
+    file = next(filter(Path.is_file, files), folder)
+    values = {} if file == folder else read_values(file)
+    if file.name == Options.OPTIONS_FILE:
+        return values, file
+    renamed = {name: values[old] for old, name in PUBLISHED_NAMES.items() if old in values}
+    return {"frames_per_row": PUBLISHED_FRAMES} | renamed, file
 
 
-def _read_yaml(file: Path) -> dict[str, Any]:
-    """All values of a configuration (of which JSON is a kind) by name, wherever they are nested."""
+def read_values(file: Path) -> dict[str, Any]:
+    """The values of a YAML file (JSON is a kind of it) by name, wherever they are nested."""
     import yaml  # comes with transformers
 
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        waiting = [yaml.safe_load(file.read_text(encoding="utf-8"))]
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: not a configuration ({in_brief(error)})") from None
-    flat, waiting = {}, [_as_object(content, file)]
+        raise UserError(f"{file}: not a file of options ({in_brief(error)})") from None
+    values: dict[str, Any] = {}
     for settings in waiting:
-        flat |= settings
+        if not isinstance(settings, dict):
+            raise UserError(f"{file}: must be an object of options; copy the run again")
+        values |= settings
         waiting += [value for value in settings.values() if isinstance(value, dict)]
-    return flat
-
-
-def _as_object(content: Any, file: Path) -> dict[str, Any]:
-    if not isinstance(content, dict):
-        raise UserError(f"{file}: must be an object of options; copy the run again")
-    return content
+    return values
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
