@@ -14,14 +14,13 @@ import torch
 
 from GroundNLQ.options import Options
 from GroundNLQ.points import label_points, make_points, padded_rows
-from GroundNLQ.text import Text, open_text
+from GroundNLQ.text import open_queries
 from utils.base.errors import UserError
 from utils.base.tasks import FRAME_RATE
 from utils.data.annotations import iter_clips, read_annotations
 from utils.data.records import Records, keep_complete, read_split
 from utils.features.mapped import FeatureStore, open_features
-from utils.features.tensors import in_steps, pad_to, resident
-from utils.features.text_encoders import TextEncoder
+from utils.features.tensors import in_steps, resident
 from utils.training.processes import Processes
 
 
@@ -49,7 +48,8 @@ class Split:
     records: Records
     stores: list[FeatureStore]
     tables: list[torch.Tensor]  # the stores' rows, where batches are gathered from
-    text: Text
+    text: Gather  # of queries by row numbers
+    text_width: int
     durations: np.ndarray  # (R,) exact seconds of the queries' clips
     listed: int  # queries in the file, before any were left out
     options: Options
@@ -119,10 +119,9 @@ class Split:
         clips, windows = self.records.clip[rows], self.windows(rows, draws)
         share = processes.shard(np.arange(len(rows)))
         device, options = processes.device, self.options
-        text, text_mask = self.text.gather(rows[share], device)
+        text = self.text(rows[share], device)
         if options.compile:
-            length = in_steps(text.shape[1])
-            text, text_mask = pad_to(text, length), pad_to(text_mask, length)
+            text = text.pad(in_steps(text.mask.shape[1]))
         nearest = "no_nearest" not in options.quirks
         groups, positives = [], 0
         lengths = self.padded(clips)
@@ -137,7 +136,7 @@ class Split:
                 video = self.video(clips[group[shared]], int(length), device)
                 place = torch.from_numpy(group[shared] - share[0]).to(device)
                 targets = Targets(*(torch.from_numpy(x[shared]).to(device) for x in labels))
-                groups.append((Inputs(*video, text[place], text_mask[place]), targets))
+                groups.append((Inputs(*video, text.tokens[place], text.mask[place]), targets))
         return groups, positives
 
 
@@ -176,7 +175,7 @@ def clip_seconds(records: Records, annotations: str | None) -> np.ndarray:
 
 
 def open_split(
-    options: Options, name: str, encoder: TextEncoder | None, device: torch.device, tolerant: bool
+    options: Options, name: str, text: EncoderText | None, device: torch.device, tolerant: bool
 ) -> Split:
     """Read a split with its stores; clips that lack a feature are left out if `tolerant`."""
     training = options.mode == "train" == name
@@ -195,7 +194,7 @@ def open_split(
         records,
         stores,
         [resident(store.joined, device, options.feature_device) for store in stores],
-        open_text(options, encoder, records, device, training),
+        *open_queries(options, text, records, device, training),
         clip_seconds(records, None if training else options.eval_gt_json),
         listed,
         options,

@@ -41,10 +41,11 @@ def predict(
             clips, clip = np.unique(split.records.clip[rows], return_inverse=True)
             padded = int(split.padded(clips).max())
             video, mask = split.video(clips, padded, device)
-            text, text_mask = split.text.gather(rows, device)
-            encoded, query = model.encode_video(video, mask), model.encode_query(text, text_mask)
+            text = split.text(rows, device)
+            encoded = model.encode_video(video, mask)
+            query = model.encode_query(text.tokens, text.mask)
             clip = torch.from_numpy(clip).to(device)
-            grounding = model.ground(encoded[clip], mask[clip], query, text_mask)
+            grounding = model.ground(encoded[clip], mask[clip], query, text.mask)
             parts.append((rows, *best_windows(grounding, padded, split.durations[rows], options)))
     return processes.gather_rows(*map(np.concatenate, zip(*parts, strict=True)))
 
@@ -101,9 +102,9 @@ def infer(options: Options) -> Path:
         check_output("--output", options.output)
     with start_processes() as processes:
         checkpoint = find_checkpoint(options.init_from or options.run_folder)
-        options, model, encoder = load_trained(checkpoint, processes.device, **vars(options))
-        split = open_split(options, options.mode, encoder, processes.device, options.allow_missing)
-        widths, trained = (split.width, split.text.width), (model.video_dim, model.text_dim)
+        options, model, text = load_trained(checkpoint, processes.device, **vars(options))
+        split = open_split(options, options.mode, text, processes.device, options.allow_missing)
+        widths, trained = (split.width, split.text_width), (model.video_dim, model.text_dim)
         if widths != trained:
             raise UserError(
                 f"features and tokens are {widths} wide, but {checkpoint} was trained on {trained}"

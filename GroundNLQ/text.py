@@ -4,75 +4,51 @@ CLIP's are its last hidden states after the final norm, without the text project
 between the start and the end mark.
 """
 
-from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from GroundNLQ.options import Options
 from utils.data.records import Records
-from utils.features.tensors import resident
-from utils.features.text_encoders import TextEncoder, load_encoder, load_trained_encoder
+from utils.features.text_encoders import open_encoder
 from utils.features.token_files import read_tokens
-from utils.features.tokens import LiveTokens, TokenStore, open_tokens
+from utils.features.tokens import EncoderText, Gather
 
 DEFAULT_ENCODER = "openai/clip-vit-base-patch32"
 TEXT_FILE = "text.json"  # in the run folder: which encoder it was
-WAYS = ("cached", "live")  # to read an encoder's features
 
 
-def open_encoder(options: Options, trained: Path | None = None) -> TextEncoder | None:
+def open_text(options: Options, trained: Path | None = None) -> EncoderText | None:
     """The encoder of a new run, or of the run whose folder is given; None if a file replaces it."""
-    if options.text_features not in WAYS:
+    if options.text_features not in ("cached", "live"):
         return None
-    if trained is None:
-        return load_encoder(options.text_encoder or DEFAULT_ENCODER, projected=False)
-    file, name = trained / TEXT_FILE, options.text_encoder
-    return load_trained_encoder(file, name, DEFAULT_ENCODER, projected=False)
+    file = None if trained is None else trained / TEXT_FILE
+    encoder = open_encoder(file, options.text_encoder, DEFAULT_ENCODER, projected=False)
+    live, skipped = options.text_features == "live", int(encoder.is_clip)
+    return EncoderText(encoder, live, options.cache, options.feature_device, skipped=skipped)
+
+
+def open_queries(
+    options: Options,
+    text: EncoderText | None,
+    records: Records,
+    device: torch.device,
+    train: bool,
+) -> tuple[Gather, int]:
+    """A function that gathers token features of queries by their row numbers, and their width.
+
+    They are the encoder's or, without one, out of the file that the options name.
+    """
+    if text is not None:
+        gather = text.open([clean(sentence) for sentence in records.sentences], device, train)
+        return lambda rows, device: gather(records.sentence[rows], device), text.width
+    queries = zip(records.annotation.tolist(), records.query_idx.tolist(), strict=True)
+    keys = [f"{records.annotation_uids[number]}_{place}" for number, place in queries]
+    file, policy = Path(options.text_features), options.feature_device
+    store = read_tokens(file, keys, options.cache, train, device, policy)
+    return store.gather, store.tokens.shape[1]
 
 
 def clean(sentence: str) -> str:
     """A query as published: full stops at its ends are taken off, too."""
     return sentence.removesuffix("?").strip(".").strip(" ").strip("?") + "?"
-
-
-class Text(NamedTuple):
-    """Token features of each query."""
-
-    tokens: TokenStore | LiveTokens
-    numbers: np.ndarray  # (R,) the query's place among the tokens' sentences
-    width: int
-    leading: int  # tokens before the first word, which are left out
-
-    def gather(self, rows: np.ndarray, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features (B, Q, width) float32 of queries, and their mask (B, Q)."""
-        features, mask = self.tokens.gather(self.numbers[rows], device)
-        return features[:, self.leading :], mask[:, self.leading :]
-
-
-def open_text(
-    options: Options,
-    encoder: TextEncoder | None,
-    records: Records,
-    device: torch.device,
-    train: bool,
-) -> Text:
-    """Token features of a split's queries, of the encoder or, without one, of the options' file."""
-    if encoder is None:
-        queries = zip(records.annotation.tolist(), records.query_idx.tolist(), strict=True)
-        keys = [f"{records.annotation_uids[number]}_{place}" for number, place in queries]
-        tokens = read_tokens(Path(options.text_features), keys, options.cache, train)
-        table = resident(tokens.tokens, device, options.feature_device)
-        return Text(replace(tokens, table=table), np.arange(len(records)), tokens.width, 0)
-    tokens = open_tokens(
-        encoder,
-        [clean(sentence) for sentence in records.sentences],
-        options.cache,
-        device,
-        options.text_features == "live",
-        train,
-        options.feature_device,
-    )
-    return Text(tokens, records.sentence, encoder.width, int(encoder.is_clip))

@@ -11,11 +11,11 @@ import torch
 
 from GroundNLQ.model import GroundNLQ
 from GroundNLQ.options import PUBLISHED_FRAMES, Options
-from GroundNLQ.text import open_encoder
+from GroundNLQ.text import open_text
 from utils.base.errors import UserError, in_brief
 from utils.base.options import adopt
 from utils.base.tensor_files import load_safely
-from utils.features.text_encoders import TextEncoder
+from utils.features.tokens import EncoderText
 from utils.training.checkpoints import fit_state
 from utils.training.options import KEPT
 
@@ -35,11 +35,11 @@ PUBLISHED_NAMES = {
 
 
 class Trained(NamedTuple):
-    """A trained model, in evaluation mode, and the encoder of its queries."""
+    """A trained model, in evaluation mode, and what reads its queries."""
 
     options: Options
     model: GroundNLQ
-    encoder: TextEncoder | None  # None if their features are in a file
+    text: EncoderText | None  # None if their features are in a file
 
 
 def load_trained(checkpoint: Path, device: torch.device, **overrides: Any) -> Trained:
@@ -54,7 +54,7 @@ def load_trained(checkpoint: Path, device: torch.device, **overrides: Any) -> Tr
     video_dim, text_dim = (content[WEIGHTS][n].shape[1] for n in (VIDEO_WEIGHT, TEXT_WEIGHT))
     model = build_model(options, video_dim, text_dim)
     fit_state(model, weights, checkpoint)
-    return Trained(options, model.to(device).eval(), open_encoder(options, checkpoint.parent))
+    return Trained(options, model.to(device).eval(), open_text(options, checkpoint.parent))
 
 
 def trained_options(checkpoint: Path, **overrides: Any) -> Options:

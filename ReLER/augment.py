@@ -1,8 +1,8 @@
 """Augmentation of a batch: which rows of which clips make up each sample, and its window there.
 
 Nothing here reads features: a sample is a part of its own clip, perhaps laid into a cut of another
-clip, given by four numbers. Its draws are a row of the epoch's plan, whatever batch it is in and
-whoever computes it.
+clip, given by four numbers. Its draws are a row of the epoch's plan, and so the same in any batch
+and any process.
 
 Shapes: B batch; clips, rows and seconds are aligned (B,) or (B, 2) columns.
 """

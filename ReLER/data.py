@@ -6,7 +6,7 @@ Shapes: R queries, C clips, B batch, V video units, F feature dim, Q query token
 """
 
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,22 +29,12 @@ from utils.base.errors import named, warn
 from utils.data.records import Records, keep_complete, keep_some, read_split
 from utils.data.spans import highlight_windows, jitter_windows
 from utils.features.mapped import FeatureStore, open_features
-from utils.features.tensors import in_steps, pad_to
-from utils.features.text_encoders import TextEncoder
-from utils.features.tokens import open_tokens
+from utils.features.tensors import in_steps
+from utils.features.tokens import EncoderText, Gather
 from utils.training.processes import Processes
 
 EXTENDED = 0.1  # share of a window that is highlighted on each side of it
 UNEVEN = 0.05  # features of a clip whose lengths differ by more are worth a warning
-
-
-class Tokens(Protocol):
-    """Token features of a split's sentences."""
-
-    def gather(
-        self, sentences: np.ndarray, device: torch.device
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features (B, Q, T) of the sentences by number, and their mask (B, Q)."""
 
 
 class Inputs(NamedTuple):
@@ -98,7 +88,7 @@ class Split:
         self,
         records: Records,
         stores: list[FeatureStore],
-        tokens: Tokens,
+        text: Gather,
         options: Options,
         device: torch.device,
         listed: int = 0,
@@ -106,7 +96,7 @@ class Split:
         self.records = records
         self.listed = listed
         self.options = options
-        self._tokens = tokens
+        self.text = text
         self._tables = [
             FeatureTable(store, not options.no_norm_vfeat, device, options.feature_device)
             for store in stores
@@ -138,8 +128,9 @@ class Split:
         clip = self.records.clip[rows]
         cuts = whole_clips(clip, self._clip_rows[clip])
         units = np.minimum(cuts.rows, self.options.max_v_l)
-        text = self._tokens.gather(self.records.sentence[rows], device)
-        return Inputs(*self._video(cuts, units, self._longest, device), *text)
+        text = self.text(self.records.sentence[rows], device)
+        video = self._video(cuts, units, self._longest, device)
+        return Inputs(*video, text.tokens, text.mask)
 
     def batch(
         self, rows: np.ndarray, parts: int, draws: np.ndarray, processes: Processes
@@ -163,12 +154,11 @@ class Split:
         mine = processes.shard(np.arange(len(rows)))
         samples, device = samples.take(mine), processes.device
         video = self._video(samples.cuts, samples.units, padded, device)
-        text, text_mask = self._tokens.gather(self.records.sentence[rows[mine]], device)
+        text = self.text(self.records.sentence[rows[mine]], device)
         if compiled:
-            length = in_steps(text.shape[1])
-            text, text_mask = pad_to(text, length), pad_to(text_mask, length)
+            text = text.pad(in_steps(text.mask.shape[1]))
         targets = _targets(samples, padded, device, units_total, parts_total)
-        return Inputs(*video, text, text_mask), targets
+        return Inputs(*video, text.tokens, text.mask), targets
 
     def _samples(self, rows: np.ndarray, draws: Draws) -> Samples:
         records, options = self.records, self.options
@@ -222,7 +212,7 @@ def _targets(
 
 
 def open_split(
-    options: Options, name: str, encoder: TextEncoder, device: torch.device, tolerant: bool
+    options: Options, name: str, text: EncoderText, device: torch.device, tolerant: bool
 ) -> Split:
     """Read a split with its stores; clips that lack a feature are left out if `tolerant`."""
     training = options.mode == "train" == name
@@ -242,8 +232,5 @@ def open_split(
     ]
     lengths = {kind: store.lengths for kind, store in zip(options.features, stores, strict=True)}
     records = keep_complete(records, lengths, name, tolerant)
-    live = options.text_features == "live"
-    tokens = open_tokens(
-        encoder, records.sentences, options.cache, device, live, training, options.feature_device
-    )
-    return Split(records, stores, tokens, options, device, listed)
+    gather = text.open(records.sentences, device, training)
+    return Split(records, stores, gather, options, device, listed)

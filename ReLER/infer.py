@@ -77,8 +77,8 @@ def infer(options: Options) -> Path:
         check_output("--output", options.output)
     with start_processes() as processes:
         checkpoint = find_checkpoint(options.init_from or options.run_folder)
-        options, model, encoder = load_trained(checkpoint, processes.device, **vars(options))
-        split = open_split(options, options.mode, encoder, processes.device, options.allow_missing)
+        options, model, text = load_trained(checkpoint, processes.device, **vars(options))
+        split = open_split(options, options.mode, text, processes.device, options.allow_missing)
         if split.width != model.video_dim:
             raise UserError(
                 f"{' and '.join(options.features)} are {split.width - 2} wide together, but "

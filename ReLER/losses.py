@@ -16,9 +16,9 @@ import torch.nn.functional as F
 
 from ReLER.model import Outputs
 from ReLER.options import LossOptions
+from utils.layers.span_encoder import MASKED_LOGIT
 
 POSITIVE_WEIGHT = 2.0  # of highlighted units and of parts that hold an end of the window
-EXCLUDED = -1e30
 
 
 class Targets(NamedTuple):
@@ -37,7 +37,7 @@ def losses(
     outputs: Outputs, targets: Targets, video_mask: torch.Tensor, options: LossOptions
 ) -> dict[str, torch.Tensor]:
     """Each loss by name, unweighted, and their weighted sum as `total`."""
-    parts = {
+    unweighted = {
         "start_end": start_end_loss(outputs, targets),
         "highlight": highlight_loss(outputs, targets, video_mask),
         "saliency": saliency_loss(outputs, targets, options.saliency_margin),
@@ -51,7 +51,8 @@ def losses(
         "NPM": options.lw_npm,
         "contrastive": options.video_frame_contrastive_loss_coef,
     }
-    return {**parts, "total": sum(weights[name] * loss for name, loss in parts.items())}
+    total = sum(weights[name] * loss for name, loss in unweighted.items())
+    return {**unweighted, "total": total}
 
 
 def start_end_loss(outputs: Outputs, targets: Targets) -> torch.Tensor:
@@ -93,25 +94,25 @@ def saliency_loss(outputs: Outputs, targets: Targets, margin: float) -> torch.Te
 def contrastive_loss(
     outputs: Outputs, targets: Targets, video_mask: torch.Tensor, temperature: float
 ) -> torch.Tensor:
-    """Each unit of the window against all units outside it, by likeness to the query.
+    """Each unit of the window against all units outside it, by similarity to the query.
 
     A mean over the window, then over the batch. A window that fills its clip costs nothing.
     """
     video, text = outputs.projected_video.float(), outputs.projected_text.float()
     mask = outputs.text_mask.float()[..., None]
     query = (text * mask).sum(1) / mask.sum(1)  # (B, C)
-    likeness = (video * query[:, None]).sum(2) / temperature  # (B, V); stays float32 in autocast
+    similarity = (video * query[:, None]).sum(2) / temperature  # (B, V); float32 in autocast too
     unit = torch.arange(video.shape[1], device=video.device)
     inside = (unit >= targets.start[:, None]) & (unit <= targets.end[:, None])  # (B, V)
     outside = ~inside & video_mask.bool()
-    against = likeness.masked_fill(~outside, EXCLUDED).logsumexp(1, keepdim=True)  # (B, 1)
-    costs = F.softplus(against - likeness) * inside
-    return (costs.sum(1) / inside.sum(1)).mean()
+    negatives = similarity.masked_fill(~outside, MASKED_LOGIT).logsumexp(1, keepdim=True)  # (B, 1)
+    per_unit = F.softplus(negatives - similarity) * inside
+    return (per_unit.sum(1) / inside.sum(1)).mean()
 
 
 def _balanced_loss(
     logits: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor, total: float
 ) -> torch.Tensor:
     weight = torch.where(labels > 0, POSITIVE_WEIGHT, 1.0) * mask
-    costs = F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="none")
-    return (costs * weight).sum() / total
+    per_unit = F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="none")
+    return (per_unit * weight).sum() / total

@@ -27,7 +27,7 @@ from ReLER.layers import (
     sine_positions,
 )
 from ReLER.options import SCALES, ModelOptions
-from utils.evaluation.predictions import best_spans
+from utils.evaluation.decoding import best_spans
 from utils.layers.dropout import Dropout
 from utils.layers.span_encoder import PREDICTOR_REACH, SpanPredictor, mask_logits
 

@@ -12,8 +12,8 @@ import torch
 from ReLER.options import SCALES
 from ReLER.pooling import NORM_EPS, temporal_endpoints
 from ReLER.weights import load_trained
-from utils.evaluation.predictions import spans_to_compare
-from utils.features.tokens import LiveTokens
+from utils.evaluation.decoding import spans_to_compare
+from utils.features.tokens import Gather
 
 # Scales of the first look, at all clips, and of the second, at the most promising ones.
 LOOKS = ((4,), tuple(parts for parts in SCALES if parts != 4))
@@ -25,8 +25,10 @@ class Searcher:
     looks = len(LOOKS)
 
     def __init__(self, checkpoint: Path, text_encoder: str | None, device: torch.device):
-        overrides = {} if text_encoder is None else {"text_encoder": text_encoder}
-        self.options, self.model, self._encoder = load_trained(checkpoint, device, **overrides)
+        overrides = {"text_features": "live"}
+        if text_encoder is not None:
+            overrides["text_encoder"] = text_encoder
+        self.options, self.model, self._text = load_trained(checkpoint, device, **overrides)
         self.features = self.options.features
         self.width = self.model.video_dim - 2  # without the endpoints of units
         self.units = self.options.max_v_l
@@ -45,9 +47,9 @@ class Searcher:
             column += part.shape[1]
         return joined
 
-    def read(self, questions: list[str]) -> LiveTokens:
+    def read(self, questions: list[str]) -> Gather:
         """The questions, ready to be asked by number."""
-        return LiveTokens(self._encoder, questions, train=False)
+        return self._text.open(questions, self.device, train=False)
 
     def encode(self, clips: torch.Tensor) -> torch.Tensor:
         """(C, V, F) pooled rows of clips of one length -> (C, V, D)."""
@@ -56,16 +58,16 @@ class Searcher:
         return self.model.embed_video(torch.cat((clips, ends), 2))
 
     def ask(
-        self, clips: torch.Tensor, text: LiveTokens, question: int, count: int, look: int
+        self, clips: torch.Tensor, text: Gather, question: int, count: int, look: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The best spans in units (C, k, 2) of each encoded clip, and their scores (C, k).
 
         Each scale of the look offers `count` of them.
         """
         many, mask = len(clips), clips.new_ones(clips.shape[:2])
-        tokens, text_mask = text.gather(np.array([question]), self.device)
-        tokens = self.model.embed_text(tokens).expand(many, -1, -1)
-        text_mask = text_mask.expand(many, -1)
+        query = text(np.array([question]), self.device)
+        tokens = self.model.embed_text(query.tokens).expand(many, -1, -1)
+        text_mask = query.mask.expand(many, -1)
         offers = []
         for parts in LOOKS[look]:
             encoded, _, _ = self.model.encode(clips, mask, tokens, text_mask, parts)

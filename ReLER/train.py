@@ -15,13 +15,12 @@ from ReLER.infer import predict
 from ReLER.losses import losses
 from ReLER.model import ReLER
 from ReLER.options import Options
-from ReLER.text import TEXT_FILE, open_encoder
+from ReLER.text import TEXT_FILE, open_text
 from ReLER.weights import SCHEDULER_GAMMA, build_model, checkpoint_content, read_checkpoint
 from utils.base.errors import UserError
-from utils.evaluation.predictions import write_predictions
+from utils.evaluation.predictions import write_results
 from utils.evaluation.scoring import report, score, truth_to_train_by
 from utils.evaluation.timelines import draw_examples
-from utils.features.text_encoders import describe_encoder
 from utils.training import loop
 from utils.training.checkpoints import find_checkpoint, fit_optimizer, fit_state
 from utils.training.processes import Processes
@@ -43,13 +42,13 @@ class Recipe:
     def __init__(self, options: Options, processes: Processes):
         self.options = options
         self.processes = processes
-        encoder = open_encoder(options)
+        text = open_text(options)
         device = processes.device
-        self.train = open_split(options, "train", encoder, device, tolerant=True)
-        self.val = open_split(options, "val", encoder, device, tolerant=True)
+        self.train = open_split(options, "train", text, device, tolerant=True)
+        self.val = open_split(options, "val", text, device, tolerant=True)
         self.truth = truth_to_train_by(self.val.records, self.val.listed, options.eval_gt_json)
-        self.descriptions = {TEXT_FILE: describe_encoder(encoder)}
-        self.model: ReLER = build_model(options, self.train.width, encoder.width).to(device)
+        self.descriptions = {TEXT_FILE: text.describe()}
+        self.model: ReLER = build_model(options, self.train.width, text.width).to(device)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=options.lr, weight_decay=options.wd, fused=True
         )
@@ -91,7 +90,7 @@ class Recipe:
         windows, scores = predict(self.model, self.val, self.options, self.processes)
         if self.processes.main:
             file = self.options.run_folder / f"{epoch}_preds.json"
-            write_predictions(file, self.val.records, windows, scores)
+            write_results(file, self.val.records.keys, windows, scores)
         scored = score(self.truth, windows)
         picture = draw_examples(self.val.records, self.truth.seconds, windows)
         return Evaluation(scored.percentages(), report(scored, f"Epoch {epoch}"), picture)

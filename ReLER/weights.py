@@ -12,11 +12,11 @@ import torch
 
 from ReLER.model import ReLER
 from ReLER.options import FIXED_SHAPE, IGNORED_OF_MODEL, ModelOptions, Options
-from ReLER.text import open_encoder
+from ReLER.text import open_text
 from utils.base.errors import UserError
 from utils.base.options import adopt
 from utils.base.tensor_files import load_safely
-from utils.features.text_encoders import TextEncoder
+from utils.features.tokens import EncoderText
 from utils.training.checkpoints import fit_state
 from utils.training.options import KEPT
 
@@ -25,11 +25,11 @@ VIDEO_WEIGHT = "input_vid_proj.0.LayerNorm.weight"  # (F,)
 
 
 class Trained(NamedTuple):
-    """A trained model, in evaluation mode, and the encoder of its queries."""
+    """A trained model, in evaluation mode, and what reads its queries."""
 
     options: Options
     model: ReLER
-    encoder: TextEncoder
+    text: EncoderText
 
 
 def load_trained(checkpoint: Path, device: torch.device, **overrides: Any) -> Trained:
@@ -46,10 +46,10 @@ def load_trained(checkpoint: Path, device: torch.device, **overrides: Any) -> Tr
     weight = weights.get(VIDEO_WEIGHT) if isinstance(weights, dict) else None
     if not torch.is_tensor(weight) or weight.ndim != 1:
         raise UserError(f"{checkpoint}: not a ReLER checkpoint, it has no {VIDEO_WEIGHT}")
-    encoder = open_encoder(options, checkpoint.parent)
-    model = build_model(options, len(weight), encoder.width)
+    text = open_text(options, checkpoint.parent)
+    model = build_model(options, len(weight), text.width)
     fit_state(model, weights, checkpoint)
-    return Trained(options, model.to(device).eval(), encoder)
+    return Trained(options, model.to(device).eval(), text)
 
 
 def trained_options(checkpoint: Path, **overrides: Any) -> Options:

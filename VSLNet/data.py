@@ -20,9 +20,10 @@ from utils.data.spans import (
 )
 from utils.features.mapped import PooledFeatures, pooled_features
 from utils.features.tensors import in_steps, pad_to
+from utils.features.tokens import EncoderText, Gather, Text
 from utils.training.processes import Processes
 from VSLNet.options import Options
-from VSLNet.text import EncoderText, Gather, Text, WordText
+from VSLNet.text import WordText
 
 
 class Batch(NamedTuple):

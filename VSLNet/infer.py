@@ -8,7 +8,8 @@ from tqdm import tqdm
 
 from utils.base.files import check_output
 from utils.data.spans import window_seconds
-from utils.evaluation.predictions import WINDOWS, best_spans, suppress
+from utils.evaluation.decoding import best_spans
+from utils.evaluation.predictions import WINDOWS, suppress
 from utils.evaluation.scoring import publish
 from utils.training.checkpoints import find_checkpoint
 from utils.training.processes import Processes, start_processes

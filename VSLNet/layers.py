@@ -1,6 +1,7 @@
 """VSLNet's own layers: how video and query meet.
 
-Shapes: B batch, V video units, Q query tokens, D hidden. Source: Zhang et al., ACL 2020, 3.3.
+Shapes: B batch, V video units, F feature dim, Q query tokens, D hidden, W width of a word's vector,
+C characters of a word. Source: Zhang et al., ACL 2020, section 3.3.
 """
 
 import torch
@@ -34,24 +35,25 @@ class ContextQueryAttention(nn.Module):
 
     def __init__(self, dim: int, drop_rate: float):
         super().__init__()
-        for name, shape in (("w4C", (dim, 1)), ("w4Q", (dim, 1)), ("w4mlu", (1, 1, dim))):
-            setattr(self, name, nn.Parameter(nn.init.xavier_uniform_(torch.empty(shape))))
+        self.w4C = nn.Parameter(nn.init.xavier_uniform_(torch.empty(dim, 1)))
+        self.w4Q = nn.Parameter(nn.init.xavier_uniform_(torch.empty(dim, 1)))
+        self.w4mlu = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, 1, dim)))
         self.dropout = Dropout(drop_rate)
         self.cqa_linear = Conv1D(4 * dim, dim)
 
     def forward(
         self,
-        video: torch.Tensor,
-        query: torch.Tensor,
-        video_mask: torch.Tensor,
-        query_mask: torch.Tensor,
+        video: torch.Tensor,  # (B, V, D)
+        query: torch.Tensor,  # (B, Q, D)
+        video_mask: torch.Tensor,  # (B, V)
+        query_mask: torch.Tensor,  # (B, Q)
     ) -> torch.Tensor:
         video, query = for_products(video), for_products(query)
-        dropped, asked = self.dropout(video), self.dropout(query)
+        video_dropped, query_dropped = self.dropout(video), self.dropout(query)
         similarity = (
-            dropped @ self.w4C
-            + (asked @ self.w4Q).transpose(1, 2)
-            + (dropped * self.w4mlu) @ asked.transpose(1, 2)
+            video_dropped @ self.w4C
+            + (query_dropped @ self.w4Q).transpose(1, 2)
+            + (video_dropped * self.w4mlu) @ query_dropped.transpose(1, 2)
         ).float()  # (B, V, Q)
         over_query = similarity.masked_fill(query_mask[:, None] == 0, MASKED_LOGIT).softmax(2)
         over_video = similarity.masked_fill(video_mask[..., None] == 0, MASKED_LOGIT).softmax(1)

@@ -5,8 +5,9 @@
     text  (B, Q, T) -> encode_query -> (B, Q, D) -+
 
 Shapes: B batch, V video units, F feature dim, Q query tokens, T token dim, D hidden. Masks are 1 at
-what is there and 0 at padding. The encoded video does not depend on the query: at inference a clip
-is encoded once for all its queries. Source: Zhang et al., ACL 2020; state-dict keys as published.
+valid positions and 0 at padding. The encoded video does not depend on the query: at inference a
+clip is encoded once for all its queries. Source: Zhang et al., ACL 2020; state-dict keys as
+published.
 """
 
 from typing import NamedTuple
@@ -34,11 +35,6 @@ class Predictions(NamedTuple):
     start_logits: torch.Tensor  # (B, V)
     end_logits: torch.Tensor  # (B, V)
 
-    @property
-    def highlight_scores(self) -> torch.Tensor:
-        """(B, V) probability that a unit is near the answer."""
-        return self.highlight_logits.sigmoid()
-
 
 class Losses(NamedTuple):
     """Scalars; `total` is minimised."""
@@ -52,7 +48,7 @@ class VSLNet(nn.Module):
     """The whole model; each verb can be called alone.
 
     `text_dim` is the width of the token features; without it (predictor `rnn`) words and
-    characters are embedded here, and `words` gives the number of words and characters.
+    characters are embedded here, by `word_vectors` and an embedding of so many `characters`.
 
     `padding`: `masked` hides padding from the convolutions, so that a sample's predictions depend
     on the sample alone; `published` lets them read across the end of a clip or query.
@@ -161,8 +157,8 @@ def losses(
         weight=(1 + highlight) * video_mask,
         reduction="sum",
     )
-    lit = per_unit / total
-    return Losses(span + highlight_lambda * lit, span, lit)
+    highlight_loss = per_unit / total
+    return Losses(span + highlight_lambda * highlight_loss, span, highlight_loss)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float = 0.01) -> list[dict]:

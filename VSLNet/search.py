@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from utils.evaluation.predictions import spans_to_compare
-from VSLNet.text import Gather
+from utils.evaluation.decoding import spans_to_compare
+from utils.features.tokens import Gather
 from VSLNet.weights import load_trained
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from utils.base.tensor_files import load_safely
-from utils.evaluation.predictions import write_predictions
+from utils.evaluation.predictions import write_results
 from utils.evaluation.scoring import report, score, truth_to_train_by
 from utils.evaluation.timelines import draw_examples
 from utils.training import loop
@@ -89,7 +89,7 @@ class Recipe:
         windows, scores = predict(self.model, self.val, self.options, self.processes)
         if self.processes.main:
             name = f"{self.options.model_name}_{epoch}_{step}_preds.json"
-            write_predictions(self.options.run_folder / name, self.val.records, windows, scores)
+            write_results(self.options.run_folder / name, self.val.records.keys, windows, scores)
         scored = score(self.truth, windows)
         picture = draw_examples(self.val.records, self.truth.seconds, windows)
         return Evaluation(

@@ -15,11 +15,12 @@ from utils.base.errors import UserError
 from utils.base.files import read_json
 from utils.base.options import adopt
 from utils.base.tensor_files import load_safely
+from utils.features.tokens import EncoderText
 from utils.training.checkpoints import find_checkpoint, fit_state
 from utils.training.options import KEPT
 from VSLNet.model import VSLNet
 from VSLNet.options import NEW_PADDING, SHAPE, Options
-from VSLNet.text import EncoderText, WordText, open_text
+from VSLNet.text import WordText, open_text
 
 ENCODER_PREFIX = "embedding_net.embedder."
 VIDEO_WEIGHT = "video_affine.linear.conv1d.weight"  # (D, F, 1)
@@ -95,15 +96,15 @@ def with_padding(options: Options) -> Options:
 def read_options(folder: Path) -> dict[str, Any]:
     """The options that a run folder holds by name, none if it has no such file."""
     file = folder / Options.OPTIONS_FILE
-    trained = read_json(file) if file.is_file() else {}
-    if not isinstance(trained, dict):
-        raise UserError(f"{file}: must be an object of options; copy the run again")
-    return trained
+    return read_json(file, dict[str, Any]) if file.is_file() else {}
 
 
 def build_model(options: Options, video_dim: int, text: EncoderText | WordText) -> VSLNet:
     """A freshly initialised model that fits the features and the text."""
     torch.manual_seed(options.seed)
+    words = {}
+    if isinstance(text, WordText):
+        words = {"word_vectors": text.vectors, "characters": text.vocabulary.character_count}
     return VSLNet(
         video_dim=video_dim,
         text_dim=text.width,
@@ -113,8 +114,7 @@ def build_model(options: Options, video_dim: int, text: EncoderText | WordText) 
         drop_rate=options.drop_rate,
         predictor=options.predictor,
         num_extra_attn_blocks=options.num_extra_attn_blocks,
-        word_vectors=text.vectors,
-        characters=text.characters,
+        **words,
         char_dim=options.char_dim,
         padding=options.padding,
     )

@@ -2,6 +2,8 @@
 
 Words are lower-cased and cut by NLTK; those without a GloVe vector share one trained vector.
 Characters count if they were seen often enough. Number 0 is padding, 1 is unknown.
+
+Shapes: S sentences, W distinct words, B batch, Q words of a query, C characters of a word.
 """
 
 from collections import Counter
@@ -10,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from msgspec import Struct
 from nltk.tokenize import word_tokenize
 from tqdm import tqdm
 
 from utils.base.errors import UserError
-from utils.features.text_encoders import pad_tokens
+from utils.features.tokens import Text
 
 PADDING, UNKNOWN = 0, 1
 FIRST = 2  # number of the first known word or character
@@ -27,8 +30,7 @@ def tokenize(sentence: str) -> list[str]:
     return word_tokenize(sentence.lower(), preserve_line=True)
 
 
-@dataclass(frozen=True)
-class Vocabulary:
+class Vocabulary(Struct, frozen=True):
     """The words and characters that have numbers, in order, from 2 on."""
 
     words: list[str]
@@ -41,19 +43,16 @@ class Vocabulary:
 
     def encode(self, sentences: list[str]) -> "EncodedSentences":
         """Numbers of the words and characters of each sentence."""
-        word_numbers = {word: FIRST + place for place, word in enumerate(self.words)}
-        letter_numbers = {letter: FIRST + place for place, letter in enumerate(self.characters)}
-        cut = [tokenize(sentence) or [""] for sentence in sentences]
-        distinct = sorted({word for words in cut for word in words})
-        place = {word: row for row, word in enumerate(distinct)}
-        spelled, _ = pad_tokens(
-            [[letter_numbers.get(letter, UNKNOWN) for letter in word] or [PADDING]
-             for word in distinct]
-        )  # fmt: skip
+        word_numbers = {word: number for number, word in enumerate(self.words, FIRST)}
+        letter_numbers = {letter: number for number, letter in enumerate(self.characters, FIRST)}
+        tokenized = [tokenize(sentence) or [""] for sentence in sentences]
+        distinct = sorted({word for words in tokenized for word in words})
+        kind = {word: number for number, word in enumerate(distinct)}
+        kinds, mask = _pad([[kind[word] for word in words] for words in tokenized])
+        numbers = np.array([word_numbers.get(word, UNKNOWN) for word in distinct])
+        spelled, _ = _pad([[letter_numbers.get(c, UNKNOWN) for c in word] for word in distinct])
         spelled = np.pad(spelled, ((0, 0), (0, WIDEST_KERNEL)), constant_values=PADDING)
-        rows, mask = pad_tokens([[place[word] for word in words] for words in cut])
-        known = np.array([word_numbers.get(word, UNKNOWN) for word in distinct])
-        return EncodedSentences(rows, mask, known, spelled)
+        return EncodedSentences(kinds, mask, numbers, spelled)
 
 
 @dataclass(frozen=True)
@@ -66,85 +65,78 @@ class EncodedSentences:
     spelled: np.ndarray  # (W, C) character numbers
 
     def batch(
-        self, sentences: np.ndarray, device: torch.device | str = "cpu", alone: bool = True
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Word numbers (B, Q), character numbers (B, Q, C) and mask (B, Q), zeros at padding.
+        self, sentences: np.ndarray, device: torch.device | str = "cpu", padded_words: bool = True
+    ) -> Text:
+        """Word numbers (B, Q), mask (B, Q) and character numbers (B, Q, C), zeros at padding.
 
-        `alone`: every word is followed by as much padding as the widest convolution sees, so that
-        what is found in it does not depend on the words beside it. If not, C is the length of the
-        longest word, as published.
+        `padded_words`: every word is followed by as much padding as the widest convolution sees, so
+        that what is found in it does not depend on the words beside it. If not, C is the length of
+        the longest word, as published.
         """
         mask = self.mask[sentences]
         mask = mask[:, : mask.sum(1).max()]
         kinds = self.kinds[sentences, : mask.shape[1]]
         words = np.where(mask, self.numbers[kinds], PADDING)
         letters = np.where(mask[..., None], self.spelled[kinds], PADDING)
-        if not alone:
+        if not padded_words:
             longest = np.flatnonzero((letters != PADDING).any((0, 1))).max(initial=0) + 1
             letters = letters[..., : max(longest, WIDEST_KERNEL)]
-        return (
-            torch.from_numpy(words).to(device),
-            torch.from_numpy(letters).to(device),
-            torch.from_numpy(mask).to(device).float(),
-        )
+        words, letters, mask = (torch.from_numpy(x).to(device) for x in (words, letters, mask))
+        return Text(words, mask.float(), letters)
+
+
+def _pad(lists: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Lists of different length as numbers (S, Q) and mask (S, Q), zeros at the end."""
+    lengths = np.array(list(map(len, lists)))
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    numbers = np.zeros(mask.shape, np.int64)
+    numbers[mask] = np.concatenate(lists)
+    return numbers, mask
 
 
 def build_vocabulary(
     sentences: list[str], glove: Path, word_dim: int
 ) -> tuple[Vocabulary, np.ndarray]:
     """The vocabulary of the sentences, and the GloVe vectors (words, word_dim) of its words."""
-    cut = [tokenize(sentence) for sentence in sentences]
-    wanted = {word for words in cut for word in words}
-    vectors = read_glove(glove, wanted, word_dim)
-    letters = Counter(letter for words in cut for word in words for letter in word)
-    often = sorted(letter for letter, count in letters.items() if count >= MIN_CHARACTER_COUNT)
-    words = sorted(vectors)
-    return Vocabulary(words, often), np.stack([vectors[word] for word in words])
+    words = [word for sentence in sentences for word in tokenize(sentence)]
+    letters = Counter("".join(words))
+    vectors = read_glove(glove, set(words), word_dim)
+    frequent = sorted(letter for letter, count in letters.items() if count >= MIN_CHARACTER_COUNT)
+    known = sorted(vectors)
+    return Vocabulary(known, frequent), np.stack([vectors[word] for word in known])
 
 
-def read_glove(file: Path, wanted: set[str], width: int) -> dict[str, np.ndarray]:
-    """The vectors (width,) float32 of the wanted words, read line by line.
+def read_glove(file: Path, words: set[str], width: int) -> dict[str, np.ndarray]:
+    """The vectors (width,) float32 of the words, as far as they have one.
 
     Raises `UserError` for a missing file, and for a line that is not a word and `width` numbers.
     """
     if not file.is_file():
-        raise UserError(
-            f"{file}: no such file; predictor rnn needs the word vectors glove.840B.300d.txt, "
-            "fetch them from the GloVe project, or use --predictor bert"
-        )
-    first_parts = {word.encode() for word in wanted}
-    found: dict[str, np.ndarray] = {}
-    with (
-        file.open("rb") as lines,
-        tqdm(total=file.stat().st_size, desc="reading GloVe", unit="B", unit_scale=True,
-             leave=False) as bar,
-    ):  # fmt: skip
+        raise UserError(f"{file}: no such file; predictor rnn needs the word vectors (GloVe) there")
+    first_parts = {word.encode() for word in words}
+    vectors: dict[str, np.ndarray] = {}
+    size = file.stat().st_size
+    bar = tqdm(total=size, desc="reading GloVe", unit="B", unit_scale=True, leave=False)
+    with file.open("rb") as lines, bar:
         for number, line in enumerate(lines, 1):
             bar.update(len(line))
             if line.count(b" ") >= width and line[: line.index(b" ")] not in first_parts:
                 continue  # most lines: cutting them would take the most time
             # Some "words" hold spaces: the numbers are counted from the right.
             word, *numbers = line.decode("utf-8", "replace").rstrip().rsplit(" ", width)
-            vector = _vector(numbers)
-            if len(vector) != width:
+            try:
+                vector = np.array(numbers, dtype=np.float32)
+            except ValueError:
+                vector = np.empty(0, np.float32)
+            if len(vector) != width or not np.isfinite(vector).all():
                 raise UserError(
-                    f"{file}: line {number} is not a word and {width} numbers; is --word_dim the "
-                    "width of these vectors?"
+                    f"{file}: line {number} is not a word and {width} numbers (--word_dim)"
                 )
-            if word in wanted:
-                found.setdefault(word, vector)
-    if not found:
+            if word in words:
+                vectors.setdefault(word, vector)
+    if not vectors:
         raise UserError(
-            f"{file}: has vectors of {width} numbers for none of the {len(wanted)} words of the "
-            "queries; is --word_dim the width of these vectors?"
+            f"{file}: has vectors of {width} numbers (--word_dim) for none of the {len(words)} "
+            "words of the queries"
         )
-    return found
-
-
-def _vector(numbers: list[str]) -> np.ndarray:
-    """The numbers as float32; an empty array if one of them is none."""
-    try:
-        vector = np.array(numbers, dtype=np.float32)
-    except ValueError:
-        return np.empty(0, np.float32)
-    return vector if np.isfinite(vector).all() else vector[:0]
+    return vectors

@@ -22,8 +22,9 @@ from benchmarks.timing import median_time
 from utils.base.errors import UserError, run_program
 from utils.base.options import ArgumentParser
 from utils.data.spans import unit_windows
+from utils.evaluation.decoding import best_spans
 from utils.evaluation.metrics import evaluate
-from utils.evaluation.predictions import best_spans, suppress
+from utils.evaluation.predictions import suppress
 
 THRESHOLDS, TOP_K = (0.3, 0.5), (1, 3, 5)
 NMS_THRESHOLD = 0.5
@@ -108,7 +109,7 @@ def plain_labels(
 
 def our_scores(truth: np.ndarray, windows: np.ndarray) -> tuple[np.ndarray, float]:
     scores = evaluate(truth, windows, THRESHOLDS, TOP_K)
-    return scores.recall, scores.mIoU
+    return np.reshape(scores.recalls, (len(TOP_K), -1)).T, scores.figures["mIoU"]
 
 
 def plain_scores(truth: np.ndarray, windows: np.ndarray) -> tuple[np.ndarray, float]:

@@ -30,7 +30,7 @@ from ReLER.options import SCALES, ModelOptions
 from utils.base.errors import UserError, run_program
 from utils.base.machine import each_on_a_core
 from utils.base.options import ArgumentParser
-from utils.evaluation.predictions import best_spans
+from utils.evaluation.decoding import best_spans
 from VSLNet.model import VSLNet
 
 CLIPS, QUERIES = 4, 8  # queries a clip

@@ -29,10 +29,10 @@ import ReLER.options
 import utils.prepare_features
 import VSLNet.data
 import VSLNet.options
-import VSLNet.text
 from utils.base.errors import UserError, run_program
 from utils.base.files import write_json
 from utils.base.options import ArgumentParser
+from utils.features.tokens import EncoderText
 from utils.training.processes import Processes
 
 ROWS, RATE = 900, 1.875
@@ -99,7 +99,7 @@ def held_memory() -> dict[str, float]:
 def open_vslnet(data_root: Path) -> tuple:
     """VSLNet's split: features pooled to 128 units."""
     options = VSLNet.options.Options(task=TASK, fv="egovlp", data_root=str(data_root))
-    text = VSLNet.text.EncoderText(options, MadeUpEncoder(768))
+    text = EncoderText(MadeUpEncoder(768), False, options.cache)
     split = VSLNet.data.open_split(options, "train", text, torch.device("cpu"), False)
     draws = np.random.default_rng(0).random((QUERIES, 2))
     alone = Processes(0, 1, torch.device("cpu"))
@@ -109,10 +109,10 @@ def open_vslnet(data_root: Path) -> tuple:
 def open_reler(data_root: Path) -> tuple:
     """ReLER's split: all rows of both features."""
     options = ReLER.options.Options(task=TASK, fv="egovlp", data_root=str(data_root))
-    encoder, device = MadeUpEncoder(512), torch.device("cpu")
-    split = ReLER.data.open_split(options, "train", encoder, device, False)
+    text = EncoderText(MadeUpEncoder(512), False, options.cache)
+    split = ReLER.data.open_split(options, "train", text, torch.device("cpu"), False)
     draws = np.random.default_rng(0).random((QUERIES, ReLER.augment.COLUMNS))
-    alone = Processes(0, 1, device)
+    alone = Processes(0, 1, torch.device("cpu"))
     return split, lambda split, rows: split.batch(rows, 2, draws, alone)
 
 

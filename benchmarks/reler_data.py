@@ -30,6 +30,7 @@ from utils.base.options import ArgumentParser
 from utils.data.records import Records
 from utils.features.mapped import FeatureStore, pool_rows
 from utils.features.stores import create_array, map_array
+from utils.features.tokens import Text
 from utils.training.processes import Processes
 
 ROWS, QUERIES, TOKENS, TEXT_WIDTH = 900, 1000, 12, 512
@@ -132,9 +133,9 @@ class Sentences:
     def __init__(self) -> None:
         self.tokens = torch.randn(QUERIES, TOKENS, TEXT_WIDTH)
 
-    def gather(self, sentences: np.ndarray, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(self, sentences: np.ndarray, device: torch.device) -> Text:
         """(B, Q, T) and (B, Q)."""
-        return self.tokens[sentences], torch.ones(len(sentences), TOKENS)
+        return Text(self.tokens[sentences], torch.ones(len(sentences), TOKENS))
 
 
 def make_store(file: Path, clips: int, width: int) -> FeatureStore:

@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from benchmarks.plain_layers import masked, plain_predictor
 from benchmarks.text import clip_in_the_loop, stored
 from benchmarks.timing import Contest, compare_steps, step_options
 from ReLER.layers import sine_positions
@@ -143,7 +144,7 @@ def plain_outputs(model: ReLER, batch: Batch, parts: int) -> PlainOutputs:
         )
         for layer in model.cross_self_encoder.cross_encoder.layers:
             states, tokens = plain_cross_layer(layer, states, tokens, mask, text_mask)
-        pool = states @ model.NPM_proj.weighted_pool.weight + (1 - mask[..., None]) * -1e30
+        pool = masked(states @ model.NPM_proj.weighted_pool.weight, mask[..., None])
         pooled = (pool.float().softmax(1) * states).sum(1)
         scores.append(model.NPM_proj.linear(pooled)[:, 0].float().sigmoid())
         pieces.append(states * scores[-1][:, None, None])
@@ -152,7 +153,7 @@ def plain_outputs(model: ReLER, batch: Batch, parts: int) -> PlainOutputs:
 
     start, end = plain_predictor(model.predictor, encoded, video_mask)
     highlight = model.highlight_proj(encoded)[..., 0].float()
-    highlight = (highlight + (1 - video_mask) * -1e30).sigmoid()
+    highlight = masked(highlight, video_mask).sigmoid()
     saliency = model.saliency_proj(encoded)[..., 0].float()
     video_projection = F.normalize(model.contrastive_align_projection_vid(encoded).float(), dim=-1)
     text_projection = F.normalize(model.contrastive_align_projection_txt(text).float(), dim=-1)
@@ -232,40 +233,6 @@ def plain_cross_layer(
     inner = F.gelu(layer.t_intermediate.dense(text))
     text = layer.t_output.LayerNorm(F.dropout(layer.t_output.dense(inner), drop) + text)
     return video, text
-
-
-def plain_predictor(
-    predictor: nn.Module, x: torch.Tensor, mask: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    start = plain_encoder(predictor.encoder, x, mask)
-    end = plain_encoder(predictor.encoder, start, mask)
-    logits = []
-    for norm, block, states in (
-        (predictor.start_layer_norm, predictor.start_block, start),
-        (predictor.end_layer_norm, predictor.end_block, end),
-    ):
-        both = torch.cat((norm(states), x), 2).transpose(1, 2)
-        scores = block[2].conv1d(F.relu(block[0].conv1d(both)))[:, 0].float()
-        logits.append(scores + (1 - mask) * -1e30)
-    return logits[0], logits[1]
-
-
-def plain_encoder(encoder: nn.Module, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    drop = 0.2 if encoder.training else 0.0
-    positions = torch.arange(x.shape[1]).expand(x.shape[:2])
-    x = x + encoder.pos_embedding.position_embeddings(positions)
-    block = encoder.conv_block
-    for convolutions, norm in zip(block.depthwise_separable_conv, block.layer_norms, strict=True):
-        y = F.relu(convolutions[1](convolutions[0](norm(x).transpose(1, 2))))
-        x = x + F.dropout(y, drop).transpose(1, 2)
-    block = encoder.attention_block
-    y = F.dropout(block.layer_norm1(x), drop).transpose(1, 2)
-    query, key, value = (
-        layer.conv1d(y).transpose(1, 2) for layer in (block.query, block.key, block.value)
-    )
-    x = x + plain_attention(query, key, value, (1 - mask) * -1e30, drop)
-    y = F.dropout(block.layer_norm2(x), drop).transpose(1, 2)
-    return x + F.dropout(block.out_layer.conv1d(y).transpose(1, 2), drop)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def stored(width: int, batch: int, tokens: int) -> Work:
     draw = np.random.default_rng(0)
     features = draw.standard_normal((SENTENCES * tokens, width), np.float32).astype(np.float16)
     lengths = np.full(SENTENCES, tokens)
-    store = TokenStore(features, np.arange(SENTENCES + 1) * tokens, lengths)
+    store = TokenStore(torch.from_numpy(features), np.arange(SENTENCES + 1) * tokens, lengths)
     return lambda: store.gather(draw.integers(0, SENTENCES, batch))
 
 

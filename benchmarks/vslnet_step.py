@@ -21,13 +21,17 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
 
+from benchmarks.plain_layers import (
+    dropped,
+    masked,
+    plain_encoder,
+    plain_linear,
+    plain_predictor,
+)
 from benchmarks.text import bert_in_the_loop, stored
 from benchmarks.timing import Contest, compare_steps, step_options
 from utils.base.errors import UserError, run_program
-from utils.layers.dropout import Dropout
-from utils.layers.span_encoder import MASKED_LOGIT
 from VSLNet.model import Predictions, VSLNet, losses, parameter_groups
 
 TEXT_WIDTH, TOKENS = 768, (8, 12)
@@ -154,51 +158,7 @@ def plain_logits(model: VSLNet, batch: Batch) -> tuple[torch.Tensor, ...]:
 
     highlight = masked(plain_linear(model.highlight_layer.conv1d, x)[..., 0].float(), video_mask)
     x = x * highlight.sigmoid()[..., None]
-    layer = model.predictor
-    start = plain_encoder(layer.encoder, x, video_mask)
-    end = plain_encoder(layer.encoder, start, video_mask)
-    logits = []
-    for norm, block, states in (
-        (layer.start_layer_norm, layer.start_block, start),
-        (layer.end_layer_norm, layer.end_block, end),
-    ):
-        hidden = F.relu(plain_linear(block[0], torch.cat((norm(states), x), 2)))
-        logits.append(masked(plain_linear(block[2], hidden)[..., 0].float(), video_mask))
-    return highlight, *logits
-
-
-def plain_encoder(encoder: nn.Module, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    positions = torch.arange(x.shape[1]).expand(x.shape[:2])
-    x = x + encoder.pos_embedding.position_embeddings(positions)
-    block = encoder.conv_block
-    for convolutions, norm in zip(block.depthwise_separable_conv, block.layer_norms, strict=True):
-        y = F.relu(convolutions((norm(x) * mask[..., None]).transpose(1, 2)))
-        x = x + dropped(encoder, y).transpose(1, 2)
-    block = encoder.attention_block
-    y = dropped(encoder, block.layer_norm1(x))
-    query, key, value = (
-        plain_linear(layer, y).unflatten(2, (block.num_heads, -1)).transpose(1, 2)
-        for layer in (block.query, block.key, block.value)
-    )
-    scores = query @ key.transpose(2, 3) / math.sqrt(query.shape[-1])
-    shares = dropped(encoder, masked(scores.float(), mask[:, None, None]).softmax(3))
-    x = x + (shares @ value).transpose(1, 2).flatten(2)
-    y = plain_linear(block.out_layer, dropped(encoder, block.layer_norm2(x)))
-    return x + dropped(encoder, y)
-
-
-def plain_linear(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """(B, V, inputs) -> (B, V, outputs), as a convolution."""
-    return layer.conv1d(x.transpose(1, 2)).transpose(1, 2)
-
-
-def dropped(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    rate = next(part.p for part in module.modules() if isinstance(part, Dropout))
-    return F.dropout(x, rate, module.training)
-
-
-def masked(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    return scores + (1 - mask) * MASKED_LOGIT
+    return highlight, *plain_predictor(model.predictor, x, video_mask)
 
 
 if __name__ == "__main__":

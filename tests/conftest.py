@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.simulated import make_data_root
+from tests.simulated import make_data_root, make_quickstart
 
 # Speed is measured by benchmarks, not by tests on a machine that may be busy.
 settings.register_profile("project", deadline=None)
@@ -28,11 +28,22 @@ def golden() -> Path:
 
 
 @pytest.fixture(scope="session")
-def simulated(tmp_path_factory, worker_id) -> Path:
-    """The data root of the tiny simulated world, shared by all test processes; do not change it."""
+def shared_folder(tmp_path_factory, worker_id) -> Path:
+    """A folder that all test processes share."""
     base = tmp_path_factory.getbasetemp()
-    shared = base if worker_id == "master" else base.parent
-    return make_data_root(shared / "simulated")
+    return base if worker_id == "master" else base.parent
+
+
+@pytest.fixture(scope="session")
+def simulated(shared_folder) -> Path:
+    """The data root of the tiny simulated world, shared by all test processes; do not change it."""
+    return make_data_root(shared_folder / "simulated")
+
+
+@pytest.fixture(scope="session")
+def quickstart(shared_folder) -> Path:
+    """The folder of a dry quickstart, shared by all test processes; do not change it."""
+    return make_quickstart(shared_folder)
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ def run(*command: object, folder: Path | None = None, **environment: str):
         env=settings,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         stdin=subprocess.DEVNULL,
     )
 
@@ -54,6 +54,16 @@ def make_data_root(folder: Path) -> Path:
             _write_data_root(data)
             (data / "done").touch()
     return data
+
+
+def make_quickstart(folder: Path) -> Path:
+    """`folder/quickstart` with all that the dry quickstart leaves, and `printed.txt`."""
+    quickstart = folder / "quickstart"
+    with FileLock(f"{quickstart}.lock"):
+        if not (quickstart / "printed.txt").is_file():
+            printed = succeed("experiments/quickstart.sh", "--dry", "--folder", quickstart)
+            (quickstart / "printed.txt").write_text(printed)
+    return quickstart
 
 
 def _write_data_root(data: Path) -> None:

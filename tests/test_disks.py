@@ -130,7 +130,7 @@ def test_stores_without_room_are_one_line(data):
     assert all(path.suffix == ".lock" for path in (data / "cache").iterdir())
 
 
-def test_a_cut_continues_once_there_is_room(data):
+def test_a_cut_begins_anew_once_there_is_room(data):
     annotations = json.loads((data / "nlq_train.json").read_text())
     annotations["videos"][0]["clips"][0]["video_end_sec"] = 20.0  # t1 has 19 rows, t2 60
     (data / "nlq_train.json").write_text(json.dumps(annotations))

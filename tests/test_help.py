@@ -61,6 +61,15 @@ def test_without_its_packages_a_program_says_how_to_get_them(program):
     assert f"lacks torch, numpy, transformers, ...; run: bash {ROOT}/utils/environment.sh" in line
 
 
+def test_without_its_packages_a_script_says_how_to_get_them(tmp_path):
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    python.chmod(0o755)
+    arguments = ("cpu", "nlq", "egovlp", tmp_path / "runs", "0.001")
+    line = refuse("VSLNet/scripts/train_scratch_nlq.sh", *arguments, PYTHON=str(python))
+    assert "lacks torch, numpy, transformers, ...; run: bash" in line
+
+
 def test_the_environment_that_is_there_is_named(monkeypatch, tmp_path):
     from utils.base import environment
 

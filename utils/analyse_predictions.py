@@ -12,7 +12,6 @@ the paired bootstrap; those whose interval leaves out 0 have a star.
 
 import argparse
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +25,7 @@ from terminaltables import AsciiTable
 from utils.base.errors import UserError, run_program
 from utils.base.files import write_json
 from utils.base.options import ArgumentParser
-from utils.data.annotations import Query, iter_clips, iter_queries, read_annotations
+from utils.data.annotations import iter_clips
 from utils.data.spans import EMPTY_SECONDS
 from utils.evaluation.analysis import (
     Grouping,
@@ -34,17 +33,14 @@ from utils.evaluation.analysis import (
     by_object,
     by_position,
     by_template,
-    object_sets,
     paired_bootstrap,
-    query_figures,
-    query_object,
 )
-from utils.evaluation.predictions import read_predictions
-from utils.evaluation.scoring import predicted_windows, true_windows
+from utils.evaluation.metrics import query_figures
+from utils.evaluation.scoring import read_truth, read_windows
 
 THRESHOLDS, TOP_K = (0.3, 0.5), (1, 3, 5)
 FIGURES = (*(f"R@{k} IoU={t:g}" for k in TOP_K for t in THRESHOLDS), "mean R@1", "mIoU")
-PROTOCOLS = {"with": "all windows", "without": "without windows of at most 1/30 s"}
+ALL_WINDOWS, NONEMPTY_WINDOWS = "all windows", "without windows of at most 1/30 s"
 
 
 class Answers(NamedTuple):
@@ -60,59 +56,40 @@ class Answers(NamedTuple):
 
 
 def read_answers(options: argparse.Namespace) -> Answers:
-    """Read all files; a `UserError` names one that doesn't fit the ground truth."""
-    annotations = read_annotations(options.ground_truth_json)
-    queries = list(iter_queries(annotations))
-    truth = true_windows(queries)
-    rows = timed = ~np.isnan(truth).any(axis=1)
-    if not timed.any():
-        raise UserError(
-            f"{options.ground_truth_json}: its {len(queries)} queries have no times, so "
-            "predictions can't be scored; give annotations with ground truth"
-        )
+    """Read all files; a UserError names one that doesn't fit the ground truth."""
+    annotations, queries, truth = read_truth(options.ground_truth_json)
+    timed = ~np.isnan(truth).any(axis=1)
+    rows = timed
     windows: dict[str, list[np.ndarray]] = {name: [] for name, _ in options.predictions}
     unanswered = dict.fromkeys(windows, 0)
     for name, path in options.predictions:
-        found, answered = predicted_windows(queries, read_predictions(path), max(TOP_K))
-        windows[name].append(found)
-        if not (timed & answered).any():
-            raise UserError(
-                f"{path}: no prediction for any of the {len(queries)} queries of "
-                f"{options.ground_truth_json}: of another split or version?"
-            )
-        unanswered[name] += int(np.count_nonzero(~answered))
-        rows = rows & answered
+        predicted = read_windows(path, queries, max(TOP_K))
+        windows[name].append(predicted.windows)
+        unanswered[name] += int(np.count_nonzero(~predicted.answered))
+        rows = rows & predicted.answered
     if not rows.any():
         raise UserError("no query is answered by all files: are they of different splits?")
-    kept = [query for query, is_kept in zip(queries, rows, strict=True) if is_kept]
+    compared = [queries[row] for row in np.flatnonzero(rows)]
+    truth = truth[rows]
     figures = {}
-    for name, own in windows.items():
-        seeds = [query_figures(truth[rows], one[rows], THRESHOLDS, TOP_K).values() for one in own]
-        figures[name] = 100 * np.mean([np.stack(list(one), axis=1) for one in seeds], axis=0)
+    for name, seeds in windows.items():
+        tables = [query_figures(truth, seed[rows], THRESHOLDS, TOP_K) for seed in seeds]
+        figures[name] = 100 * np.mean([list(table.values()) for table in tables], axis=0).T
+    duration = {clip.clip_uid: clip.duration for _, clip in iter_clips(annotations)}
     return Answers(
-        truth=truth[rows],
-        clip=np.unique([query.clip_uid for query in kept], return_inverse=True)[1],
-        groupings=list(_groupings(kept, truth[rows], annotations, options.train_annotations)),
+        truth=truth,
+        clip=np.unique([query.clip_uid for query in compared], return_inverse=True)[1],
+        groupings=[
+            by_template(compared),
+            by_object(compared, options.ground_truth_json, options.train_annotations),
+            by_length(truth),
+            by_position(truth, np.array([duration[query.clip_uid] for query in compared])),
+        ],
         figures=figures,
         listed=len(queries),
         untimed=int(np.count_nonzero(~timed)),
         unanswered=unanswered,
     )
-
-
-def _groupings(
-    queries: list[Query], truth: np.ndarray, annotations: dict, training: str | None
-) -> Iterable[Grouping]:
-    yield by_template(queries)
-    if training is not None:
-        seen = iter_queries(read_annotations(training))
-        yield by_object(queries, object_sets(query_object(query.query) for query in seen))
-    yield by_length(truth)
-    seconds = {
-        clip["clip_uid"]: clip["video_end_sec"] - clip["video_start_sec"]
-        for _, clip in iter_clips(annotations)
-    }
-    yield by_position(truth, np.array([seconds[query.clip_uid] for query in queries]))
 
 
 def results(answers: Answers, rows: np.ndarray, options: argparse.Namespace) -> dict:
@@ -121,51 +98,53 @@ def results(answers: Answers, rows: np.ndarray, options: argparse.Namespace) -> 
     {"queries": number, "figures": {name: {figure: per cent}},
     "differences": {name: {figure: {"mean", "low", "high"}}}}
     """
-    parts = {name: own[rows] for name, own in answers.figures.items()}
-    means = {name: own.mean(axis=0).tolist() for name, own in parts.items()}
-    first = next(iter(parts))
-    unit = answers.clip[rows] if options.resample == "clips" else None
+    parts = {name: figures[rows] for name, figures in answers.figures.items()}
+    first, *others = parts
+    clips = answers.clip[rows] if options.resample == "clips" else None
     differences = {}
-    for name, own in parts.items():
-        if name != first:
-            interval = paired_bootstrap(own - parts[first], unit, options.samples, options.seed)
-            lines = zip(*(column.tolist() for column in interval), strict=True)
-            differences[name] = {
-                figure: dict(zip(interval._fields, line, strict=True))
-                for figure, line in zip(FIGURES, lines, strict=True)
-            }
+    for name in others:
+        interval = paired_bootstrap(
+            parts[name] - parts[first], clips, options.samples, options.seed
+        )
+        differences[name] = {
+            figure: {"mean": mean, "low": low, "high": high}
+            for figure, mean, low, high in zip(
+                FIGURES, *(column.tolist() for column in interval), strict=True
+            )
+        }
     return {
         "queries": int(np.count_nonzero(rows)),
-        "figures": {name: dict(zip(FIGURES, own, strict=True)) for name, own in means.items()},
+        "figures": {
+            name: dict(zip(FIGURES, part.mean(axis=0).tolist(), strict=True))
+            for name, part in parts.items()
+        },
         "differences": differences,
     }
 
 
-def analyse(answers: Answers, options: argparse.Namespace) -> dict:
-    """`results` of both protocols: of all their queries, and of each group that has any.
+def protocols(answers: Answers) -> dict[str, np.ndarray]:
+    """Queries (R,) bool of each protocol that has any.
 
-    Without any empty window they are the same, and the first stands for both.
+    Without any empty window both are the same, and the first stands for both.
     """
-    lengths = answers.truth[:, 1] - answers.truth[:, 0]
-    kept = {"with": np.ones(len(lengths), dtype=bool), "without": lengths > EMPTY_SECONDS}
-    if kept["without"].all():
-        del kept["without"]
-    return {
-        PROTOCOLS[protocol]: {
-            "all": results(answers, rows, options),
-            "groups": {
-                grouping.title: {
-                    name: results(answers, some, options)
-                    for number, name in enumerate(grouping.names)
-                    for some in [rows & (grouping.of_query == number)]
-                    if some.any()
-                }
-                for grouping in answers.groupings
-            },
+    nonempty = answers.truth[:, 1] - answers.truth[:, 0] > EMPTY_SECONDS
+    rows = {ALL_WINDOWS: np.ones(len(nonempty), dtype=bool)}
+    if nonempty.any() and not nonempty.all():
+        rows[NONEMPTY_WINDOWS] = nonempty
+    return rows
+
+
+def analyse(answers: Answers, rows: np.ndarray, options: argparse.Namespace) -> dict:
+    """`results` of the queries (R,) bool of a protocol, and of each group that has any."""
+    groups = {
+        grouping.title: {
+            name: results(answers, rows & mask, options)
+            for name, mask in grouping.masks().items()
+            if (rows & mask).any()
         }
-        for protocol, rows in kept.items()
-        if rows.any()
+        for grouping in answers.groupings
     }
+    return {"all": results(answers, rows, options), "groups": groups}
 
 
 def overall_table(title: str, result: dict) -> str:
@@ -247,25 +226,24 @@ def main(arguments: list[str] | None = None) -> None:
     if options.plots:  # now, so that a missing matplotlib is known before anything else
         from utils.evaluation.plots import plot_analysis
     answers = read_answers(options)
-    analysis = analyse(answers, options)
     missing = ", ".join(f"{name} {count}" for name, count in answers.unanswered.items())
     print(
         f"{len(answers.truth)} of {answers.listed} queries are compared; without times: "
         f"{answers.untimed}; without prediction: {missing}"
     )
-    if len(analysis) == 1:
+    rows_of = protocols(answers)
+    if len(rows_of) == 1:
         print("none of their windows is empty (at most 1/30 s): both protocols are the same")
-    for protocol, found in analysis.items():
-        count = found["all"]["queries"]
-        print(f"\n{overall_table(f'{protocol}: {count} queries', found['all'])}")
-        for title, groups in found["groups"].items():
-            if groups:
-                print(f"\n{group_table(f'{title}, {protocol}', groups, options.figure)}")
-            grouped = sum(group["queries"] for group in groups.values())
-            if grouped < count:
-                print(f"{title}: {count - grouped} of {count} queries are in no group")
-    if not options.train_annotations:
-        print("object frequency: give --train_annotations FILE to count objects in")
+    analysis = {}
+    for protocol, rows in rows_of.items():
+        analysis[protocol] = analyse(answers, rows, options)
+        title = f"{protocol}: {np.count_nonzero(rows)} queries"
+        print(f"\n{overall_table(title, analysis[protocol]['all'])}")
+        for grouping in answers.groupings:
+            if groups := analysis[protocol]["groups"][grouping.title]:
+                print(f"\n{group_table(f'{grouping.title}, {protocol}', groups, options.figure)}")
+            if remark := grouping.ungrouped(rows):
+                print(remark)
     if options.json:
         write_json(options.json, analysis, indent=True)
     if options.plots:

@@ -15,12 +15,11 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
     import utils.base.environment
 
 import numpy as np
-import orjson
 from terminaltables import AsciiTable
 
 from utils import search
 from utils.base.errors import UserError, quiet_libraries, run_program
-from utils.base.files import check_output
+from utils.base.files import check_output, to_json
 from utils.base.options import ArgumentParser
 from utils.features.video import check_video
 from utils.search.contact_sheet import check_sheet, write_sheet
@@ -143,7 +142,7 @@ def as_answers(questions: list[str], windows: np.ndarray, scores: np.ndarray) ->
 def show(answers: list[dict], options: argparse.Namespace) -> None:
     """Print the answers, and draw a sheet of their frames if wanted."""
     if options.json:
-        print(orjson.dumps(answers, option=orjson.OPT_INDENT_2).decode(), flush=True)
+        print(to_json(answers, indent=True).decode(), flush=True)
     else:
         print(*map(as_table, answers), sep="\n", flush=True)
     if options.sheet:

@@ -96,7 +96,7 @@ class Steps:
     def features(self, name: str) -> str:
         """Features of the published release; others have to be made."""
         if name not in FEATURES:
-            return "see docs/features.md for how features are made"
+            return "see docs/data.md for how features are made"
         return self._step(
             f"python utils/download_features.py --feature_types {name} --data_root {self.root}"
         )
@@ -176,7 +176,7 @@ def queried_clips(records: dict[str, Records], splits: Splits) -> dict[str, floa
         used = np.unique(columns.clip).tolist()
         clips |= {columns.clip_uids[c]: float(columns.num_frames[c] / columns.fps[c]) for c in used}
     for split in splits.values() if not clips else ():
-        clips |= {uid: clip["num_frames"] / clip["fps"] for uid, clip in split.prepared.items()}
+        clips |= {uid: clip.num_frames / clip.fps for uid, clip in split.prepared.items()}
     return clips
 
 

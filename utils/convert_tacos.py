@@ -4,23 +4,40 @@ The public files, {train,val,test}.json, hold for each video its frame rate, its
 sentences, and their windows in frames. A clip is a whole video; sentences are the queries.
 """
 
-import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 if not __package__:  # run as a file: make the checkout importable wherever it lies
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     import utils.base.environment
 
+from msgspec import Meta, Raw, Struct
+
 from utils.base.errors import UserError, run_program
-from utils.base.files import read_json, write_json
+from utils.base.files import parse_json, read_json, write_json
 from utils.base.options import ArgumentParser
 from utils.base.tasks import SPLITS, TASKS
 from utils.data.annotations import clip_name_fault
 
 # What real files contain; counted so that nobody has to wonder.
 ODDITIES = ("reversed", "of zero length", "past the end")
+
+
+Frame = int | float
+
+
+class TacosVideo(Struct):
+    """A video in a public file."""
+
+    fps: Annotated[float, Meta(gt=0)]
+    num_frames: Annotated[int, Meta(gt=0)] | Annotated[float, Meta(gt=0)]
+    timestamps: list[tuple[Frame, Frame]]
+    sentences: list[str]
+
+    def __post_init__(self) -> None:
+        if len(self.timestamps) != len(self.sentences):
+            raise ValueError("timestamps and sentences differ in number")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -50,25 +67,22 @@ def convert_split(path: Path, split: str) -> tuple[dict, int, dict[str, int]]:
     Returns: annotations in the NLQ schema, the number of queries, and how many windows are odd.
 
     Raises:
-        UserError: the file is missing or not of the public form.
+        UserError: the file is missing or invalid; the message names the video and the JSON path.
     """
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: must be an object of videos; is it the public TACoS file?")
     videos, queries, oddities = [], 0, dict.fromkeys(ODDITIES, 0)
-    for name, video in content.items():
-        if fault := _video_fault(name, video):
-            raise UserError(f"{path}: {name}: {fault}")
-        clip = _clip(name, video, oddities)
-        queries += len(video["sentences"])
-        videos.append({"video_uid": name, "split": split, "clips": [clip]})
+    for name, content in read_json(path, dict[str, Raw]).items():
+        if fault := clip_name_fault(name):
+            raise UserError(f"{path}: {fault}")
+        video = parse_json(content, TacosVideo, f"{path}: {name}")
+        videos.append({"video_uid": name, "split": split, "clips": [_clip(name, video, oddities)]})
+        queries += len(video.sentences)
     return {"version": "tacos", "videos": videos}, queries, oddities
 
 
-def _clip(name: str, video: dict, oddities: dict[str, int]) -> dict:
-    fps, frames = video["fps"], video["num_frames"]
+def _clip(name: str, video: TacosVideo, oddities: dict[str, int]) -> dict:
+    fps, frames = video.fps, video.num_frames
     queries = []
-    for (first, last), sentence in zip(video["timestamps"], video["sentences"], strict=True):
+    for (first, last), sentence in zip(video.timestamps, video.sentences, strict=True):
         oddities["reversed"] += first > last
         oddities["of zero length"] += first == last
         first, last = min(first, last), max(first, last)
@@ -93,33 +107,6 @@ def _clip(name: str, video: dict, oddities: dict[str, int]) -> dict:
         "video_end_frame": frames,
         "annotations": [{"annotation_uid": name, "language_queries": queries}],
     }
-
-
-def _video_fault(name: str, video: Any) -> str | None:
-    """What keeps a public entry from being converted, or None."""
-    if fault := clip_name_fault(name):
-        return fault
-    if not isinstance(video, dict):
-        return "must be an object"
-    for key in ("fps", "num_frames"):
-        if not _is_number(video.get(key)) or video[key] <= 0:
-            return f"{key} must be a number above 0"
-    for key in ("timestamps", "sentences"):
-        if not isinstance(video.get(key), list):
-            return f"{key} must be a list"
-    if len(video["timestamps"]) != len(video["sentences"]):
-        return "timestamps and sentences differ in number"
-    for index, window in enumerate(video["timestamps"]):
-        if not isinstance(window, list) or len(window) != 2 or not all(map(_is_number, window)):
-            return f"timestamps[{index}] must be two frame numbers"
-    for index, sentence in enumerate(video["sentences"]):
-        if not isinstance(sentence, str):
-            return f"sentences[{index}] must be a text"
-    return None
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
 
 
 if __name__ == "__main__":

@@ -19,23 +19,16 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
     import utils.base.environment
 
 import numpy as np
-import orjson
+from msgspec import Raw
 from tqdm import tqdm
 
 from utils.base.errors import run_program, warn
-from utils.base.files import atomic_write
+from utils.base.files import atomic_write, read_json, to_json
 from utils.base.lazy import polars as pl
 from utils.base.machine import CORES, ahead
 from utils.base.options import ArgumentParser
 from utils.base.tasks import ENDINGS, FRAME_RATE, clip_sources
-from utils.data.annotations import (
-    Clips,
-    check_bounds,
-    clip_bounds,
-    iter_clips,
-    read_annotations,
-    read_clips,
-)
+from utils.data.annotations import ClipBounds, check_bounds, read_annotations, read_clips
 from utils.data.narrations import Narrations, read_narrations
 
 V1_SHARE, V1_SEED = 0.95, 300  # the published v1 data set holds 95 % of the videos
@@ -46,8 +39,8 @@ class NaqClip(NamedTuple):
     """A clip that has narrations."""
 
     clip: dict  # a new entry without annotations
-    queries: int  # in the annotation
     annotation: dict
+    queries: int  # in the annotation
 
 
 @dataclass
@@ -89,7 +82,9 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"# Unique clips: {sum(map(len, clips.values()))}", flush=True)
     if options.em_version == "v1":
         clips = v1_share(clips)
-    annotated = read_annotations(root / f"{options.type}_train{ending}")
+    file = root / f"{options.type}_train{ending}"
+    read_annotations(file)  # raises UserError if it is invalid
+    annotated = read_json(file)  # with all its keys, which are carried along
     narrations = read_narrations(root / "egoclip.csv", sorted(clips))
     print(f"egoclip.csv: {narrations.describe_skipped()}", file=sys.stderr)
 
@@ -103,7 +98,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"wrote {output}", file=sys.stderr)
 
 
-def v1_share(clips: Clips) -> Clips:
+def v1_share(clips: ClipBounds) -> ClipBounds:
     """The videos of the published v1 data set: sorted, shuffled with its seed, the first 95 %."""
     videos = sorted(clips)
     random.Random(V1_SEED).shuffle(videos)
@@ -111,7 +106,7 @@ def v1_share(clips: Clips) -> Clips:
 
 
 def write_union(
-    path: Path, annotated: dict, clips: Clips, narrations: Narrations
+    path: Path, annotated: dict, clips: ClipBounds, narrations: Narrations
 ) -> tuple[Stats, Stats, Stats]:
     """Write annotated and NaQ queries as one annotation file, videos and clips sorted by uid.
 
@@ -119,60 +114,67 @@ def write_union(
 
     Returns: what there is in the annotated queries, in NaQ, and in what was written.
     """
-    ours, naq, union = Stats(), Stats(), Stats()
-    merged = _clips_by_uid(annotated, path)
-    for video, clip in iter_clips(annotated):
-        ours.add(video["video_uid"], clip["clip_uid"], _count(clip.get("annotations") or []))
+    annotated_stats, naq_stats, union_stats = Stats(), Stats(), Stats()
+    merged = _clips_by_uid(annotated, annotated_stats, path)
     videos = sorted(merged.keys() | clips.keys())
     with atomic_write(path) as file:
         separator = b'{"videos": ['
-        made = _naq_clips(videos, clips, narrations)
-        for uid, new in tqdm(made, desc=f"writing {path.name}", unit="video", total=len(videos)):
-            own = merged.pop(uid, {})
-            for clip_uid, clip in own.items():
-                union.add(uid, clip_uid, _count(clip["annotations"]))
-            for clip, queries, annotation in new:
-                known = own.setdefault(clip["clip_uid"], clip)
-                check_bounds(clip_bounds(clip), known, path)
-                known["annotations"].append(annotation)
-                for stats in (naq, union):
-                    stats.add(uid, clip["clip_uid"], queries)
-            if own:
-                video = {"video_uid": uid, "clips": [own[key] for key in sorted(own)]}
-                file.write(separator + orjson.dumps(video | {"split": "train"}))
+        naq_clips = _naq_clips(videos, clips, narrations)
+        bar = tqdm(naq_clips, desc=f"writing {path.name}", unit="video", total=len(videos))
+        for video_uid, new_clips in bar:
+            video_clips = merged.pop(video_uid, {})
+            for clip_uid, clip in video_clips.items():
+                union_stats.add(video_uid, clip_uid, _count(clip["annotations"]))
+            for new in new_clips:
+                clip_uid = new.clip["clip_uid"]
+                clip = video_clips.setdefault(clip_uid, new.clip)
+                check_bounds(clip_uid, _bounds(new.clip), _bounds(clip), path)
+                clip["annotations"].append(new.annotation)
+                for stats in (naq_stats, union_stats):
+                    stats.add(video_uid, clip_uid, new.queries)
+            if video_clips:
+                sorted_clips = [video_clips[clip_uid] for clip_uid in sorted(video_clips)]
+                video = {"video_uid": video_uid, "clips": sorted_clips, "split": "train"}
+                file.write(separator + to_json(video))
                 separator = b", "
-        file.write(b"]}" if union.clips else b'{"videos": []}')
-        if union.queries != ours.queries + naq.queries:
-            raise RuntimeError(f"wrote {union.queries} queries of {ours.queries} + {naq.queries}")
-    return ours, naq, union
+        file.write(b"]}" if union_stats.clips else b'{"videos": []}')
+    return annotated_stats, naq_stats, union_stats
+
+
+def _clips_by_uid(annotated: dict, stats: Stats, path: Path) -> dict[str, dict[str, dict]]:
+    """video uid -> clip uid -> clip; a clip listed twice becomes one with both's annotations."""
+    merged: dict[str, dict[str, dict]] = {}
+    for video in annotated["videos"]:
+        video_uid = video["video_uid"]
+        for clip in video["clips"]:
+            clip_uid, annotations = clip["clip_uid"], clip.get("annotations") or []
+            stats.add(video_uid, clip_uid, _count(annotations))
+            video_clips = merged.setdefault(video_uid, {})
+            first = video_clips.setdefault(clip_uid, clip | {"annotations": []})
+            check_bounds(clip_uid, _bounds(first), _bounds(clip), path)
+            first["annotations"].extend(annotations)
+    return merged
 
 
 def _count(annotations: list[dict]) -> int:
     return sum(len(each.get("language_queries") or ()) for each in annotations)
 
 
-def _clips_by_uid(annotated: dict, path: Path) -> dict[str, dict[str, dict]]:
-    """video uid -> clip uid -> clip; a clip listed twice becomes one with both's annotations."""
-    merged: dict[str, dict[str, dict]] = {}
-    for video, clip in iter_clips(annotated):
-        known = merged.setdefault(video["video_uid"], {})
-        one = known.setdefault(clip["clip_uid"], clip | {"annotations": []})
-        check_bounds(clip_bounds(clip), one, path)
-        one["annotations"].extend(clip.get("annotations") or [])
-    return merged
+def _bounds(clip: dict) -> tuple[float, float]:
+    return clip["video_start_sec"], clip["video_end_sec"]
 
 
 def _naq_clips(
-    videos: Sequence[str], clips: Clips, narrations: Narrations
+    videos: Sequence[str], clips: ClipBounds, narrations: Narrations
 ) -> Iterator[tuple[str, list[NaqClip]]]:
     """Each video, and those of its clips that have narrations."""
 
-    def make(some: Sequence[str]) -> list[tuple[str, list[NaqClip]]]:
-        own = [(uid, clip, *clips[uid][clip]) for uid in some for clip in clips.get(uid, ())]
-        made: dict[str, list[NaqClip]] = {uid: [] for uid in some}
-        for place, (count, queries) in zip(own, _naq_queries(own, narrations), strict=True):
+    def make(group: Sequence[str]) -> list[tuple[str, list[NaqClip]]]:
+        bounds = [(uid, clip, *clips[uid][clip]) for uid in group for clip in clips.get(uid, ())]
+        made: dict[str, list[NaqClip]] = {uid: [] for uid in group}
+        for clip, (count, queries) in zip(bounds, _naq_queries(bounds, narrations), strict=True):
             if count:
-                made[place[0]].append(_naq_clip(*place, count, queries))
+                made[clip[0]].append(_naq_clip(*clip, count, queries))
         return list(made.items())
 
     groups = (videos[at : at + AT_ONCE] for at in range(0, len(videos), AT_ONCE))
@@ -181,33 +183,33 @@ def _naq_clips(
 
 
 def _naq_queries(
-    places: Sequence[tuple[str, str, float, float]], narrations: Narrations
-) -> Iterator[tuple[int, orjson.Fragment]]:
-    """Of each place (video, clip, start, end): how many narrations lie in it, and as JSON."""
-    rows = [narrations.inside(video, start, end) for video, _, start, end in places]
-    counts = np.array([len(some) for some in rows], np.int64)
-    every = np.concatenate([np.empty(0, np.int64), *rows])
-    begin = np.repeat(np.array([start for _, _, start, _ in places]), counts)
-    starts, ends = narrations.starts[every], narrations.ends[every]
+    clips: Sequence[tuple[str, str, float, float]], narrations: Narrations
+) -> Iterator[tuple[int, Raw]]:
+    """Of each clip (video, clip, start, end): how many narrations lie in it, and as JSON."""
+    rows = [narrations.inside(video, start, end) for video, _, start, end in clips]
+    counts = np.array([len(inside) for inside in rows], np.int64)
+    all_rows = np.concatenate([np.empty(0, np.int64), *rows])
+    clip_starts = np.repeat(np.array([start for _, _, start, _ in clips]), counts)
+    starts, ends = narrations.starts[all_rows], narrations.ends[all_rows]
     table = pl.DataFrame(
         {
-            "clip_start_sec": starts - begin,
-            "clip_end_sec": ends - begin,
+            "clip_start_sec": starts - clip_starts,
+            "clip_end_sec": ends - clip_starts,
             "video_start_sec": starts,
             "video_end_sec": ends,
             "video_start_frame": np.floor(starts * FRAME_RATE).astype(np.int64),
             "video_end_frame": np.ceil(ends * FRAME_RATE).astype(np.int64),
-            "query": narrations.texts.gather(every),
+            "query": narrations.texts.gather(all_rows),
         }
     )
     # Encoded column by column: a dictionary for each of a million queries takes twice as long.
     encoded = iter(table.select(pl.struct(pl.all()).struct.json_encode()).to_series().to_list())
     for count in counts.tolist():
-        yield count, orjson.Fragment(f"[{','.join(islice(encoded, count))}]")
+        yield count, Raw(f"[{','.join(islice(encoded, count))}]".encode())
 
 
 def _naq_clip(
-    video_uid: str, clip_uid: str, start: float, end: float, count: int, queries: orjson.Fragment
+    video_uid: str, clip_uid: str, start: float, end: float, count: int, queries: Raw
 ) -> NaqClip:
     clip = {
         "clip_uid": clip_uid,
@@ -218,7 +220,7 @@ def _naq_clip(
         "annotations": [],
     }
     annotation = {"language_queries": queries, "annotation_uid": f"{video_uid}_{clip_uid}"}
-    return NaqClip(clip, count, annotation)
+    return NaqClip(clip, annotation, count)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
     import utils.base.environment
 
 from filelock import FileLock, Timeout
-from msgspec import Meta, Struct, ValidationError, convert
+from msgspec import Meta, Struct
 
 from utils.base.errors import UserError, run_program
 from utils.base.files import fingerprint, read_json, write_json
@@ -125,10 +125,7 @@ def choose(names: list[str] | None, manifest: Path, urls: list[str]) -> dict[str
 
 def read_manifest(path: Path) -> dict[str, Source]:
     """Feature types and their sources; raises `UserError` for a missing or malformed file."""
-    try:
-        return convert(read_json(path), Manifest).features
-    except ValidationError as fault:
-        raise UserError(f"{path}: {fault}") from None
+    return read_json(path, Manifest).features
 
 
 def download(data_root: Path, name: str, source: Source, keep_archives: bool = False) -> int:

@@ -67,6 +67,7 @@ describe_task() {
   local row
   row="$(PYTHONPATH="$CODE_ROOT" "$PYTHON" -c '
 import sys
+import utils.base.environment
 from utils.base.errors import run_program
 from utils.base.tasks import shell_variables
 run_program(lambda: print(shell_variables(sys.argv[1])))' "$1")"

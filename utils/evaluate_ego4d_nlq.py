@@ -6,9 +6,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 if not __package__:  # run as a file: make the checkout importable wherever it lies
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -16,48 +14,12 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
 
 import numpy as np
 
-from utils.base.errors import UserError, run_program, warn
+from utils.base.errors import UserError, run_program
 from utils.base.options import ArgumentParser
-from utils.data.annotations import iter_queries, read_annotations
 from utils.data.spans import EMPTY_SECONDS
-from utils.evaluation.analysis import object_sets, query_object
-from utils.evaluation.metrics import breakdown, breakdown_table, evaluate, score_table
-from utils.evaluation.predictions import WINDOWS, read_predictions
-from utils.evaluation.scoring import predicted_windows, true_windows
-
-
-class Protocol(NamedTuple):
-    """Evaluated queries and how they are scored, in the order `breakdown` takes them."""
-
-    truth: np.ndarray  # (R, 2)
-    windows: np.ndarray  # (R, K, 2)
-    thresholds: list[float]
-    topK: list[int]
-
-
-def print_breakdown(title: str, groups: Iterable[str], names: list, protocol: Protocol) -> None:
-    """A table with a line for each group that queries belong to; `names` has one a query."""
-    groups = list(groups)
-    number = {name: index for index, name in enumerate(groups)}
-    of_query = np.array([number.get(name, -1) for name in names])
-    scores = breakdown(protocol.truth, protocol.windows, of_query, *protocol[2:])
-    if scores:
-        print(f"\n{breakdown_table({groups[i]: own for i, own in scores.items()}, title)}")
-    print(f"{title}: {np.count_nonzero(of_query < 0)} of {len(of_query)} queries are in no group")
-
-
-def print_breakdowns(queries: list[dict], training: str | None, protocol: Protocol) -> None:
-    """By template, and by how often annotations `training` ask about the query's object."""
-    templates = [str(query.get("template") or "") for query in queries]
-    print_breakdown("template", sorted(set(templates) - {""}), templates, protocol)
-    if training is None:
-        print("object frequency: give --train_annotations FILE to count objects in")
-        return
-    seen = iter_queries(read_annotations(training))
-    sets = object_sets(query_object(query.query) for query in seen)
-    set_of = {name: title for title, names in sets.items() for name in names}
-    objects = [set_of.get(query_object(query)) for query in queries]
-    print_breakdown("object frequency", sets, objects, protocol)
+from utils.evaluation.analysis import by_object, by_template
+from utils.evaluation.metrics import breakdown_table, evaluate, score_table
+from utils.evaluation.scoring import read_truth, read_windows
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -97,28 +59,19 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     """Read both files, score, print."""
     options = parse(arguments)
-    queries = list(iter_queries(read_annotations(options.ground_truth_json)))
-    truth = true_windows(queries)
+    _, queries, truth = read_truth(options.ground_truth_json)
+    windows, answered, unknown = read_windows(
+        options.model_prediction_json, queries, max(options.topK)
+    )
     timed = ~np.isnan(truth).any(axis=1)
-    if not timed.any():
-        raise UserError(
-            f"{options.ground_truth_json}: its {len(queries)} queries have no times, so "
-            "predictions can't be scored; give annotations with ground truth"
-        )
-    predictions = read_predictions(options.model_prediction_json)
-    if few := sum(len(prediction.windows) < WINDOWS for prediction in predictions):
-        warn(f"{few} of {len(predictions)} predictions have fewer than {WINDOWS} windows")
-    windows, answered = predicted_windows(queries, predictions, max(options.topK))
     empty = truth[:, 1] - truth[:, 0] <= EMPTY_SECONDS
-    rows = np.flatnonzero(timed & answered & ~(empty & options.skip_empty_windows))
-    if not len(rows):
+    evaluated = timed & answered & ~(empty & options.skip_empty_windows)
+    if not evaluated.any():
         raise UserError(
-            f"{options.model_prediction_json}: none of its {len(predictions)} predictions is for "
-            f"a query to evaluate of {options.ground_truth_json}: of another split or version?"
+            f"{options.model_prediction_json}: no prediction is for a query to evaluate"
         )
-    protocol = Protocol(truth[rows], windows[rows], options.thresholds, options.topK)
-    scores = evaluate(*protocol, listed=len(queries))
-    strangers = {prediction[:3] for prediction in predictions} - {query[1:4] for query in queries}
+    protocol = options.thresholds, options.topK
+    scores = evaluate(truth[evaluated], windows[evaluated], *protocol, listed=len(queries))
     print(score_table(scores))
     print(scores.summary())
     print(
@@ -126,10 +79,21 @@ def main(arguments: list[str] | None = None) -> None:
         f"without times: {np.count_nonzero(~timed)}; "
         f"with a window of at most 1/30 s: {np.count_nonzero(empty)} "
         f"({'left out' if options.skip_empty_windows else 'kept'}); "
-        f"predictions without query: {len(strangers)}"
+        f"predictions without query: {unknown}"
     )
-    if options.breakdown:
-        print_breakdowns([queries[row].query for row in rows], options.train_annotations, protocol)
+    if not options.breakdown:
+        return
+    by_frequency = by_object(queries, options.ground_truth_json, options.train_annotations)
+    for grouping in (by_template(queries), by_frequency):
+        groups = {
+            name: evaluate(truth[rows & evaluated], windows[rows & evaluated], *protocol)
+            for name, rows in grouping.masks().items()
+            if (rows & evaluated).any()
+        }
+        if groups:
+            print(f"\n{breakdown_table(groups, grouping.title)}")
+        if remark := grouping.ungrouped(evaluated):
+            print(remark)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,6 @@ def main(arguments: list[str] | None = None) -> None:
     folder = Path(options.output_dir or f"data/features/{options.type}")
     check_output_folder("--output_dir", folder)
     check_card(folder, expected_card(options.type, options.encoder))
-    shapes_file = folder / SHAPES_FILE
     shapes = read_shapes(folder)
     waiting = {
         name: file
@@ -59,9 +58,9 @@ def main(arguments: list[str] | None = None) -> None:
                 write_json(folder / CARD_FILE, card, indent=True)
             save_atomically(torch.from_numpy(rows), folder / f"{name}.pt")
             shapes[name] = len(rows)
-            write_json(shapes_file, shapes, indent=True)
-    done = len(waiting) - broken
-    print(f"{done} extracted, {len(videos) - len(waiting)} there before, {broken} broken: {folder}")
+            write_json(folder / SHAPES_FILE, shapes, indent=True)
+    extracted, before = len(waiting) - broken, len(videos) - len(waiting)
+    print(f"{extracted} extracted, {before} there before, {broken} broken: {folder}")
     if broken:
         raise UserError(f"{broken} of {len(videos)} videos could not be read; they are named above")
 
@@ -95,15 +94,14 @@ def by_name(videos: list[Path]) -> dict[str, Path]:
 
 
 def check_card(folder: Path, card: dict) -> None:
-    """Refuse a folder whose own card says another thing than `card`: features don't mix."""
-    if not (folder / CARD_FILE).is_file():
-        return
-    there = read_card(folder)
-    if differing := [name for name in SAME if name in card and there.get(name) != card[name]]:
-        raise UserError(
-            f"{folder}: holds features of another kind ({differing[0]} {there.get(differing[0])}, "
-            f"not {card[differing[0]]}); give another --output_dir"
-        )
+    """Raises UserError if a folder's own card differs from `card`: features don't mix."""
+    known = read_card(folder)
+    for name in SAME:
+        if known and name in card and known.get(name) != card[name]:
+            raise UserError(
+                f"{folder}: holds features of another kind ({name} {known.get(name)}, not "
+                f"{card[name]}); give another --output_dir"
+            )
 
 
 if __name__ == "__main__":

@@ -24,60 +24,60 @@ SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1,SIGUSR2"
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Launch, wait, and leave with the exit code of the process that is to blame."""
+    """Launch, wait, and leave with the exit code of the process that failed first."""
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("processes", type=int, help="how many")
     parser.add_argument("program", help="Python file")
     parser.add_argument("--max_restarts", type=int, default=0, help="starts after the first one")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the program")
-    chosen = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
 
     quiet_libraries()
     from torch.distributed import run  # slow to import
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    if not chosen.max_restarts:
+    if not options.max_restarts:
         logging.disable(logging.CRITICAL)  # what it would report is said here, in one line
     os.environ[LAUNCHED] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does, but without a warning
-    settings = ["--standalone", "--nproc_per_node", str(chosen.processes)]
-    settings += ["--max_restarts", str(chosen.max_restarts), "--signals_to_handle", SIGNALS]
+    settings = ["--standalone", "--nproc_per_node", str(options.processes)]
+    settings += ["--max_restarts", str(options.max_restarts), "--signals_to_handle", SIGNALS]
     try:
-        run.run(run.parse_args([*settings, "--", chosen.program, *chosen.arguments]))
+        run.run(run.parse_args([*settings, "--", options.program, *options.arguments]))
     except SignalException as error:
         sys.exit(128 + error.sigval)
     except ChildFailedError as error:
-        rank, failure = min(error.failures.items(), key=_precedence)
+        rank, failure = min(error.failures.items(), key=_order_of_blame)
         code = failure.exitcode
         if _left_a_message(failure):
             print(f"error: {failure.message}", file=sys.stderr)
             code = 2  # whatever stopped it afterwards
         elif code < 0:
+            name = signal.Signals(-code).name
             print(
-                f"error: process {rank} of {chosen.processes} was killed by "
-                f"{signal.Signals(-code).name} (SIGKILL is often: out of memory); the same "
-                "command continues",
+                f"error: process {rank} of {options.processes} was killed by {name} (SIGKILL is "
+                "often: out of memory); the same command continues",
                 file=sys.stderr,
             )
         elif not 128 < code <= 128 + signal.NSIG:
             print(
-                f"error: process {rank} of {chosen.processes} failed with exit code {code}, its "
-                "words are above",
+                f"error: process {rank} of {options.processes} failed with exit code {code}, see "
+                "above",
                 file=sys.stderr,
             )
         sys.exit(code if code >= 0 else 128 - code)
 
 
-def _precedence(item: tuple) -> tuple:
-    """First those with a reason of their own, last those that ended because another one did."""
+def _order_of_blame(item: tuple) -> tuple:
+    """Sorts processes that say why they failed first, and those that ended with others last."""
     _, failure = item
     followed = failure.exitcode in (PEER_LOST, -signal.SIGTERM, 128 + signal.SIGTERM)
     return not _left_a_message(failure), followed, failure.timestamp
 
 
 def _left_a_message(failure: Any) -> bool:
-    """Whether the process reported its error (`utils.base.errors.complain`)."""
+    """Whether the process said why it failed (`utils.base.errors.complain`)."""
     return Path(failure.error_file).is_file()
 
 

@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     for split, path in inputs.items():
         clips = prepare_split(path, has_times=split != "test")
         write_json(Path(options.output_save_path) / f"{split}.json", clips)
-        counts[split] = sum(len(clip["sentences"]) for clip in clips.values()), len(clips)
+        counts[split] = sum(len(clip.sentences) for clip in clips.values()), len(clips)
     print(f"{'split':<6} {'queries':>10} {'clips':>8}")
     for split, (queries, clips) in counts.items():
         print(f"{split:<6} {queries:>10} {clips:>8}")

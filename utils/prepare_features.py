@@ -26,7 +26,7 @@ from utils.base.tables import show_size
 from utils.base.tasks import FRAME_RATE, STRIDE
 from utils.data.annotations import read_clips
 from utils.features.cards import check_card, read_card
-from utils.features.cuts import Bounds, VideoCuts, write_folder
+from utils.features.cuts import ClipCuts, VideoCuts, write_folder
 from utils.features.files import FeatureFiles, FeatureFolder, clip_files, folder_stamp
 from utils.features.lmdb_files import LmdbFeatures
 from utils.features.mapped import check_durations
@@ -38,7 +38,10 @@ GIVEN = ("frame_rate", "stride", "model", "source")  # of the card, as options
 def main(arguments: list[str] | None = None) -> None:
     """Prepare each feature and print a line about it."""
     options = parse(arguments)
-    bounds = read_bounds(options.annotations)
+    videos = read_clips([Path(file) for file in options.annotations])
+    bounds = {
+        clip: (video, *bounds) for video, clips in videos.items() for clip, bounds in clips.items()
+    }
     for name in options.features:
         prepare(name, bounds, options)
 
@@ -81,21 +84,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def read_bounds(files: list[str]) -> Bounds:
-    """Video and bounds of each clip in annotation files; a `UserError` if they disagree."""
-    bounds: Bounds = {}
-    for video, clips in read_clips([Path(file) for file in files]).items():
-        for clip, (start, end) in clips.items():
-            if clip in bounds:
-                raise UserError(
-                    f"clip {clip} lies in two videos, {bounds[clip][0]} and {video}; the annotation"
-                    " files are not of one version"
-                )
-            bounds[clip] = video, start, end
-    return bounds
-
-
-def prepare(name: str, bounds: Bounds, options: argparse.Namespace) -> None:
+def prepare(name: str, bounds: ClipCuts, options: argparse.Namespace) -> None:
     """Check and write one feature, unless it is there already."""
     videos, folder = options.from_video_features, Path(options.data_root) / "features" / name
     output = folder if videos and not options.packed else folder.with_name(f"{name}.h5")
@@ -148,7 +137,7 @@ def open_folder(folder: Path) -> FeatureFiles:
     return FeatureFolder(folder, uids)
 
 
-def open_videos(videos: Path, folder: Path, bounds: Bounds) -> FeatureFiles:
+def open_videos(videos: Path, folder: Path, bounds: ClipCuts) -> FeatureFiles:
     """The features to cut, which are to be called as `folder` is."""
     if videos.resolve() == folder.resolve():
         raise UserError(

@@ -22,18 +22,18 @@ from terminaltables import AsciiTable
 from utils.base.errors import UserError, run_program
 from utils.base.files import atomic_write, fingerprint
 from utils.base.options import ArgumentParser
-from utils.data.annotations import iter_queries, read_annotations
+from utils.data.annotations import Annotations, iter_queries, read_annotations
 from utils.data.records import NARRATION_MARK
 
 KINDS = ("queries", "narrations")
 
 
-def count_by_clip(annotations: dict, kind: str) -> Counter[str]:
+def count_by_clip(annotations: Annotations, kind: str) -> Counter[str]:
     """How many queries, or narrations, each clip has; clips without any are not in it."""
     return Counter(
         query.clip_uid
         for query in iter_queries(annotations)
-        if query.query["query"].lstrip().startswith(NARRATION_MARK) == (kind == "narrations")
+        if query.text.lstrip().startswith(NARRATION_MARK) == (kind == "narrations")
     )
 
 

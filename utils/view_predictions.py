@@ -8,6 +8,7 @@ The page is one file that needs no network; several challenge files stand side b
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 if not __package__:  # run as a file: make the checkout importable wherever it lies
@@ -15,16 +16,17 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
     import utils.base.environment
 
 import numpy as np
+from msgspec import Raw
 from tqdm import tqdm
 
 from utils.base.errors import UserError, run_program, warn
 from utils.base.files import read_json
 from utils.base.options import ArgumentParser
-from utils.data.annotations import Query, iter_clips, iter_queries, read_annotations
+from utils.data.annotations import Annotations, Query, iter_clips, iter_queries, read_annotations
 from utils.data.narrations import read_narrations
 from utils.data.records import NARRATION_MARK, read_records
-from utils.evaluation.predictions import WINDOWS, read_predictions
-from utils.evaluation.scoring import predicted_windows, true_windows
+from utils.evaluation.predictions import WINDOWS
+from utils.evaluation.scoring import read_windows, true_windows
 from utils.viewer.page import (
     Narration,
     PageClip,
@@ -49,111 +51,91 @@ def name_files(texts: list[str]) -> dict[str, str]:
     if len(texts) > MOST_FILES:
         raise UserError(f"--predictions: {len(texts)} files; at most {MOST_FILES} fit side by side")
     stems = [Path(text).stem for text in texts]
-    named: dict[str, str] = {}
+    files: dict[str, str] = {}
     for text, stem in zip(texts, stems, strict=True):
         # Names and paths may hold a "=" too: what is there decides.
         splits = [(text[:at], text[at + 1 :]) for at, sign in enumerate(text) if sign == "="]
         if not splits or Path(text).exists():
             name, file = stem if stems.count(stem) == 1 else text, text
         else:
-            name, file = next((one for one in splits if Path(one[1]).is_file()), splits[0])
+            name, file = next((split for split in splits if Path(split[1]).is_file()), splits[0])
         if not name or not file:
             raise UserError(f"--predictions: '{text}' is not NAME=FILE")
-        if name in named:
+        if name in files:
             raise UserError(f"--predictions: two files are named '{name}'; give each its own NAME=")
-        named[name] = file
-    return named
+        files[name] = file
+    return files
 
 
 def read_run(name: str, file: str, queries: list[Query]) -> PageRun:
-    """The first five windows that a challenge file gives to each query; others are warned of.
-
-    Raises:
-        UserError: the file is malformed, or none of its predictions is for these queries.
-    """
-    predictions = read_predictions(file)
-    windows, answered = predicted_windows(queries, predictions, WINDOWS)
-    if not answered.any():
-        raise UserError(
-            f"{file}: none of its {len(predictions)} predictions is for a query of the "
-            "annotations: of another split or version?"
-        )
-    if strangers := len(predictions) - int(answered.sum()):
-        warn(f"{file}: {strangers} predictions are for no query of the annotations; left out")
+    """The first five windows that a challenge file gives to each query; others are warned of."""
+    windows, answered, unknown = read_windows(file, queries, WINDOWS)
+    if unknown:
+        warn(f"{file}: {unknown} predictions are for no query of the annotations; left out")
     return PageRun(name, windows, answered)
 
 
-def clip_narrations(file: str, annotations: dict) -> dict[str, list[Narration]]:
+def clip_narrations(file: str, annotations: Annotations) -> dict[str, list[Narration]]:
     """Narrations of each clip of the annotations, by start.
 
     Out of EgoClip's table (`.csv`, `.tsv`), annotations with NaQ, or a prepared data set (`.json`);
     in the latter two, narrations are the queries that begin with `#`.
     """
     if Path(file).suffix != ".json":
-        found = _egoclip_narrations(file, annotations)
-    elif isinstance(content := read_json(file), dict) and "videos" in content:
-        found = _naq_narrations(file)
+        pairs = _egoclip_narrations(file, annotations)
+    elif "videos" in read_json(file, dict[str, Raw]):
+        pairs = _naq_narrations(file)
     else:
-        found = _prepared_narrations(file)
-    wanted = {clip["clip_uid"] for _, clip in iter_clips(annotations)}
-    found = {uid: sorted(own) for uid, own in found.items() if uid in wanted and own}
-    if not found:
-        warn(f"{file}: holds no narration of the {len(wanted)} clips; the page has none")
-    return found
+        pairs = _prepared_narrations(file)
+    narrations: dict[str, list] = {clip.clip_uid: [] for _, clip in iter_clips(annotations)}
+    for uid, narration in pairs:
+        if uid in narrations:
+            narrations[uid].append(narration)
+    if not any(narrations.values()):
+        warn(f"{file}: holds no narration of the {len(narrations)} clips; the page has none")
+    return {uid: sorted(of_clip) for uid, of_clip in narrations.items() if of_clip}
 
 
-def _egoclip_narrations(file: str, annotations: dict) -> dict[str, list[Narration]]:
+Pairs = Iterator[tuple[str, Narration]]  # clip uid, narration
+
+
+def _egoclip_narrations(file: str, annotations: Annotations) -> Pairs:
     clips = list(iter_clips(annotations))
-    rows = read_narrations(file, list(dict.fromkeys(video["video_uid"] for video, _ in clips)))
-    found = {}
+    rows = read_narrations(file, list(dict.fromkeys(video.video_uid for video, _ in clips)))
     for video, clip in tqdm(clips, desc="narrations of clips", unit="clip", disable=None):
-        start = clip["video_start_sec"]
-        inside = rows.inside(video["video_uid"], start, clip["video_end_sec"])
-        times = rows.starts[inside] - start, rows.ends[inside] - start
-        texts = rows.texts[inside].to_list()
-        found[clip["clip_uid"]] = list(zip(*(t.tolist() for t in times), texts, strict=True))
-    return found
+        inside = rows.inside(video.video_uid, *clip.bounds)
+        times = (np.stack([rows.starts[inside], rows.ends[inside]], 1) - clip.bounds[0]).tolist()
+        for (start, end), text in zip(times, rows.texts[inside], strict=True):
+            yield clip.clip_uid, (start, end, text)
 
 
-def _naq_narrations(file: str) -> dict[str, list[Narration]]:
-    found: dict[str, list[Narration]] = {}
+def _naq_narrations(file: str) -> Pairs:
     for query in iter_queries(read_annotations(file)):
-        text, start = query.query["query"], query.query.get("clip_start_sec")
-        if text.startswith(NARRATION_MARK) and start is not None:
-            narration = (start, query.query["clip_end_sec"], text)
-            found.setdefault(query.clip_uid, []).append(narration)
-    return found
+        if query.text.startswith(NARRATION_MARK) and query.window is not None:
+            yield query.clip_uid, (*query.window, query.text)
 
 
-def _prepared_narrations(file: str) -> dict[str, list[Narration]]:
+def _prepared_narrations(file: str) -> Pairs:
     records = read_records(file)
-    found: dict[str, list[Narration]] = {}
     for row in np.flatnonzero(records.is_narration).tolist():
         text = records.sentences[records.sentence[row]]
-        own = found.setdefault(records.clip_uids[records.clip[row]], [])
-        own.append((*records.exact[row].tolist(), text))
-    return found
+        yield records.clip_uids[records.clip[row]], (*records.exact[row].tolist(), text)
 
 
 def page_queries(queries: list[Query]) -> PageQueries:
     """The queries of annotations, as the page shows them."""
     return PageQueries(
-        text=[query.query["query"] for query in queries],
+        text=[query.text for query in queries],
         clip=[query.clip_uid for query in queries],
         truth=true_windows(queries),
         annotation=[query.annotation_uid for query in queries],
         index=[query.query_idx for query in queries],
-        template=[_text(query, "template") for query in queries],
-        object=[_text(query, "slot_x") for query in queries],
+        template=[(query.template or "").strip() for query in queries],
+        object=[(query.slot_x or "").strip() for query in queries],
     )
 
 
-def _text(query: Query, key: str) -> str:
-    value = query.query.get(key)
-    return value.strip() if isinstance(value, str) else ""
-
-
-def find_videos(folder: str, output: str, annotations: dict) -> dict[str, str]:
+def find_videos(folder: str, output: str, annotations: Annotations) -> dict[str, str]:
     """Addresses, relative to the page, of those clips that have a `<clip_uid>.mp4` in a folder.
 
     Raises:
@@ -161,12 +143,12 @@ def find_videos(folder: str, output: str, annotations: dict) -> dict[str, str]:
     """
     if not Path(folder).is_dir():
         raise UserError(f"--videos {folder}: no such folder")
-    uids = [clip["clip_uid"] for _, clip in iter_clips(annotations)]
+    uids = [clip.clip_uid for _, clip in iter_clips(annotations)]
     files = {uid: Path(folder) / f"{uid}.mp4" for uid in uids}
-    found = {uid: address(file, output) for uid, file in files.items() if file.is_file()}
-    if len(found) < len(files):
-        warn(f"{folder}: holds videos of {len(found)} of {len(files)} clips")
-    return found
+    addresses = {uid: address(file, output) for uid, file in files.items() if file.is_file()}
+    if len(addresses) < len(files):
+        warn(f"{folder}: holds videos of {len(addresses)} of {len(files)} clips")
+    return addresses
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -201,14 +183,10 @@ def main(arguments: list[str] | None = None) -> None:
     runs = [read_run(name, file, queries) for name, file in files.items()]
     narrations = clip_narrations(options.narrations, annotations) if options.narrations else {}
     videos = find_videos(options.videos, options.output, annotations) if options.videos else {}
-    clips = {
-        clip["clip_uid"]: PageClip(
-            clip["video_end_sec"] - clip["video_start_sec"],
-            narrations.get(clip["clip_uid"], ()),
-            videos.get(clip["clip_uid"]),
-        )
-        for _, clip in iter_clips(annotations)
-    }
+    clips = {}
+    for _, clip in iter_clips(annotations):
+        uid = clip.clip_uid
+        clips[uid] = PageClip(clip.duration, narrations.get(uid, ()), videos.get(uid))
     size = write_page(options.output, page_queries(queries), runs, clips)
     print(
         f"{len(queries)} queries, {len(runs)} file{'s' if len(runs) > 1 else ''} of predictions, "

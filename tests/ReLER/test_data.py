@@ -17,6 +17,7 @@ from ReLER.options import SCALES, Options
 from ReLER.pooling import temporal_endpoints
 from utils.data.records import Records
 from utils.features.mapped import FeatureStore, pool_rows
+from utils.features.tokens import Text
 from utils.training.processes import Processes
 from utils.training.recipes import plan_epoch
 
@@ -34,12 +35,10 @@ def make_store(lengths, width, dtype=np.float32, seed=0):
     return FeatureStore(uids, lengths, np.cumsum(lengths) - lengths, joined)
 
 
-class Sentences:
+def numbered(sentences, device):
     """Token features that say which sentence they are of."""
-
-    def gather(self, sentences, device):
-        mask = torch.arange(8) < 1 + torch.from_numpy(sentences)[:, None] % 8
-        return torch.from_numpy(sentences)[:, None, None] * torch.ones(1, 8, 3), mask.float()
+    mask = torch.arange(8) < 1 + torch.from_numpy(sentences)[:, None] % 8
+    return Text(torch.from_numpy(sentences)[:, None, None] * torch.ones(1, 8, 3), mask.float())
 
 
 def make_records(queries=60, clips=5, seed=0):
@@ -65,9 +64,9 @@ def make_records(queries=60, clips=5, seed=0):
     )
 
 
-def make_split(records, stores, tokens=None, **changes):
+def make_split(records, stores, gather=numbered, **changes):
     options = dataclasses.replace(OPTIONS, **changes)
-    return Split(records, stores, tokens or Sentences(), options, CPU)
+    return Split(records, stores, gather, options, CPU)
 
 
 def make_draws(seed=3, epoch=1, rows=60):
@@ -248,12 +247,11 @@ def test_compiled_models_get_batches_of_one_shape(data, records, stores):
 
 
 def test_queries_are_read_whole(records, stores):
-    class Long:
-        def gather(self, sentences, device):
-            return torch.ones(len(sentences), 76, 3), torch.ones(len(sentences), 76)
+    def long(sentences, device):
+        return Text(torch.ones(len(sentences), 76, 3), torch.ones(len(sentences), 76))
 
     for compiled, tokens in ((False, 76), (True, 80)):
-        data = make_split(records, stores, Long(), compile=compiled)
+        data = make_split(records, stores, long, compile=compiled)
         inputs, _ = data.batch(np.arange(4), 2, make_draws(), ALONE)
         assert inputs.text.shape == (4, tokens, 3) and (inputs.text_mask.sum(1) == 76).all()
 

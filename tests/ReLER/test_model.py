@@ -16,7 +16,7 @@ from ReLER.options import SCALES, ModelOptions, Options
 from ReLER.weights import trained_options
 from utils.base.errors import UserError
 from utils.base.tensor_files import save_atomically
-from utils.evaluation.predictions import best_spans
+from utils.evaluation.decoding import best_spans
 from utils.layers.span_encoder import WeightedPool
 
 SMALL = dict(  # noqa: C408

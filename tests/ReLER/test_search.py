@@ -6,13 +6,12 @@ import torch
 
 from ReLER.data import open_split
 from ReLER.options import Options
-from ReLER.text import TEXT_FILE, open_encoder
+from ReLER.text import TEXT_FILE, open_text
 from ReLER.weights import build_model, checkpoint_content
 from utils.base.errors import UserError
 from utils.base.files import write_json
 from utils.base.tensor_files import save_atomically
 from utils.features.mapped import pool_rows
-from utils.features.text_encoders import describe_encoder
 from utils.search.search import load_run
 
 UNITS = 60
@@ -29,12 +28,12 @@ def trained(simulated, tmp_path_factory):
         max_v_l=UNITS, hidden_dim=16, bi_num_attention_heads=2, v_intermediate_size=32,
         intermediate_size=32, conditioned_span_pred_num_heads=2,
     )  # fmt: skip
-    encoder = open_encoder(options)
-    data = open_split(options, "val", encoder, torch.device("cpu"), tolerant=False)
-    model = build_model(options, data.width, encoder.width).eval()
+    text = open_text(options)
+    data = open_split(options, "val", text, torch.device("cpu"), tolerant=False)
+    model = build_model(options, data.width, text.width).eval()
     content = checkpoint_content(model, torch.optim.AdamW(model.parameters()), options, 0)
     write_json(options.run_folder / options.OPTIONS_FILE, {})
-    write_json(options.run_folder / TEXT_FILE, describe_encoder(encoder))
+    write_json(options.run_folder / TEXT_FILE, text.describe())
     save_atomically(content, options.run_folder / "model_7.t7")
     return options.run_folder, data, model
 
@@ -66,11 +65,11 @@ def test_search_from_a_folder_or_a_file_alone(trained, simulated, tmp_path):
     folder, data, _ = trained
     pair = files(simulated, data.records.clip_uids[0])
     run = load_run(folder)
-    answers = run.search(pair, ASK, nms_threshold=1.0)
+    answers = run.encode(pair).ask(ASK, nms_threshold=1.0)
     assert answers.windows.shape == (2, 5, 2) and (np.diff(answers.scores) <= 0).all()
     alone = tmp_path / "best.t7"
     alone.write_bytes((folder / "model_7.t7").read_bytes())
-    again = load_run(alone, text_encoder="minilm").search(pair, ASK, nms_threshold=1.0)
+    again = load_run(alone, text_encoder="minilm").encode(pair).ask(ASK, nms_threshold=1.0)
     assert np.array_equal(again.windows, answers.windows)
 
 
@@ -86,8 +85,8 @@ def test_all_scales_are_asked(trained):
         assert spans.shape == (3, 20, 2)
         ends = torch.stack([torch.arange(UNITS), torch.arange(UNITS) + 1], 1) / UNITS
         video = torch.cat([pooled, ends.expand(3, -1, -1)], 2)
-        tokens, mask = text.gather(np.array([1, 1, 1]), "cpu")
-        best, _ = model.predict_scales(video, torch.ones(3, UNITS), tokens, mask, top=4)
+        query = text(np.array([1, 1, 1]), "cpu")
+        best, _ = model.predict_scales(video, torch.ones(3, UNITS), query.tokens, query.mask, top=4)
     offered = (spans[:, :, None] == best[:, None]).all(-1).any(1)
     assert offered.all()
 
@@ -97,8 +96,8 @@ def test_features_that_do_not_fit(trained, simulated):
     pair = files(simulated, data.records.clip_uids[0])
     run = load_run(folder)
     with pytest.raises(UserError, match="one file each; 1 given"):
-        run.search(pair[0], ASK)
+        run.encode(pair[0]).ask(ASK)
     with pytest.raises(UserError, match="512 wide, the model was trained on 768"):
-        run.search([pair[0], pair[0]], ASK)
+        run.encode([pair[0], pair[0]]).ask(ASK)
     uneven = [torch.randn(100, 256), torch.randn(97, 512)]
     assert run.encode(uneven).seconds == pytest.approx(100 / 1.875)

@@ -19,7 +19,6 @@ from utils.layers.span_encoder import REACH
 from VSLNet.model import VSLNet
 from VSLNet.words import Vocabulary
 
-OUTPUTS = ("highlight_scores", "start_logits", "end_logits")
 SENTENCES = [
     "where is it?",
     "how many of the red plates did i wash by hand at the sink before lunch today?",
@@ -43,9 +42,13 @@ def test_published_padding_gives_the_published_numbers(golden, kind):
             n["text_features"][one, :tokens],
             n["query_mask"][one, :tokens],
         )
-        for name in OUTPUTS:
+        for name, value in (
+            ("highlight_scores", out.highlight_logits.sigmoid()),
+            ("start_logits", out.start_logits),
+            ("end_logits", out.end_logits),
+        ):
             torch.testing.assert_close(
-                getattr(out, name)[0].detach(),
+                value[0].detach(),
                 torch.from_numpy(expected[f"{kind}/{sample}/{name}"]),
                 rtol=0,
                 atol=1e-4,
@@ -72,22 +75,21 @@ def test_masked_predictions_depend_on_the_sample_alone(seed, predictor, data):
             text[one, :words],
             text_mask[one, :words],
         )
-        for name in OUTPUTS:
-            torch.testing.assert_close(
-                getattr(batch, name)[one, :length], getattr(alone, name), rtol=1e-4, atol=1e-5
-            )
+        for together, apart in zip(batch, alone, strict=True):
+            torch.testing.assert_close(together[one, :length], apart, rtol=1e-4, atol=1e-5)
 
 
 def test_masked_characters_depend_on_the_word_alone_and_published_ones_on_the_longest():
     encoded = Vocabulary(["where", "is"], list("abcdefghijklmnopqrstuvwxyz")).encode(
         ["where is", "is is", "extraordinarily"]
     )
-    widths = {
-        alone: [encoded.batch(np.array(rows), alone=alone)[1].shape[2] for rows in ([0], [1], [2])]
-        for alone in (True, False)
-    }
-    assert len(set(widths[True])) == 1
-    assert widths[False] == [5, 4, 15]  # the longest word, but no less than the widest kernel
+
+    def widths(padded_words):
+        batches = (encoded.batch(np.array([row]), "cpu", padded_words) for row in range(3))
+        return [batch.characters.shape[2] for batch in batches]
+
+    assert len(set(widths(True))) == 1
+    assert widths(False) == [5, 4, 15]  # the longest word, but no less than the widest kernel
 
 
 def padded_by_the_encoder(sentences):
@@ -105,17 +107,16 @@ def padded_by_the_encoder(sentences):
 def test_padding_has_the_features_the_encoder_gives_it(tmp_path, live):
     encoder, rows = load_encoder("minilm"), np.array([0, 1, 2])
     if live:
-        tokens = LiveTokens(encoder, SENTENCES, train=False, padding=REACH)
+        tokens = LiveTokens(encoder, SENTENCES, padding=REACH)
     else:
         tokens = encode_sentences(encoder, SENTENCES, tmp_path, padding=REACH, half=False)
-    features, mask = tokens.gather(rows)
+    features, mask, _ = tokens.gather(rows)
     expected, expected_mask = padded_by_the_encoder(SENTENCES)
     assert torch.equal(mask, expected_mask)
     seen = torch.arange(mask.shape[1]) < mask.sum(1, keepdim=True) + REACH
     torch.testing.assert_close(features[seen], expected[seen], rtol=0, atol=1e-4)
     assert (features[~seen] == 0).all() and not seen.all()
-    shorter, _ = tokens.gather(rows[:1])
-    assert shorter.shape[1] == mask[0].sum()
+    assert tokens.gather(rows[:1]).tokens.shape[1] == mask[0].sum()
 
 
 def published_windows(weights, data, annotations):
@@ -201,7 +202,7 @@ def predict(folder, data, *options):
         "--data_root", data, "--text_encoder", "minilm", *options,
     )  # fmt: skip
     (result,) = folder.glob("checkpoints/*/model/*_val_result.json")
-    return {tuple(p[:3]): np.array(p.windows) for p in read_predictions(result)}
+    return {p.key: np.array(p.windows) for p in read_predictions(result)}
 
 
 @pytest.mark.parametrize("text_features", ["cached", "live"])

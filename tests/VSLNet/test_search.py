@@ -61,7 +61,7 @@ def test_search_finds_what_inference_predicts(trained, simulated, monkeypatch):
         rows = np.flatnonzero(records.clip == clip)
         questions = [records.sentences[number] for number in records.sentence[rows]]
         file = feature(simulated, records.clip_uids[clip])
-        found[rows] = run.search(file, questions).windows
+        found[rows] = run.encode(file).ask(questions).windows
     np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
@@ -77,8 +77,8 @@ def test_a_run_may_be_moved_and_a_checkpoint_stand_alone(trained, tmp_path, caps
     shutil.copytree(options.run_folder, moved)
     video = torch.randn(200, 256)
     ask = ["where is the plate?"]
-    expected = load_run(options.run_folder).search(video, ask).windows
-    assert np.array_equal(load_run(moved).search(video, ask).windows, expected)
+    expected = load_run(options.run_folder).encode(video).ask(ask).windows
+    assert np.array_equal(load_run(moved).encode(video).ask(ask).windows, expected)
 
     alone = tmp_path / "vslnet_7.t7"
     shutil.copy(moved / "vslnet_7.t7", alone)
@@ -126,7 +126,7 @@ def test_ask_refuses_wrong_use(trained, simulated, tmp_path):
         ([file, "--nms_threshold", "0"], "--nms_threshold"),
         ([file, "--clip_seconds", "-1"], "--clip_seconds"),
         ([file, "--clip_seconds", "inf"], "--clip_seconds"),
-        ([file, "--device", "gpu"], "--device gpu is not to be had here"),
+        ([file, "--device", "gpu"], "--device gpu is not available here"),
     ):
         with pytest.raises(UserError, match=words):
             main([*command, *more])

@@ -92,6 +92,12 @@ def changed(state: dict, change: Callable[[torch.Tensor], torch.Tensor]) -> dict
     return {**state, name: change(state[name])}
 
 
+def with_option(content: dict, name: str, value: Any) -> dict:
+    """A ReLER checkpoint with another value among its pickled options."""
+    setattr(content["opt"], name, value)
+    return content
+
+
 def packed(root: Path) -> None:
     with h5py.File(root / "features/egovlp.h5", "w") as store:
         store["features"] = torch.rand(4096, WIDTH).numpy()
@@ -199,10 +205,16 @@ CASES = [
              **content, "model": changed(content["model"], lambda value: value * torch.nan)}),
          "model_1.t7: .*NaN"),
     Case("a VSLNet checkpoint given to ReLER", RELER, of_vslnet, "not a ReLER checkpoint"),
+    Case("a checkpoint of a shape that is not supported", RELER,
+         checkpoint(RELER_RUN, lambda content: with_option(content, "enc_layers", 2)),
+         "model_1.t7: --enc_layers 2 is not supported"),
     Case("options that are text", VSLNET, edited(f"{VSLNET_RUN}/configs.json", "dim", value="x"),
          "--dim must be a whole number"),
     Case("a text encoder without a name", VSLNET, written(f"{VSLNET_RUN}/text.json", b"[1]"),
          "text.json"),
+    Case("another text encoder than in training", VSLNET,
+         edited(f"{VSLNET_RUN}/text.json", "hash", value="0" * 20),
+         "trained with the text encoder"),
     Case("a vocabulary of lists", "VSLNet/main.py rnn",
          edited(f"{WORDS_RUN}/text.json", "words", value=[["a"]]), "text.json"),
     Case("word vectors of another width", "VSLNet/main.py train rnn",
@@ -250,13 +262,32 @@ def test_a_bad_input_ends_in_one_line(data, case):
         (VSLNET, ["--num_heads", "3"], "--dim 8 must be a multiple of --num_heads 3"),
         ("VSLNet/main.py train", ["--fv", "nothing"], "features/nothing"),
         ("utils/download_features.py", ["--feature_types", "slowfast"], "slowfast"),
+        ("VSLNet/main.py train", ["--init_from", "nowhere"], "nowhere: no such checkpoint"),
         (VSLNET, ["--video_feature_dim", "2304"], "2304"),
+        ("ReLER/main.py train", ["--fv", "clip"], "name another feature"),
+        ("ReLER/main.py train", ["--resume_all"], "need --resume"),
         ("utils/ask.py", ["--query", " ? "], "the question is empty"),
     ],
 )
 def test_a_wrong_option_ends_in_one_line(data, program, options, message):
     line = world.run(program, data, *options)
     assert re.search(message, line), line
+
+
+def test_a_published_checkpoint_that_names_a_device_is_read(data):
+    device = torch.device("cuda:0")
+    checkpoint(RELER_RUN, lambda content: with_option(content, "device", device))(data)
+    assert world.run(RELER, data) is None
+
+
+def test_a_clip_without_features_is_left_out(data):
+    (data / "features/egovlp/t1.pt").unlink()
+    (data / "features/clip/t2.pt").unlink()
+    assert world.run("VSLNet/main.py train", data, "--restart") is None
+    line = world.run("ReLER/main.py train", data, "--restart")
+    assert "t1 (egovlp), t2 (clip); nothing is left" in line
+    (data / CLIP).unlink()
+    assert world.run(VSLNET, data, "--allow_missing") is None
 
 
 def test_whole_inputs_are_read(data):

@@ -1,66 +1,58 @@
-"""The experiments, dry: a tiny world, one epoch, every step of each of them."""
+"""The experiments, dry: a tiny world, one epoch, every step of each of them, with each model."""
 
 import pytest
 
 from tests.simulated import ROOT, refuse, succeed
 
+# What must be in the output: rows of the table, or lines.
 EXPERIMENTS = {
-    "few_shot": ["with NaQ, 0 %", "with NaQ, 100 %", "NLQ only, 10 %"],
-    "narrations": ["narrations of 10 % of the clips", "narrations of 100 % of the clips"],
-    "jitter": ["no jitter", "scaled up to 2.5 ", "scaled up to 2.5 and moved"],
-    "nlq_v1": ["slowfast, NLQ only", "internvideo, NaQ + fine-tuning"],
-    "tacos": ["TACoS only", "NaQ + fine-tuning"],
-    "challenge_2023": ["NaQ stage 1", "NaQ + fine-tuning"],
+    "few_shot": ["| with NaQ, 0 %", "| with NaQ, 100 %", "| NLQ only, 10 %"],
+    "narrations": ["| narrations of 10 % of the clips", "| narrations of 100 % of the clips"],
+    "jitter": ["| no jitter", "| scaled up to 2.5 ", "| scaled up to 2.5 and moved"],
+    "nlq_v1": ["| slowfast, NLQ only", "| internvideo, NaQ + fine-tuning"],
+    "tacos": ["| TACoS only", "| NaQ + fine-tuning"],
+    "challenge_2023": ["| NaQ stage 1", "| NaQ + fine-tuning"],
+    "breakdowns": ["NLQ only", "NaQ + fine-tuning"],
+    "nms": ["NMS 0.7 - as published", "R@5 IoU=0.3"],
+    "label_times": ["== Result on the validation split", "miss the exact window:"],
+}
+# Files that must be there afterwards.
+FILES = {
+    "challenge_2023": ["MODEL/**/*test*.json"],
+    "breakdowns": ["MODEL/breakdowns/*"],
+    "label_times": ["MODEL/seed1/tuned/**/*.t7", "MODEL-labels-published/seed1/tuned/**/*.t7"],
 }
 
 
 @pytest.mark.slow
 @pytest.mark.long
+@pytest.mark.parametrize("model", ["vslnet", "reler"])
 @pytest.mark.parametrize("name", sorted(EXPERIMENTS))
-def test_dry_run(tmp_path, name):
-    said = succeed(f"experiments/{name}.sh", "--dry", "--folder", tmp_path)
-    for row in EXPERIMENTS[name]:
-        assert any(line.startswith(f"| {row}") for line in said.splitlines()), row
-    if name == "challenge_2023":
-        assert list(tmp_path.rglob("*test*.json"))
+def test_dry_run(tmp_path, name, model):
+    printed = succeed(f"experiments/{name}.sh", "--dry", "--model", model, "--folder", tmp_path)
+    for words in EXPERIMENTS[name]:
+        assert words in printed, words
+    for pattern in FILES.get(name, []):
+        assert list(tmp_path.glob(pattern.replace("MODEL", model))), pattern
 
 
-@pytest.mark.slow
-@pytest.mark.long
-def test_dry_run_of_breakdowns(tmp_path):
-    pytest.importorskip("matplotlib")
-    said = succeed("experiments/breakdowns.sh", "--dry", "--folder", tmp_path)
-    assert "NLQ only" in said and "NaQ + fine-tuning" in said
-    assert list(tmp_path.glob("vslnet/breakdowns/*"))
+SCRIPTS = {path.stem for path in (ROOT / "experiments").glob("*.sh")} - {"setup"}  # sourced
 
 
-@pytest.mark.slow
-@pytest.mark.long
-def test_dry_run_of_nms(tmp_path):
-    said = succeed("experiments/nms.sh", "--dry", "--folder", tmp_path)
-    assert "NMS 0.7 - as published" in said and "R@5 IoU=0.3" in said
-
-
-@pytest.mark.slow
-@pytest.mark.long
-def test_dry_run_of_label_times(tmp_path):
-    said = succeed("experiments/label_times.sh", "--dry", "--folder", tmp_path)
-    assert said.count("== Result on the validation split") == 2
-    assert "narrations" in said.split("miss the exact window:")[1]
-    assert list(tmp_path.glob("vslnet/seed1/tuned/**/*.t7"))
-    assert list(tmp_path.glob("vslnet-labels-published/seed1/tuned/**/*.t7"))
-
-
-SCRIPTS = {path.name for path in (ROOT / "experiments").glob("*.sh")} - {"setup.sh"}  # sourced
+def test_every_experiment_has_a_dry_run():
+    assert {*EXPERIMENTS, "quickstart"} == SCRIPTS
 
 
 @pytest.mark.parametrize("script", sorted(SCRIPTS))
 def test_help_fits_a_screen(script):
-    said = succeed(f"experiments/{script}", "--help")
-    assert len(said.splitlines()) < 40
-    assert f"experiments/{script}" in said
+    printed = succeed(f"experiments/{script}.sh", "--help")
+    assert len(printed.splitlines()) < 40
+    assert f"experiments/{script}.sh" in printed
 
 
 def test_wrong_use():
     assert "unknown task 'ego'" in refuse("experiments/tacos.sh", "--task", "ego")
     assert "unknown option '--fast'" in refuse("experiments/jitter.sh", "--fast")
+    assert "--seeds is 'many'" in refuse("experiments/quickstart.sh", "--seeds", "many")
+    assert "give vslnet or reler" in refuse("experiments/quickstart.sh", "--model", "bert")
+    assert "needs a value" in refuse("experiments/quickstart.sh", "--seeds")

@@ -20,17 +20,15 @@ from utils.evaluation.analysis import (
     by_object,
     by_position,
     by_template,
-    object_sets,
     paired_bootstrap,
-    query_figures,
 )
-from utils.evaluation.metrics import evaluate
+from utils.evaluation.metrics import evaluate, query_figures
 
 COLUMNS = st.integers(1, 3)
 
 
 def query(template=None, slot=None):
-    return Query("v", "c", "a", 0, {"query": "?", "template": template, "slot_x": slot})
+    return Query("v", "c", "a", 0, "?", None, template, slot)
 
 
 def test_by_template():
@@ -39,10 +37,22 @@ def test_by_template():
     assert found.of_query.tolist() == [1, 0, -1, 1]
 
 
-def test_by_object():
-    sets = object_sets(["cup"] + ["pan"] * 2 + ["tap"] * 9)
+def test_by_object(tmp_path):
+    asked = [
+        {"query": "where?", "template": "Objects: Where is X?", "slot_x": name}
+        for name in ["cup"] + ["pan"] * 2 + ["tap"] * 9
+    ]
+    clip = {
+        "clip_uid": "c",
+        "video_start_sec": 0,
+        "video_end_sec": 9,
+        "annotations": [{"annotation_uid": "a", "language_queries": asked}],
+    }
+    training = tmp_path / "train.json"
+    training.write_text(json.dumps({"videos": [{"video_uid": "v", "clips": [clip]}]}))
     slots = ["Tap!", "cup", "dog", "pan", None]
-    found = by_object([query("Objects: Where is X?", slot) for slot in slots], sets)
+    queries = [query("Objects: Where is X?", slot) for slot in slots]
+    found = by_object(queries, "val.json", str(training))
     shots = ["zero-shot", "low-shot", "mid-shot", "high-shot"]
     assert [name.split(":")[0] for name in found.names] == shots
     assert found.of_query.tolist() == [3, 1, 0, 2, -1]
@@ -238,7 +248,7 @@ def test_files_that_do_not_fit_are_refused(files, tmp_path):
         result["clip_uid"] += "?"
     other.write_text(json.dumps(content))
     said = refuse("utils/analyse_predictions.py", *files)
-    assert "other.json: no prediction for any of the 40 queries" in said
+    assert "other.json: none of its 38 predictions is for one of the 40 queries" in said
     results = json.loads(Path(files[3].partition("=")[2]).read_text())["results"]
     other.write_text(json.dumps({**content, "results": results[:1]}))
     rest = tmp_path / "rest.json"

@@ -39,13 +39,11 @@ def test_windows_in_seconds(public, tmp_path, capsys):
     main(["--input_dir", str(public), "--data_root", str(tmp_path)])
     annotations = read_annotations(tmp_path / "tacos_train.json")
     queries = [each for each in iter_queries(annotations) if each.clip_uid == "s0-d1.avi"]
-    times = [(q.query["clip_start_sec"], q.query["clip_end_sec"]) for q in queries]
     frames = [(29, 147), (100, 200), (50, 50), (250, 301)]
-    assert times == [(first / 29.4, last / 29.4) for first, last in frames]
+    assert [q.window for q in queries] == [(first / 29.4, last / 29.4) for first, last in frames]
     assert [q.query_idx for q in queries] == [0, 1, 2, 3]
-    assert queries[0].query["query"] == "He took out a pan"
-    clip = annotations["videos"][1]["clips"][0]
-    assert (clip["video_start_sec"], clip["video_end_sec"]) == (0.0, 294 / 29.4)
+    assert queries[0].text == "He took out a pan"
+    assert annotations.videos[1].clips[0].bounds == (0.0, 294 / 29.4)
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split(None, 3) == [
         *("train", "12", "3"),
@@ -73,13 +71,13 @@ def test_from_public_files_to_columns(public, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
-        ({"fps": 0}, "fps must be a number above 0"),
-        ({"num_frames": None}, "num_frames must be a number above 0"),
+        ({"fps": 0}, "Expected `float` > 0.0 - at `$.fps`"),
         ({"sentences": ["one"]}, "timestamps and sentences differ in number"),
-        ({"sentences": "one"}, "sentences must be a list"),
-        ({"sentences": [1, 2, 3, 4]}, "sentences[0] must be a text"),
-        ({"timestamps": [[1, 2], [1], [1, 2], [1, 2]]}, "timestamps[1] must be two frame numbers"),
-        ({"timestamps": [[1, "2"]] * 4}, "timestamps[0] must be two frame numbers"),
+        ({"sentences": [1, 2, 3, 4]}, "Expected `str`, got `int` - at `$.sentences[0]`"),
+        (
+            {"timestamps": [[1, 2], [1], [1, 2], [1, 2]]},
+            "Expected `array` of length 2 - at `$.timestamps[1]`",
+        ),
     ],
 )
 def test_faults_are_named(public, tmp_path, changes, fault):
@@ -96,7 +94,7 @@ def test_wrong_files(public, tmp_path):
     with pytest.raises(UserError, match="can't name a file"):
         main(["--input_dir", str(public), "--data_root", str(tmp_path)])
     path.write_text("[]")
-    with pytest.raises(UserError, match="must be an object of videos"):
+    with pytest.raises(UserError, match="Expected `object`, got `array`"):
         main(["--input_dir", str(public), "--data_root", str(tmp_path)])
     path.unlink()
     with pytest.raises(UserError, match=r"train.json: no such file"):

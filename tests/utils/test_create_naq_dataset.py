@@ -7,8 +7,8 @@ import sys
 import tracemalloc
 from pathlib import Path
 
+import msgspec
 import numpy as np
-import orjson
 import polars as pl
 import pytest
 from hypothesis import given
@@ -218,7 +218,7 @@ def test_any_text_is_written_as_json(texts):
         ["v"], np.zeros(len(texts), int), times, times + 0.1, pl.Series(texts, dtype=pl.String)
     )
     ((count, queries),) = _naq_queries([("v", "c", 0.0, 1e4)], narrations)
-    read = orjson.loads(orjson.dumps(queries))
+    read = json.loads(msgspec.json.encode(queries))
     assert count == len(texts)
     assert [each["query"] for each in read] == texts
     assert [each["video_start_sec"] for each in read] == times.tolist()

@@ -143,11 +143,9 @@ def test_clips_that_are_there_are_kept(tmp_path, manifest):
     [
         (make_zip(FILES), 7, r"holds features 6 wide, not 7"),
         (make_zip({"a.pt": saved({"x": 1})}), None, "is dict"),
-        (make_zip({"a.pt": b"words"}), None, "damaged|not a file of tensors"),
         (make_zip({"../../clip.pt": b"words"}), None, "damaged|not a file of tensors"),
         (make_zip({"readme.txt": b"words"}), None, "holds no <clip_uid>.pt"),
         (make_zip(FILES)[:-30], None, "damaged, cut off"),
-        (b"words", None, "not a zip"),
     ],
 )
 def test_a_bad_archive_leaves_nothing(tmp_path, manifest, content, width, words):

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from utils.base.errors import UserError
+from utils.data.annotations import Query
 from utils.evaluate_ego4d_nlq import main
 from utils.evaluation.analysis import object_sets, query_object
 
@@ -85,16 +86,38 @@ def test_breakdowns(files, golden, capsys):
     assert "| Place: Where did I put X?                              |       8 |   25.00 |" in out
     assert "template: 7 of 38 queries are in no group" in out
     assert "| high-shot: objects of 8 training queries  |       8 |" in out
-    assert "object frequency: 18 of 38 queries are in no group" in out
+    assert "object frequency in training: 18 of 38 queries are in no group" in out
+    assert "zero-shot" not in out
 
 
-def test_breakdown_of_annotations_with_only_the_keys_that_matter(files, capsys):
+def test_breakdown_of_annotations_without_templates_and_objects(files, golden, tmp_path, capsys):
+    training = str(golden / "evaluation" / "gt.json")
     for query in files.queries():
-        del query["template"], query["slot_x"]
+        del query["slot_x"]
+    arguments = files.options()
+    bare = tmp_path / "bare.json"
+    bare.write_text((tmp_path / "truth.json").read_text())
+    main([*arguments, "--breakdown", "--train_annotations", training])
+    note = "object frequency in training: {} names no objects (`slot_x`)"
+    assert note.format(arguments[1]) in capsys.readouterr().out
+    main(["--ground_truth_json", training, *arguments[2:], "--breakdown",
+          "--train_annotations", str(bare)])  # fmt: skip
+    assert note.format(bare) in capsys.readouterr().out
+    for query in files.queries():
+        del query["template"]
     main([*files.options(), "--breakdown"])
     out = capsys.readouterr().out
     assert "template: 38 of 38 queries are in no group" in out
     assert "give --train_annotations" in out
+
+
+def test_windows_that_end_before_they_start_are_reported(files, capsys):
+    files.queries()[3].update(clip_start_sec=9.0, clip_end_sec=3.0)
+    files.predictions["results"][5]["predicted_times"][0] = [2, 1]
+    main(files.options())
+    said = capsys.readouterr().err
+    assert "truth.json: 1 windows end before they start" in said
+    assert "predictions.json: 1 windows end before they start" in said
 
 
 def test_ground_truth_without_times_is_refused(files):
@@ -129,7 +152,7 @@ def test_senseless_options_are_refused(files, wrong, capsys):
 
 def test_objects_of_queries():
     def object_of(template, slot):
-        return query_object({"template": template, "slot_x": slot})
+        return query_object(Query("v", "c", "a", 0, "?", None, template, slot))
 
     assert object_of("Objects: How many X's?", " Lawn Mower! ") == "lawn mower"
     assert object_of("Place: Where did I put X?", "cup") == "cup"
@@ -137,7 +160,6 @@ def test_objects_of_queries():
     assert object_of(None, "cup") is None
     assert object_of("Objects: What X did I Y?", None) is None
     assert object_of("Objects: What X did I Y?", "?") is None
-    assert query_object({}) is None
 
 
 def test_object_sets_are_thirds_that_keep_equal_frequencies_together():

@@ -74,18 +74,18 @@ def test_both_ends_are_truncated(tmp_path):
         {"query": "b", "clip_start_sec": -4e-7, "clip_end_sec": 12},
     ]
     clip = prepare_split(annotation_file(tmp_path, queries, video_start_sec=0.5))["c"]
-    assert clip["timestamps"] == [[1, 2], [0, 22]]
-    assert clip["exact_times"] == [[1.0, 1.5], [-4e-7, 12.0]]
-    assert clip["num_frames"] == 17
-    assert clip["fps"] == 1.875
+    assert clip.timestamps == [(1, 2), (0, 22)]
+    assert clip.exact_times == [(1.0, 1.5), (-4e-7, 12.0)]
+    assert clip.num_frames == 17
+    assert clip.fps == 1.875
 
 
 def test_times_may_lack_in_the_test_split_only(tmp_path):
     path = annotation_file(tmp_path, [{"query": "where?"}, {}, {"query": "who?"}])
     clip = prepare_split(path, has_times=False)["c"]
-    assert clip["timestamps"] == [[0, 0], [0, 0]]
-    assert clip["exact_times"] == [[0.0, 0.0], [0.0, 0.0]]
-    assert clip["query_idx"] == [0, 2]
+    assert clip.timestamps == [(0, 0), (0, 0)]
+    assert clip.exact_times == [(0.0, 0.0), (0.0, 0.0)]
+    assert clip.query_idx == [0, 2]
     with pytest.raises(UserError, match="query 0 of annotation a in clip c has no clip_start_sec"):
         prepare_split(path)
 
@@ -98,7 +98,7 @@ def test_clips_without_queries_are_left_out(tmp_path):
 def test_reversed_windows_are_kept_and_told(tmp_path, capsys):
     query = {"query": "a", "clip_start_sec": 3.0, "clip_end_sec": 2.0}
     clip = prepare_split(annotation_file(tmp_path, [query]))["c"]
-    assert clip["exact_times"] == [[3.0, 2.0]]
+    assert clip.exact_times == [(3.0, 2.0)]
     assert "1 windows end before they start" in capsys.readouterr().err
 
 

@@ -1,7 +1,6 @@
 """Packing and cutting features: equal to their sources, whole or not there, and never bad ones."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -157,31 +156,13 @@ def test_a_second_run_does_nothing_and_a_changed_input_is_refused(data, capsys):
         pack(data)
 
 
-class Hostile:
-    def __reduce__(self):
-        return os.system, ("touch canary",)
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (torch.full((7, 5), torch.nan), "NaN or infinite values in row 0"),
-        (Hostile(), r"refused, it holds a posix\.system"),
-        (torch.ones(9, 5), "has 9 rows, feature_shapes.json says 7"),
-        (torch.full((7, 5), 7e4), "70000 is too large for float16; give --dtype float32"),
-        (None, "damaged or cut off"),
-    ],
-)
-def test_bad_files_are_named_and_nothing_is_made(data, content, words, monkeypatch):
-    monkeypatch.chdir(data)
-    file = data / "features/egovlp/b.pt"
-    if content is None:
-        file.write_bytes(file.read_bytes()[:-400])
-    else:
-        torch.save(content, file)
-    with pytest.raises(UserError, match=rf"b\.pt: .*({words})"):
+def test_bad_files_are_named_and_nothing_is_made(data):
+    torch.save(torch.full((7, 5), 7e4), data / "features/egovlp/b.pt")
+    with pytest.raises(UserError, match=r"b\.pt: 70000 is too large for float16; give --dtype"):
         pack(data, "--dtype", "float16")
-    assert not (data / "canary").exists()
+    torch.save(torch.full((7, 5), torch.nan), data / "features/egovlp/b.pt")
+    with pytest.raises(UserError, match=r"b\.pt: NaN or infinite values in row 0"):
+        pack(data)
     assert hidden(data) == [] and not (data / "features/egovlp.h5").exists()
 
 
@@ -229,9 +210,6 @@ def test_cuts_equal_plain_slices(videos):
 def test_cuts_that_the_videos_do_not_allow(videos, capsys):
     annotate(videos / "late.json", {"v1": {"p": (0, 40.0)}})
     with pytest.raises(UserError, match="two different bounds"):
-        cut(videos, annotations=("train.json", "late.json"))
-    annotate(videos / "late.json", {"v2": {"p": (0, 48.0)}})
-    with pytest.raises(UserError, match="clip p lies in two videos, v1 and v2"):
         cut(videos, annotations=("train.json", "late.json"))
     annotate(videos / "late.json", {"v2": {"late": (50.0, 80.0), "beyond": (90.0, 99.0)}})
     with pytest.raises(UserError, match=r"clip beyond ends at .*; .*v2\.pt: clip late ends at row "
@@ -281,21 +259,12 @@ def test_a_killed_packing_leaves_nothing_that_is_read(data, root):
     assert hidden(data) == []
 
 
-@pytest.mark.parametrize("is_replaced", [False, True])
-def test_a_killed_cut_goes_on_or_begins_anew_with_other_files(videos, root, is_replaced):
+def test_a_killed_cut_leaves_nothing_that_is_read(videos, root):
     kill(root, cutting(videos))
-    assert not (videos / "features/egovlp").exists()
-    (done,) = (videos / "features/.egovlp.partial").glob("*.pt")
-    written = done.stat().st_mtime_ns
-    if is_replaced:
-        torch.save(torch.ones(300, 5), videos / "videos/v1.pt")
-    folder = cut(videos)
+    (left,) = hidden(videos)
+    assert left.startswith(".egovlp.") and not (videos / "features/egovlp").exists()
     names = {"p.pt", "q.pt", "r.pt", "feature_shapes.json", "feature_card.json"}
-    assert {path.name for path in folder.iterdir()} == names and hidden(videos) == []
-    assert ((folder / done.name).stat().st_mtime_ns == written) is not is_replaced
-    plain = torch.load(videos / "videos/v1.pt", weights_only=True)
-    assert torch.equal(torch.load(folder / "p.pt", weights_only=True), plain[:90])
-    assert torch.equal(torch.load(folder / "q.pt", weights_only=True), plain[150:300])
+    assert {path.name for path in cut(videos).iterdir()} == names and hidden(videos) == []
 
 
 def test_wrong_command_lines_end_with_one_line(data, capsys):

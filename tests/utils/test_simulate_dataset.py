@@ -58,16 +58,11 @@ def test_same_seed_same_bytes(tmp_path):
     assert first["nlq_train.json"] != other["nlq_train.json"]
 
 
-@pytest.mark.parametrize("name", ANNOTATIONS)
-def test_annotation_files_are_valid(root, name):
-    clips = [clip["clip_uid"] for _, clip in iter_clips(read_annotations(root / name))]
-    assert len(clips) == len(set(clips)) > 0
-
-
 def raw_queries(path: Path) -> list[dict]:
     return [
         query
-        for _, clip in iter_clips(read_annotations(path))
+        for video in json.loads(path.read_text())["videos"]
+        for clip in video["clips"]
         for annotation in clip["annotations"]
         for query in annotation.get("language_queries", ())
     ]
@@ -84,34 +79,21 @@ def test_oddities_of_real_files(root, version):
         widths = [query["clip_end_sec"] - query["clip_start_sec"] for query in queries]
         assert 0 < sum(width == 0 for width in widths) < len(widths) / 8
         annotations = read_annotations(path)
-        duration = {
-            clip["clip_uid"]: clip["video_end_sec"] - clip["video_start_sec"]
-            for _, clip in iter_clips(annotations)
-        }
-        assert any(
-            query.query["clip_end_sec"] > duration[query.clip_uid]
-            for query in iter_queries(annotations)
-        )
-        listed = [clip["annotations"] for _, clip in iter_clips(annotations)]
+        duration = {clip.clip_uid: clip.duration for _, clip in iter_clips(annotations)}
+        assert any(q.window[1] > duration[q.clip_uid] for q in iter_queries(annotations))
+        listed = [clip.annotations for _, clip in iter_clips(annotations)]
         assert any(len(each) > 1 for each in listed)
-        assert any("language_queries" not in each for clip in listed for each in clip)
-    starts = [query["clip_start_sec"] for query in raw_queries(root / f"nlq_train{version}.json")]
-    starts += [query["clip_start_sec"] for query in raw_queries(root / f"nlq_val{version}.json")]
-    assert all(start >= 0 or start == -4e-7 for start in starts)
-    bounds = [
-        clip["video_start_sec"] for _, clip in iter_clips(read_annotations(root / "vq_train.json"))
-    ]
-    assert any(-1e-6 < bound % 1 - 1 < 0 or bound < 0 for bound in bounds) or len(bounds) < 4
+        assert any(each.language_queries is None for clip in listed for each in clip)
 
 
 def test_negative_start(tmp_path):
     """With more questions some event is under way when its clip begins."""
     root = simulate(tmp_path, "--features", "none", "--nlq_clips", 60, 2, 2, "--queries", 20)
-    starts = [query["clip_start_sec"] for query in raw_queries(root / "nlq_train.json")]
-    assert min(starts) == -4e-7
-    templates = {query["template"] for query in raw_queries(root / "nlq_train.json")}
-    assert templates == {template.name for template in TEMPLATES}
-    assert len(templates) == 13
+    queries = raw_queries(root / "nlq_train.json")
+    starts = [query["clip_start_sec"] for query in queries]
+    assert all(start >= 0 or start == -4e-7 for start in starts) and min(starts) < 0
+    assert {query["template"] for query in queries} == {template.name for template in TEMPLATES}
+    assert len(TEMPLATES) == 13
 
 
 def test_version_2_holds_version_1_and_more(root):
@@ -125,14 +107,14 @@ def test_version_2_holds_version_1_and_more(root):
 
 @pytest.mark.parametrize("version", ["", "_v2"])
 def test_test_split_without_times_and_its_answers(root, version):
-    hidden = read_annotations(root / f"nlq_test_unannotated{version}.json")
-    known = read_annotations(root / f"simulated_test_ground_truth{version}.json")
-    asked, answered = list(iter_queries(hidden)), list(iter_queries(known))
-    assert len(asked) == len(answered) > 10
-    for question, answer in zip(asked, answered, strict=True):
-        assert question[:4] == answer[:4]
-        assert question.query == {"query": answer.query["query"]}
-        assert answer.query["clip_end_sec"] >= answer.query["clip_start_sec"]
+    files = [f"{name}{version}.json" for name in (
+        "nlq_test_unannotated", "simulated_test_ground_truth")]  # fmt: skip
+    hidden, known = (list(iter_queries(read_annotations(root / file))) for file in files)
+    assert len(hidden) == len(known) > 10
+    for question, answer in zip(hidden, known, strict=True):
+        assert question[:5] == answer[:5] and question.window is None
+        assert answer.window[1] >= answer.window[0]
+    assert all(len(query) <= 1 for query in raw_queries(root / files[0]))
 
 
 def test_narrations(root):
@@ -141,27 +123,24 @@ def test_narrations(root):
     columns = "video_uid video_dur narration_source narration_ind narration_time clip_start"
     assert " ".join(rows[0]) == f"{columns} clip_end clip_text tag_verb tag_noun"
     files = [read_annotations(root / f"{name}_train.json") for name in ("nlq", "vq", "moments")]
-    clips = {c["clip_uid"]: (v["video_uid"], c) for f in files for v, c in iter_clips(f)}
+    clips = {c.clip_uid: (v.video_uid, c) for f in files for v, c in iter_clips(f)}
     videos = sorted({video for video, _ in clips.values()})
     narrations = read_narrations(root / "egoclip.csv", videos)
     assert narrations.skipped == 5
-    narrated = [
-        len(narrations.inside(video, clip["video_start_sec"], clip["video_end_sec"]))
-        for video, clip in clips.values()
-    ]
+    narrated = [len(narrations.inside(video, *clip.bounds)) for video, clip in clips.values()]
     assert min(narrated) > 3
     assert {row[0] for row in rows[1:]} - set(videos)  # videos without clips are narrated too
     for split in ("val", "test_unannotated"):
-        kept_apart = read_annotations(root / f"nlq_{split}.json")["videos"]
-        assert not {video["video_uid"] for video in kept_apart} & {row[0] for row in rows}
+        kept_apart = read_annotations(root / f"nlq_{split}.json").videos
+        assert not {video.video_uid for video in kept_apart} & {row[0] for row in rows}
 
 
-def test_features(root):
-    clips = {
-        clip["clip_uid"]: clip["video_end_sec"] - clip["video_start_sec"]
-        for name in ANNOTATIONS
-        for _, clip in iter_clips(read_annotations(root / name))
-    }
+def test_annotations_and_features_are_of_the_same_clips(root):
+    clips = {}
+    for name in ANNOTATIONS:
+        listed = [clip for _, clip in iter_clips(read_annotations(root / name))]
+        assert len(listed) == len({clip.clip_uid for clip in listed}) > 0
+        clips |= {clip.clip_uid: clip.duration for clip in listed}
     for name in ("egovlp", "clip"):
         folder = root / "features" / name
         shapes = json.loads((folder / "feature_shapes.json").read_text())
@@ -224,7 +203,7 @@ def test_real_data_is_not_overwritten(tmp_path):
     assert "nlq_train.json" in line and "--overwrite" in line
     assert [file.name for file in tmp_path.iterdir()] == ["nlq_train.json"]
     simulate(tmp_path, "--features", "none", "--overwrite")
-    assert read_annotations(real)["videos"]
+    assert read_annotations(real).videos
     simulate(tmp_path, "--features", "none")  # what is simulated may be simulated anew
 
 

@@ -2,12 +2,14 @@
 
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.simulated import refuse, succeed
 from utils.base.errors import UserError
+from utils.data.annotations import Annotations
 from utils.data.records import read_clip_list, read_records, subsample
 from utils.subsample_clips import count_by_clip, drawing_order, main, share_of
 
@@ -31,9 +33,10 @@ def annotations(**texts):
 
 
 def test_counts_only_clips_that_have_such_queries():
-    mixed = annotations(
+    content = annotations(
         a=["where?", "", "# C cuts"], b=["#C C eats"], c=[None], d=["who?", "when?"]
     )
+    mixed = msgspec.convert(content, Annotations)
     assert count_by_clip(mixed, "queries") == {"a": 1, "d": 2}
     assert count_by_clip(mixed, "narrations") == {"a": 1, "b": 1}
 

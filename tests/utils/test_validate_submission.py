@@ -9,16 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.simulated import refuse, succeed
-from utils.base.errors import UserError
+from utils.base.files import read_json
 from utils.data.annotations import iter_queries, read_annotations
 from utils.evaluation.predictions import read_predictions, read_scores, write_results
-from utils.evaluation.submissions import (
-    REMEDIES,
-    check,
-    read_split,
-    read_submission,
-    write_normalised,
-)
+from utils.evaluation.submissions import REMEDIES, check, read_split, write_normalised
 
 ANNOTATIONS = {
     "videos": [
@@ -123,17 +117,15 @@ TIMES = ("results", 1, "predicted_times")
         (change(("results", 2, "clip_uid"), "e"), "query not in the split", "clip e"),
         (change(("results", 2, "query_idx"), 1), "query not in the split", "query 1"),
         (change(("results", 2), entry("c", "a", 0)), "query answered twice", "as results[0]"),
-        (change(("results", 0, "query_idx"), "0"), "malformed entry", "results[0].query_idx"),
-        (change(("results", 0), None), "malformed entry", "results[0]: must be an object"),
-        (change((*TIMES, 3), [1.0]), "malformed entry", "predicted_times[3]"),
-        (change((*TIMES, 3), ["1", "2"]), "malformed entry", "predicted_times[3]"),
-        (change((*TIMES, 3), [True, 2]), "malformed entry", "predicted_times[3]"),
-        (change((*TIMES, 3, 1), float("nan")), "times not finite", "predicted_times[3]"),
-        (change((*TIMES, 0, 1), float("inf")), "times not finite", "predicted_times[0]"),
+        (change(("results", 0, "query_idx"), "0"), "invalid entry", "results[0]: Expected `int`"),
+        (change(("results", 0), None), "invalid entry", "results[0]: Expected `object`"),
+        (change((*TIMES, 3), [1.0]), "invalid entry", "at `$.predicted_times[3]`"),
+        (change((*TIMES, 3), ["1", "2"]), "invalid entry", "at `$.predicted_times[3][0]`"),
+        (change((*TIMES, 3), [True, 2]), "invalid entry", "at `$.predicted_times[3][0]`"),
         (change((*TIMES, 4), ...), "not 5 windows", "results[1]: 4 windows"),
         (change(TIMES, [[0, 1]] * 6), "not 5 windows", "results[1]: 6 windows"),
         (change(TIMES, []), "not 5 windows", "results[1]: 0 windows"),
-        (change((*TIMES, 2), [9.0, 8]), "window ends before it starts", "[9.0, 8]"),
+        (change((*TIMES, 2), [9.0, 8]), "window ends before it starts", "[9.0, 8.0]"),
     ],
 )
 def test_faults(split, edit, kind, case):
@@ -147,14 +139,14 @@ def test_faults(split, edit, kind, case):
 @pytest.mark.parametrize(
     ("edit", "kind", "case"),
     [
-        (change((*TIMES, 2), [-3, 8]), "window outside its clip", "[-3, 8], clip of 60.000 s"),
+        (change((*TIMES, 2), [-3, 8]), "window outside its clip", "[-3.0, 8.0], clip of 60.000 s"),
         (
             change((*TIMES, 2), [3, 60.1]),
             "window outside its clip",
             "results[1].predicted_times[2]",
         ),
-        (change((*TIMES, 2), [3, 3]), "window of no length", "predicted_times[2]: [3, 3]"),
-        (change((*TIMES, 2), [0, 4.5]), "the same window again", "predicted_times[2]: [0, 4.5]"),
+        (change((*TIMES, 2), [3, 3]), "window of no length", "predicted_times[2]: [3.0, 3.0]"),
+        (change((*TIMES, 2), [0, 4.5]), "the same window again", "predicted_times[2]: [0.0, 4.5]"),
         (change(("results", 0, "scores"), [1]), "other keys in an entry", "results[0]: scores"),
     ],
 )
@@ -205,33 +197,13 @@ def test_scores_go_along(split, tmp_path, capsys):
     windows = np.full((3, 5, 2), (0.0, 1.0)) + np.arange(5)[:, None]
     scores = np.arange(15.0).reshape(3, 5)
     write_results(path, keys, windows, scores)
-    _, predictions = check(read_submission(path), split)
+    _, predictions = check(read_json(path), split)
     write_normalised(output, path, predictions, split)
     assert read_scores(output, read_predictions(output)) == scores[::-1].tolist()
     write_results(path, keys[:2], windows[:2], scores[:2])  # of other predictions from now on
     write_normalised(output, path, predictions, split)
     assert "left out" in capsys.readouterr().err
     assert read_scores(output, read_predictions(output)) is None
-
-
-@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999", "9" * 400])
-def test_numbers_that_json_does_not_have_are_named(split, tmp_path, number):
-    content = good()
-    content["results"][0]["predicted_times"][0][1] = "HERE"
-    path = tmp_path / "predictions.json"
-    path.write_text(json.dumps(content).replace('"HERE"', number))
-    cases, _ = check(read_submission(path), split)
-    assert list(cases.faults) == ["times not finite"]
-
-
-@pytest.mark.parametrize(
-    ("encoding", "words"), [("utf-8-sig", "byte order mark"), ("utf-16", "not valid UTF-8")]
-)
-def test_other_encodings_than_plain_utf_8_are_refused(tmp_path, encoding, words):
-    path = tmp_path / "predictions.json"
-    path.write_text(json.dumps(good()), encoding)
-    with pytest.raises(UserError, match=words):
-        read_submission(path)
 
 
 JSON = st.recursive(
@@ -261,14 +233,14 @@ def test_program(simulated, tmp_path):
     annotations = simulated / "nlq_test_unannotated.json"
     queries = list(iter_queries(read_annotations(annotations)))
     content = copy.deepcopy(good())
-    content["results"] = [entry(*query[1:4]) for query in reversed(queries)]
+    content["results"] = [entry(*query.key) for query in reversed(queries)]
     predictions, output = tmp_path / "predictions.json", tmp_path / "out" / "submission.json"
     predictions.write_text(json.dumps(content))
     command = ("utils/validate_submission.py", "--annotations", annotations)
     printed = succeed(*command, "--predictions", predictions, "--output", output)
     assert f"{len(queries)} of {len(queries)} queries answered" in printed
     assert "acceptable; oddities: 1" in printed and "another order" in printed
-    assert [made[:3] for made in read_predictions(output)] == [query[1:4] for query in queries]
+    assert [made.key for made in read_predictions(output)] == [query.key for query in queries]
     assert "queries answered" in succeed(*command, "--predictions", output)
     assert "odd" not in succeed(*command, "--predictions", output)
 
@@ -277,8 +249,9 @@ def test_program(simulated, tmp_path):
     predictions.write_text(json.dumps(content))
     line = refuse(*command, "--predictions", predictions, "--output", output)
     assert "not 5 windows (1)" in line and not output.exists()
-    predictions.write_text("{")
-    assert "not valid JSON" in refuse(*command, "--predictions", predictions)
+    content["results"][0]["predicted_times"][0] = [0.0, float("nan")]
+    predictions.write_text(json.dumps(content))
+    assert "NaN and Infinity are not" in refuse(*command, "--predictions", predictions)
     assert "no such file" in refuse(*command, "--predictions", tmp_path / "none.json")
     vq = refuse("utils/validate_submission.py", "--annotations", simulated / "vq_train.json",
                 "--predictions", predictions)  # fmt: skip

@@ -17,9 +17,8 @@ from tests.utils.viewer.viewer_sample import (
 )
 from utils.base.errors import UserError
 from utils.data.annotations import iter_queries, read_annotations
-from utils.evaluate_ego4d_nlq import predicted_windows, true_windows
 from utils.evaluation.metrics import iou
-from utils.evaluation.predictions import read_predictions
+from utils.evaluation.scoring import read_windows, true_windows
 from utils.view_predictions import clip_narrations, find_videos, name_files
 
 
@@ -56,13 +55,13 @@ def test_ious_and_windows_are_those_of_metrics(made):
     page, split, files = made
     data = Page(page).data
     queries = list(iter_queries(read_annotations(split)))
-    assert data["queries"]["text"] == [query.query["query"] for query in queries]
+    assert data["queries"]["text"] == [query.text for query in queries]
     assert data["queries"]["index"] == [query.query_idx for query in queries]
     truth = true_windows(queries)
     np.testing.assert_allclose(np.reshape(data["queries"]["truth"], (-1, 2)), truth, atol=5e-4)
     assert [run["name"] for run in data["runs"]] == [f"Wide {HOSTILE}", "Close"]
     for shown, file in zip(data["runs"], files, strict=True):
-        windows, answered = predicted_windows(queries, read_predictions(file), 5)
+        windows, answered, _ = read_windows(file, queries, 5)
         assert shown["answered"] == answered.tolist()
         expected = iou(windows, truth[:, None]).ravel()
         assert shown["iou"] == expected.tolist()  # not rounded: thresholds are strict
@@ -116,7 +115,7 @@ def test_narrations_of_each_form(tmp_path, made):
     annotations = read_annotations(split)
     naq = {"query": "#C C cuts", "clip_start_sec": 3.5, "clip_end_sec": 4.5}
     question = {"query": "where?", "clip_start_sec": 1.0, "clip_end_sec": 2.0}
-    own = annotations["videos"][1]["clips"][0]
+    own = json.loads(split.read_text())["videos"][1]["clips"][0]
     joined = {**own, "annotations": [{"annotation_uid": "n", "language_queries": [naq, question]}]}
     file = tmp_path / "naq.json"
     file.write_text(json.dumps({"videos": [{"video_uid": "v", "clips": [joined]}]}))

@@ -12,7 +12,10 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 def missing_packages() -> list[str]:
     """The packages of requirements.txt that this Python lacks, the optional ones left out."""
-    required, _, _ = (CHECKOUT / "requirements.txt").read_text().partition("# Optional")
+    requirements = CHECKOUT / "requirements.txt"
+    if not requirements.is_file():  # packages copied elsewhere without it
+        return []
+    required, _, _ = requirements.read_text().partition("# Optional")
     names = [line.split("==")[0] for line in required.splitlines() if "==" in line]
     return [name for name in names if find_spec("PIL" if name == "pillow" else name) is None]
 

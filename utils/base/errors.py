@@ -10,39 +10,50 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
+if sys.stderr is None or not sys.stderr.isatty():  # read when tqdm is imported
+    os.environ.update(TQDM_MININTERVAL="30", TQDM_MAXINTERVAL="30", TQDM_DELAY="5")
 from tqdm import tqdm
 
 LAUNCHED = "NAQ_LAUNCHED"  # set by utils/launch.py
 PEER_LOST = 75  # exit code: another process has gone, and is the one to blame
 NAMED = 3  # clips named in a message
+LINE_UP = "\x1b[A"  # what tqdm writes between bars
+# Steer a terminal, turn the direction of writing, or can't be encoded; line ends and tabs stay.
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class UserError(Exception):
     """Something the user can mend; the message says what, where and how, in one line."""
 
 
+def without_controls(text: str) -> str:
+    """The text with its control characters escaped: it may come from any file or server."""
+    return CONTROL.sub(lambda found: ascii(found.group())[1:-1], text)
+
+
 def warn(message: str) -> None:
     """Print one line of warning on stderr, where progress bars and tables are not disturbed."""
-    tqdm.write(f"warning: {message}", file=sys.stderr)  # on a line of its own, above the bars
+    line = without_controls(" ".join(message.split()))
+    tqdm.write(f"warning: {line}", file=sys.stderr)  # on a line of its own, above the bars
     sys.stderr.flush()
 
 
 def in_brief(error: BaseException, most: int = 120) -> str:
-    """What a library says of an error, in `most` characters: whole sentences, or else words."""
+    """A library's message in at most `most` characters: whole sentences, or else words."""
     lines = str(error).strip().splitlines()
-    said = " ".join(lines[0].split()) if lines else type(error).__name__
-    if len(said) > most:
-        sentences, end, _ = said[:most].rpartition(". ")
-        if end:
-            said = sentences
-        else:
-            words = said[: most - 3].rsplit(maxsplit=1)[0] if " " in said[: most - 3] else said
-            said = words[: most - 3].rstrip(" ,;:") + "..."
-    return said if said.endswith("...") else said.rstrip(".")
+    message = " ".join(lines[0].split()) if lines else type(error).__name__
+    if len(message) <= most:
+        return message if message.endswith("...") else message.rstrip(".")
+    sentences, end, _ = message[:most].rpartition(". ")
+    if end:
+        return sentences
+    words = message[: most - 3].rpartition(" ")[0] or message[: most - 3]
+    return words.rstrip(" ,;:") + "..."
 
 
 def complain(line: str) -> None:
-    """Say what is wrong on stderr, or to the launcher: it speaks once for all its processes."""
+    """Report an error on stderr, or to the launcher, which reports once for all its processes."""
+    line = without_controls(line)
     file = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if file and LAUNCHED in os.environ:
         Path(file).write_text(json.dumps({"message": line, "timestamp": int(time.time())}))
@@ -56,7 +67,8 @@ def run_program(main: Callable[[], None], takes_memory: str = "") -> None:
     `takes_memory` are the options that a user can lower when memory is used up.
     """
     _open_standard_files()
-    sys.stdout, sys.stderr = output, errors = Outlet(sys.stdout), Outlet(sys.stderr)
+    output, errors = Outlet(sys.stdout), BarOutlet(sys.stderr)
+    sys.stdout, sys.stderr = output, errors
     code = _run(main, takes_memory)
     output.flush()
     if not code and output.fault is not None:
@@ -93,9 +105,9 @@ def _run(main: Callable[[], None], takes_memory: str) -> Any:
 
 
 def _out_of_memory(error: BaseException, takes_memory: str) -> str:
-    said = str(error)
-    device = "GPU" if "CUDA" in said or "CUDNN" in said else "machine"
-    request = re.search(r"tried to allocate [\d.]+ \w+", said, re.IGNORECASE)
+    message = str(error)
+    device = "GPU" if "CUDA" in message or "CUDNN" in message else "machine"
+    request = re.search(r"tried to allocate [\d.]+ \w+", message, re.IGNORECASE)
     reason = request.group().lower() if request else in_brief(error)
     remedy = "run fewer processes"
     if takes_memory:
@@ -115,14 +127,15 @@ OUT_OF_MEMORY = (
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory of the host or of a GPU is used up."""
-    said = str(error).lower()
-    return isinstance(error, MemoryError) or any(words in said for words in OUT_OF_MEMORY)
+    message = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in message for words in OUT_OF_MEMORY)
 
 
 class Outlet:
-    """Standard output or error that a program outlives: what nobody reads is lost, no more.
+    """Standard output that a program outlives: what nobody reads is lost, no more.
 
-    A reader that has gone (`| head -1`) is no fault; a full disk behind it is kept in `fault`.
+    Control characters are escaped. A reader that has gone (`| head -1`) is not a fault; a full disk
+    behind it is kept in `fault`.
     """
 
     def __init__(self, stream: TextIO):
@@ -132,7 +145,7 @@ class Outlet:
     def write(self, text: str) -> int:
         """As a text file's; returns the number of characters."""
         try:
-            self._stream.write(text)
+            self._stream.write(self._cleaned(text))
         except OSError as error:
             self._let_go(error)
         return len(text)
@@ -144,8 +157,11 @@ class Outlet:
         except OSError as error:
             self._let_go(error)
 
+    def _cleaned(self, text: str) -> str:
+        return without_controls(text)
+
     def _let_go(self, error: OSError) -> None:
-        """From now on, and for whoever writes beside us, there is the null device instead."""
+        """Replace the file by the null device, for this program and those that share it."""
         if not isinstance(error, BrokenPipeError):
             self.fault = self.fault or error
         nothing = os.open(os.devnull, os.O_WRONLY)
@@ -154,6 +170,26 @@ class Outlet:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+class BarOutlet(Outlet):
+    """Standard error, where progress bars are: in a file or pipe they are lines of their own."""
+
+    def __init__(self, stream: TextIO):
+        super().__init__(stream)
+        self._terminal = stream.isatty()
+        self._in_bar = False  # the last line is one, and not ended
+
+    def _cleaned(self, text: str) -> str:
+        if self._terminal:
+            return text
+        text = text.replace(LINE_UP, "")
+        is_bar = text.startswith("\r")
+        line = text.strip(" \r\n") if is_bar else text
+        ended = "\n" if self._in_bar and line and not line.startswith("\n") else ""
+        if line:
+            self._in_bar = is_bar
+        return ended + line
 
 
 def _open_standard_files() -> None:

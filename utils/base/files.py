@@ -2,102 +2,89 @@
 
 import errno
 import hashlib
-import json
 import os
 import re
 import shutil
 import socket
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import orjson
+import msgspec
 
 from utils.base.errors import UserError
 
-NAME_ENDS = (b'":', b'" :')  # in an object of JSON
 TEMPORARY = ".tmp"  # ends the names of unfinished files and folders
 WEEK = 7 * 24 * 3600.0  # seconds
 
 
-def read_json(path: str | Path) -> Any:
-    """Parse a JSON file.
+def read_json(path: str | Path, schema: Any = Any) -> Any:
+    """Parse a JSON file and check it against a schema: a type, as msgspec takes it.
 
     Raises:
-        UserError: it is missing or malformed, holds NaN, nests hundreds of levels deep, or has a
-            name twice in one object, of which all but the last would be lost.
+        UserError: the file is missing, is not JSON (NaN and Infinity are not), or does not fit the
+            schema; the message names the file and the line or the JSON path.
     """
-    path = Path(path)
     try:
-        content = path.read_bytes()
+        content = Path(path).read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
+    return parse_json(content, schema, path)
+
+
+def parse_json(content: bytes | msgspec.Raw, schema: Any, source: object) -> Any:
+    """The same of JSON in memory; messages begin with `source`."""
     try:
-        value = orjson.loads(content)
-    except orjson.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        if number := _first_non_number(content):
-            raise UserError(f"{path}: {number}, which JSON can't hold ({place})") from None
-        raise UserError(
-            f"{path}: not valid JSON ({place}: {error.msg}); "
-            "the file may be cut off: fetch or make it again"
-        ) from None
-    names = sum(map(content.count, NAME_ENDS))
-    del content  # may be large, as what follows
+        return msgspec.json.decode(content, type=schema)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{source}: {_json_fault(bytes(content), error)}") from None
+
+
+def _json_fault(content: bytes, error: Exception) -> str:
+    """What is wrong with the content of a JSON file, given what the parser says."""
+    words = str(error).removeprefix("JSON is malformed: ")
+    if _is_json_lines(content):
+        return "is JSON lines, a value on each line; a single JSON value is expected"
+    if isinstance(error, msgspec.ValidationError):
+        return words
+    if place := re.search(r" \(byte (\d+)\)", words):
+        at = int(place[1])
+        line, column = content.count(b"\n", 0, at) + 1, at - content.rfind(b"\n", 0, at)
+        words = words.replace(place[0], f" at line {line}, column {column}")
+        if content.startswith((b"NaN", b"Infinity"), at):
+            words += ": NaN and Infinity are not numbers of JSON"
+    return f"not valid JSON ({words}); if it is cut off, fetch or make it again"
+
+
+def _is_json_lines(content: bytes) -> bool:
+    """Whether the first line is a JSON value and others follow."""
+    first, _, others = content.lstrip().partition(b"\n")
     try:
-        kept = orjson.dumps(value).count(NAME_ENDS[0])
-    except orjson.JSONEncodeError:
-        raise UserError(f"{path}: nested too deeply") from None
-    if names != kept and (name := _first_double(path)):
-        raise UserError(f"{path}: {name!r} comes twice in one object; keep one of the two")
-    return value
+        msgspec.json.decode(first)
+    except (ValueError, RecursionError):
+        return False
+    return bool(others.strip())
 
 
 def write_json(path: str | Path, value: Any, indent: bool = False) -> None:
-    """Write JSON atomically; numpy scalars and arrays are accepted."""
-    options = orjson.OPT_SERIALIZE_NUMPY | (orjson.OPT_INDENT_2 if indent else 0)
+    """Write JSON atomically; msgspec structs, NumPy scalars and arrays are accepted."""
     with atomic_write(path) as file:
-        file.write(orjson.dumps(value, option=options))
+        file.write(to_json(value, indent))
 
 
-class _NonNumber(str):
-    """NaN or an infinity, as Python's own writer puts it into JSON."""
+def to_json(value: Any, indent: bool = False) -> bytes:
+    """JSON of a value, as `write_json` writes it."""
+    content = msgspec.json.encode(value, enc_hook=_plain)
+    return msgspec.json.format(content, indent=2) if indent else content
 
 
-def _first_non_number(content: bytes) -> str | None:
-    """Where JSON holds NaN or an infinity, and which; None if it does not, or is none besides."""
-    try:
-        value = json.loads(content, parse_constant=_NonNumber, parse_int=float)
-    except (ValueError, RecursionError):
-        return None
-    inner = [("", value)]
-    while inner:
-        place, value = inner.pop()
-        if isinstance(value, _NonNumber):
-            return f"{place.lstrip('.') or 'top level'}: is {value}"
-        if isinstance(value, dict):
-            inner += [(f"{place}.{name}", entry) for name, entry in reversed(value.items())]
-        elif isinstance(value, list):
-            inner += [(f"{place}[{n}]", value[n]) for n in reversed(range(len(value)))]
-    return None
-
-
-def _first_double(path: Path) -> str | None:
-    """A name that an object in a JSON file has twice."""
-    doubled: list[str] = []
-
-    def note(pairs: list[tuple[str, Any]]) -> None:
-        if len(dict(pairs)) < len(pairs):
-            counts = Counter(name for name, _ in pairs)
-            doubled.append(counts.most_common(1)[0][0])
-
-    json.loads(path.read_bytes(), object_pairs_hook=note)
-    return doubled[0] if doubled else None
+def _plain(value: Any) -> Any:
+    """A NumPy scalar or array as plain numbers."""
+    return value.tolist()
 
 
 @contextmanager
@@ -230,7 +217,7 @@ def _umask() -> int:
 
 def fingerprint(*parts: Any) -> str:
     """A short hash of JSON-able values, the key under which derived files are kept."""
-    content = orjson.dumps(parts, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY)
+    content = msgspec.json.encode(parts, enc_hook=_plain, order="sorted")
     return hashlib.blake2b(content, digest_size=10).hexdigest()
 
 

@@ -26,24 +26,24 @@ KEPT, IN_ONE_PIECE = 2**30, 2**25  # bytes; the second is the most that glibc ta
 def keep_freed_memory() -> bool:
     """Ask the C library not to hand freed memory back; False if it is not glibc, or refuses.
 
-    By default it gives large tensors back to the system when they are freed, and each step pays
-    for zeroed pages anew: up to a fifth of a step on a CPU in bfloat16. Threads share one arena,
-    for those of their own would be handed back all the same.
+    By default it returns large freed tensors to the system, and each step pays for zeroed pages
+    again: up to a fifth of a step on a CPU in bfloat16. Threads share one arena, because arenas of
+    their own would be returned all the same.
     """
     if sys.platform != "linux":
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    wishes = {TRIM_THRESHOLD: KEPT, MMAP_THRESHOLD: IN_ONE_PIECE, ARENA_MAX: 1}
-    return not [name for name, value in wishes.items() if not mallopt(name, value)]
+    settings = {TRIM_THRESHOLD: KEPT, MMAP_THRESHOLD: IN_ONE_PIECE, ARENA_MAX: 1}
+    return not [name for name, value in settings.items() if not mallopt(name, value)]
 
 
 def find_device(name: str) -> torch.device:
     """The device of that name; `auto` is the GPU if there is one.
 
     Raises:
-        UserError: there is no such device on this machine, told before anything is read.
+        UserError: this machine has no such device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -53,7 +53,7 @@ def find_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:  # PyTorch without CUDA asserts
         known = "cpu, cuda or auto" if torch.cuda.is_available() else "cpu or auto"
         raise UserError(
-            f"--device {name} is not to be had here ({in_brief(error, 60)}); give {known}"
+            f"--device {name} is not available here ({in_brief(error, 60)}); give {known}"
         ) from None
     return device
 
@@ -87,15 +87,15 @@ def ahead(
 
     Each thread calls `begin` first.
     """
-    waiting: deque = deque()
+    pending: deque = deque()
     with ThreadPoolExecutor(threads, initializer=begin) as pool:
         try:
             for item in items:
-                waiting.append(pool.submit(work, item))
-                if len(waiting) > 2 * threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+                pending.append(pool.submit(work, item))
+                if len(pending) > 2 * threads:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
         finally:
-            for task in waiting:
+            for task in pending:
                 task.cancel()

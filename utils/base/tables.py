@@ -59,10 +59,9 @@ class Findings(list[Finding]):
         return sum(finding.verdict == verdict for finding in self)
 
     def table(self) -> str:
-        """The lines as a table, long words cut into lines, what can't be printed escaped."""
+        """The lines as a table, long words cut into lines."""
         rows = [("check", "verdict", "what", "what to do")]
         for check, verdict, what, remedy in self:
-            what = what.encode(errors="backslashreplace").decode()  # half a surrogate pair, say
             wrapped = (textwrap.fill(t, COLUMN, break_on_hyphens=False) for t in (what, remedy))
             rows.append((check, verdict, *wrapped))
         return AsciiTable(rows).table

@@ -27,7 +27,7 @@ def load_safely(path: str | Path, allow: tuple = (), mmap: bool = False) -> Any:
     try:
         with torch.serialization.safe_globals(list(allow)):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap or None)
-    except (pickle.UnpicklingError, KeyError) as error:  # the latter of a byte that is no command
+    except (pickle.UnpicklingError, KeyError) as error:  # KeyError: an invalid pickle opcode
         refused = re.search(r"GLOBAL (\S+)", str(error))
         if refused:
             raise UserError(
@@ -38,7 +38,7 @@ def load_safely(path: str | Path, allow: tuple = (), mmap: bool = False) -> Any:
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        # Of a torn archive: the parser looks for its directory before the file's start.
+        # In a truncated archive the parser looks for the directory before the file's start.
         raise UserError(f"{path}: damaged or cut off (no end); fetch it again") from None
     except Exception as error:  # the parser of a damaged file may trip over anything
         if is_out_of_memory(error):

@@ -10,20 +10,20 @@ import numpy as np
 from utils.base.errors import NAMED, named
 from utils.base.tables import Findings
 from utils.base.tasks import ENDINGS
-from utils.data.annotations import clip_bounds, iter_clips, iter_queries, read_annotations
+from utils.data.annotations import Annotations, iter_clips, iter_queries, read_annotations
 from utils.data.narrations import read_narrations
-from utils.data.records import Records, prepare_split
+from utils.data.records import PreparedClip, Records, prepare_split
 from utils.data.spans import EMPTY_SECONDS, exact_unit_windows, unit_windows, window_seconds
 
 TOLERANCE = 0.05  # seconds a window may reach past its clip: annotators' rounding
 
-Place = tuple[str, str, int]  # of a query: clip uid, annotation uid, index
+QueryKey = tuple[str, str, int]  # clip uid, annotation uid, index
 
 
 class AnnotatedSplit(NamedTuple):
     """What the other checks compare an annotation file with."""
 
-    prepared: dict[str, dict]  # as `prepare_split` returns it
+    prepared: dict[str, PreparedClip]  # as `prepare_split` returns it
     video_uids: set[str]
 
 
@@ -39,29 +39,26 @@ def check_annotations(
         return None
     content = read_annotations(file)
     _check_version(check, file, content, version, findings)
-    counts = [len(clip["sentences"]) for clip in prepared.values()]
+    counts = [len(clip.sentences) for clip in prepared.values()]
     if not counts:
         findings.error(check, f"{file}: holds no queries", "fetch the file again")
     else:
         findings.ok(check, f"{sum(counts)} queries of {len(counts)} clips")
-    textless = [
-        (clip["clip_uid"], annotation["annotation_uid"], index)
-        for _, clip in iter_clips(content)
-        for annotation in clip.get("annotations") or ()
-        for index, query in enumerate(annotation.get("language_queries") or ())
-        if not query.get("query")
-    ]
+    queries = iter_queries(content, with_textless=True)
+    textless = [query.key for query in queries if not query.text]
     if textless:
         findings.warning(check, f"{_count(textless, 'queries have no text')}; they are left out")
     if split != "test" and counts:
         _check_windows(check, content, findings)
-    return AnnotatedSplit(prepared, {video["video_uid"] for video, _ in iter_clips(content)})
+    return AnnotatedSplit(prepared, {video.video_uid for video, _ in iter_clips(content)})
 
 
-def _check_version(check: str, file: Path, content: dict, version: str, findings: Findings) -> None:
+def _check_version(
+    check: str, file: Path, content: Annotations, version: str, findings: Findings
+) -> None:
     """Notice a file of another version of Ego4D than its name says."""
-    origin = re.search(r"/v(\d)/", f"{content.get('manifest')} {content.get('metadata')}")
-    number = origin or re.search(r"(\d)", str(content.get("version")))
+    origin = re.search(r"/v(\d)/", f"{content.manifest} {content.metadata}")
+    number = origin or re.search(r"(\d)", str(content.version))
     if number and f"v{number[1]}" != version:
         findings.warning(
             check, f"{file}: says that it is of version v{number[1]}, its name that it is of "
@@ -74,15 +71,12 @@ def _check_version(check: str, file: Path, content: dict, version: str, findings
         findings.error(check, what, "fetch the one that is wrong again")
 
 
-def _check_windows(check: str, content: dict, findings: Findings) -> None:
+def _check_windows(check: str, content: Annotations, findings: Findings) -> None:
     """Check windows against the durations of their clips."""
-    bounds = {clip["clip_uid"]: clip_bounds(clip) for _, clip in iter_clips(content)}
+    durations = {clip.clip_uid: clip.duration for _, clip in iter_clips(content)}
     queries = list(iter_queries(content))
-    start, end = np.array(
-        [(query.query["clip_start_sec"], query.query["clip_end_sec"]) for query in queries]
-    ).T
-    first, last = np.array([bounds[query.clip_uid] for query in queries]).T
-    duration = last - first
+    start, end = np.array([query.window for query in queries]).T
+    duration = np.array([durations[query.clip_uid] for query in queries])
     is_reversed = end < start
     is_outside = ~is_reversed & ((start > duration) | (end < 0))
     is_cut = (start < -TOLERANCE) | (end > duration + TOLERANCE)
@@ -100,9 +94,9 @@ def _check_windows(check: str, content: dict, findings: Findings) -> None:
             "--remove_empty_queries_from train val leaves them out (VSLNet)",
         ),
     ):
-        places = [queries[row][1:4] for row in np.flatnonzero(rows)]
-        if places:
-            findings.warning(check, _count(places, f"windows {what}"), remedy)
+        keys = [queries[row].key for row in np.flatnonzero(rows)]
+        if keys:
+            findings.warning(check, _count(keys, f"windows {what}"), remedy)
 
 
 def check_shared(splits: Splits, findings: Findings) -> None:
@@ -155,8 +149,7 @@ def prepared_fault(records: Records, source: AnnotatedSplit | None, is_union: bo
         (uid, *query)
         for uid, clip in source.prepared.items()
         for query in zip(
-            clip["annotation_uids"], clip["query_idx"], clip["sentences"],
-            map(tuple, clip["timestamps"]), strict=True,
+            clip.annotation_uids, clip.query_idx, clip.sentences, clip.timestamps, strict=True,
         )
     }  # fmt: skip
     held = {
@@ -209,8 +202,8 @@ def wrong_labels(records: Records, units: int, label_times: str) -> np.ndarray:
     return (label[:, 1] < records.exact[:, 0]) | (label[:, 0] > records.exact[:, 1])
 
 
-def _count(places: list[Place], predicate: str) -> str:
+def _count(keys: list[QueryKey], predicate: str) -> str:
     """How many queries of a kind there are, and the first few of them."""
-    first = [f"clip {clip}, annotation {uid}, query {n}" for clip, uid, n in places[:NAMED]]
-    more = ["..."] if len(places) > NAMED else []
-    return f"{len(places)} {predicate} ({'; '.join(first + more)})"
+    first = [f"clip {clip}, annotation {uid}, query {n}" for clip, uid, n in keys[:NAMED]]
+    more = ["..."] if len(keys) > NAMED else []
+    return f"{len(keys)} {predicate} ({'; '.join(first + more)})"

@@ -1,31 +1,26 @@
-"""A prepared split as columns: aligned arrays, one entry a query.
+"""A prepared split: data/dataset/<task>/<split>.json, read as columns, one entry a query.
 
-In: data/dataset/<task>/<split>.json, `{clip_uid: {"fps", "num_frames", "timestamps",
-"exact_times", "sentences", "annotation_uids", "query_idx"}}`. Out: `Records`. Shapes: C clips,
-R queries.
+Shapes: C clips, R queries.
 """
 
 import dataclasses
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from msgspec import Meta, Raw, Struct
 from tqdm import tqdm
 
 from utils.base.errors import UserError, named, warn
-from utils.base.files import read_json
+from utils.base.files import parse_json, read_json
 from utils.base.tasks import ROWS_PER_SECOND
-from utils.data.annotations import (
-    Query,
-    clip_name_fault,
-    iter_clips,
-    iter_queries,
-    read_annotations,
-)
+from utils.data.annotations import clip_name_fault, iter_clips, iter_queries, read_annotations
 
 NARRATION_MARK = "#"  # narrations begin with it ("#C C picks the knife"), other queries don't
+
+Index = Annotated[int, Meta(ge=0, lt=2**31)]  # in an int32 column
 
 
 def clean_sentence(text: str) -> str:
@@ -34,6 +29,24 @@ def clean_sentence(text: str) -> str:
     Spaces come off first, so "knife ?" keeps its inner space, as in the published data sets.
     """
     return text.strip(" ").strip("?").lower() + "?"
+
+
+class PreparedClip(Struct, kw_only=True):
+    """A clip in the file, with one entry a query in each of its lists."""
+
+    fps: Annotated[float, Meta(gt=0)]  # feature rows a second
+    num_frames: Annotated[int, Meta(gt=0, lt=2**31)]  # feature rows
+    timestamps: list[tuple[float, float]]  # feature rows
+    exact_times: list[tuple[float, float]] | None = None  # s in the clip; older files have none
+    sentences: list[str]
+    annotation_uids: list[str]
+    query_idx: list[Index]
+
+    def __post_init__(self) -> None:
+        for name in ("timestamps", "exact_times", "annotation_uids", "query_idx"):
+            column = getattr(self, name)
+            if column is not None and len(column) != len(self.sentences):
+                raise ValueError(f"{len(self.sentences)} sentences but {len(column)} {name}")
 
 
 @dataclass(frozen=True)
@@ -67,6 +80,13 @@ class Records:
         start, end = (self.timestamps / self.fps[self.clip, None]).T
         return np.stack([np.maximum(start, 0.0), np.minimum(end, self.duration)], axis=1)
 
+    @property
+    def keys(self) -> list[tuple[str, str, int]]:
+        """Of each query, the clip uid, annotation uid and query_idx, which tell it from others."""
+        clips = [self.clip_uids[clip] for clip in self.clip]
+        annotations = [self.annotation_uids[annotation] for annotation in self.annotation]
+        return list(zip(clips, annotations, self.query_idx.tolist(), strict=True))
+
     def select(self, rows: np.ndarray) -> "Records":
         """Fewer queries, by row numbers or by a (R,) mask."""
         columns = ("clip", "sentence", "annotation", "query_idx", "timestamps", "exact")
@@ -91,31 +111,32 @@ def read_records(path: str | Path) -> Records:
     Older files lack `exact_times`: timestamps / fps stand in for them.
 
     Raises:
-        UserError: the file is missing or malformed; the message names the clip and the fault.
+        UserError: the file is missing or invalid; the message names file, clip and JSON path.
     """
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: must be an object of clips, as prepare_ego4d_dataset.py makes it")
-    clip_uids, sentences, annotations = list(content), {}, {}
-    clips = []
-    for uid in clip_uids:
-        try:
-            # Taken out of `content`, so that its lists are freed as soon as they are columns.
-            clips.append(_clip_columns(uid, content.pop(uid), sentences, annotations))
-        except _FaultError as fault:
-            raise UserError(f"{path}: clip {uid}: {fault}") from None
-    fps, num_frames, sentence, annotation, query_idx, timestamps, exact = (
-        np.concatenate(parts) for parts in zip(_NO_QUERIES, *clips, strict=True)
+    content = read_json(path, dict[str, Raw])
+    sentences: dict[str, int] = {}
+    annotations: dict[str, int] = {}
+    columns = [_columns(_new_clip(1), sentences, annotations)]  # types, even without any clip
+    fps, num_frames = [], []
+    for uid, clip_content in content.items():  # parsed one by one: lists take much memory
+        clip = parse_json(clip_content, PreparedClip, f"{path}: clip {uid}")
+        if fault := clip_name_fault(uid):
+            raise UserError(f"{path}: clip {fault}")
+        columns.append(_columns(clip, sentences, annotations))
+        fps.append(clip.fps)
+        num_frames.append(clip.num_frames)
+    sentence, annotation, query_idx, timestamps, exact = (
+        np.concatenate(parts) for parts in zip(*columns, strict=True)
     )
-    queries = [len(columns[-1]) for columns in clips]
+    queries = [len(parts[0]) for parts in columns[1:]]
     is_narration = np.array([text.startswith(NARRATION_MARK) for text in sentences], dtype=bool)
     return Records(
-        clip_uids=clip_uids,
+        clip_uids=list(content),
         sentences=list(sentences),
         annotation_uids=list(annotations),
-        fps=fps,
-        num_frames=num_frames,
-        clip=np.repeat(np.arange(len(clip_uids), dtype=np.int32), queries),
+        fps=np.array(fps, dtype=np.float64),
+        num_frames=np.array(num_frames, dtype=np.int64),
+        clip=np.repeat(np.arange(len(content), dtype=np.int32), queries),
         sentence=sentence,
         annotation=annotation,
         query_idx=query_idx,
@@ -123,6 +144,32 @@ def read_records(path: str | Path) -> Records:
         exact=exact,
         is_narration=is_narration[sentence],
     )
+
+
+def _columns(
+    clip: PreparedClip, sentences: dict[str, int], annotations: dict[str, int]
+) -> tuple[np.ndarray, ...]:
+    """Sentence, annotation, query_idx, timestamps and exact times of a clip's queries.
+
+    Texts not seen before are entered into the two tables.
+    """
+    timestamps = np.array(clip.timestamps, dtype=np.float64).reshape(-1, 2)
+    exact = timestamps / clip.fps
+    if clip.exact_times is not None:
+        exact = np.array(clip.exact_times, dtype=np.float64).reshape(-1, 2)
+    return (
+        _numbers(clip.sentences, sentences),
+        _numbers(clip.annotation_uids, annotations),
+        np.array(clip.query_idx, dtype=np.int32),
+        timestamps,
+        exact,
+    )
+
+
+def _numbers(texts: list[str], table: dict[str, int]) -> np.ndarray:
+    """(R,) int32 numbers of texts in a table of distinct ones; new texts are added to it."""
+    numbers = (table.setdefault(text, len(table)) for text in texts)
+    return np.fromiter(numbers, dtype=np.int32, count=len(texts))
 
 
 def subsample(
@@ -148,177 +195,65 @@ def read_clip_list(path: str | Path) -> list[str]:
     """Clip uids out of a file: a JSON list, or one uid a line. An empty file is an empty list.
 
     Raises:
-        UserError: the file is missing, or holds something else.
+        UserError: the file is not text, or JSON but not a list of texts.
     """
-    path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+        text = Path(path).read_text(encoding="utf-8").strip()
     except UnicodeDecodeError:
         raise UserError(f"{path}: must be text: one clip uid a line, or a JSON list") from None
-    if not text.startswith(("[", "{", '"')):
-        return [line.strip() for line in text.splitlines() if line.strip()]
-    names = read_json(path)
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise UserError(f"{path}: must be a JSON list of clip uids, or one clip uid a line")
-    return names
+    if text.startswith(("[", "{")):
+        return read_json(path, list[str])
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-class _FaultError(Exception):
-    """What is wrong with a clip."""
-
-
-Columns = tuple[np.ndarray, ...]  # fps, num_frames, sentence, annotation, query_idx, times, exact
-
-# So that a split without clips has columns of the right types too.
-_NO_QUERIES: Columns = (
-    np.zeros(0),
-    np.zeros(0, dtype=np.int64),
-    *(np.zeros(0, dtype=np.int32) for _ in range(3)),
-    *(np.zeros((0, 2)) for _ in range(2)),
-)
-
-
-def _clip_columns(
-    uid: str, clip: Any, sentences: dict[str, int], annotations: dict[str, int]
-) -> Columns:
-    """The columns of one clip; texts not seen before are entered into the two tables."""
-    if fault := clip_name_fault(uid):
-        raise _FaultError(fault)
-    if not isinstance(clip, dict):
-        raise _FaultError("must be an object")
-    texts = _texts(clip, "sentences")
-    rows = len(texts)
-    fps, num_frames = _positive(clip, "fps"), _positive(clip, "num_frames")
-    if num_frames % 1:
-        raise _FaultError("num_frames must be a whole number")
-    timestamps = _numbers(clip, "timestamps", (rows, 2))
-    exact = _numbers(clip, "exact_times", (rows, 2)) if "exact_times" in clip else timestamps / fps
-    query_idx = _numbers(clip, "query_idx", (rows,))
-    if not np.array_equal(query_idx, np.clip(np.rint(query_idx), 0, 2**31 - 1)):
-        raise _FaultError("query_idx must hold whole numbers, 0 or more")
-    annotation_uids = _texts(clip, "annotation_uids")
-    if len(annotation_uids) != rows:
-        raise _FaultError(f"{rows} sentences but {len(annotation_uids)} annotation_uids")
-    return (
-        fps,
-        num_frames.astype(np.int64),
-        _codes(texts, sentences),
-        _codes(annotation_uids, annotations),
-        query_idx.astype(np.int32),
-        timestamps,
-        exact,
-    )
-
-
-def _codes(texts: list[str], table: dict[str, int]) -> np.ndarray:
-    """(R,) int32 numbers of texts in a table of distinct ones, which grows by those not in it."""
-    numbers = (table.setdefault(text, len(table)) for text in texts)
-    return np.fromiter(numbers, dtype=np.int32, count=len(texts))
-
-
-def _texts(clip: dict, key: str) -> list[str]:
-    texts = _present(clip, key)
-    if not isinstance(texts, list) or not set(map(type, texts)) <= {str}:
-        raise _FaultError(f"{key} must be a list of texts")
-    return texts
-
-
-def _positive(clip: dict, key: str) -> np.ndarray:
-    value = _present(clip, key)
-    if type(value) not in (int, float) or not 0 < value < np.inf:
-        raise _FaultError(f"{key} must be a number above 0")
-    return np.array([value], dtype=np.float64)
-
-
-def _numbers(clip: dict, key: str, shape: tuple[int, ...]) -> np.ndarray:
-    """`clip[key]` as finite float64 numbers of a shape whose first entry is the sentences'."""
-    values = _present(clip, key)
-    if not isinstance(values, list):
-        raise _FaultError(f"{key} must be a list")
-    if len(values) != shape[0]:
-        raise _FaultError(f"{shape[0]} sentences but {len(values)} {key}")
-    try:
-        numbers = np.asarray(values) if values else np.zeros(shape)
-    except ValueError:  # rows of different lengths
-        numbers = None
-    if numbers is None or numbers.shape != shape or numbers.dtype.kind not in "iuf":
-        raise _FaultError(f"{key} must hold {'pairs of ' * (len(shape) - 1)}numbers only")
-    if not np.isfinite(numbers).all():
-        raise _FaultError(f"{key} must be finite")
-    return numbers.astype(np.float64)
-
-
-def _present(clip: dict, key: str) -> Any:
-    if key not in clip:
-        raise _FaultError(f"{key} is missing; make the file again with prepare_ego4d_dataset.py")
-    return clip[key]
-
-
-def prepare_split(path: str | Path, has_times: bool = True) -> dict[str, dict]:
-    """Bring the queries of an annotation file into the form that both models read.
+def prepare_split(path: str | Path, has_times: bool = True) -> dict[str, PreparedClip]:
+    """Bring the queries of an annotation file into the form that both models read, by clip uid.
 
     Queries without text are left out, and so are clips without queries. Without `has_times`,
     queries may lack times and then get 0, 0.
 
-    Returns: clip uid -> `fps` (feature rows a second), `num_frames` (feature rows), and one entry
-    a query in each of `timestamps` (rows), `exact_times` (s in the clip), `sentences`,
-    `annotation_uids`, `query_idx`.
-
     Raises:
-        UserError: the file is missing or malformed, or a query lacks times it should have.
+        UserError: the file is missing or invalid, or a query lacks times it should have.
     """
     annotations = read_annotations(path)
-    clips: dict[str, dict] = {}
-    for _, clip in iter_clips(annotations):
-        entry = _new_entry(clip)
-        if clips.setdefault(clip["clip_uid"], entry)["num_frames"] != entry["num_frames"]:
-            raise UserError(f"{path}: clip {clip['clip_uid']} is listed with two durations")
+    clips: dict[str, PreparedClip] = {}
+    for _, annotated in iter_clips(annotations):
+        num_frames = int(annotated.duration * ROWS_PER_SECOND)
+        clip = clips.setdefault(annotated.clip_uid, _new_clip(num_frames))
+        if clip.num_frames != num_frames:
+            raise UserError(f"{path}: clip {annotated.clip_uid} is listed with two durations")
     reversed_windows = 0
     for query in tqdm(iter_queries(annotations), desc=f"preparing {path}", unit="query"):
-        start, end = _times(query, has_times, path)
+        if query.window is None and has_times:
+            raise UserError(
+                f"{path}: query {query.query_idx} of annotation {query.annotation_uid} in clip "
+                f"{query.clip_uid} has no clip_start_sec; only the test split may lack times"
+            )
+        start, end = query.window or (0.0, 0.0)
         reversed_windows += end < start
-        entry = clips[query.clip_uid]
-        entry["timestamps"].append([int(start * ROWS_PER_SECOND), int(end * ROWS_PER_SECOND)])
-        entry["exact_times"].append([start, end])
-        entry["sentences"].append(clean_sentence(query.query["query"]))
-        entry["annotation_uids"].append(query.annotation_uid)
-        entry["query_idx"].append(query.query_idx)
+        clip = clips[query.clip_uid]
+        clip.timestamps.append((int(start * ROWS_PER_SECOND), int(end * ROWS_PER_SECOND)))
+        clip.exact_times.append((start, end))
+        clip.sentences.append(clean_sentence(query.text))
+        clip.annotation_uids.append(query.annotation_uid)
+        clip.query_idx.append(query.query_idx)
     if reversed_windows:
         warn(f"{path}: {reversed_windows} windows end before they start; kept as they are")
-    clips = {uid: entry for uid, entry in clips.items() if entry["sentences"]}
-    for uid, entry in clips.items():
-        if entry["num_frames"] < 1:
+    clips = {uid: clip for uid, clip in clips.items() if clip.sentences}
+    for uid, clip in clips.items():
+        if clip.num_frames < 1:
             raise UserError(
                 f"{path}: clip {uid} is shorter than one feature row, 16/30 s; take it out"
             )
     return clips
 
 
-def _new_entry(clip: dict) -> dict:
-    duration = clip["video_end_sec"] - clip["video_start_sec"]
-    return {
-        "fps": ROWS_PER_SECOND,
-        "num_frames": int(duration * ROWS_PER_SECOND),
-        "timestamps": [],
-        "exact_times": [],
-        "sentences": [],
-        "annotation_uids": [],
-        "query_idx": [],
-    }
-
-
-def _times(query: Query, has_times: bool, path: str | Path) -> tuple[float, float]:
-    start, end = query.query.get("clip_start_sec"), query.query.get("clip_end_sec")
-    if start is not None:
-        return float(start), float(end)
-    if has_times:
-        raise UserError(
-            f"{path}: query {query.query_idx} of annotation {query.annotation_uid} in clip "
-            f"{query.clip_uid} has no clip_start_sec; only the test split may lack times"
-        )
-    return 0.0, 0.0
+def _new_clip(num_frames: int) -> PreparedClip:
+    """A clip without queries."""
+    return PreparedClip(
+        fps=ROWS_PER_SECOND, num_frames=num_frames, timestamps=[], exact_times=[],
+        sentences=[], annotation_uids=[], query_idx=[],
+    )  # fmt: skip
 
 
 def read_split(

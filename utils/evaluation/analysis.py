@@ -1,6 +1,6 @@
 """Where predictions are good and whether one file is better: groups of queries, paired bootstrap.
 
-Shapes: R rows (queries), K predicted windows a query, best first, M figures, U units resampled.
+Shapes: R rows (queries), M figures, U units resampled.
 """
 
 import string
@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.data.annotations import Query
+from utils.data.annotations import Query, iter_queries, read_annotations
 from utils.data.spans import EMPTY_SECONDS
-from utils.evaluation.metrics import RANKING_THRESHOLDS, iou
 
 DRAWN_AT_ONCE = 4_000_000  # numbers in memory
 FIFTHS = 5
@@ -21,14 +20,12 @@ UNASKED = "zero-shot: objects of no training query"
 SHOTS = ("low-shot", "mid-shot", "high-shot")
 
 
-def query_object(query: dict) -> str | None:
+def query_object(query: Query) -> str | None:
     """The object a query is about, in plain letters; None if its template asks of no object."""
-    template, slot = query.get("template"), query.get("slot_x")
-    if not isinstance(template, str) or not template.startswith(("Objects", "Place")):
+    if not (query.template or "").startswith(("Objects", "Place")):
         return None
-    if not isinstance(slot, str):
-        return None
-    return slot.strip().lower().translate(str.maketrans("", "", string.punctuation)) or None
+    name = (query.slot_x or "").strip().lower()
+    return name.translate(str.maketrans("", "", string.punctuation)) or None
 
 
 def object_sets(objects: Iterable[str | None]) -> dict[str, set[str]]:
@@ -60,30 +57,53 @@ class Grouping(NamedTuple):
     title: str
     names: list[str]
     of_query: np.ndarray  # (R,) number of each query's group, below 0 for none
+    note: str = ""  # why no query is in a group
+
+    def masks(self) -> dict[str, np.ndarray]:
+        """(R,) bool for each group: which queries are in it."""
+        return {name: self.of_query == number for number, name in enumerate(self.names)}
+
+    def ungrouped(self, rows: np.ndarray) -> str:
+        """Why some of the queries `rows` (R,) bool are in no group; empty if all are in one."""
+        count = np.count_nonzero(rows & (self.of_query < 0))
+        reason = self.note or f"{count} of {np.count_nonzero(rows)} queries are in no group"
+        return f"{self.title}: {reason}" if count else ""
 
 
 def _grouping(title: str, names: Iterable[str], of_query: Iterable[str | None]) -> Grouping:
     names = list(names)
-    number = {name: place for place, name in enumerate(names)}
+    number = {name: index for index, name in enumerate(names)}
     return Grouping(title, names, np.array([number.get(name, -1) for name in of_query], dtype=int))
 
 
 def by_template(queries: Sequence[Query]) -> Grouping:
     """By the template a query was written from."""
-    templates = [str(query.query.get("template") or "") for query in queries]
+    templates = [query.template or "" for query in queries]
     return _grouping("template", sorted({*templates} - {""}), templates)
 
 
-def by_object(queries: Sequence[Query], sets: dict[str, set[str]]) -> Grouping:
-    """By how often training asks about a query's object; `sets` as `objects.object_sets` gives."""
-    set_of: dict[str | None, str | None] = {
-        name: title for title, names in sets.items() for name in names
-    }
-    set_of[None] = None  # queries that ask of no object
+def by_object(queries: Sequence[Query], source: str, training: str | None) -> Grouping:
+    """By how often training asks about a query's object.
+
+    Args:
+        source: file that the queries are from, for the note.
+        training: annotations to count objects in; None gives no groups, and a note.
+    """
+    title = "object frequency in training"
+    objects = [query_object(query) for query in queries]
+    sets = {}
+    if training is None:
+        note = "give --train_annotations FILE to count objects in"
+    elif not any(objects):
+        note = f"{source} names no objects (`slot_x`)"
+    else:
+        sets = object_sets(map(query_object, iter_queries(read_annotations(training))))
+        note = "" if sets else f"{training} names no objects (`slot_x`)"
+    if note:
+        return Grouping(title, [], np.full(len(queries), -1), note)
+    set_of = {name: set_title for set_title, names in sets.items() for name in names}
     return _grouping(
-        "object frequency in training",
-        [UNASKED, *sets],
-        [set_of.get(query_object(query.query), UNASKED) for query in queries],
+        title, [UNASKED, *sets], [name and set_of.get(name, UNASKED) for name in objects]
     )
 
 
@@ -103,26 +123,6 @@ def by_position(truth: np.ndarray, duration: np.ndarray) -> Grouping:
     names = [f"{20 * fifth} to {20 * fifth + 20} % of the clip" for fifth in range(FIFTHS)]
     of_query = np.clip(np.floor(share * FIFTHS), 0, FIFTHS - 1).astype(int)
     return Grouping("position in the clip (fifths, by the middle of the window)", names, of_query)
-
-
-def query_figures(
-    truth: np.ndarray, windows: np.ndarray, thresholds: Sequence[float], topK: Sequence[int]
-) -> dict[str, np.ndarray]:
-    """Each query's part in the figures of `metrics.evaluate`, (R,) by name; means are the figures.
-
-    Args:
-        truth: (R, 2) seconds.
-        windows: (R, K, 2) seconds; a window of NaN answers nothing.
-    """
-    overlaps = iou(windows, truth[:, None])
-    best = np.maximum.accumulate(overlaps, axis=1)
-    figures = {
-        f"R@{k} IoU={threshold:g}": (best[:, min(k, best.shape[1]) - 1] > threshold).astype(float)
-        for k in topK
-        for threshold in thresholds
-    }
-    firsts = [overlaps[:, 0] > threshold for threshold in RANKING_THRESHOLDS]
-    return {**figures, "mean R@1": np.mean(firsts, axis=0), "mIoU": overlaps[:, 0]}
 
 
 class Interval(NamedTuple):

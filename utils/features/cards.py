@@ -1,8 +1,11 @@
 """What lies beside features: a card (frame rate, stride, width, ...) and a list of their rows."""
 
 from pathlib import Path
+from typing import Annotated
 
+import msgspec
 import numpy as np
+from msgspec import Meta, Struct
 
 from utils.base.errors import UserError
 from utils.base.files import read_json
@@ -11,24 +14,33 @@ from utils.base.tasks import ROWS_PER_SECOND
 SHAPES_FILE, CARD_FILE = "feature_shapes.json", "feature_card.json"
 
 
-def read_shapes(folder: Path) -> dict:
+class Rates(Struct):
+    """The checked part of a feature card, whose other names and values are free."""
+
+    frame_rate: Annotated[float, Meta(gt=0)] | None = None  # of the video, per second
+    stride: Annotated[float, Meta(gt=0)] | None = None  # frames between feature rows
+
+
+def read_shapes(folder: Path) -> dict[str, int]:
     """The listed rows of a folder's clips, empty if there is no list."""
-    return _read_object(folder / SHAPES_FILE, "map clip uids to numbers of rows")
+    file = folder / SHAPES_FILE
+    return read_json(file, dict[str, int]) if file.is_file() else {}
 
 
 def read_card(folder: Path) -> dict:
-    """The feature card of a folder, empty if it has none; `UserError` if it is invalid."""
-    card = _read_object(folder / CARD_FILE, "hold names and values")
-    check_card(card, folder / CARD_FILE)
+    """The feature card of a folder, empty if it has none; raises UserError if it is invalid."""
+    file = folder / CARD_FILE
+    card = read_json(file, dict) if file.is_file() else {}
+    check_card(card, file)
     return card
 
 
 def check_card(card: dict, file: Path) -> None:
-    """Raises `UserError` if frame rate or stride are not numbers above 0."""
-    for name in ("frame_rate", "stride"):
-        value = card.get(name, 1)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            raise UserError(f"{file}: {name} must be a number above 0, is {value!r}")
+    """Raises UserError if frame rate or stride are not numbers above 0."""
+    try:
+        msgspec.convert(card, Rates)
+    except msgspec.ValidationError as error:
+        raise UserError(f"{file}: {error}") from None
 
 
 def rows_per_second(card: dict) -> float:
@@ -40,10 +52,3 @@ def rows_per_second(card: dict) -> float:
 def rows_off(rows: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """(C,) bool: which numbers of rows do not fit those expected of the clips' durations."""
     return np.abs(rows - expected) > np.maximum(2, 0.05 * expected)
-
-
-def _read_object(file: Path, duty: str) -> dict:
-    content = read_json(file) if file.is_file() else {}
-    if not isinstance(content, dict):
-        raise UserError(f"{file}: must {duty}")
-    return content

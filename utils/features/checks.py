@@ -12,8 +12,6 @@ from utils.base.errors import named
 from utils.base.tables import Findings, show_size
 from utils.base.tasks import FEATURES, Task
 from utils.data.records import Records
-from utils.features.cards import rows_off
-from utils.features.files import FeatureFiles
 from utils.features.mapped import find_features
 
 SAMPLE = 64  # clips of a feature whose values are read without `thorough`
@@ -51,7 +49,12 @@ def check_features(
     if FEATURES.get(name, width) != width:
         what = f"are {width} wide, the published ones {FEATURES[name]}"
         findings.warning(check, what, "a published checkpoint will not fit them")
-    _check_rows(check, files, rows, np.array([clips[uid] for uid in uids]), findings)
+    if misfits := files.misfits(rows, np.array([clips[uid] for uid in uids])):
+        count = f"rows of {len(misfits)} of {len(files.present)} clips"
+        findings.warning(
+            check, f"{count} do not fit their durations ({named(misfits)})",
+            "another stride? say it in feature_card.json (data/README.md)",
+        )  # fmt: skip
     count = len(files.present) if thorough else min(SAMPLE, len(files.present))
     steps = np.linspace(0, len(files.present) - 1, count).round().astype(int)
     sampled = [uids[files.present[step]] for step in steps]
@@ -62,25 +65,6 @@ def check_features(
         read = "all" if thorough else f"{len(shapes)} (--thorough reads all)"
         findings.ok(check, f"{len(files.present)} clips, {width} wide; read {read}")
     return FeatureSize(width, int(rows.sum()))
-
-
-def _check_rows(
-    check: str, files: FeatureFiles, rows: np.ndarray, durations: np.ndarray, findings: Findings
-) -> None:
-    """Compare rows (C,) with the clips' durations."""
-    expected = durations * files.rate
-    misfit = (rows > 0) & rows_off(rows, expected)
-    for chosen, word in ((misfit & (rows < expected), "few"), (misfit & (rows > expected), "many")):
-        places = [
-            f"{files.clip_uids[n]}: {rows[n]} rows, {durations[n]:.1f} s need {expected[n]:.0f}"
-            for n in np.flatnonzero(chosen)
-        ]
-        if places:
-            findings.warning(
-                check, f"{len(places)} of {len(files.present)} clips have too {word} rows "
-                f"({named(places)})",
-                "another stride? say it in feature_card.json (data/README.md)",
-            )  # fmt: skip
 
 
 def check_disk(

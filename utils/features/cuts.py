@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -21,13 +20,13 @@ from utils.base.tensor_files import save_atomically
 from utils.features.cards import CARD_FILE, SHAPES_FILE, read_card, rows_off
 from utils.features.files import FeatureFiles, in_precision, read_features
 
-Bounds = dict[str, tuple[str, float, float]]  # clip uid -> video uid, start, end (s)
+ClipCuts = dict[str, tuple[str, float, float]]  # clip uid -> video uid, start, end (s)
 
 
 class VideoCuts(FeatureFiles):
     """Of clips the rows nearest to their bounds in the features of whole videos."""
 
-    def __init__(self, folder: Path, bounds: Bounds):
+    def __init__(self, folder: Path, bounds: ClipCuts):
         self.path = folder
         self.clip_uids = sorted(bounds)
         self.card, self.listed = read_card(folder), {}
@@ -60,26 +59,22 @@ class VideoCuts(FeatureFiles):
 def write_folder(
     files: FeatureFiles, name: str, lengths: np.ndarray, folder: Path, card: dict
 ) -> None:
-    """Write features as a folder with one `.pt` a clip; goes on where it was stopped.
+    """Write features as a folder with one `.pt` a clip, their list and their card.
 
-    Raises `UserError` naming what can't be used.
+    The folder appears whole or not at all. Raises `UserError` naming what can't be used.
     """
+    folder.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder.parent)
-    work = folder.with_name(f".{folder.name}.partial")
-    if read_card(work).get("fingerprint") != card["fingerprint"]:
-        shutil.rmtree(work, ignore_errors=True)
-        write_json(work / CARD_FILE, card, indent=True)
-    outputs = {clip: work / f"{files.clip_uids[clip]}.pt" for clip in files.present}
-    files.present = [clip for clip in files.present if not outputs[clip].exists()]
-    for clip, features in files.each(f"cutting {name} features"):
-        rows = np.ascontiguousarray(in_precision(features, card["dtype"], files.where(clip)))
-        save_atomically(torch.from_numpy(rows), outputs[clip])
-    write_json(work / SHAPES_FILE, {file.stem: lengths[clip] for clip, file in outputs.items()})
-    if not all(file.exists() for file in outputs.values()):
-        raise UserError(f"{work}: was moved by another process; run the same command again")
     with tempfile.TemporaryDirectory(
         dir=folder.parent, prefix=temporary_prefix(folder.name), suffix=TEMPORARY
-    ) as replaced:
+    ) as work:
+        new = Path(work) / "new"
+        for clip, features in files.each(f"cutting {name} features"):
+            rows = np.ascontiguousarray(in_precision(features, card["dtype"], files.where(clip)))
+            save_atomically(torch.from_numpy(rows), new / f"{files.clip_uids[clip]}.pt")
+        listed = {files.clip_uids[clip]: lengths[clip] for clip in files.present}
+        write_json(new / SHAPES_FILE, listed)
+        write_json(new / CARD_FILE, card, indent=True)
         if folder.exists():
-            folder.rename(Path(replaced) / folder.name)
-        work.rename(folder)
+            folder.rename(Path(work) / "replaced")
+        new.rename(folder)

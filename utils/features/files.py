@@ -19,7 +19,7 @@ from utils.base.files import file_stamp, fingerprint
 from utils.base.lazy import torch
 from utils.base.machine import ahead
 from utils.base.tensor_files import is_plain, load_safely
-from utils.features.cards import SHAPES_FILE, read_card, read_shapes, rows_per_second
+from utils.features.cards import SHAPES_FILE, read_card, read_shapes, rows_off, rows_per_second
 
 THREADS = 2  # read and check at once: more only wait for the disk
 
@@ -45,6 +45,16 @@ class FeatureFiles(ABC):
     def rate(self) -> float:
         """Rows per second."""
         return rows_per_second(self.card)
+
+    def misfits(self, rows: np.ndarray, durations: np.ndarray) -> list[str]:
+        """Clips whose rows (C,) do not fit their durations (C,) in seconds, and what would fit."""
+        expected = durations * self.rate
+        off = (rows > 0) & rows_off(rows, expected)
+        return [
+            f"{self.clip_uids[n]}: {rows[n]} rows, {durations[n]:.1f} s at {self.rate:g} rows a "
+            f"second are {expected[n]:.0f}"
+            for n in np.flatnonzero(off)
+        ]
 
     def where(self, clip: int) -> str:
         """What to call a clip's features in a message."""
@@ -95,13 +105,13 @@ class FeatureFiles(ABC):
                 f"{'; '.join(faults[:NAMED])}{more}"
             )
 
-    def layout(self, name: str, width: int | None = None) -> tuple[np.ndarray, int, type]:
+    def layout(self, name: str) -> tuple[np.ndarray, int, type]:
         """Rows of each clip (C,), their width, and the precision that holds all of them.
 
         Values are not read. Raises `UserError` as `each` does.
         """
         lengths, dtypes = np.zeros(len(self.clip_uids), np.int64), set()
-        for clip, features in self.each(f"looking at {name} features", width, values=False):
+        for clip, features in self.each(f"looking at {name} features", values=False):
             lengths[clip], found_width = features.shape
             dtypes.add(features.dtype.type)
         return lengths, found_width, np.float16 if dtypes == {np.float16} else np.float32
@@ -118,7 +128,7 @@ class FeatureFiles(ABC):
             target = rows[ends[clip] - lengths[clip] : ends[clip]]
             target[:] = in_precision(features, rows.dtype, self.where(clip))
 
-    def check_width(self, found_width: int, width: int | None) -> None:
+    def check_width(self, found_width: int, width: int | None = None) -> None:
         """Raises `UserError` if features are not as wide as wanted, or as their card says."""
         if width not in (None, found_width):
             raise UserError(

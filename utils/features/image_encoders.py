@@ -24,7 +24,7 @@ from utils.base.files import read_json
 from utils.base.machine import find_device
 from utils.base.tasks import ROWS_PER_SECOND, STRIDE
 from utils.features.image_kinds import KINDS, expected_card
-from utils.features.text_encoders import find_pretrained, load_pretrained
+from utils.features.pretrained import find_pretrained, load_pretrained
 from utils.features.video import sampled_frames
 
 TINY = "tiny"
@@ -42,10 +42,11 @@ class ImageEncoder:
             raise UserError(f"--type is '{kind}'; known are {', '.join(KINDS)}")
         self.kind, self.name = kind, name or KINDS[kind].published
         self.device = find_device(device)
-        folder = None if self.name == TINY else _find(self.name)
-        if folder is None:
-            model = _tiny(kind)
+        if self.name == TINY:
+            folder, model = None, _tiny(kind)
         else:
+            remedy = "give --encoder FOLDER, or --encoder tiny to try things"
+            folder = find_pretrained(self.name, "image encoder", [PIXELS_FILE], remedy)
             model = load_pretrained(_model_class(kind), folder, f"{kind} encoder", UNREAD)
         self._model = model.requires_grad_(False).eval().to(self.device)
         self._size = int(model.config.image_size)
@@ -90,12 +91,12 @@ class ImageEncoder:
         rate = ROWS_PER_SECOND * kind.frames
         frames = (_square(f, size) for f in sampled_frames(video, rate, kind.offset, size))
         first = True
-        while some := list(islice(frames, ROWS_AT_ONCE[self.kind] * kind.frames)):
-            if first and len(some) < kind.frames:
-                some += some[-1:] * (kind.frames - len(some))
-            whole = len(some) // kind.frames * kind.frames  # a last part of a row is no row
+        while batch := list(islice(frames, ROWS_AT_ONCE[self.kind] * kind.frames)):
+            if first:  # a video shorter than a row is one row
+                batch += batch[-1:] * (kind.frames - len(batch))
+            whole = len(batch) // kind.frames * kind.frames  # a trailing partial row is dropped
             if whole:
-                yield np.stack(some[:whole]).reshape(-1, kind.frames, size, size, 3)
+                yield np.stack(batch[:whole]).reshape(-1, kind.frames, size, size, 3)
             first = False
 
 
@@ -127,20 +128,14 @@ def _tiny(kind: str) -> nn.Module:
         config = CLIPVisionConfig(**sizes, projection_dim=32)
     else:
         config = VideoMAEConfig(**sizes, num_frames=STRIDE)
-    model_class = _model_class(kind)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return model_class(config)
-
-
-def _find(name: str) -> Path:
-    remedy = "give --encoder FOLDER, or --encoder tiny to try things"
-    return find_pretrained(name, "image encoder", [PIXELS_FILE], remedy)
+        return _model_class(kind)(config)
 
 
 def _normalisation(kind: str, folder: Path | None) -> tuple[Any, Any]:
     """Mean and deviation of the pixels, as the encoder's own folder says, or as published."""
     file = folder / PIXELS_FILE if folder else None
-    said = read_json(file) if file and file.is_file() else {}
-    known = KINDS[kind]
-    return said.get("image_mean", known.mean), said.get("image_std", known.deviation)
+    pixels = read_json(file) if file and file.is_file() else {}
+    published = KINDS[kind]
+    return pixels.get("image_mean", published.mean), pixels.get("image_std", published.deviation)

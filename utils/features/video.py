@@ -4,6 +4,7 @@ Times are seconds from the first frame. A frame is shown from its own timestamp 
 frame's. Needs PyAV (`pip install av`).
 """
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from utils.base.errors import UserError, warn
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg")
 LAST_FRAME = 1 / 30  # seconds the last frame is shown, if the file doesn't say
-SHORTFALL = 0.1  # of a file's duration, from which it is worth a warning
+SHORTFALL = 0.1  # of a file's duration: more is worth a warning
 SEEK_SECONDS = 5.0  # nearer times are reached by decoding on
 
 
@@ -37,11 +38,7 @@ def find_videos(path: str | Path) -> list[Path]:
 
 
 def check_video(file: Path) -> None:
-    """Refuse what has no first frame, before anything long begins.
-
-    Raises:
-        UserError: there is no such file, it is damaged, or it holds no video.
-    """
+    """Raises UserError if there is no such file, it is damaged, or it holds no video."""
     next(sampled_frames(file, rate=1, offset=0, side=16))
 
 
@@ -57,19 +54,15 @@ def sampled_frames(file: Path, rate: float, offset: float, side: int) -> Iterato
     Raises:
         UserError: the file is no video, or is damaged.
     """
-    number, shown = 0, None  # next time to sample, and the last frame with when it ends
-    image: np.ndarray | None = None
-    for start, end, frame in _frames(file):
-        if shown is not None:
-            while offset + number / rate < start:
-                image = _pixels(shown[1], side) if image is None else image
-                yield image
-                number += 1
-        shown, image = (end, frame), None
-    while offset + number / rate < shown[0] or number == 0:
-        image = _pixels(shown[1], side) if image is None else image
-        yield image
-        number += 1
+    number = 0  # of the next time to sample
+    for _, end, frame in _frames(file):
+        image = None
+        while offset + number / rate < end:
+            image = _pixels(frame, side) if image is None else image
+            yield image
+            number += 1
+    if number == 0:  # the video is shorter than the offset
+        yield _pixels(frame, side)
 
 
 def frames_at(file: Path, times: list[float], side: int) -> list[np.ndarray]:
@@ -77,23 +70,21 @@ def frames_at(file: Path, times: list[float], side: int) -> list[np.ndarray]:
 
     Times beyond the end give the last frame.
     """
-    found: dict[float, np.ndarray] = {}
-    frames: Iterator | None = None
-    now, shown = -1.0, None
+    images: dict[float, np.ndarray] = {}
+    frames: Iterator = iter(())
+    end, frame = -math.inf, None
     for time in sorted(set(times)):
-        if frames is None or time > now + SEEK_SECONDS:
-            frames, shown = _frames(file, time), None
-        elif shown is not None and now > time:
-            found[time] = _pixels(shown, side)
-            continue
-        for start, end, frame in frames:
-            shown, now = frame, end
-            if end > time or start >= time:
+        if time > end + SEEK_SECONDS:
+            frames, frame = _frames(file, time), None
+        while frame is None or end <= time:
+            following = next(frames, None)
+            if following is None:
                 break
-        if shown is None:
+            _, end, frame = following
+        if frame is None:
             raise UserError(f"{file}: no frame at {time:.1f} s")
-        found[time] = _pixels(shown, side)
-    return [found[time] for time in times]
+        images[time] = _pixels(frame, side)
+    return [images[time] for time in times]
 
 
 def _frames(file: Path, seek: float = 0.0) -> Iterator[tuple[float, float, Any]]:
@@ -110,23 +101,22 @@ def _frames(file: Path, seek: float = 0.0) -> Iterator[tuple[float, float, Any]]
             first = float((stream.start_time or 0) * stream.time_base)
             if seek > 0:
                 container.seek(int((first + seek) / stream.time_base), stream=stream)
-            before = None
+            shown = None
             for frame in container.decode(stream):
-                if frame.time is None:
+                if frame.time is None or (shown is not None and frame.time <= shown.time):
                     continue
-                start = frame.time - first
-                if before is not None and start > before[0]:
-                    yield before[0], start, before[1]
-                    before = start, frame
-                before = before or (start, frame)
-            if before is None:
+                if shown is not None:
+                    yield shown.time - first, frame.time - first, shown
+                shown = frame
+            if shown is None:
                 raise UserError(f"{file}: holds no frame that can be decoded")
-            start, frame = before
-            lasts = float(frame.duration * frame.time_base) if frame.duration else LAST_FRAME
-            yield start, start + lasts, frame
-            said = (container.duration or 0) / av.time_base
-            if start + lasts < said - SHORTFALL * max(1, said):
-                warn(f"{file}: its video ends at {start + lasts:.1f} s of {said:.1f} s; cut off?")
+            start, end = shown.time - first, shown.time - first + LAST_FRAME
+            if shown.duration:
+                end = start + float(shown.duration * shown.time_base)
+            yield start, end, shown
+            duration = (container.duration or 0) / av.time_base
+            if end < duration - SHORTFALL * max(1, duration):
+                warn(f"{file}: its video ends at {end:.1f} s of {duration:.1f} s; cut off?")
     except av.error.FFmpegError as error:
         raise UserError(f"{file}: damaged, or no video ({error.strerror})") from None
 

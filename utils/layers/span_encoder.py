@@ -1,6 +1,6 @@
 """Layers that VSLNet and ReLER share: the feature encoder and the span predictor.
 
-Shapes: B batch, V video units, Q query tokens, D hidden. Masks: 1 where there is something.
+Shapes: B batch, V video units, Q query tokens, D hidden. Masks: 1 at valid positions, 0 at padding.
 Attribute names follow the state dicts of the published release, where every width-1 convolution
 keeps its weight as (out, in, 1); here they are linear layers, and everything stays (B, V, D).
 Source: Zhang et al., "Span-based Localizing Network for Natural Language Video Localization",
@@ -35,20 +35,11 @@ class Conv1D(nn.Module):
         super().__init__()
         self.conv1d = nn.Conv1d(inputs, outputs, 1)
 
-    @property
-    def weight(self) -> torch.Tensor:
-        """(outputs, inputs)."""
-        return self.conv1d.weight.squeeze(-1)
-
-    @property
-    def bias(self) -> torch.Tensor:
-        """(outputs,)."""
-        return self.conv1d.bias
-
     def forward(self, *parts: torch.Tensor) -> torch.Tensor:
         """(..., inputs) -> (..., outputs); of several parts, as if they lay side by side."""
-        weights = self.weight.split([part.shape[-1] for part in parts], 1)
-        y = F.linear(parts[0], weights[0], self.bias)
+        widths = [part.shape[-1] for part in parts]
+        weights = self.conv1d.weight.squeeze(-1).split(widths, 1)
+        y = F.linear(parts[0], weights[0], self.conv1d.bias)
         for part, weight in zip(parts[1:], weights[1:], strict=True):
             y = y + F.linear(part, weight)
         return y

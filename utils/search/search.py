@@ -2,7 +2,8 @@
 
     from utils.search import load_run
     run = load_run("experiments/runs/joint")
-    answers = run.search("features/egovlp/monday.pt", ["Where did I put the keys?"])
+    video = run.encode("features/egovlp/monday.pt")
+    answers = video.ask(["Where did I put the keys?"])
     answers.windows[0], answers.scores[0]      # five [start, end] in seconds, best first
 
 A long video is cut into overlapping clips as long as those of training. Each is encoded once and
@@ -24,13 +25,12 @@ import torch
 from tqdm import tqdm
 
 from utils.base.errors import UserError, warn
-from utils.base.files import read_json
 from utils.base.machine import each_on_a_core, find_device
 from utils.base.tasks import ROWS_PER_SECOND
 from utils.data.records import clean_sentence, read_records
 from utils.data.spans import window_seconds
 from utils.evaluation.predictions import suppress
-from utils.features.cards import CARD_FILE
+from utils.features.cards import read_card
 from utils.features.files import FeatureFolder
 from utils.features.image_encoders import ImageEncoder
 from utils.features.image_kinds import KINDS
@@ -46,10 +46,11 @@ CANDIDATES = 10  # spans a clip offers to a question
 PROMISING = 10  # clips that later looks are taken at
 CUT_OFF = 4.6  # taken from the score of a span that a clip's border cuts off: a hundredth is left
 
-Source = str | Path | np.ndarray | torch.Tensor
+FeatureSource = str | Path | np.ndarray | torch.Tensor
+VideoSource = FeatureSource | Sequence[FeatureSource]
 
 
-class Answers(NamedTuple):
+class VideoAnswers(NamedTuple):
     """Where a video answers each question, best first."""
 
     windows: np.ndarray  # (Q, k, 2) seconds
@@ -102,10 +103,11 @@ def load_run(
             such device.
     """
     checkpoint = find_checkpoint(run)
-    place = find_device(device)
+    found_device = find_device(device)
     if clip_seconds is not None and not 0 < clip_seconds < math.inf:
         raise UserError(f"--clip_seconds must be above 0 and finite, is {clip_seconds:g}")
-    model = package_of(checkpoint).module("search").Searcher(checkpoint, text_encoder, place)
+    searcher = package_of(checkpoint).module("search").Searcher
+    model = searcher(checkpoint, text_encoder, found_device)
     return TrainedRun(model, clip_seconds or _trained_clip_seconds(model.options), image_encoder)
 
 
@@ -130,18 +132,8 @@ class TrainedRun:
     clip_seconds: float
     image_encoder: str | None = None
 
-    def search(
-        self,
-        video: Source | Sequence[Source],
-        questions: list[str],
-        top: int = TOP,
-        nms_threshold: float = NMS_THRESHOLD,
-    ) -> Answers:
-        """Where the video answers each question; to ask it again later, keep `encode`'s result."""
-        return self.encode(video).ask(questions, top, nms_threshold)
-
     @torch.inference_mode()
-    def encode(self, video: Source | Sequence[Source], rate: float | None = None) -> Video:
+    def encode(self, video: VideoSource, rate: float | None = None) -> EncodedVideo:
         """Encode a video once.
 
         Args:
@@ -151,26 +143,24 @@ class TrainedRun:
         """
         if isinstance(video, str | Path) and is_video(video):
             video = self.extract(Path(video))
-        features, carded = read_features(video, self.model.features)
-        rate = rate or carded
-        found = sum(part.shape[1] for part in features)
-        if self.model.width != found:
+        features, card_rate = read_features(video, self.model.features)
+        rate = rate or card_rate
+        width = sum(part.shape[1] for part in features)
+        if self.model.width != width:
             raise UserError(
-                f"features are {found} wide, the model was trained on {self.model.width} "
+                f"features are {width} wide, the model was trained on {self.model.width} "
                 f"({' and '.join(self.model.features)}); give features of the same kind"
             )
         rows = self.model.join(features)
         length = max(1, min(len(rows), round(self.clip_seconds * rate)))
         starts = clip_starts(len(rows), length)
         encoded = []
-        with tqdm(total=len(starts), desc="encoding video", unit="clip", leave=False) as bar:
-            for at in range(0, len(starts), CLIPS_AT_ONCE):
-                some = starts[at : at + CLIPS_AT_ONCE]
-                pooled = [pool_rows(rows[s : s + length], self.model.units) for s in some]
-                clips = torch.from_numpy(np.stack(pooled)).to(self.model.device)
-                encoded.append(self.model.encode(clips))
-                bar.update(len(some))
-        return Video(self.model, torch.cat(encoded), starts / rate, length / rate, len(rows) / rate)
+        for batch in tqdm(batches(starts), "encoding video", unit="batch", leave=False):
+            pooled = [pool_rows(rows[at : at + length], self.model.units) for at in batch]
+            clips = torch.from_numpy(np.stack(pooled)).to(self.model.device)
+            encoded.append(self.model.encode(clips))
+        seconds = starts / rate, length / rate, len(rows) / rate
+        return EncodedVideo(self.model, torch.cat(encoded), *seconds)
 
     def extract(self, video: Path) -> list[np.ndarray]:
         """The features the model reads, of a video file."""
@@ -180,19 +170,16 @@ class TrainedRun:
                 f"the model reads {' and '.join(foreign)} features, and only {' and '.join(KINDS)} "
                 "can be made of a video here; extract them with their own release, give --features"
             )
-        data = Path(self.model.options.data_root) / "features"
         features = []
         for name in self.model.features:
-            file = data / name / CARD_FILE
-            carded = read_json(file).get("model") if file.is_file() else None
-            features.append(ImageEncoder(
-                name, self.image_encoder or carded, str(self.model.device)
-            ).extract(video))  # fmt: skip
+            card = read_card(Path(self.model.options.data_root) / "features" / name)
+            encoder = self.image_encoder or card.get("model")
+            features.append(ImageEncoder(name, encoder, str(self.model.device)).extract(video))
         return features
 
 
 @dataclass(frozen=True)
-class Video:
+class EncodedVideo:
     """An encoded video, to be asked any number of questions."""
 
     model: Searcher
@@ -203,45 +190,54 @@ class Video:
 
     def ask(
         self, questions: list[str], top: int = TOP, nms_threshold: float = NMS_THRESHOLD
-    ) -> Answers:
+    ) -> VideoAnswers:
         """The `top` windows that answer each question, overlapping by at most the threshold."""
         questions = list(map(as_trained, questions))
         text = self.model.read(questions)
         count = max(CANDIDATES, top)
 
         @torch.inference_mode()
-        def best(number: int) -> tuple[np.ndarray, np.ndarray]:
-            found = [self._offers(np.arange(len(self.starts)), text, number, count, look=0)]
-            promising = np.argsort(-found[0][1].max(1), kind="stable")[:PROMISING]
+        def best(question: int) -> tuple[np.ndarray, np.ndarray]:
+            windows, scores = self._offers(np.arange(len(self.starts)), text, question, count, 0)
+            promising = np.argsort(-scores.max(1), kind="stable")[:PROMISING]
+            offers = [(windows, scores)]
             for look in range(1, self.model.looks):
-                found.append(self._offers(promising, text, number, count, look))
-            all_windows = np.concatenate([offered.reshape(-1, 2) for offered, _ in found])
-            all_scores = np.concatenate([score.ravel() for _, score in found])
-            weight = np.exp(all_scores - all_scores.max())
-            return suppress(all_windows[None], weight[None] / weight.sum(), nms_threshold, top)
+                offers.append(self._offers(promising, text, question, count, look))
+            windows = np.concatenate([windows.reshape(-1, 2) for windows, _ in offers])
+            scores = np.concatenate([scores.ravel() for _, scores in offers])
+            weight = np.exp(scores - scores.max())
+            return suppress(windows[None], weight[None] / weight.sum(), nms_threshold, top)
 
         answers = each_on_a_core(best, range(len(questions)), self.clips.device)
         bar = tqdm(answers, "asking", len(questions), unit="question", leave=False)
         windows, scores = (np.concatenate(column) for column in zip(*bar, strict=True))
-        return Answers(windows, scores)
+        return VideoAnswers(windows, scores)
 
     def _offers(
         self, clips: np.ndarray, text: Any, question: int, count: int, look: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Windows (C, n, 2) in seconds that some clips offer, and their scores (C, n)."""
+        units = self.clips.shape[1]
         windows, scores = [], []
-        for at in range(0, len(clips), CLIPS_AT_ONCE):
-            some = clips[at : at + CLIPS_AT_ONCE]
-            encoded = self.clips[torch.from_numpy(some).to(self.clips.device)]
+        for batch in batches(clips):
+            encoded = self.clips[torch.from_numpy(batch).to(self.clips.device)]
             spans, score = self.model.ask(encoded, text, question, count, look)
-            spans, score, starts = spans.cpu().numpy(), score.cpu().numpy(), self.starts[some, None]
-            units = self.clips.shape[1]
+            spans, score, starts = (
+                spans.cpu().numpy(),
+                score.cpu().numpy(),
+                self.starts[batch, None],
+            )
             # A span that touches a border is cut off there, unless it is the video's.
             cut_off = (spans[..., 0] == 0) & (starts > 0)
             cut_off |= (spans[..., 1] == units - 1) & (starts < self.starts[-1])
             windows.append(window_seconds(spans, self.clip_seconds, units) + starts[..., None])
             scores.append(score - CUT_OFF * cut_off)
         return np.concatenate(windows), np.concatenate(scores)
+
+
+def batches(clips: np.ndarray) -> list[np.ndarray]:
+    """As many at once as memory has room for."""
+    return [clips[at : at + CLIPS_AT_ONCE] for at in range(0, len(clips), CLIPS_AT_ONCE)]
 
 
 def clip_starts(rows: int, length: int) -> np.ndarray:
@@ -261,9 +257,7 @@ def as_trained(question: str) -> str:
     return clean_sentence(question)
 
 
-def read_features(
-    video: Source | Sequence[Source], names: tuple[str, ...]
-) -> tuple[list[np.ndarray], float]:
+def read_features(video: VideoSource, names: tuple[str, ...]) -> tuple[list[np.ndarray], float]:
     """The features a model reads, each (R, F), and their rows a second."""
     sources = list(video) if isinstance(video, tuple | list) else [video]
     if len(sources) != len(names):
@@ -272,19 +266,19 @@ def read_features(
         )
     features, rates = zip(*map(_read_feature, sources), strict=True)
     if len(set(rates)) > 1:
-        raise UserError(f"features of different rates ({', '.join(f'{r:g}' for r in rates)} rows a "
-                        "second): extract them alike")  # fmt: skip
+        listed = ", ".join(f"{rate:g}" for rate in rates)
+        raise UserError(f"features of different rates ({listed} rows a second): extract them alike")
     return list(features), rates[0]
 
 
-def _read_feature(source: Source) -> tuple[np.ndarray, float]:
+def _read_feature(source: FeatureSource) -> tuple[np.ndarray, float]:
     if isinstance(source, str | Path):
         file = Path(source)
         if file.suffix != ".pt" or not file.is_file():
             raise UserError(f"{file}: no such file of features (.pt)")
-        files = FeatureFolder(file.parent, [file.stem])
-        [(_, features)] = files.each(f"reading {file.name}")
-        return features, files.rate
+        folder = FeatureFolder(file.parent, [file.stem])
+        [(_, features)] = folder.each(f"reading {file.name}")
+        return features, folder.rate
     features = source.numpy(force=True) if torch.is_tensor(source) else np.asarray(source)
     if features.ndim != 2 or not features.size:
         raise UserError(f"features must be (rows, width), are {tuple(features.shape)}")

@@ -52,16 +52,15 @@ def read_described(paths: Sequence[str | Path]) -> Described:
     for path in paths:
         annotations = read_annotations(path)
         for _, clip in iter_clips(annotations):
-            count = row_count(clip["video_end_sec"] - clip["video_start_sec"])
-            if rows.setdefault(clip["clip_uid"], count) != count:
-                raise UserError(f"{path}: clip {clip['clip_uid']} has another duration elsewhere")
-            windows.setdefault(clip["clip_uid"], [])
-            words.setdefault(clip["clip_uid"], [])
+            count = row_count(clip.duration)
+            if rows.setdefault(clip.clip_uid, count) != count:
+                raise UserError(f"{path}: clip {clip.clip_uid} has another duration elsewhere")
+            windows.setdefault(clip.clip_uid, [])
+            words.setdefault(clip.clip_uid, [])
         for query in iter_queries(annotations):
-            start, end = query.query.get("clip_start_sec"), query.query.get("clip_end_sec")
-            if start is not None and end is not None:
-                windows[query.clip_uid].append(sorted((start, end)))
-                words[query.clip_uid].append(content_words(query.query["query"]))
+            if query.window is not None:
+                windows[query.clip_uid].append(sorted(query.window))
+                words[query.clip_uid].append(content_words(query.text))
     tables = [np.array(each, dtype=np.float64).reshape(-1, 2) for each in windows.values()]
     return Described(rows, tables, list(words.values()))
 

@@ -6,6 +6,8 @@ says what is done with it.
 
 from typing import NamedTuple
 
+import numpy as np
+
 
 class Verb(NamedTuple):
     """`pick up`, `picks up`, `picked up`."""
@@ -113,6 +115,9 @@ def _entries(kind: type, table: dict[str, str]) -> tuple:
 
 OBJECTS: tuple[Noun, ...] = _entries(Noun, _OBJECTS)
 PLACES: tuple[Place, ...] = _entries(Place, _PLACES)
+# Number of the scenario each is at home in.
+OBJECT_SCENARIO = np.array([SCENARIOS.index(noun.scenario) for noun in OBJECTS])
+PLACE_SCENARIO = np.array([SCENARIOS.index(place.scenario) for place in PLACES])
 PERSONS = (
     "man", "woman", "boy", "girl", "friend", "neighbor", "baby", "grandmother", "cashier",
     "waiter", "teacher", "plumber", "student", "customer", "mechanic", "nurse",

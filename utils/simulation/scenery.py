@@ -11,7 +11,7 @@ from zlib import crc32
 import numpy as np
 
 from utils.base.tasks import ROWS_PER_SECOND
-from utils.simulation.lexicon import OBJECTS, PERSONS, PLACES, SCENARIOS, VERBS
+from utils.simulation.lexicon import OBJECT_SCENARIO, OBJECTS, PERSONS, PLACES, SCENARIOS, VERBS
 from utils.simulation.world import World
 
 DRIFT_SECONDS = 20.0  # between the anchors of the drift
@@ -45,10 +45,9 @@ class Scenery:
 
         groups = sorted({noun.group for noun in OBJECTS})
         group = np.array([groups.index(noun.group) for noun in OBJECTS])
-        scenario = np.array([SCENARIOS.index(noun.scenario) for noun in OBJECTS])
         self._scenarios = of("scenario", len(SCENARIOS))
         objects = of("object", len(OBJECTS)) + 0.4 * of("group", len(groups))[group]
-        objects = (objects + 0.2 * self._scenarios[scenario]) / np.sqrt(1.2)
+        objects = (objects + 0.2 * self._scenarios[OBJECT_SCENARIO]) / np.sqrt(1.2)
         self._objects = _with_nothing(OBJECT * objects)
         self._verbs = _with_nothing(VERB * of("verb", len(VERBS)))
         self._places = _with_nothing(PLACE * of("place", len(PLACES)))

@@ -14,8 +14,10 @@ from utils.base.tasks import FRAME_RATE
 from utils.simulation.lexicon import (
     GROUP_VERBS,
     HANDLING,
+    OBJECT_SCENARIO,
     OBJECTS,
     PERSONS,
+    PLACE_SCENARIO,
     PLACES,
     SCENARIOS,
     VERB_NUMBER,
@@ -27,6 +29,9 @@ LENGTH_LIMITS = (1.2, 20.0)
 PAUSE = 0.8  # mean time between events, seconds
 KINDS = {"handle": 0.82, "together": 0.06, "talk": 0.07, "walk": 0.05}
 HANDLE, TOGETHER, TALK, WALK = range(4)  # "together": an object is handled with somebody
+
+# How many objects of the same scenario are commoner.
+OBJECT_RANK = np.arange(len(OBJECTS)) - np.searchsorted(OBJECT_SCENARIO, OBJECT_SCENARIO)
 
 TRAIN, VAL, TEST, NO_CLIPS = range(4)  # the split of a video; some have no clips
 
@@ -111,9 +116,7 @@ def simulate_world(sizes: Sizes, seed: int) -> World:
 
 def rare_objects() -> np.ndarray:
     """(objects,) the less common half of each scenario's objects."""
-    scenario = np.array([SCENARIOS.index(noun.scenario) for noun in OBJECTS])
-    rank = np.arange(len(OBJECTS)) - np.searchsorted(scenario, scenario)
-    return rank >= np.bincount(scenario)[scenario] // 2
+    return np.bincount(OBJECT_SCENARIO)[OBJECT_SCENARIO] // 2 <= OBJECT_RANK
 
 
 def _lay_out(sizes: Sizes, rng: np.random.Generator) -> tuple[Videos, Clips]:
@@ -172,7 +175,8 @@ def _live(videos: Videos, rng: np.random.Generator) -> Events:
     noun[kind >= TALK] = NOTHING
     verb = np.full(count, NOTHING)
     handled = noun != NOTHING
-    verb[handled] = _draw(_verb_shares(), _groups()[noun[handled]], rng)
+    groups = np.array([list(GROUP_VERBS).index(entry.group) for entry in OBJECTS])
+    verb[handled] = _draw(_verb_shares(), groups[noun[handled]], rng)
     place = _draw(_place_shares(videos, rng), video, rng)
     person = _draw(_person_shares(videos, rng), video, rng)
     person[(kind == HANDLE) | (kind == WALK)] = NOTHING
@@ -199,28 +203,19 @@ def _draw(shares: np.ndarray, row: np.ndarray, rng: np.random.Generator) -> np.n
 
 def _object_shares(videos: Videos, rng: np.random.Generator) -> np.ndarray:
     """(W, objects): long-tailed within the scenario, and each video has its own favourites."""
-    scenario = np.array([SCENARIOS.index(noun.scenario) for noun in OBJECTS])
-    rank = np.arange(len(OBJECTS)) - np.searchsorted(scenario, scenario)
-    shares = (rank + 3.0) ** -0.7 * rng.gamma(1.0, 1.0, (len(videos.uids), len(OBJECTS)))
-    return shares * (scenario == videos.scenario[:, None])
+    shares = (OBJECT_RANK + 3.0) ** -0.7 * rng.gamma(1.0, 1.0, (len(videos.uids), len(OBJECTS)))
+    return shares * (videos.scenario[:, None] == OBJECT_SCENARIO)
 
 
 def _place_shares(videos: Videos, rng: np.random.Generator) -> np.ndarray:
     """(W, places): those of the scenario."""
-    scenario = np.array([SCENARIOS.index(place.scenario) for place in PLACES])
     shares = rng.gamma(2.0, 1.0, (len(videos.uids), len(PLACES)))
-    return shares * (scenario == videos.scenario[:, None])
+    return shares * (videos.scenario[:, None] == PLACE_SCENARIO)
 
 
 def _person_shares(videos: Videos, rng: np.random.Generator) -> np.ndarray:
     """(W, persons): a few in each video."""
     return rng.gamma(0.3, 1.0, (len(videos.uids), len(PERSONS))) + 1e-6
-
-
-def _groups() -> np.ndarray:
-    """(objects,) number of the group of each."""
-    names = list(GROUP_VERBS)
-    return np.array([names.index(noun.group) for noun in OBJECTS])
 
 
 def _verb_shares() -> np.ndarray:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
-import orjson
 
 from utils.base.errors import UserError
 
@@ -19,7 +19,7 @@ def best_evaluation(run: Path) -> dict:
     if len(files) != 1:
         raise UserError(f"{run}: {len(files)} files metrics.jsonl under it; name one run folder")
     try:
-        lines = [orjson.loads(line) for line in files[0].read_bytes().splitlines()]
+        lines = msgspec.json.Decoder(dict).decode_lines(files[0].read_bytes())
         figures = [float(line[SELECTION]) for line in lines]
     except (ValueError, KeyError, TypeError):
         raise UserError(

@@ -21,7 +21,7 @@ class FirstWrong:
         self._losses = {k: torch.where(first, v.detach(), before[k]) for k, v in losses.items()}
 
     def step(self) -> int:
-        """That step, -1 if there is none; waits for the device."""
+        """The number of that step, or -1; waits for the device."""
         return int(self._step.item())
 
     def losses(self) -> dict[str, float]:

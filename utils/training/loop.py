@@ -107,7 +107,7 @@ def _begin(run: Run, restart: bool, signals: StopSignals) -> dict | None:
 
 @contextmanager
 def _named_fault(folder: Path) -> Iterator[None]:
-    """Within, a disk that is full or away is a `UserError`; used up memory is told elsewhere."""
+    """Within, a full or missing disk is a UserError; out of memory is reported by `run_program`."""
     try:
         yield
     except OSError as error:

@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 import torch
 
 from utils.base.errors import UserError
-from utils.base.files import atomic_write, read_json, remove_leftovers, write_json
+from utils.base.files import atomic_write, read_json, remove_leftovers, to_json, write_json
 from utils.base.tensor_files import load_last_whole, save_atomically
 from utils.training.checkpoints import find_checkpoint
 from utils.training.options import TrainingOptions
@@ -176,9 +175,7 @@ class Run:
 
     def _write_how_made(self, continued: bool) -> None:
         file = self.folder / "made.json"
-        before = read_json(file) if continued and file.is_file() else []
-        if not isinstance(before, list):
-            raise UserError(f"{file}: must be a list of starts; take the file away")
+        before = read_json(file, list[dict]) if continued and file.is_file() else []
         write_json(file, [*before, how_made(self._inputs)], indent=True)
 
     def _clear(self) -> None:
@@ -242,7 +239,7 @@ class Run:
         if self.processes.main:
             self.history.append(scores)
             with atomic_write(self.folder / "metrics.jsonl") as file:
-                file.writelines(orjson.dumps(line) + b"\n" for line in self.history)
+                file.writelines(to_json(line) + b"\n" for line in self.history)
             with self._tables.open("a", encoding="utf-8") as file:
                 file.write(table + "\n")
 

@@ -13,12 +13,11 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
-import orjson
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from utils.base.errors import UserError
-from utils.base.files import atomic_write, check_output
+from utils.base.files import atomic_write, check_output, to_json
 from utils.evaluation.metrics import iou
 
 VIEWER = Path(__file__).resolve().parent
@@ -95,7 +94,7 @@ def write_page(
     style = (VIEWER / "page.css").read_text(encoding="utf-8")
     script = "".join((VIEWER / name).read_text(encoding="utf-8") for name in SCRIPTS)
     data = {"answers": answers, **_columns(queries, runs, clips)}
-    content = orjson.dumps(data, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+    content = to_json(data).decode()
     page = pages.get_template("page.html").render(
         answers=answers,
         heading=heading,

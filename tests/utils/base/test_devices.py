@@ -14,5 +14,5 @@ def test_a_device_that_is_here():
 
 @pytest.mark.parametrize("name", ["gpu", "tpu9", "", "cuda:99", "meta"])
 def test_a_device_that_is_not_here(name):
-    with pytest.raises(UserError, match=f"--device {name} is not to be had here .*; give cpu"):
+    with pytest.raises(UserError, match=f"--device {name} is not available here .*; give cpu"):
         find_device(name)

@@ -85,3 +85,34 @@ def test_several_processes_go_on_without_a_reader(tmp_path):
     done = shell(f"{launch} --folder run --slow 0.05 2>&1 | head -c 1 > one_byte", tmp_path)
     assert done.returncode == 0
     assert load_last_whole(tmp_path / "run" / "state.pt")[0]["step"] == 24
+
+
+BARS = """
+import time
+from tqdm import tqdm
+from utils.base.errors import UserError, run_program, warn
+
+def main():
+    for number in tqdm(range(20), "outer", delay=0):
+        for _ in tqdm(range(20), "inner", leave=False):
+            time.sleep(0.001)
+        if number == 9:
+            warn("clip \\x1b[31mred\\r\\n.pt")
+    print("a title \\x1b]0;x\\x07 \\ud800, a tab\\t.")
+    raise UserError("clip \\x1b[2J.pt is damaged")
+
+run_program(main)
+"""
+
+
+def test_logs_have_few_lines_of_progress_and_no_control_characters():
+    done = subprocess.run(
+        [sys.executable, "-c", BARS], capture_output=True, text=True, cwd=ROOT, timeout=60
+    )
+    assert done.returncode == 2
+    assert done.stdout == "a title \\x1b]0;x\\x07 \\ud800, a tab\t.\n"
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("outer:   0%") and lines[-2].startswith("outer: 100%")
+    assert r"warning: clip \x1b[31mred .pt" in lines
+    assert lines[-1] == r"error: clip \x1b[2J.pt is damaged"
+    assert len(lines) < 8 and "\x1b" not in done.stderr

@@ -2,12 +2,10 @@
 
 import io
 import random
-import shutil
-import subprocess
 import zipfile
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from utils.base.errors import UserError
@@ -71,17 +69,7 @@ def test_volumes(golden, tmp_path):
             unpack_files(tmp_path, parts)
 
 
-@pytest.mark.skipif(not shutil.which("zip"), reason="needs the program zip")
-@pytest.mark.parametrize("options", [["-0"], ["-9", "-fz"]])
-def test_volumes_as_zip_makes_them_today(tmp_path, options):
-    for name, content in FILES.items():
-        (tmp_path / name).write_bytes(content)
-    words = ["zip", "-q", *options, "-s", "64k", "x.zip", *FILES]
-    subprocess.run(words, cwd=tmp_path, check=True)
-    volumes = [tmp_path / "x.zip", *sorted(tmp_path.glob("x.z0?"))]
-    assert len(volumes) == 5 and unpack_files(tmp_path, volumes) == FILES
-
-
+@settings(max_examples=40)
 @given(st.booleans(), st.integers(0, 2**32), st.integers(0, 255))
 def test_damage_is_one_clear_line_or_harmless(tmp_path_factory, stored, place, flip):
     """A byte that is another one, or the end cut off."""

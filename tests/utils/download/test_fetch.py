@@ -3,14 +3,9 @@
 import hashlib
 import os
 import random
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 
-from tests.simulated import ROOT
 from tests.utils.download.file_server import Behaviour, serve
 from utils.base.errors import UserError
 from utils.base.tables import show_size
@@ -68,23 +63,6 @@ def test_the_next_call_goes_on(tmp_path):
         fail(f"{address}/file", tmp_path, words)
         assert get(f"{address}/file", tmp_path) == CONTENT
     assert file.ranges[-1] == "bytes=70000-"
-
-
-def test_a_killed_program_goes_on(tmp_path):
-    file = Behaviour(CONTENT, stall_after=[150_000])
-    with serve({"/file": file}) as address:
-        code = "import sys, pathlib; from utils.download.fetch import *; "
-        code += "fetch(RemoteFile(sys.argv[1]), pathlib.Path(sys.argv[2]))"
-        words = [sys.executable, "-c", code, f"{address}/file", str(tmp_path / "file")]
-        process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL)
-        part = tmp_path / "file.part"
-        while not (part.exists() and part.stat().st_size >= 140_000):
-            assert process.poll() is None
-            time.sleep(0.01)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        assert get(f"{address}/file", tmp_path) == CONTENT
-    assert file.ranges[0] is None and int(file.ranges[1][len("bytes=") : -1]) >= 140_000
 
 
 @pytest.mark.parametrize("new", [CONTENT[::-1], CONTENT[:1000], CONTENT + b"more"])

@@ -9,11 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from utils.base.errors import UserError
-from utils.data.annotations import iter_queries, read_annotations
-from utils.evaluation.analysis import query_object
-from utils.evaluation.metrics import breakdown, breakdown_table, evaluate, iou, score_table
-from utils.evaluation.predictions import read_predictions
-from utils.evaluation.scoring import predicted_windows, true_windows
+from utils.evaluation.analysis import by_template, query_object
+from utils.evaluation.metrics import breakdown_table, evaluate, iou, score_table
+from utils.evaluation.scoring import read_truth, read_windows
 
 TIMES = st.floats(0, 500).map(lambda time: round(time, 2))
 WINDOW = st.tuples(TIMES, TIMES).map(sorted)
@@ -27,11 +25,9 @@ def expected(golden):
 @pytest.fixture(scope="module")
 def answered(golden):
     """Queries that have a prediction, their windows (R, 2) and the predicted ones (R, 5, 2)."""
-    queries = list(iter_queries(read_annotations(golden / "evaluation" / "gt.json")))
-    predictions = read_predictions(golden / "evaluation" / "preds.json")
-    windows, has = predicted_windows(queries, predictions, 5)
-    queries = [query for query, kept in zip(queries, has, strict=True) if kept]
-    return [query.query for query in queries], true_windows(queries), windows[has]
+    _, queries, truth = read_truth(golden / "evaluation" / "gt.json")
+    windows, rows, _ = read_windows(golden / "evaluation" / "preds.json", queries, 5)
+    return [queries[row] for row in np.flatnonzero(rows)], truth[rows], windows[rows]
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +36,14 @@ def scores(answered, expected):
     return evaluate(truth, windows, expected["thresholds"], expected["topK"], listed=40)
 
 
+def assert_figures(scores, recall, mIoU):
+    """Recalls by threshold, then k."""
+    np.testing.assert_allclose(scores.recalls, np.transpose(recall).ravel(), rtol=0, atol=1e-9)
+    assert scores.figures["mIoU"] == pytest.approx(mIoU, abs=1e-9)
+
+
 def test_golden_figures(scores, expected):
-    np.testing.assert_allclose(
-        scores.recall, expected["recall_by_threshold_then_k"], rtol=0, atol=1e-9
-    )
-    assert scores.mIoU == pytest.approx(expected["mIoU"], abs=1e-9)
+    assert_figures(scores, expected["recall_by_threshold_then_k"], expected["mIoU"])
     assert scores.evaluated == expected["evaluated"]
 
 
@@ -55,29 +54,22 @@ def test_golden_tables(scores, expected):
 
 def test_golden_templates(answered, expected):
     queries, truth, windows = answered
-    names = list(expected["per_template"])
-    groups = np.array([names.index(q["template"]) if q["template"] else -1 for q in queries])
-    found = breakdown(truth, windows, groups, expected["thresholds"], expected["topK"])
-    assert [names[group] for group in found] == names
-    for name, own in zip(names, found.values(), strict=True):
-        figures = expected["per_template"][name]
-        np.testing.assert_allclose(own.recall, figures["recall"], rtol=0, atol=1e-9)
-        assert own.mIoU == pytest.approx(figures["mIoU"], abs=1e-9)
+    masks = by_template(queries).masks()
+    assert list(masks) == sorted(expected["per_template"])
+    for name, figures in expected["per_template"].items():
+        rows = masks[name]
+        scores = evaluate(truth[rows], windows[rows], expected["thresholds"], expected["topK"])
+        assert_figures(scores, figures["recall"], figures["mIoU"])
 
 
 def test_golden_object_sets(answered, expected):
     queries, truth, windows = answered
     figures = expected["per_object_set"]
-    set_of = {name: number for number, names in enumerate(figures["sets"]) for name in names}
-    groups = np.array([set_of.get(query_object(query), -1) for query in queries])
-    found = breakdown(truth, windows, groups, expected["thresholds"], expected["topK"])
-    assert [own.evaluated for own in found.values()] == figures["count"]
-    np.testing.assert_allclose(
-        [own.recall for own in found.values()], figures["recall"], rtol=0, atol=1e-9
-    )
-    np.testing.assert_allclose(
-        [own.mIoU for own in found.values()], figures["mIoU"], rtol=0, atol=1e-9
-    )
+    for number, names in enumerate(figures["sets"]):
+        rows = np.array([query_object(query) in names for query in queries])
+        scores = evaluate(truth[rows], windows[rows], expected["thresholds"], expected["topK"])
+        assert scores.evaluated == figures["count"][number]
+        assert_figures(scores, figures["recall"][number], figures["mIoU"][number])
 
 
 def test_percentages_and_summary(scores):
@@ -92,33 +84,32 @@ def test_percentages_and_summary(scores):
 
 def test_breakdown_table_has_a_line_for_each_group(answered):
     _, truth, windows = answered
-    found = breakdown(truth, windows, np.arange(len(truth)) % 2)
-    table = breakdown_table({"even": found[0], "odd": found[1]}, "number")
+    halves = {name: evaluate(truth[at::2], windows[at::2]) for at, name in enumerate("ab")}
+    table = breakdown_table(halves, "number")
     assert table.startswith("+number")
     lines = [line.split() for line in table.splitlines()[4:6]]
-    assert [line[1] for line in lines] == ["even", "odd"]
+    assert [line[1] for line in lines] == ["a", "b"]
     assert [line[3] for line in lines] == ["19", "19"]
 
 
 def test_a_window_must_exceed_the_threshold():
     truth, windows = np.array([[0.0, 10.0]]), np.array([[[0.0, 5.0], [0.0, 5.001]]])
-    assert evaluate(truth, windows, [0.5], [1, 2]).recall.tolist() == [[0.0, 1.0]]
+    assert evaluate(truth, windows, [0.5], [1, 2]).recalls == [0.0, 1.0]
 
 
 def test_unknown_windows_are_not_evaluated():
     truth = np.array([[0.0, 10.0], [np.nan, np.nan]])
     scores = evaluate(truth, np.array([[[0.0, 10.0]]] * 2), [0.3], [1])
-    assert (scores.evaluated, scores.listed, scores.mIoU) == (1, 2, 1.0)
-    assert list(breakdown(truth, np.zeros((2, 1, 2)), np.array([3, 4]))) == [3]
+    assert (scores.evaluated, scores.listed, scores.figures["mIoU"]) == (1, 2, 1.0)
     with pytest.raises(UserError, match="nothing to score against"):
         evaluate(truth[1:], np.zeros((1, 5, 2)))
 
 
 def test_fewer_windows_than_k():
     truth, windows = np.array([[0.0, 10.0]]), np.array([[[50.0, 60.0], [0.0, 9.0]]])
-    assert evaluate(truth, windows, [0.3], [1, 2, 5]).recall.tolist() == [[0.0, 1.0, 1.0]]
+    assert evaluate(truth, windows, [0.3], [1, 2, 5]).recalls == [0.0, 1.0, 1.0]
     none = np.full((1, 3, 2), np.nan)
-    assert evaluate(truth, none, [0.0], [1, 3]).recall.tolist() == [[0.0, 0.0]]
+    assert evaluate(truth, none, [0.0], [1, 3]).recalls == [0.0, 0.0]
 
 
 @given(WINDOW, WINDOW)
@@ -139,12 +130,13 @@ def test_iou_is_symmetric_and_bounded(one, other):
 def test_recall_grows_with_k_and_falls_with_the_threshold(truth, windows):
     thresholds, topK = [0.0, 0.1, 0.3, 0.5, 0.9], [1, 2, 3, 5, 9]
     scores = evaluate(truth, windows, thresholds, topK)
-    assert (np.diff(scores.recall, axis=1) >= 0).all()
-    assert (np.diff(scores.recall, axis=0) <= 0).all()
+    recall = np.reshape(scores.recalls, (len(topK), len(thresholds)))
+    assert (np.diff(recall, axis=0) >= 0).all()
+    assert (np.diff(recall, axis=1) <= 0).all()
 
     def hits(threshold, k):
         return [any(iou(truth[q], w) > threshold for w in windows[q][:k]) for q in range(6)]
 
-    one_by_one = [[np.mean(hits(threshold, k)) for k in topK] for threshold in thresholds]
-    np.testing.assert_allclose(scores.recall, one_by_one)
-    assert scores.mean_R1 == pytest.approx((one_by_one[2][0] + one_by_one[3][0]) / 2)
+    one_by_one = [[np.mean(hits(threshold, k)) for threshold in thresholds] for k in topK]
+    np.testing.assert_allclose(recall, one_by_one)
+    assert scores.figures["mean R@1"] == pytest.approx((recall[0, 2] + recall[0, 3]) / 2)

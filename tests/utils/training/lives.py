@@ -1,7 +1,23 @@
-"""Lives of a training run: forked, killed at a chosen point, compared with one left alone."""
+"""Training runs that are killed at chosen points, continued, and compared with one left alone.
 
-import io
+    python tests/utils/training/lives.py                        # models x processes x kill points
+    python tests/utils/training/lives.py --kills 0 --cycles 500  # a tiny run, killed at any time
+
+Each life of a run is a fork of this process, in which everything is imported already: it takes
+under a second. Exits with 1 if anything differs or is left behind.
+"""
+
 import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: only a process of one thread forks
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # of lost connections, at length
+
+import argparse
+import io
+import itertools
+import random
+import resource
+import shutil
 import signal
 import socket
 import sys
@@ -9,106 +25,182 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
-from unittest import mock
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[3])
 
 import torch
+import torch._dynamo  # this and the next: imported once, before the forks
+import torch.utils.tensorboard
+from terminaltables import AsciiTable
 from tqdm import tqdm
 
-import utils.base.files
+from tests.simulated import make_data_root
+from tests.utils.training import toy_training
 from utils.base.errors import run_program
 from utils.training.loop import Training
 
-# Options name the folder, and `made.json` has an entry for each start.
+Train = Callable[[Path], None]  # trains in a folder, or continues what is there
+PATIENCE = 300  # seconds until a process is ended by SIGALRM
+# Their content names the folder or counts the starts.
 UNLIKE = ("made.json", "configs.json", "opt.json", "options.json")
-PATIENCE = 60.0  # seconds until all processes have to have ended
+CHANGES = ("open", "os.rename", "os.remove", "os.truncate", "os.chmod", "os.mkdir")  # audit events
+
+_watched: tuple[Path, Callable[[], None]] | None = None
+
+
+def _audit(event: str, arguments: tuple) -> None:
+    """Call the action of `file_operations` ahead of what changes a file in its folder."""
+    if _watched is None or event not in CHANGES:
+        return
+    folder, action = _watched
+    reads = event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR)
+    ours = str(arguments[0]).startswith(str(folder))
+    if ours and not reads and threading.current_thread() is threading.main_thread():
+        action()
+
+
+sys.addaudithook(_audit)  # for good: a hook can't be removed
+
+
+@contextmanager
+def file_operations(folder: Path, action: Callable[[], None]) -> Iterator[None]:
+    """Call the action ahead of each operation that changes files in a folder; it may raise."""
+    global _watched
+    _watched = folder, action
+    try:
+        yield
+    finally:
+        _watched = None
+
+
+def at(number: int, action: Callable[[], None]) -> Callable[..., None]:
+    """A function that calls the action the `number`-th time it is called."""
+    calls = itertools.count(1)
+
+    def count(*_: Any) -> None:
+        if next(calls) == number:
+            action()
+
+    return count
 
 
 class Kill(NamedTuple):
-    """Where one process is killed: at the start of the so-manieth of these."""
+    """Where a process kills itself: ahead of a step, of a file operation, or amid a write."""
 
-    kind: str  # step, evaluation or file operation
-    number: int  # from 1
+    kind: str  # "step", "file operation" or "write"
+    number: int  # of the step or operation, from 1; "write": of the step before it
     rank: int = 0
+
+    def arm(self, folder: Path) -> None:
+        """Prepare this process for it, for good."""
+        global _watched
+
+        def die() -> None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        def die_amid_the_next_state() -> None:
+            size = next(folder.rglob("state.pt")).stat().st_size // 2
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+        if self.kind == "file operation":
+            _watched = folder, at(self.number, die)
+        else:
+            reached = at(self.number, die if self.kind == "step" else die_amid_the_next_state)
+            losses = Training.losses
+
+            def counted(*arguments: Any) -> Any:
+                reached()
+                return losses(*arguments)
+
+            Training.losses = counted
 
 
 def live(
-    train: Callable[[], None],
+    train: Train,
+    folder: Path,
     processes: int = 1,
     kill: Kill | None = None,
-    patience: float = PATIENCE,
-    impatience: int = 0,
+    stop: tuple[float, int] | None = None,
 ) -> list[int]:
-    """Run `train` in forked processes; returns exit codes, negative for a signal.
+    """Run `train` in forked processes; returns their exit codes, negative for a signal.
 
-    After `patience` seconds all get the signal `impatience`, or it is an error.
+    `stop` gives seconds after which all processes get a signal, and its number.
     """
-    port = free_port() if processes > 1 else 0
-    pids = [_fork(train, rank, processes, port, kill) for rank in range(processes)]
+    port, begun = free_port(), time.monotonic()
+    pids = [_fork(train, folder, rank, processes, port, kill) for rank in range(processes)]
     codes: dict[int, int] = {}
-    deadline = time.monotonic() + patience
-    end = time.monotonic() + max(patience, PATIENCE)
     while len(codes) < processes:
-        for rank, pid in enumerate(pids):
-            if rank not in codes:
-                ended, status = os.waitpid(pid, os.WNOHANG)
-                if ended:
-                    codes[rank] = os.waitstatus_to_exitcode(status)
-        if impatience and time.monotonic() > deadline:
-            deadline = float("inf")
-            for rank in set(range(processes)) - set(codes):
-                os.kill(pids[rank], impatience)
-        if time.monotonic() > end:
-            for rank in set(range(processes)) - set(codes):
-                os.kill(pids[rank], signal.SIGKILL)
-                os.waitpid(pids[rank], 0)
-            raise AssertionError(f"processes still ran after {PATIENCE:.0f} s: {codes}")
+        for pid in set(pids) - set(codes):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                codes[pid] = os.waitstatus_to_exitcode(status)
+        if stop and time.monotonic() - begun > stop[0]:
+            for pid in set(pids) - set(codes):
+                os.kill(pid, stop[1])
+            stop = None
         time.sleep(0.005)
-    return [codes[rank] for rank in range(processes)]
+    return [codes[pid] for pid in pids]
 
 
-def operations(train: Callable[[], None], processes: int, file: Path) -> int:
-    """Run `train` to its end; returns how many file operations its first process made."""
-    count = Counter(lambda: None, at=0)
+def _fork(
+    train: Train, folder: Path, rank: int, processes: int, port: int, kill: Kill | None
+) -> int:
+    if pid := os.fork():
+        return pid
+    code: Any = 1
+    signal.alarm(PATIENCE)
+    try:
+        os.environ.update(
+            RANK=str(rank), WORLD_SIZE=str(processes), LOCAL_RANK=str(rank),
+            MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
+        )  # fmt: skip
+        # The bars' lock is shared by forks: one killed while it holds it would stop us all.
+        tqdm.set_lock(threading.RLock())
+        log = sys.stdout = sys.stderr = io.StringIO()
+        if kill and kill.rank == rank:
+            kill.arm(folder)
+        run_program(partial(train, folder))
+        code = 0
+    except SystemExit as end:
+        code = end.code
+    finally:
+        if code in (1, 2):
+            os.write(2, log.getvalue().encode())
+        os._exit(code)  # nothing of the parent's at exit
 
-    def counted() -> None:
-        try:
-            with file_operations(count) if os.environ["RANK"] == "0" else ExitStack():
-                train()
-        finally:
-            if os.environ["RANK"] == "0":
-                file.write_text(str(count.count))
 
-    codes = live(counted, processes)
-    assert not any(codes), codes
-    return int(file.read_text())
+def free_port() -> int:
+    """A port nobody listens to."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 def differences(whole: Path, other: Path) -> list[str]:
-    """Files of two folders of runs that are not the same: tensors bit by bit, text by text."""
-    names = [
-        {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-        for folder in (whole, other)
-    ]
-    names = [{name for name in some if "events.out" not in name} for some in names]
-    found = [f"{name} only in one" for name in sorted(names[0] ^ names[1])]
-    for name in sorted(names[0] & names[1]):
+    """Files of two folders of runs that differ: tensors bit by bit, the rest by bytes."""
+    names, others = ({str(f.relative_to(r)) for f in r.rglob("*.*")} for r in (whole, other))
+    wrong = [f"{name} is only in one" for name in names ^ others if "events.out" not in name]
+    for name in sorted(names & others):
+        one, two = whole / name, other / name
         if name.endswith((".pt", ".t7")):
             # A previous state may be of another step: it depends on where the run was stopped.
-            if ".previous" not in name and not same(_load(whole / name), _load(other / name)):
-                found.append(f"{name} differs")
-        elif not name.endswith((".json", ".txt", ".jsonl")) or Path(name).name in UNLIKE:
-            continue
-        elif (whole / name).read_bytes() != (other / name).read_bytes():
-            found.append(f"{name} differs")
-    return found
+            alike = ".previous" in name or same(_load(one), _load(two))
+        elif one.name in UNLIKE or "events.out" in name:
+            alike = True
+        else:
+            alike = one.read_bytes() == two.read_bytes()
+        wrong += [] if alike else [f"{name} differs"]
+    return wrong
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether nested values are equal, tensors to the last bit; options (which name folders) may
-    differ."""
+    """Whether nested values are equal, tensors to the last bit; options name folders: left out."""
     if torch.is_tensor(one):
         return one.dtype == other.dtype and torch.equal(one, other)
     if isinstance(one, dict):
@@ -120,157 +212,139 @@ def same(one: Any, other: Any) -> bool:
 
 
 def _load(file: Path) -> Any:
-    import argparse
-
     with torch.serialization.safe_globals([argparse.Namespace]):
         return torch.load(file, weights_only=True)
 
 
-def free_port() -> int:
-    """A port nobody listens to."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+def models(data: Path) -> dict[str, Train]:
+    """What trains each model in a folder, as small as can be."""
+    import ReLER.options
+    import ReLER.train
+    import VSLNet.options
+    import VSLNet.train
+
+    common: dict[str, Any] = {
+        "task": "nlq_official_v1", "fv": "egovlp", "data_root": str(data),
+        "eval_gt_json": str(data / "nlq_val.json"), "text_encoder": "minilm", "epochs": 3,
+        "batch_size": 16, "eval_period": 3, "save_every_minutes": 0.0,
+    }  # fmt: skip
+    reler = {"hidden_dim": 16, "bi_num_attention_heads": 2, "conditioned_span_pred_num_heads": 2}
+    reler |= {"v_intermediate_size": 32, "intermediate_size": 32, "max_v_l": 24}
+
+    def train_vslnet(folder: Path) -> None:
+        size = {"max_pos_len": 16, "dim": 16, "num_heads": 2}
+        VSLNet.train.train(VSLNet.options.Options(model_dir=str(folder), **common, **size))
+
+    def train_reler(folder: Path) -> None:
+        ReLER.train.train(ReLER.options.Options(results_root=str(folder), **common, **reler))
+
+    return {"VSLNet": train_vslnet, "ReLER": train_reler}
 
 
-def _fork(train: Callable, rank: int, processes: int, port: int, kill: Kill | None) -> int:
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        os.environ.update(
-            RANK=str(rank), WORLD_SIZE=str(processes), LOCAL_RANK=str(rank),
-            MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
-        )  # fmt: skip
-        # The bars' own lock is shared by forks: one killed while it holds it would stop us all.
-        tqdm.set_lock(threading.RLock())
-        log = io.StringIO()
-        sys.stdout = sys.stderr = log
-        with killing(kill if kill and kill.rank == rank else None):
-            run_program(train)
-        code = 0
-    except SystemExit as end:
-        code = end.code or 0
-    finally:
-        if code in (1, 2):
-            os.write(2, sys.stderr.getvalue().encode())
-        os._exit(code)  # none of the parent's own business at exit
+def toy(folder: Path) -> None:
+    """A linear map, 24 steps, with a saved state at each."""
+    toy_training.train(toy_training.Options(folder=str(folder), slow=0.01))
 
 
-@contextmanager
-def killing(kill: Kill | None) -> Iterator[None]:
-    """Kill this process when it gets there."""
-    if kill is None:
-        yield
-        return
-    counter = Counter(lambda: os.kill(os.getpid(), signal.SIGKILL), kill.number)
-    if kill.kind == "file operation":
-        with file_operations(counter):
-            yield
-        return
-    owner, name = (Training, "losses") if kill.kind == "step" else (Training, "evaluate")
-    original = getattr(owner, name)
-
-    def counted(*arguments: Any) -> Any:
-        if kill.kind == "step":
-            counter()
-        result = original(*arguments)
-        return result
-
-    def evaluated(self: Training) -> None:
-        inner = self.recipe.evaluate
-
-        def then_die(*arguments: Any) -> Any:
-            result = inner(*arguments)
-            counter()
-            return result
-
-        with mock.patch.object(self.recipe, "evaluate", then_die):
-            original(self)
-
-    with mock.patch.object(owner, name, counted if kill.kind == "step" else evaluated):
-        yield
+def matrix(folder: Path, data: Path, kills: int, seed: int) -> list[list]:
+    """One row a model and number of processes: where it was killed, and what differed."""
+    rows, draw = [], random.Random(seed)
+    for (name, train), processes in itertools.product(models(data).items(), (1, 2)):
+        begun = time.monotonic()
+        whole = folder / f"{name}{processes}"
+        counted = partial(count_operations, train, folder / "operations")
+        assert not any(live(counted, whole, processes))
+        operations = int((folder / "operations").read_text())
+        steps = torch.load(next(whole.rglob("state.pt")), weights_only=True)["step"]
+        most = {"file operation": operations, "step": steps - 1, "write": steps - 1}
+        killed, wrong = dict.fromkeys(most, 0), []
+        for number in range(kills):
+            kind = ("file operation", "step", "file operation", "write")[number % 4]
+            rank = draw.randrange(processes) if kind == "step" else 0  # which writes
+            kill = Kill(kind, draw.randint(1, most[kind]), rank)
+            run = folder / "run"
+            codes = live(train, run, processes, kill)
+            killed[kind] += bool({-signal.SIGKILL, -signal.SIGXFSZ} & set(codes))
+            rest = live(train, run, processes)
+            wrong += [f"{kill}: exit codes {rest}"] if any(rest) else []
+            wrong += [f"{kill}: {difference}" for difference in differences(whole, run)]
+            shutil.rmtree(run)
+        if sum(killed.values()) < kills:
+            wrong.append(f"only {sum(killed.values())} of {kills} were killed")
+        spent = f"{time.monotonic() - begun:.0f} s"
+        rows.append([name, processes, steps, *killed.values(), spent, "; ".join(wrong) or "-"])
+    return rows
 
 
-class Counter:
-    """Calls `act` at the so-manieth time it is called (0: never)."""
-
-    def __init__(self, act: Callable[[], None], at: int):
-        self.act = act
-        self.at = at
-        self.count = 0
-
-    def __call__(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            self.count += 1
-            if self.count == self.at:
-                self.act()
+def count_operations(train: Train, file: Path, folder: Path) -> None:
+    """Train, and write down how often the main process changed files."""
+    calls = itertools.count()
+    with file_operations(folder, lambda: next(calls)):
+        train(folder)
+    if os.environ["RANK"] == "0":
+        file.write_text(str(next(calls)))
 
 
-@contextmanager
-def file_operations(before: Callable[[], None]) -> Iterator[None]:
-    """Call `before` ahead of each operation that changes files; writes are torn in the middle."""
-    with ExitStack() as patches:
-
-        def watch(owner: Any, name: str) -> None:
-            original = getattr(owner, name)
-
-            def watched(*arguments: Any, **settings: Any) -> Any:
-                before()
-                return original(*arguments, **settings)
-
-            patches.enter_context(mock.patch.object(owner, name, watched))
-
-        for name in ("fsync", "replace", "rename", "unlink", "chmod", "truncate"):
-            watch(os, name)
-        watch(tempfile, "mkstemp")
-        opened = os.fdopen
-        patches.enter_context(
-            mock.patch.object(utils.base.files.os, "fdopen", lambda *a: Torn(opened(*a), before))
-        )
-        path_open = Path.open
-
-        def appended(self: Path, mode: str = "r", *arguments: Any, **settings: Any) -> Any:
-            file = path_open(self, mode, *arguments, **settings)
-            return Torn(file, before) if mode == "a" else file
-
-        patches.enter_context(mock.patch.object(Path, "open", appended))
-        yield
+def cycles(folder: Path, number: int, seed: int) -> list[list]:
+    """Kill a tiny run at any time, by any signal, continue it until it ends; and again."""
+    draw = random.Random(seed)
+    done = dict.fromkeys(("SIGKILL", "SIGTERM", "SIGUSR1", "finished"), 0)
+    before, wrong = leftovers(), []
+    wholes = {processes: folder / f"whole{processes}" for processes in (1, 2)}
+    for processes, whole in wholes.items():
+        assert not any(live(toy, whole, processes))
+    run, processes = folder / "run", 1
+    for _ in tqdm(range(number), desc="start, kill, continue", unit="cycle"):
+        how = draw.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1))
+        codes = live(toy, run, processes, stop=(draw.uniform(0.02, 1.0), how))
+        if any(codes):
+            done[how.name] += 1
+            if how != signal.SIGKILL and not set(codes) <= {0, 128 + how, -how, 75}:
+                wrong.append(f"{how.name}: exit codes {codes}")
+        else:
+            done["finished"] += 1
+            wrong += differences(wholes[processes], run)
+            shutil.rmtree(run)
+            processes = 3 - processes
+    after = leftovers()
+    rows = [[name, count] for name, count in done.items()]
+    rows += [[f"{name} before and after", f"{before[name]} {after[name]}"] for name in before]
+    wrong += [] if before == after else ["something was left behind"]
+    return [*rows, ["wrong", "; ".join(wrong) or "-"]]
 
 
-class Torn:
-    """A file whose writes come in two halves, with `before` called ahead of each.
+def leftovers() -> dict[str, int]:
+    """What killed processes could leave: children, shared memory of this user, open files."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    shared = [path for path in Path("/dev/shm").iterdir() if path.stat().st_uid == os.getuid()]
+    files = list(Path("/proc/self/fd").iterdir())
+    return {"processes": len(children), "shared memory": len(shared), "open files": len(files)}
 
-    Of the hundreds of small writes of a checkpoint the 1st, 2nd, 4th, 8th, ... are treated so.
-    """
 
-    def __init__(self, file: Any, before: Callable[[], None]):
-        self.file = file
-        self.before = before
-        self.writes = 0
+def main() -> None:
+    """Run the matrix, then the cycles, and print a table of each."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=10, help="a model and number of processes")
+    parser.add_argument("--cycles", type=int, default=0, help="of the tiny run")
+    parser.add_argument("--data_root", type=Path, help="tiny simulated data (default: made anew)")
+    parser.add_argument("--seed", type=int, default=0, help="of the kill points")
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    verdicts = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        if chosen.kills:
+            data = chosen.data_root or make_data_root(folder / "simulated")
+            head = ["model", "processes", "steps", "killed at a file operation", "at a step"]
+            rows = matrix(folder, data, chosen.kills, chosen.seed)
+            print(AsciiTable([[*head, "amid a write", "took", "wrong"], *rows]).table)
+            verdicts += [row[-1] for row in rows]
+        if chosen.cycles:
+            rows = cycles(folder, chosen.cycles, chosen.seed)
+            print(AsciiTable([["cycles", chosen.cycles], *rows]).table)
+            verdicts.append(rows[-1][-1])
+    sys.exit(set(verdicts) != {"-"})
 
-    def write(self, content: Any) -> int:
-        self.writes += 1
-        if self.writes & (self.writes - 1):
-            return self.file.write(content)
-        half = len(content) // 2
-        content = content if isinstance(content, str) else bytes(content)
-        for part in (content[:half], content[half:]):
-            self.before()
-            self.file.write(part)
-            self.file.flush()
-        return len(content)
 
-    def writelines(self, lines: Any) -> None:
-        for line in lines:
-            self.write(line)
-
-    def __enter__(self) -> "Torn":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.file, name)
+if __name__ == "__main__":
+    main()

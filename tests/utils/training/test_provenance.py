@@ -1,8 +1,8 @@
 """How something was made."""
 
+import json
 import sys
 
-import orjson
 import torch
 
 from utils.training.runs import how_made
@@ -19,4 +19,4 @@ def test_says_what_went_in(tmp_path, monkeypatch):
     assert list(before) == [str(file)]
     file.write_text("[]")
     assert how_made([file])["inputs"] != before
-    orjson.dumps(made)
+    json.dumps(made)

@@ -1,18 +1,21 @@
 """Runs survive signals, torn files, full disks and numbers that go wrong (docs/survival.md)."""
 
+import contextlib
 import errno
+import itertools
 import os
-import random
+import resource
 import shutil
 import signal
 import subprocess
+import time
 
 import pytest
 import torch
 
 from tests.simulated import refuse, succeed
 from tests.utils.training import toy_training
-from tests.utils.training.lives import Counter, differences, file_operations, same
+from tests.utils.training.lives import at, differences, file_operations, same
 from utils.base.errors import UserError
 from utils.base.files import temporary_prefix
 from utils.base.tensor_files import load_last_whole, save_atomically
@@ -108,23 +111,27 @@ def test_nothing_whole_left(tmp_path):
     assert load_last_whole(tmp_path / "other.pt")[0] is None
 
 
+def failing(number):
+    def fail():
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
 def test_a_damaged_state_never_takes_the_place_of_a_whole_one(tmp_path):
     with pytest.raises(SystemExit):
         train(tmp_path / "run", kill_at=10, signal=int(signal.SIGTERM))
     (tmp_path / "run" / "state.pt").write_bytes(b"damaged")
     before, _ = load_last_whole(tmp_path / "run" / "state.pt")
-
-    def fail():
-        raise OSError(errno.EIO, "gone")
-
-    for at in range(1, 30):
-        folder = shutil.copytree(tmp_path / "run", tmp_path / str(at))
+    for operation in range(1, 16):
+        folder = shutil.copytree(tmp_path / "run", tmp_path / str(operation))
         before["options"]["folder"] = str(folder)
         torch.save(before, folder / "state.previous.pt")
-        with file_operations(Counter(fail, at)), pytest.raises(UserError):
+        fault = at(operation, failing(errno.EIO))
+        with file_operations(folder, fault), contextlib.suppress(UserError):
             train(folder)
         after, _ = load_last_whole(folder / "state.pt")
-        assert after["step"] >= before["step"], at
+        assert after["step"] >= before["step"], operation
 
 
 def test_what_killed_processes_left_is_removed(whole, tmp_path):
@@ -148,35 +155,49 @@ def test_what_killed_processes_left_is_removed(whole, tmp_path):
     check_continues(whole, tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("number", "words"),
-    [(errno.ENOSPC, "No space left on device"), (errno.EROFS, "Read-only file system")],
-)
-def test_disk_that_takes_no_more(whole, tmp_path, number, words):
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_takes_no_more(whole, tmp_path, number):
     """At any operation on files: clear words, and the last state is whole."""
-    count = Counter(lambda: None, 0)
-    with file_operations(count):
+    calls = itertools.count()
+    with file_operations(tmp_path, lambda: next(calls)):
         train(tmp_path / "counted")
-    draw, gone_on = random.Random(number), 0
-    for at in (1, 2, *draw.sample(range(3, count.count), 12), count.count):
-
-        def fail():
-            raise OSError(number, os.strerror(number))
-
-        folder = tmp_path / str(at)
-        with file_operations(Counter(fail, at)):
+    operations = next(calls)
+    continued = 0
+    for operation in {1, 2, 3, *range(4, operations, operations // 10), operations}:
+        folder = tmp_path / str(operation)
+        with file_operations(folder, at(operation, failing(number))):
             try:
                 train(folder)
-                gone_on += 1  # nothing that matters failed
+                continued += 1  # nothing that matters failed
             except UserError as error:
-                assert words in str(error) and str(folder) in str(error)
+                assert os.strerror(number) in str(error) and str(folder) in str(error)
         check_continues(whole, folder)
-    assert gone_on <= 2
+    assert continued <= 2
+
+
+@contextlib.contextmanager
+def file_size_limit(size):
+    """No file can be written beyond so many bytes, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_is_full_amid_a_state(whole, tmp_path):
+    with pytest.raises(SystemExit):
+        train(tmp_path, kill_at=5, signal=int(signal.SIGTERM))
+    size = (tmp_path / "state.pt").stat().st_size // 2
+    with file_size_limit(size), pytest.raises(UserError, match="File too large"):
+        train(tmp_path)
+    assert load_last_whole(tmp_path / "state.pt")[0]["step"] == 6
+    check_continues(whole, tmp_path)
 
 
 class TestWrongNumbers:
-    @pytest.mark.parametrize("amp", ["off", "bf16", "fp16"])
-    @pytest.mark.parametrize("fused", [True, False])
+    @pytest.mark.parametrize(("amp", "fused"), [("off", True), ("bf16", False), ("fp16", True)])
     def test_the_run_stops_at_each_and_the_same_command_goes_on(
         self, tmp_path, monkeypatch, amp, fused
     ):
@@ -245,7 +266,17 @@ class TestWrongNumbers:
         assert not list(tmp_path.glob("*.t7"))
 
 
+LIVES = "tests/utils/training/lives.py"
+
+
 @pytest.mark.slow
 def test_killed_anywhere_both_models_end_with_the_same_bits(simulated):
-    said = succeed("tests/soak.py", "--kills", "10", "--data_root", simulated)
-    assert said.count("VSLNet") == said.count("ReLER") == 2, said
+    printed = succeed(LIVES, "--kills", "4", "--cycles", "8", "--data_root", simulated)
+    assert printed.count("VSLNet") == printed.count("ReLER") == 2, printed
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_killed_often_at_other_points_each_time(simulated):
+    succeed(LIVES, "--kills", "40", "--cycles", "300", "--data_root", simulated,
+            "--seed", str(int(time.time())))  # fmt: skip

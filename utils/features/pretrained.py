@@ -1,0 +1,91 @@
+"""Pretrained encoders as `transformers` saves them: in a folder or on the hub."""
+
+import os
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatch
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from utils.base.errors import UserError, in_brief, is_out_of_memory, quiet_libraries
+
+WEIGHT_FILES = ("model*.safetensors", "pytorch_model*.bin")  # the first kind there is read
+WEIGHT_INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+HUB_SECONDS = 10.0  # to wait for the hub's first answer
+
+
+def find_pretrained(name: str, what: str, files: Sequence[str], remedy: str) -> Path:
+    """The folder with an encoder's config, weights and further `files`.
+
+    `what` it is (`text encoder`) and the `remedy` are words for the `UserError` if there is none.
+    """
+    if not Path(name).is_dir():
+        return _from_hub(name, what, files, remedy)
+    if not (Path(name) / "config.json").is_file():
+        raise UserError(f"{name}: no config.json, not the folder of a pretrained {what}")
+    return Path(name)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files with an encoder's weights."""
+    kinds = (sorted(folder.glob(kind)) for kind in WEIGHT_FILES)
+    return next(filter(None, kinds), [])
+
+
+def load_pretrained(model_class: Any, folder: Path, what: str, unread: Sequence[str]) -> nn.Module:
+    """The model with all its weights, but for those whose names hold a word of `unread`."""
+    load = partial(model_class.from_pretrained, output_loading_info=True)
+    model, report = load_from(folder, what, load)
+    lacking = sorted(k for k in report["missing_keys"] if not any(w in k for w in unread))
+    if lacking:  # the library would draw them at random, differently each time
+        raise UserError(
+            f"{folder}: {len(lacking)} weights of the {what} are missing "
+            f"({lacking[0]}, ...); give the folder of a whole encoder"
+        )
+    return model
+
+
+def load_from(folder: Path, what: str, load: Callable) -> Any:
+    """What a loader of the library makes of a folder; any failure is a `UserError`."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    try:
+        return load(str(folder), local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        reason = in_brief(error, 150)
+        raise UserError(f"{folder}: can't be loaded as a {what} ({reason})") from None
+
+
+def _from_hub(name: str, what: str, files: Sequence[str], remedy: str) -> Path:
+    os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "15")
+    quiet_libraries()
+    from huggingface_hub import HfApi, snapshot_download  # slow to import
+    from huggingface_hub.errors import HFValidationError
+
+    patterns = ["config.json", *files, *WEIGHT_INDICES]
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=patterns, local_files_only=True))
+        if (folder / "config.json").is_file() and weight_files(folder):
+            return folder
+    except HFValidationError:
+        raise UserError(f"{what} '{name}' is neither a folder nor a hub name") from None
+    except Exception:  # not in the local cache; the library has no one error for it
+        pass
+    try:
+        # Asked first with a limit: the download itself may wait for a silent server for ever.
+        about = HfApi().model_info(name, timeout=HUB_SECONDS)
+        names = [file.rfilename for file in about.siblings or []]
+        kinds = [kind for kind in WEIGHT_FILES if any(fnmatch(file, kind) for file in names)]
+        if not kinds:
+            raise ValueError(f"it has no weights {' or '.join(WEIGHT_FILES)}")
+        return Path(snapshot_download(name, allow_patterns=[*patterns, kinds[0]]))
+    except Exception as error:
+        reason = in_brief(error, 100)
+        raise UserError(
+            f"{what} '{name}' is not on this machine and can't be fetched ({reason}); {remedy}"
+        ) from None
