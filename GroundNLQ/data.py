@@ -21,6 +21,7 @@ from utils.data.annotations import iter_clips, read_annotations
 from utils.data.records import Records, keep_complete, read_split
 from utils.features.mapped import FeatureStore, open_features
 from utils.features.tensors import in_steps, resident
+from utils.features.tokens import EncoderText, Gather
 from utils.training.processes import Processes
 
 

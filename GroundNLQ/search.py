@@ -11,12 +11,12 @@ import torch
 
 from GroundNLQ.infer import ranked_windows
 from GroundNLQ.points import padded_rows
-from GroundNLQ.text import Text, clean
+from GroundNLQ.text import clean
 from GroundNLQ.weights import load_trained
 from utils.base.tasks import STRIDE
-from utils.evaluation.predictions import LEAST
+from utils.evaluation.decoding import LEAST
 from utils.features.tensors import pad_to
-from utils.features.tokens import LiveTokens
+from utils.features.tokens import Gather
 
 UNITS = 1 << 20  # rows are never pooled
 
@@ -29,7 +29,7 @@ class Searcher:
 
     def __init__(self, checkpoint: Path, text_encoder: str | None, device: torch.device):
         overrides = {"text_features": "live", "text_encoder": text_encoder}
-        self.options, self.model, self._encoder = load_trained(checkpoint, device, **overrides)
+        self.options, self.model, self._text = load_trained(checkpoint, device, **overrides)
         self.features = self.options.features
         self.width = self.model.video_dim
         self.device = device
@@ -39,11 +39,9 @@ class Searcher:
         rows = max(map(len, features))
         return np.concatenate([np.pad(x, ((0, rows - len(x)), (0, 0))) for x in features], 1)
 
-    def read(self, questions: list[str]) -> Text:
+    def read(self, questions: list[str]) -> Gather:
         """The questions, ready to be asked by number."""
-        tokens = LiveTokens(self._encoder, [clean(text) for text in questions], train=False)
-        numbers = np.arange(len(questions))
-        return Text(tokens, numbers, self._encoder.width, int(self._encoder.is_clip))
+        return self._text.open(list(map(clean, questions)), self.device, train=False)
 
     def encode(self, clips: torch.Tensor) -> torch.Tensor:
         """(C, V, F) rows of clips of one length -> (C, V, D)."""
@@ -51,14 +49,14 @@ class Searcher:
         return self.model.encode_video(video, mask)[:, : clips.shape[1]]
 
     def ask(
-        self, clips: torch.Tensor, text: Text, question: int, count: int, look: int = 0
+        self, clips: torch.Tensor, text: Gather, question: int, count: int, look: int = 0
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The best windows in rows (C, count, 2) of each encoded clip, and scores (C, count)."""
         many, rows, _ = clips.shape
-        tokens, text_mask = text.gather(np.array([question]), self.device)
-        query = self.model.encode_query(tokens, text_mask).expand(many, -1, -1)
+        tokens = text(np.array([question]), self.device)
+        query = self.model.encode_query(tokens.tokens, tokens.mask).expand(many, -1, -1)
         video, mask = self._padded(clips)  # what is encoded is 0 at padding
-        grounding = self.model.ground(video, mask, query, text_mask.expand(many, -1))
+        grounding = self.model.ground(video, mask, query, tokens.mask.expand(many, -1))
         windows, scores = ranked_windows(grounding, video.shape[1], self.options.levels, count)
         windows = torch.where(scores[..., None] > 0, windows, windows[:, :1])
         windows = (windows * (self.options.row_frames / STRIDE)).clamp(0, rows)

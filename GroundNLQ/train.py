@@ -18,12 +18,11 @@ from GroundNLQ.layers import Convolution
 from GroundNLQ.losses import losses, next_normaliser
 from GroundNLQ.model import Grounding, GroundNLQ
 from GroundNLQ.options import Options
-from GroundNLQ.text import TEXT_FILE, open_encoder
+from GroundNLQ.text import TEXT_FILE, open_text
 from GroundNLQ.weights import AVERAGE, WEIGHTS, begin_with, build_model
 from utils.evaluation.predictions import write_predictions
 from utils.evaluation.scoring import report, score, truth_to_train_by
 from utils.evaluation.timelines import draw_examples
-from utils.features.text_encoders import describe_encoder
 from utils.training import loop
 from utils.training.checkpoints import find_checkpoint
 from utils.training.processes import Processes
@@ -96,13 +95,13 @@ class Recipe:
     def __init__(self, options: Options, processes: Processes):
         self.options = options
         self.processes = processes
-        encoder = open_encoder(options)
+        text = open_text(options)
         device = processes.device
-        self.train = open_split(options, "train", encoder, device, tolerant=True)
-        self.val = open_split(options, "val", encoder, device, tolerant=True)
+        self.train = open_split(options, "train", text, device, tolerant=True)
+        self.val = open_split(options, "val", text, device, tolerant=True)
         self.truth = truth_to_train_by(self.val.records, self.val.listed, options.eval_gt_json)
-        self.descriptions = {} if encoder is None else {TEXT_FILE: describe_encoder(encoder)}
-        model = build_model(options, self.train.width, self.train.text.width)
+        self.descriptions = {} if text is None else {TEXT_FILE: text.describe()}
+        model = build_model(options, self.train.width, self.train.text_width)
         if options.init_from is not None:
             begin_with(model, find_checkpoint(options.init_from), options.new_heads)
         self.model = AveragedModel(model).to(device)

@@ -9,7 +9,7 @@ import torch
 from GroundNLQ.data import jitter, open_split
 from GroundNLQ.losses import losses
 from GroundNLQ.options import Options
-from GroundNLQ.text import clean, open_encoder
+from GroundNLQ.text import clean, open_text
 from GroundNLQ.weights import build_model
 from utils.training.processes import Processes
 
@@ -20,7 +20,7 @@ SHAPE = {"dim": 16, "num_heads": 2, "arch": [1, 1, 1, 0, 2], "text_encoder": "mi
 def split_of(data, cache, task="nlq_aug_naq_official_v1", **settings):
     values = {"task": task, "fv": "egovlp+clip", "data_root": str(data), "cache_dir": str(cache)}
     options = Options(**values, **SHAPE, **settings)
-    return open_split(options, "train", open_encoder(options), ALONE.device, tolerant=True)
+    return open_split(options, "train", open_text(options), ALONE.device, tolerant=True)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_groups_and_fixed_length_give_the_same_loss(split, simulated, tmp_path):
         simulated, tmp_path, nar_exp_factor=10.0, published="fixed_length", max_seq_len=512
     )
     draws = np.random.default_rng(0).random((len(split.records), 2))
-    model = build_model(split.options, split.width, split.text.width).eval()
+    model = build_model(split.options, split.width, split.text_width).eval()
     found = []
     for one in (split, fixed):
         groups, positives = one.batch(np.arange(6), draws, ALONE)
