@@ -166,10 +166,8 @@ def clip_seconds(records: Records, annotations: str | None) -> np.ndarray:
     """(R,) seconds of the queries' clips: exact ones of an annotation file, if it is given."""
     seconds = records.num_frames / records.fps
     if annotations is not None:
-        exact = {
-            clip["clip_uid"]: clip["video_end_sec"] - clip["video_start_sec"]
-            for _, clip in iter_clips(read_annotations(annotations))
-        }
+        clips = (clip for _, clip in iter_clips(read_annotations(annotations)))
+        exact = {clip.clip_uid: clip.duration for clip in clips}
         pairs = zip(records.clip_uids, seconds, strict=True)
         seconds = np.array([exact.get(uid, rounded) for uid, rounded in pairs])
     return seconds[records.clip]

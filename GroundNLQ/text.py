@@ -42,8 +42,7 @@ def open_queries(
     if text is not None:
         gather = text.open([clean(sentence) for sentence in records.sentences], device, train)
         return lambda rows, device: gather(records.sentence[rows], device), text.width
-    queries = zip(records.annotation.tolist(), records.query_idx.tolist(), strict=True)
-    keys = [f"{records.annotation_uids[number]}_{place}" for number, place in queries]
+    keys = [f"{annotation}_{number}" for _, annotation, number in records.keys]
     file, policy = Path(options.text_features), options.feature_device
     store = read_tokens(file, keys, options.cache, train, device, policy)
     return store.gather, store.tokens.shape[1]

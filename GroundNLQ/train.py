@@ -20,7 +20,7 @@ from GroundNLQ.model import Grounding, GroundNLQ
 from GroundNLQ.options import Options
 from GroundNLQ.text import TEXT_FILE, open_text
 from GroundNLQ.weights import AVERAGE, WEIGHTS, begin_with, build_model
-from utils.evaluation.predictions import write_predictions
+from utils.evaluation.predictions import write_results
 from utils.evaluation.scoring import report, score, truth_to_train_by
 from utils.evaluation.timelines import draw_examples
 from utils.training import loop
@@ -140,7 +140,7 @@ class Recipe:
         windows, scores = predict(model, self.val, self.options, self.processes)
         if self.processes.main:
             file = self.options.run_folder / f"{epoch}_preds.json"
-            write_predictions(file, self.val.records, windows, scores)
+            write_results(file, self.val.records.keys, windows, scores)
         scored = score(self.truth, windows)
         picture = draw_examples(self.val.records, self.truth.seconds, windows)
         return Evaluation(scored.percentages(), report(scored, f"Epoch {epoch}"), picture)

@@ -151,7 +151,7 @@ def test_search_reads_clips_as_inference_does(whole, simulated, tmp_path):
     assert spans.shape == (1, 7, 2) and (scores.diff() <= 0).all()
     assert (spans[..., 0] >= 0).all() and (spans[..., 1] <= rows - 1).all()
 
-    answers = load_run(whole).search(file, ASK, nms_threshold=1.0)
+    answers = load_run(whole).encode(file).ask(ASK, nms_threshold=1.0)
     assert answers.windows.shape == (2, 5, 2) and (np.diff(answers.scores) <= 0).all()
     alone = tmp_path / "best.t7"
     shutil.copy(last(whole), alone)
