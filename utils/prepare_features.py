@@ -3,9 +3,10 @@
     python utils/prepare_features.py --features egovlp clip
     python utils/prepare_features.py --features egovlp --from_video_features egovlp_videos \\
         --annotations data/nlq_train.json data/nlq_val.json data/nlq_test_unannotated.json
+    python utils/prepare_features.py --features internvideo --from_lmdb internvideo.lmdb
 
 The first makes <data_root>/features/<name>.h5 of the folder <name> beside it; the second makes that
-folder, or with --packed that file, of <video_uid>.pt.
+folder, or with --packed that file, of <video_uid>.pt; the third that file of an LMDB file.
 """
 
 import argparse
