@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from utils.layers import attention
 from utils.layers.attention import attend
 from utils.layers.dropout import keep_mask
 
@@ -49,6 +50,17 @@ def test_outputs_and_gradients(shape, drop_rate):
         results.append((output, *torch.autograd.grad(output, inputs, weights)))
     for result, expected in zip(*results, strict=True):
         torch.testing.assert_close(result, expected)
+
+
+@pytest.mark.parametrize("at_once", [1, 100])
+def test_heads_done_apart_and_together_drop_as_many(monkeypatch, at_once):
+    query, key, value, bias = (x.detach() for x in draw(4, 8, 5, 8))
+    monkeypatch.setattr(attention, "WEIGHTS_AT_ONCE", at_once)
+    torch.manual_seed(0)
+    outputs = torch.stack([attend(query, key, value, bias, 2, 0.2) for _ in range(1000)])
+    error = outputs.std(0) / len(outputs) ** 0.5
+    exact = attend(query, key, value, bias, 2, 0.0)
+    assert ((outputs.mean(0) - exact).abs() <= 5 * error + 1e-6).all()
 
 
 @pytest.mark.parametrize("drop_rate", [0.0, 0.2])
