@@ -84,7 +84,7 @@ if [ "$WORLD" != real ] && [ "$MODEL" = vslnet ]; then
   TUNING_LR=0.0002
 elif [ "$WORLD" != real ] && [ "$MODEL" = groundnlq ]; then
   SIZES=(--text_encoder minilm --dim 64 --num_heads 2 --arch 2 2 2 0 4 --drop_path 0)
-  STAGE_1=(--epochs 4 --warmup_epochs 0.5 --batch_size 32 --lr 0.001)
+  STAGE_1=(--epochs 3 --warmup_epochs 0.5 --batch_size 32 --lr 0.001)
   NLQ_ONLY=(--epochs 20 --warmup_epochs 2 --batch_size 16 --eval_period 100)
   NLQ_ONLY_LR=0.001
   TUNING=(--epochs 6 --warmup_epochs 1 --batch_size 16 --eval_period 25)

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from GroundNLQ.infer import infer
+from GroundNLQ.options import Options
 from GroundNLQ.weights import load_trained
-from tests.simulated import refuse, succeed
+from tests.simulated import succeed
+from utils.base.errors import UserError
 
 ROWS = (256, 150, 21)
 CONFIGURATION = """
@@ -61,39 +64,50 @@ def released(tmp_path_factory, reference, weights):
     return folder
 
 
-def predict(released, *options):
-    """Windows (3, 5, 2) and scores (3, 5) that the script writes."""
-    output = released / "out.json"
-    succeed(
-        "GroundNLQ/scripts/infer.sh", "cpu", "nlq", "val", "internvideo",
-        released / "epoch_004.pth.tar", "--data_root", released / "data",
-        "--text_features", released / "tokens.npz", "--output", output, *options,
-    )  # fmt: skip
-    results = json.loads(output.read_text())["results"]
+def options_of(released, **settings):
+    """Options of a prediction with the released checkpoint."""
+    given = {
+        "task": "nlq_official_v1", "fv": "internvideo", "mode": "val",
+        "data_root": str(released / "data"), "eval_gt_json": str(released / "data/nlq_val.json"),
+        "init_from": str(released / "epoch_004.pth.tar"), "output": str(released / "out.json"),
+        "text_features": str(released / "tokens.npz"),
+    }  # fmt: skip
+    return Options(**given | settings)
+
+
+def read(file):
+    """Windows (3, 5, 2) and scores (3, 5) of a challenge file."""
+    results = json.loads(file.read_text())["results"]
     assert [(r["clip_uid"], r["annotation_uid"], r["query_idx"]) for r in results] == [
         (f"c{n}", f"a{n}", 1) for n in range(3)
     ]
-    scores = json.loads(output.with_name("out_scores.json").read_text())["scores"]
+    scores = json.loads(file.with_name(f"{file.stem}_scores.json").read_text())["scores"]
     return np.array([r["predicted_times"] for r in results]), np.array(scores)
 
 
 def test_published_windows(released, reference):
-    windows, scores = predict(released, "--published", "all")
+    output = released / "published.json"
+    succeed(
+        "GroundNLQ/scripts/infer.sh", "cpu", "nlq", "val", "internvideo",
+        released / "epoch_004.pth.tar", "--data_root", released / "data",
+        "--text_features", released / "tokens.npz", "--published", "all", "--output", output,
+    )  # fmt: skip
+    windows, scores = read(output)
     for clip in range(3):
         expected = reference[f"final/clip{clip}/seconds_published"].numpy()
         np.testing.assert_allclose(windows[clip], expected, rtol=0, atol=1e-3)
         expected = reference[f"final/clip{clip}/scores"].numpy()
         np.testing.assert_allclose(scores[clip], expected, rtol=0, atol=1e-5)
     assert not np.signbit(windows).any()
-    windows, _ = predict(released, "--published", "text_padding,fixed_length")
+    windows, _ = read(infer(options_of(released, published="text_padding,fixed_length")))
     for clip in range(3):
         expected = reference[f"final/clip{clip}/seconds_without_half_row"].numpy()
         np.testing.assert_allclose(windows[clip], expected, rtol=0, atol=1e-3)
 
 
 def test_corrected_windows_depend_on_the_query_alone(released):
-    together, _ = predict(released)
-    alone, _ = predict(released, "--eval_batch_size", "1")
+    together, _ = read(infer(options_of(released)))
+    alone, _ = read(infer(options_of(released, eval_batch_size=1)))
     np.testing.assert_allclose(together, alone, rtol=0, atol=1e-3)
 
 
@@ -108,16 +122,13 @@ def test_a_released_checkpoint_is_read_with_its_configuration(released, tmp_path
 
 
 def test_mistakes_are_told_in_a_line(released, tmp_path):
-    infer = ("GroundNLQ/scripts/infer.sh", "cpu", "nlq", "val", "internvideo")
-    data = ("--data_root", released / "data")
-    checkpoint = released / "epoch_004.pth.tar"
-    line = refuse(*infer, checkpoint, *data, "--text_features", tmp_path / "none.npz")
-    assert "none.npz: no such file of token features" in line
     np.savez(tmp_path / "few.npz", a0_1=np.ones((2, 12), np.float32))
-    line = refuse(*infer, checkpoint, *data, "--text_features", tmp_path / "few.npz")
-    assert "has no features of query a1_1" in line
-    line = refuse(*infer, checkpoint, *data, "--published", "all,half")
-    assert "--published all,half: must be all, none or some of half_row" in line
     torch.save({"state_dict": {}}, tmp_path / "other.pth.tar")
-    line = refuse(*infer, tmp_path / "other.pth.tar", *data, "--text_features", "none.npz")
-    assert "not a GroundNLQ checkpoint" in line
+    for words, settings in (
+        (r"none\.npz: no such file of token features", {"text_features": "none.npz"}),
+        ("has no features of query a1_1", {"text_features": str(tmp_path / "few.npz")}),
+        ("not a GroundNLQ checkpoint", {"init_from": str(tmp_path / "other.pth.tar")}),
+        ("--published all,half: must be all, none or some of half_row", {"published": "all,half"}),
+    ):
+        with pytest.raises(UserError, match=words):
+            infer(options_of(released, **settings))
