@@ -107,7 +107,7 @@ class GroundNLQ(nn.Module):
         super().__init__()
         self.video_dim, self.text_dim = video_dim, text_dim
         embeddings, text_blocks, video_blocks, crossing, plain = arch
-        levels = 1 + crossing + plain
+        self.levels = levels = 1 + crossing + plain
         shape = dim, num_heads, drop_path
         reach = window // 2
 
