@@ -4,6 +4,7 @@ A page is one session of a shell: its fenced blocks of bash and Python are run i
 like the checkout. SMALLER says what is changed in them, NOT_RUN which commands are only parsed.
 """
 
+import dataclasses
 import json
 import os
 import re
@@ -14,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import ReLER.options
+import VSLNet.options
 from tests.bad_inputs.world import TACOS
 from tests.simulated import ROOT, refuse, run, succeed
 
@@ -146,3 +149,22 @@ def test_commands_that_are_not_run_are_understood():
 def test_every_reason_is_needed():
     for start in NOT_RUN:
         assert any(command.startswith(start) for command in ONLY_PARSED), start
+
+
+OTHERS = {  # options of other programs: ego4d, torchrun, sbatch, tensorboard, pip
+    "--output_directory", "--version", "--datasets", "--nproc_per_node", "--use_env", "--requeue",
+    "--signal", "--signals_to_handle", "--logdir", "--no",
+}  # fmt: skip
+
+
+def test_every_option_that_a_page_names_exists():
+    places = ("utils/*.py", "utils/*.sh", "experiments/*.sh", "tests/utils/training/*.py")
+    files = [file for place in places for file in ROOT.glob(place)]
+    known = {option for file in files for option in re.findall(r"--\w+", file.read_text())}
+    for module in (VSLNet.options, ReLER.options):
+        for field in dataclasses.fields(module.Options):
+            known |= {f"--{name}" for name in (field.name, *field.metadata["aliases"])}
+        known |= {f"--{ignored.name}" for ignored in module.IGNORED}
+    for page in PAGES:
+        named = set(re.findall(r"(?<![\w-])--[a-z]\w+", page.read_text()))
+        assert named <= known | OTHERS | {"--help_all"}, page

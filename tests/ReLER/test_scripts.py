@@ -10,6 +10,8 @@ import torch
 from tests.simulated import refuse, succeed
 from utils.evaluation.predictions import read_predictions, read_scores
 
+pytestmark = pytest.mark.slow  # whole trainings
+
 TINY = (
     "--text_encoder", "minilm", "--hidden_dim", "16", "--bi_num_attention_heads", "2",
     "--v_intermediate_size", "32", "--intermediate_size", "32", "--max_v_l", "60",
@@ -126,7 +128,6 @@ def test_published_commands_work_as_they_stand(simulated, tmp_path):
     assert list((tmp_path / "elsewhere" / "preds").glob("*_val_preds.json"))
 
 
-@pytest.mark.slow
 def test_two_processes_lose_what_one_loses(simulated, tmp_path):
     losses = []
     for devices in ("cpu", "cpu,cpu"):

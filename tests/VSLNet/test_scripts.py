@@ -11,6 +11,8 @@ from tests.bad_inputs import world
 from tests.simulated import ROOT, refuse, succeed
 from utils.evaluation.predictions import read_predictions, read_scores
 
+pytestmark = pytest.mark.slow  # whole trainings
+
 TINY = (
     "--text_encoder", "minilm", "--dim", "16", "--num_heads", "2",
     "--epochs", "1", "--batch_size", "32",
@@ -99,7 +101,6 @@ def test_live_text_on_v2_from_another_folder_with_naq_root(simulated, tmp_path):
     assert list(model.glob("vslnet_*.t7"))
 
 
-@pytest.mark.slow
 def test_two_processes(simulated, tmp_path):
     data = ("--data_root", simulated)
     run = (f"{SCRIPTS}/train_scratch_nlq.sh", "cpu,cpu", "nlq", "egovlp", tmp_path, "0.001")
@@ -141,7 +142,6 @@ def test_wrong_arguments_of_scripts(tmp_path):
     assert "SPLIT" in refuse(f"{SCRIPTS}/infer.sh", "cpu", "nlq", "dev", "egovlp", tmp_path)
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_a_compiled_model_learns_the_same(data):
     """On two clips, with one shape of a batch: most of the time goes into compiling."""

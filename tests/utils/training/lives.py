@@ -296,7 +296,7 @@ def cycles(folder: Path, number: int, seed: int) -> list[list]:
     run, processes = folder / "run", 1
     for _ in tqdm(range(number), desc="start, kill, continue", unit="cycle"):
         how = draw.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1))
-        codes = live(toy, run, processes, stop=(draw.uniform(0.02, 1.0), how))
+        codes = live(toy, run, processes, stop=(draw.uniform(0.02, 2.0), how))
         if any(codes):
             done[how.name] += 1
             if how != signal.SIGKILL and not set(codes) <= {0, 128 + how, -how, 75}:
