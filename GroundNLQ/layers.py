@@ -250,10 +250,10 @@ def halve(x: torch.Tensor) -> torch.Tensor:
     return torch.maximum(torch.maximum(even, odd), before)
 
 
-def sine_positions(rows: int, dim: int, device: torch.device | str = "cpu") -> torch.Tensor:
+def sine_positions(rows: int, dim: int) -> torch.Tensor:
     """(rows, D) sines at even channels, cosines at odd ones, divided by sqrt(D)."""
     channel = torch.arange(dim, dtype=torch.float64)
     rate = 10000 ** (-2 * (channel // 2) / dim)
     angle = torch.arange(rows, dtype=torch.float64)[:, None] * rate
     table = torch.where(channel % 2 == 0, angle.sin(), angle.cos()) / math.sqrt(dim)
-    return table.float().to(device)
+    return table.float()

@@ -13,7 +13,6 @@ keys as published.
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -23,7 +22,7 @@ from torch import nn
 from GroundNLQ.layers import Block, MaskedConvolution, Norm, sine_positions
 
 PRIOR = 0.01  # probability that a new model gives each point
-positions = lru_cache(maxsize=16)(sine_positions)
+POSITIONS = 2560  # rows of the stored table; longer clips have one of their own
 
 
 class Grounding(NamedTuple):
@@ -130,6 +129,7 @@ class GroundNLQ(nn.Module):
             "txt_stem": nn.ModuleList(text_stem),
             "branch": nn.ModuleList(branch),
         })  # fmt: skip
+        self.register_buffer("positions", sine_positions(POSITIONS, dim), persistent=False)
         self.neck = nn.ModuleDict({"fpn_norms": norms(levels)})
         self.cls_head = ScoreHead(dim)
         self.reg_head = OffsetHead(dim, levels)
@@ -149,7 +149,9 @@ class GroundNLQ(nn.Module):
         """(B, T, F), (B, T) -> (B, T, D), all that is computed before the query is looked at."""
         mask = video_mask[..., None]
         x = embed(self.backbone.vid_embd, self.backbone.vid_embd_norm, video, mask)
-        x = x + positions(x.shape[1], x.shape[2], x.device) * mask
+        rows, dim = x.shape[1:]
+        table = self.positions if rows <= POSITIONS else sine_positions(rows, dim).to(x.device)
+        x = x + table[:rows] * mask
         return self.backbone.vid_stem[0].look_around(x, mask)
 
     def encode_query(self, text: torch.Tensor, text_mask: torch.Tensor) -> torch.Tensor:

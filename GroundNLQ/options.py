@@ -89,10 +89,7 @@ class Options(TrainingOptions):
             names = ",".join(QUIRKS)
             raise UserError(f"--published {self.published}: must be all, none or some of {names}")
         if self.compile and "text_padding" in self.quirks:
-            raise UserError(
-                "--compile pads queries to few lengths, which changes what is computed with "
-                "--published text_padding"
-            )
+            raise UserError("--compile pads queries, --published text_padding lets that matter")
         if self.max_seq_len % 2 ** (self.levels - 1) and "fixed_length" in self.quirks:
             raise UserError(f"--max_seq_len must be a multiple of {2 ** (self.levels - 1)}")
 

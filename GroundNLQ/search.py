@@ -18,14 +18,12 @@ from utils.evaluation.decoding import LEAST
 from utils.features.tensors import pad_to
 from utils.features.tokens import Gather
 
-UNITS = 1 << 20  # rows are never pooled
-
 
 class Searcher:
     """Model and text encoder of a run (see `utils.search.search.Searcher`)."""
 
     looks = 1
-    units = UNITS
+    units = 1 << 20  # rows are never pooled
 
     def __init__(self, checkpoint: Path, text_encoder: str | None, device: torch.device):
         overrides = {"text_features": "live", "text_encoder": text_encoder}

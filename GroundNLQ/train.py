@@ -15,7 +15,7 @@ from torch import nn
 from GroundNLQ.data import Inputs, open_split
 from GroundNLQ.infer import predict
 from GroundNLQ.layers import Convolution
-from GroundNLQ.losses import losses, next_normaliser
+from GroundNLQ.losses import Losses, losses, next_normaliser
 from GroundNLQ.model import Grounding, GroundNLQ
 from GroundNLQ.options import Options
 from GroundNLQ.text import TEXT_FILE, open_text
@@ -131,8 +131,7 @@ class Recipe:
             losses(grounding, *targets, divisor)
             for grounding, (_, targets) in zip(groundings, groups, strict=True)
         ]
-        names = ("total", "classification", "regression")
-        return {name: sum(getattr(part, name) for part in parts) for name in names}
+        return {name: sum(getattr(part, name) for part in parts) for name in Losses._fields}
 
     def evaluate(self, epoch: int, step: int) -> Evaluation:
         """Predict and score the validation split; its predictions are kept beside the scores."""
