@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from utils.ensemble_predictions import main, pad
+from utils.ensemble_predictions import main
 from utils.evaluation.clusters import cluster_means, merge_clusters
 from utils.evaluation.predictions import read_predictions, write_results
 
@@ -12,7 +12,9 @@ from utils.evaluation.predictions import read_predictions, write_results
 def test_published_cases(golden):
     cases = json.loads((golden / "groundnlq" / "ensemble_groundnlq.json").read_text())["cases"]
     for case in cases:
-        files = pad([case[name] for name in ("first", "second", "third")], (5, 3))  # (F, K, 3)
+        files = np.full((3, 5, 3), np.nan)
+        for file, name in zip(files, ("first", "second", "third"), strict=True):
+            file[: len(case[name])] = case[name]
         means = cluster_means(files[:, 0])
         np.testing.assert_allclose(means, np.array(case["top1"])[:, :3], atol=1e-9)
         merged, scores = merge_clusters(files[None, ..., :2], files[None, ..., 2])
