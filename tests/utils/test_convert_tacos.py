@@ -50,6 +50,27 @@ def test_windows_in_seconds(public, tmp_path, capsys):
     ]
 
 
+def test_one_file_of_annotations_converts_to_the_same(public, tmp_path):
+    splits = {}
+    for split in ("train", "val", "test"):
+        videos = json.loads((public / f"{split}.json").read_text())
+        for video in videos.values():
+            pairs = zip(video.pop("sentences"), video.pop("timestamps"), strict=True)
+            video["annotations"] = [{"sentence": s, "segment(frame)": t} for s, t in pairs]
+        splits[split] = videos
+    file = tmp_path / "tacos.json"
+    file.write_text(json.dumps(splits))
+    main(["--input_dir", str(public), "--data_root", str(tmp_path / "old")])
+    main(["--input_dir", str(file), "--data_root", str(tmp_path / "new")])
+    for split in splits:
+        name = f"tacos_{split}.json"
+        assert (tmp_path / "new" / name).read_bytes() == (tmp_path / "old" / name).read_bytes()
+    del splits["val"]
+    file.write_text(json.dumps(splits))
+    with pytest.raises(UserError, match=r"tacos.json: holds no split val"):
+        main(["--input_dir", str(file), "--data_root", str(tmp_path)])
+
+
 def test_from_public_files_to_columns(public, tmp_path):
     main(["--input_dir", str(public), "--data_root", str(tmp_path)])
     inputs = [
@@ -71,6 +92,7 @@ def test_from_public_files_to_columns(public, tmp_path):
     ("changes", "fault"),
     [
         ({"fps": 0}, "Expected `float` > 0.0 - at `$.fps`"),
+        ({"sentences": None}, "holds neither sentences and timestamps nor annotations"),
         ({"sentences": ["one"]}, "timestamps and sentences differ in number"),
         ({"sentences": [1, 2, 3, 4]}, "Expected `str`, got `int` - at `$.sentences[0]`"),
         (

@@ -182,6 +182,11 @@ def is_running(process: int) -> bool:
     return True
 
 
+def legible(text: str) -> str:
+    """A file name or text of the command line, with a mark for every byte that is not UTF-8."""
+    return os.fsencode(text).decode(errors="replace")
+
+
 def check_output(option: str, file: str | Path) -> None:
     """Raises UserError if a file is a folder or can't be written, before anything long begins."""
     if Path(file).is_dir():
