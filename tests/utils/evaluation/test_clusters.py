@@ -31,4 +31,5 @@ def test_the_program_merges_so_on_request(tmp_path):
         write_results(file, keys, windows, np.array([[0.9, 0.5, 0.4, 0.3, 0.2]]))
     out = str(tmp_path / "out.json")
     main(["--predictions", *files, "--method", "clusters", "--output", out])
-    assert read_predictions(out)[0].windows == [[0, 4], [10, 14], [50, 54], [20, 24], [60, 64]]
+    starts = [start for start, _ in read_predictions(out)[0].windows]
+    assert starts == [0, 10, 50, 20, 60]
