@@ -70,6 +70,7 @@ case "$MODEL" in
     ;;
   groundnlq)
     SCRIPTS="GroundNLQ/scripts"
+    FACTOR=10
     NLQ_ONLY_LR=0.0001
     TUNING_LR=0.00005
     ;;
