@@ -1,7 +1,7 @@
 # Sourced by the experiments: their options, data and common steps.
 #
 # Options of every experiment:
-#   --model vslnet|reler   the model (vslnet)
+#   --model NAME           vslnet, reler or groundnlq (vslnet)
 #   --seeds N              mean and spread over N seeds (1)
 #   --devices LIST         0,1,2,3 or cpu (0; cpu in a simulated world)
 #   --feature NAME         a folder under data/features (egovlp)
@@ -68,7 +68,13 @@ case "$MODEL" in
     NLQ_ONLY_LR=0.0001
     TUNING_LR=0.00001
     ;;
-  *) fail "--model is '$MODEL'; give vslnet or reler" ;;
+  groundnlq)
+    SCRIPTS="GroundNLQ/scripts"
+    FACTOR=10
+    NLQ_ONLY_LR=0.0001
+    TUNING_LR=0.00005
+    ;;
+  *) fail "--model is '$MODEL'; give vslnet, reler or groundnlq" ;;
 esac
 if [ "$WORLD" != real ] && [ "$MODEL" = vslnet ]; then
   SIZES=(--text_encoder minilm --max_pos_len 64 --dim 64 --num_heads 2 --drop_rate 0)
@@ -76,6 +82,13 @@ if [ "$WORLD" != real ] && [ "$MODEL" = vslnet ]; then
   NLQ_ONLY=(--epochs 30 --warmup_proportion 0.1 --eval_period 60)
   NLQ_ONLY_LR=0.004
   TUNING=(--epochs 10 --warmup_proportion 0.1 --drop_rate 0.2 --eval_period 25)
+  TUNING_LR=0.0002
+elif [ "$WORLD" != real ] && [ "$MODEL" = groundnlq ]; then
+  SIZES=(--text_encoder minilm --dim 64 --num_heads 2 --arch 2 2 2 0 4 --drop_path 0)
+  STAGE_1=(--epochs 3 --warmup_epochs 0.5 --batch_size 32 --lr 0.001)
+  NLQ_ONLY=(--epochs 20 --warmup_epochs 2 --batch_size 16 --eval_period 100)
+  NLQ_ONLY_LR=0.001
+  TUNING=(--epochs 6 --warmup_epochs 1 --batch_size 16 --eval_period 25)
   TUNING_LR=0.0002
 elif [ "$WORLD" != real ]; then
   SIZES=(

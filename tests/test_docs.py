@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import GroundNLQ.options
 import ReLER.options
 import VSLNet.options
 from tests.bad_inputs.world import TACOS
@@ -32,6 +33,7 @@ SMALLER = {
 NOT_RUN = {
     "python utils/download_features.py": "needs the network",
     "python utils/prepare_features.py --features slowfast": "needs features of Ego4D's videos",
+    "python utils/prepare_features.py --features internvideo": "needs an LMDB file",
     "bash experiments/challenge_2023.sh": "needs real data; tests/experiments runs it with --dry",
     "python /path/to/naq/": "needs another project; tests/VSLNet/test_programs.py has one",
     "python VSLNet/main.py --task nlq_official_v1 --fv egovlp --slurm": "needs a cluster",
@@ -161,10 +163,10 @@ def test_every_option_that_a_page_names_exists():
     places = ("utils/*.py", "utils/*.sh", "experiments/*.sh", "tests/utils/training/*.py")
     files = [file for place in places for file in ROOT.glob(place)]
     known = {option for file in files for option in re.findall(r"--\w+", file.read_text())}
-    for module in (VSLNet.options, ReLER.options):
+    for module in (VSLNet.options, ReLER.options, GroundNLQ.options):
         for field in dataclasses.fields(module.Options):
             known |= {f"--{name}" for name in (field.name, *field.metadata["aliases"])}
-        known |= {f"--{ignored.name}" for ignored in module.IGNORED}
+        known |= {f"--{ignored.name}" for ignored in getattr(module, "IGNORED", ())}
     for page in PAGES:
         named = set(re.findall(r"(?<![\w-])--[a-z]\w+", page.read_text()))
         assert named <= known | OTHERS | {"--help_all"}, page

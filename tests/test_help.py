@@ -5,6 +5,7 @@ from dataclasses import fields
 
 import pytest
 
+import GroundNLQ.options
 import ReLER.options
 import VSLNet.options
 from tests.simulated import ROOT, refuse, run
@@ -12,7 +13,11 @@ from tests.utils.viewer.viewer_sample import write_predictions_of, write_split
 from utils.base.options import parse_options
 
 LINES, COLUMNS = 40, 100  # of a screen
-MODELS = {"VSLNet": VSLNet.options.Options, "ReLER": ReLER.options.Options}
+MODELS = {
+    "VSLNet": VSLNet.options.Options,
+    "ReLER": ReLER.options.Options,
+    "GroundNLQ": GroundNLQ.options.Options,
+}
 PROGRAMS = sorted(
     str(file.relative_to(ROOT)) for file in [*ROOT.glob("utils/[!_]*.py"), *ROOT.glob("*/main.py")]
 )

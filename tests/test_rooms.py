@@ -19,7 +19,7 @@ ARROWS = {
     "simulation": {"base", "data"},
     "search": {"base", "data", "evaluation", "features", "training"},
 }
-MODELS = ("VSLNet", "ReLER")
+MODELS = ("VSLNet", "ReLER", "GroundNLQ")
 ROOMS = sorted(
     folder.name for folder in (ROOT / "utils").iterdir() if (folder / "__init__.py").is_file()
 )

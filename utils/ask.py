@@ -63,7 +63,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         usage="%(prog)s --checkpoint RUN (--video FILE | --features FILE ...) [options]",
     )
     add = parser.add_argument
-    add("--checkpoint", required=True, metavar="RUN", help="run folder or checkpoint, either model")
+    add("--checkpoint", required=True, metavar="RUN", help="run folder or checkpoint of any model")
     add("--video", metavar="FILE", help="video file; its features are made if none are given")
     add("--features", nargs="+", metavar="FILE", help=".pt (rows, width); ReLER: the feature, CLIP")
     add(

@@ -6,6 +6,8 @@ A run folder or checkpoint instead of a file predicts every query of --split fir
 A window counts by its score (of NAME_scores.json beside NAME.json) or, where a file has none, by
 1 / rank. Added to it is, from each other file, the best score times IoU of a window that is the
 same for temporal NMS, so that what several files agree on leads; then temporal NMS.
+With --method clusters the files' first windows are clustered by their centres, as published with
+GroundNLQ.
 """
 
 import argparse
@@ -20,6 +22,7 @@ import numpy as np
 
 from utils.base.errors import UserError, quiet_libraries, run_program, warn
 from utils.base.options import ArgumentParser
+from utils.evaluation.clusters import merge_clusters
 from utils.evaluation.metrics import iou
 from utils.evaluation.predictions import (
     WINDOWS,
@@ -149,6 +152,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--data_root", metavar="DIR", help="where runs find data (default: where they were trained)"
     )
+    parser.add_argument(
+        "--method", choices=("agreement", "clusters"), default="agreement", help="how to merge"
+    )
     parser.add_argument("--output", required=True, metavar="FILE", help="challenge file to write")
     parser.add_argument(
         "--weights", type=float, nargs="+", metavar="W", help="of each file (default: all 1)"
@@ -180,7 +186,11 @@ def main(arguments: list[str] | None = None) -> None:
             path = str(predict_run(path, options.split, options.data_root))
         files.append(path)
     queries, windows, scores = read_files(files)
-    merged, totals = merge(windows, scores, np.array(options.weights), options.nms_threshold)
+    weights = np.array(options.weights)
+    if options.method == "clusters":
+        merged, totals = merge_clusters(windows, scores * weights[:, None])
+    else:
+        merged, totals = merge(windows, scores, weights, options.nms_threshold)
     write_results(options.output, queries, merged, totals)
     firsts, best = windows[:, :, 0], merged[:, None, 0]
     same = (iou(firsts, best) > options.nms_threshold) | (firsts == best).all(axis=2)  # (R, F)

@@ -3,9 +3,10 @@
     python utils/prepare_features.py --features egovlp clip
     python utils/prepare_features.py --features egovlp --from_video_features egovlp_videos \\
         --annotations data/nlq_train.json data/nlq_val.json data/nlq_test_unannotated.json
+    python utils/prepare_features.py --features internvideo --from_lmdb internvideo.lmdb
 
 The first makes <data_root>/features/<name>.h5 of the folder <name> beside it; the second makes that
-folder, or with --packed that file, of <video_uid>.pt.
+folder, or with --packed that file, of <video_uid>.pt; the third that file of an LMDB file.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from utils.data.annotations import read_clips
 from utils.features.cards import check_card, read_card
 from utils.features.cuts import ClipCuts, VideoCuts, write_folder
 from utils.features.files import FeatureFiles, FeatureFolder, clip_files, folder_stamp
+from utils.features.lmdb_files import LmdbFeatures
 from utils.features.mapped import check_durations
 from utils.features.packed import PackedFeatures, write_packed
 
@@ -52,6 +54,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--features", nargs="+", required=True, metavar="NAME", help="under <data_root>/features")
     add("--data_root", default="data", metavar="DIR", help="folder with features/")
     add("--from_video_features", metavar="DIR", help="cut clips out of <video_uid>.pt there")
+    add("--from_lmdb", metavar="FILE", help="pack the arrays of an LMDB file keyed by clip uid")
     add(
         "--annotations", nargs="+", default=[], metavar="FILE",
         help="clips to cut; in packing, durations to compare rows with",
@@ -75,7 +78,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
             parser.error("--from_video_features makes one feature: give --features one name")
         if not options.annotations:
             parser.error("--from_video_features needs --annotations: they say where clips lie")
-    elif options.packed:
+    if options.from_lmdb and (options.from_video_features or len(options.features) > 1):
+        parser.error("--from_lmdb makes one feature, of one LMDB file")
+    if options.packed and not options.from_video_features:
         parser.error("--packed belongs to --from_video_features; without it features are packed")
     return options
 
@@ -84,7 +89,10 @@ def prepare(name: str, bounds: ClipCuts, options: argparse.Namespace) -> None:
     """Check and write one feature, unless it is there already."""
     videos, folder = options.from_video_features, Path(options.data_root) / "features" / name
     output = folder if videos and not options.packed else folder.with_name(f"{name}.h5")
-    files = open_videos(Path(videos), folder, bounds) if videos else open_folder(folder)
+    if options.from_lmdb:
+        files = LmdbFeatures(Path(options.from_lmdb))
+    else:
+        files = open_videos(Path(videos), folder, bounds) if videos else open_folder(folder)
     given = {key: getattr(options, key) for key in GIVEN if getattr(options, key) is not None}
     defaults = {"frame_rate": FRAME_RATE, "stride": STRIDE, "model": "unknown"}
     files.card = {**defaults, "source": str(files.path), **files.card, **given}
@@ -100,7 +108,8 @@ def prepare(name: str, bounds: ClipCuts, options: argparse.Namespace) -> None:
     if videos:
         card["cut"] = "rows nearest to the clip's bounds in the features of its video"
     else:
-        card["folder_stamp"] = folder_stamp(folder)
+        if not options.from_lmdb:
+            card["folder_stamp"] = folder_stamp(folder)
         seconds = {clip: end - start for clip, (_, start, end) in bounds.items()}
         durations = np.array([seconds.get(uid, np.nan) for uid in files.clip_uids])
         check_durations(files, name, lengths, durations)

@@ -18,7 +18,16 @@ import pytest
 import torch
 
 from tests.bad_inputs import world
-from tests.bad_inputs.world import CLIPS, PREPARED, RELER_RUN, ROWS, VSLNET_RUN, WIDTH, Hostile
+from tests.bad_inputs.world import (
+    CLIPS,
+    GROUNDNLQ_RUN,
+    PREPARED,
+    RELER_RUN,
+    ROWS,
+    VSLNET_RUN,
+    WIDTH,
+    Hostile,
+)
 
 VALUES = [
     None, True, 0, -1, 2, 3.5, -4e-7, 1e308, 2**31, 2**63, float("nan"), float("inf"), "", " ",
@@ -165,7 +174,7 @@ SCORED = [
     "utils/evaluate_ego4d_nlq.py", "utils/validate_submission.py", "utils/ensemble_predictions.py",
 ]  # fmt: skip
 READ, PACKED = ["utils/check_data.py", "utils/prepare_features.py"], "features/egovlp.h5"
-VSLNET, RELER = "VSLNet/main.py", "ReLER/main.py"
+VSLNET, RELER, GROUNDNLQ = "VSLNet/main.py", "ReLER/main.py", "GroundNLQ/main.py"
 KINDS = {
     "train annotations": Kind("nlq_train.json", mutate_json, ANNOTATED, 30),
     "val annotations": Kind("nlq_val.json", mutate_json, SCORED[:2], 30),
@@ -181,6 +190,8 @@ KINDS = {
     "word vectors": Kind("features/glove.840B.4d.txt", mutate_table, ["VSLNet/main.py train rnn"]),
     "VSLNet checkpoint": Kind(f"{VSLNET_RUN}/vslnet_1.t7", mutate_checkpoint, [VSLNET]),
     "ReLER checkpoint": Kind(f"{RELER_RUN}/model_1.t7", mutate_checkpoint, [RELER]),
+    "GroundNLQ checkpoint": Kind(f"{GROUNDNLQ_RUN}/model_1.t7", mutate_checkpoint, [GROUNDNLQ]),
+    "GroundNLQ options": Kind(f"{GROUNDNLQ_RUN}/options.json", mutate_json, [GROUNDNLQ]),
     "text encoder of a run": Kind(f"{VSLNET_RUN}/text.json", mutate_json, [VSLNET]),
     "encoder folder": Kind("bert/config.json", mutate_json, [VSLNET]),
     "challenge file": Kind("challenge.json", mutate_json, SCORED, 30),

@@ -25,6 +25,7 @@ PREPARED = "dataset/nlq_official_v1"
 VSLNET_RUN = "vslnet/vslnet_nlq_official_v1_egovlp_16_bert/model"
 WORDS_RUN = "vslnet/vslnet_nlq_official_v1_egovlp_16_rnn/model"
 RELER_RUN = "reler/video_tef-bad"
+GROUNDNLQ_RUN = "groundnlq/groundnlq-bad"
 TIME_LIMIT = 60  # seconds for one program: on a busy machine, a hundred times what it takes
 MEMORY_LIMIT = 2**31  # bytes that one program may take on top of what is loaded already
 
@@ -71,6 +72,9 @@ _RELER = (
     "--bi_num_attention_heads 2 --v_intermediate_size 8 --intermediate_size 8 "
     "--conditioned_span_pred_num_heads 2 --num_cross_encoder_layers 1 --contrastive_hdim 4"
 )
+_GROUNDNLQ = (
+    f"{_MODEL} --results_root DATA/groundnlq --exp_id bad --dim 8 --num_heads 2 --arch 1 1 1 0 2"
+)
 # The programs, each as it is run on the data root DATA; a second use has a word after its name.
 COMMANDS = {
     "utils/prepare_ego4d_dataset.py": f"{_SPLITS} --output_save_path DATA/{PREPARED}",
@@ -106,6 +110,8 @@ COMMANDS = {
     "VSLNet/main.py train rnn": f"{_WORDS} --mode train",
     "ReLER/main.py": f"{_RELER} --mode val --output DATA/challenge_2.json",
     "ReLER/main.py train": f"{_RELER} --mode train",
+    "GroundNLQ/main.py": f"{_GROUNDNLQ} --mode val --output DATA/challenge_3.json",
+    "GroundNLQ/main.py train": f"{_GROUNDNLQ} --mode train",
 }  # fmt: skip
 
 
@@ -159,7 +165,7 @@ def make(root: Path) -> Path:
     for program in ("utils/prepare_ego4d_dataset.py", "utils/create_naq_dataset.py"):
         assert run(program, root) is None
     shutil.copytree(root / PREPARED, root / "dataset/nlq_aug_naq_official_v1")
-    for name in ("VSLNet/main.py", "ReLER/main.py"):
+    for name in ("VSLNet/main.py", "ReLER/main.py", "GroundNLQ/main.py"):
         assert run(f"{name} train", root) is None
         assert run(name, root) is None
     assert run("VSLNet/main.py train rnn", root) is None

@@ -22,6 +22,7 @@ def test_dry_run(quickstart):
 
 @pytest.mark.slow
 @pytest.mark.long
-def test_dry_run_of_reler(tmp_path):
-    command = ("experiments/quickstart.sh", "--dry", "--model", "reler", "--folder", tmp_path)
-    check(succeed(*command), tmp_path / "reler")
+@pytest.mark.parametrize("model", ["reler", "groundnlq"])
+def test_dry_run_of_the_other_models(tmp_path, model):
+    command = ("experiments/quickstart.sh", "--dry", "--model", model, "--folder", tmp_path)
+    check(succeed(*command), tmp_path / model)

@@ -163,23 +163,25 @@ class Outlet:
 
 
 class BarOutlet(Outlet):
-    """Standard error, where progress bars are: in a file or pipe they are lines of their own."""
+    """Standard error, where progress bars are: in a file or pipe each update is a line."""
 
     def __init__(self, stream: TextIO):
         super().__init__(stream)
         self._terminal = stream.isatty()
-        self._in_bar = False  # the last line is one, and not ended
+        self._after_bar = False
 
     def _cleaned(self, text: str) -> str:
         if self._terminal:
             return text
         text = text.replace(LINE_UP, "")
-        is_bar = text.startswith("\r")
-        line = text.strip(" \r\n") if is_bar else text
-        ended = "\n" if self._in_bar and line and not line.startswith("\n") else ""
-        if line:
-            self._in_bar = is_bar
-        return ended + line
+        if text.startswith("\r"):
+            self._after_bar = True
+            line = text.strip(" \r\n")
+            return f"{line}\n" if line else ""
+        if self._after_bar and not text.strip("\n"):
+            return ""  # tqdm ends the line of a bar
+        self._after_bar = False
+        return text
 
 
 def _open_standard_files() -> None:

@@ -51,25 +51,34 @@ class EncoderDescription(Struct):
     hash: str
 
 
-def load_encoder(name_or_folder: str, random_weights: bool = False, seed: int = 0) -> "TextEncoder":
+def load_encoder(
+    name_or_folder: str, random_weights: bool = False, seed: int = 0, projected: bool = True
+) -> "TextEncoder":
     """The encoder of that name or folder; `random_weights` keeps only its architecture (ablation).
 
     Raises `UserError` if it is neither here nor on the hub.
     """
-    return TextEncoder(name_or_folder, find_encoder(name_or_folder), random_weights, seed)
+    folder = find_encoder(name_or_folder)
+    return TextEncoder(name_or_folder, folder, random_weights, seed, projected)
 
 
 def open_encoder(
-    file: Path | None, name: str | None, default: str, random_weights: bool = False, seed: int = 0
+    file: Path | None,
+    name: str | None,
+    default: str,
+    random_weights: bool = False,
+    seed: int = 0,
+    projected: bool = True,
 ) -> "TextEncoder":
     """The encoder named, or that of the trained run whose `file` describes it, or the default.
 
     Raises `UserError` if the one named is another than the run's.
     """
+    settings = random_weights, seed, projected
     if file is None or not file.is_file():
-        return load_encoder(name or default, random_weights, seed)
+        return load_encoder(name or default, *settings)
     trained = read_json(file, EncoderDescription)
-    encoder = load_encoder(name or trained.encoder, random_weights, seed)
+    encoder = load_encoder(name or trained.encoder, *settings)
     if trained.hash != encoder.fingerprint:
         raise UserError(
             f"{file}: the run was trained with the text encoder {trained.encoder} (width "
@@ -103,19 +112,25 @@ class TextEncoder:
     """Token features of sentences.
 
     BERT-like encoders give the last hidden state of all tokens, the special ones included; CLIP
-    gives, for the tokens before the end-of-text one, the final norm's output after the text
-    projection. Model and tokenizer are loaded when first needed: cached features need neither.
+    gives, for the tokens before the end-of-text one, the final norm's output, by default after the
+    text projection (`projected`). Model and tokenizer are loaded when first needed: cached features
+    need neither.
     """
 
-    def __init__(self, name: str, folder: Path, random_weights: bool, seed: int):
+    def __init__(
+        self, name: str, folder: Path, random_weights: bool, seed: int, projected: bool = True
+    ):
         self.name = name
         self.folder = folder
+        self.projected = projected
         self._random_seed = seed if random_weights else None
         config = read_config(folder)
         self.is_clip = config.get("model_type") in CLIP_TYPES
         if self.is_clip:
             config = {**(config.get("text_config") or {}), **config}
             width, longest = config.get("projection_dim", 512), 77
+            if not projected:
+                width = config.get("hidden_size", 512)
         else:
             width = config.get("hidden_size", config.get("dim", config.get("d_model")))
             longest = 512
@@ -129,7 +144,8 @@ class TextEncoder:
     def fingerprint(self) -> str:
         """A hash of config, tokenizer and weights (and of the seed, if those are random)."""
         random, seed = self._random_seed is not None, self._random_seed or 0
-        digest = hashlib.blake2b(f"{random} {seed}".encode(), digest_size=10)
+        states = "" if self.projected else " unprojected"
+        digest = hashlib.blake2b(f"{random} {seed}{states}".encode(), digest_size=10)
         small = [self.folder / name for name in ("config.json", *sorted(TOKENIZER_FILES))]
         for file in [*filter(Path.is_file, small), *weight_files(self.folder)]:
             digest.update(file.name.encode())
@@ -176,7 +192,7 @@ class TextEncoder:
         mask = mask.long()
         if self.is_clip:
             states = model.text_model(input_ids=tokens, attention_mask=mask).last_hidden_state
-            return model.text_projection(states)
+            return model.text_projection(states) if self.projected else states
         return model(input_ids=tokens, attention_mask=mask).last_hidden_state
 
     def useful(self, lengths: np.ndarray) -> np.ndarray:

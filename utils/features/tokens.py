@@ -28,9 +28,9 @@ class Text(NamedTuple):
     mask: torch.Tensor  # (B, Q)
     characters: torch.Tensor | None = None  # (B, Q, C) character numbers
 
-    def cut(self, limit: int | None) -> "Text":
-        """The first `limit` tokens of each query."""
-        return Text(*(part if part is None else part[:, :limit] for part in self))
+    def cut(self, limit: int | None, first: int = 0) -> "Text":
+        """The tokens of each query from the `first` up to the limit."""
+        return Text(*(part if part is None else part[:, first:limit] for part in self))
 
     def pad(self, length: int) -> "Text":
         """Padding after each query, up to so many tokens."""
@@ -49,6 +49,7 @@ class EncoderText(NamedTuple):
     device_policy: str = "cpu"  # where a store is while batches are gathered: see `resident`
     limit: int | None = None  # tokens read of a query (default: all)
     padding: int = 0  # tokens after a query's end with the encoder's features of [PAD], not zeros
+    skipped: int = 0  # tokens before the first word that are left out
 
     @property
     def width(self) -> int:
@@ -74,7 +75,7 @@ class EncoderText(NamedTuple):
                 half=train,
                 device_policy=self.device_policy,
             )
-        return lambda rows, device: features.gather(rows, device).cut(self.limit)
+        return lambda rows, device: features.gather(rows, device).cut(self.limit, self.skipped)
 
 
 class TokenStore(NamedTuple):

@@ -24,6 +24,7 @@ class Package(NamedTuple):
 PACKAGES = (
     Package("VSLNet", "configs.json", "video_affine.linear.conv1d.weight"),
     Package("ReLER", "opt.json", "model"),
+    Package("GroundNLQ", "options.json", "state_dict"),
 )
 
 
@@ -46,5 +47,5 @@ def package_of(checkpoint: Path) -> Package:
     for package in PACKAGES:
         if isinstance(content, dict) and package.key in content:
             return package
-    names = " nor ".join(package.name for package in PACKAGES)
-    raise UserError(f"{checkpoint}: a checkpoint of neither {names}")
+    names = ", ".join(package.name for package in PACKAGES)
+    raise UserError(f"{checkpoint}: a checkpoint of none of {names}")

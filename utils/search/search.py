@@ -88,7 +88,7 @@ def load_run(
     device: str = "auto",
     image_encoder: str | None = None,
 ) -> TrainedRun:
-    """The run of a folder or checkpoint file, of either model.
+    """The run of a folder or checkpoint file, of any of the models.
 
     Args:
         text_encoder: where the run's own text encoder lies on this machine, if elsewhere.
@@ -98,7 +98,7 @@ def load_run(
             feature card of the run's data says, or the published one).
 
     Raises:
-        UserError: no checkpoint there, a checkpoint of neither model, another text encoder, or no
+        UserError: no checkpoint there, a checkpoint of another model, another text encoder, or no
             such device.
     """
     checkpoint = find_checkpoint(run)

@@ -1,4 +1,4 @@
-"""The training loop, one for both models, on any number of processes.
+"""The training loop, one for all models, on any number of processes.
 
 A recipe says what is particular to a model: its losses, learning rate and evaluation. The loop
 draws batches, steps, evaluates, keeps checkpoints and saves what is needed to continue. Every

@@ -123,7 +123,7 @@ def test_videos_that_do_not_fit_are_refused(video, words):
 
 def test_a_checkpoint_of_neither_model_is_refused(tmp_path):
     torch.save({"weight": torch.zeros(1)}, tmp_path / "other_1.t7")
-    with pytest.raises(UserError, match="neither VSLNet nor ReLER"):
+    with pytest.raises(UserError, match="none of VSLNet, ReLER, GroundNLQ"):
         load_run(tmp_path)
 
 

@@ -70,9 +70,9 @@ def test_data_may_have_moved(runs, simulated, tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (None, "no configs.json or opt.json beside it"),
+        (None, "no configs.json or opt.json or options.json beside it"),
         ([], "configs.json: .*Expected `object`"),
-        ({"task": 5}, "configs.json: --task must be text, is 5"),
+        ({"task": 5}, "configs.json: --task must be `str`, got `int`"),
     ],
 )
 def test_runs_whose_options_are_gone_or_damaged_are_refused(tmp_path, content, words):

@@ -1,0 +1,200 @@
+"""GroundNLQ's data: a split as aligned columns; a batch is cut into groups of like length.
+
+files -> Records (columns) -> mapped features and token features -> Inputs and Targets (tensors)
+
+Shapes: R queries, C clips, B batch, T rows, F feature dim, Q tokens, E token dim, P points.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from GroundNLQ.options import Options
+from GroundNLQ.points import label_points, make_points, padded_rows
+from GroundNLQ.text import open_queries
+from utils.base.errors import UserError
+from utils.base.tasks import FRAME_RATE
+from utils.data.annotations import iter_clips, read_annotations
+from utils.data.records import Records, keep_complete, read_split
+from utils.features.mapped import FeatureStore, open_features
+from utils.features.tensors import in_steps, resident
+from utils.features.tokens import EncoderText, Gather
+from utils.training.processes import Processes
+
+
+class Inputs(NamedTuple):
+    """What the model reads."""
+
+    video: torch.Tensor  # (B, T, F)
+    video_mask: torch.Tensor  # (B, T)
+    text: torch.Tensor  # (B, Q, E)
+    text_mask: torch.Tensor  # (B, Q)
+
+
+class Targets(NamedTuple):
+    """What the points are to say."""
+
+    positive: torch.Tensor  # (B, P) bool
+    offsets: torch.Tensor  # (B, P, 2)
+
+
+@dataclass
+class Split:
+    """One split with its features side by side and its text, ready to be cut into batches."""
+
+    name: str
+    records: Records
+    stores: list[FeatureStore]
+    tables: list[torch.Tensor]  # the stores' rows, where batches are gathered from
+    text: Gather  # of queries by row numbers
+    text_width: int
+    durations: np.ndarray  # (R,) exact seconds of the queries' clips
+    listed: int  # queries in the file, before any were left out
+    options: Options
+
+    @property
+    def width(self) -> int:
+        """F of all features together."""
+        return sum(store.width for store in self.stores)
+
+    @property
+    def clip_rows(self) -> np.ndarray:
+        """(C,) rows of the longest feature; the shorter ones are padded with zeros."""
+        return np.max([store.lengths for store in self.stores], 0)
+
+    def padded(self, clips: np.ndarray) -> np.ndarray:
+        """(B,) rows that clips are padded to."""
+        rows = self.clip_rows[clips]
+        if "fixed_length" not in self.options.quirks:
+            return padded_rows(rows, self.options.levels)
+        limit = self.options.max_seq_len
+        if rows.max() > limit:
+            clip = self.records.clip_uids[clips[rows.argmax()]]
+            raise UserError(
+                f"{self.name}: clip {clip} has {rows.max()} rows, more than --max_seq_len {limit}; "
+                "without --published fixed_length clips may be of any length"
+            )
+        return np.full(len(clips), limit)
+
+    def video(
+        self, clips: np.ndarray, padded: int, device: torch.device
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, T, F) features of clips, zero at padding, and their mask (B, T)."""
+        columns = []
+        for store, table in zip(self.stores, self.tables, strict=True):
+            lengths = store.lengths[clips]
+            place = np.arange(padded)
+            there = place < lengths[:, None]
+            places = store.offsets[clips][:, None] + np.where(there, place, 0)
+            rows = table[torch.from_numpy(places).to(table.device)].to(device, non_blocking=True)
+            columns.append(rows.float() * torch.from_numpy(there).to(device)[..., None])
+        mask = torch.from_numpy(np.arange(padded) < self.clip_rows[clips][:, None])
+        return torch.cat(columns, 2), mask.to(device).float()
+
+    def windows(self, rows: np.ndarray, draws: np.ndarray) -> np.ndarray:
+        """(B, 2) windows of training queries in feature rows; narrations are jittered."""
+        options, records = self.options, self.records
+        seconds = records.exact if options.label_times == "exact" else records.seconds
+        windows = seconds[rows]
+        if options.nar_exp_factor > 1:
+            whole, factor = options.nar_jitter == "whole", options.nar_exp_factor
+            jittered = jitter(windows, draws[rows], factor, whole, options.nar_translate)
+            windows = np.where(records.is_narration[rows, None], jittered, windows)
+        return windows * (FRAME_RATE / options.row_frames)
+
+    def batch(
+        self, rows: np.ndarray, draws: np.ndarray, processes: Processes
+    ) -> tuple[list[tuple[Inputs, Targets]], int]:
+        """This process's share of the training batch `rows`, and the positive points of all.
+
+        Clips of like length form a group each, which is padded as little as possible: the numbers
+        are those of the whole batch.
+
+        Args:
+            draws: (R, 2) the plan of the epoch.
+        """
+        rows = rows[: len(rows) // processes.size * processes.size]
+        clips, windows = self.records.clip[rows], self.windows(rows, draws)
+        share = processes.shard(np.arange(len(rows)))
+        device, options = processes.device, self.options
+        text = self.text(rows[share], device)
+        if options.compile:
+            text = text.pad(in_steps(text.mask.shape[1]))
+        nearest = "no_nearest" not in options.quirks
+        groups, positives = [], 0
+        lengths = self.padded(clips)
+        for length in np.unique(lengths):
+            group = np.flatnonzero(lengths == length)
+            points = make_points(int(length), options.levels)
+            rows_there = self.clip_rows[clips[group]]
+            labels = label_points(points, windows[group, None], rows_there, nearest)
+            positives += int(labels[0].sum())
+            shared = np.isin(group, share)
+            if shared.any():
+                video = self.video(clips[group[shared]], int(length), device)
+                place = torch.from_numpy(group[shared] - share[0]).to(device)
+                targets = Targets(*(torch.from_numpy(x[shared]).to(device) for x in labels))
+                groups.append((Inputs(*video, text.tokens[place], text.mask[place]), targets))
+        return groups, positives
+
+
+def jitter(
+    windows: np.ndarray, draws: np.ndarray, factor: float, whole: bool, translate: bool
+) -> np.ndarray:
+    """Windows (B, 2), each stretched by 1 to `factor` and, if `translate`, moved.
+
+    The new window contains the old one and may reach beyond the clip. A `whole` stretch is one of
+    the whole numbers from 1 to `factor`, as published with GroundNLQ.
+
+    Args:
+        draws: (B, 2) uniform in [0, 1): the stretch and the move.
+    """
+    stretch, move = draws.T
+    times = 1 + (np.floor(stretch * np.floor(factor)) if whole else stretch * (factor - 1))
+    start, end = windows.T
+    length = end - start
+    centre = (start + end) / 2
+    if translate:
+        centre = centre - (2 * move - 1) * (times - 1) * length / 2
+    return np.stack((centre - times * length / 2, centre + times * length / 2), 1)
+
+
+def clip_seconds(records: Records, annotations: str | None) -> np.ndarray:
+    """(R,) seconds of the queries' clips: exact ones of an annotation file, if it is given."""
+    seconds = records.num_frames / records.fps
+    if annotations is not None:
+        clips = (clip for _, clip in iter_clips(read_annotations(annotations)))
+        exact = {clip.clip_uid: clip.duration for clip in clips}
+        pairs = zip(records.clip_uids, seconds, strict=True)
+        seconds = np.array([exact.get(uid, rounded) for uid, rounded in pairs])
+    return seconds[records.clip]
+
+
+def open_split(
+    options: Options, name: str, text: EncoderText | None, device: torch.device, tolerant: bool
+) -> Split:
+    """Read a split with its stores; clips that lack a feature are left out if `tolerant`."""
+    training = options.mode == "train" == name
+    subsets = (options.scaling_subsample_clips, options.zeroshot_subsample_clips)
+    subsets = subsets if training else (None, None)
+    records, listed = read_split(options.data_root, options.task, name, *subsets)
+    root, seconds = Path(options.data_root), records.num_frames / records.fps
+    stores = [
+        open_features(root, kind, records.clip_uids, options.cache, durations=seconds)
+        for kind in options.features
+    ]
+    lengths = {kind: store.lengths for kind, store in zip(options.features, stores, strict=True)}
+    records = keep_complete(records, lengths, name, tolerant)
+    return Split(
+        name,
+        records,
+        stores,
+        [resident(store.joined, device, options.feature_device) for store in stores],
+        *open_queries(options, text, records, device, training),
+        clip_seconds(records, None if training else options.eval_gt_json),
+        listed,
+        options,
+    )

@@ -1,0 +1,120 @@
+"""GroundNLQ's predictions: a clip is encoded once for its queries; processes share the queries."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from GroundNLQ.data import Split, open_split
+from GroundNLQ.model import Grounding, GroundNLQ
+from GroundNLQ.options import Options
+from GroundNLQ.points import candidates, soft_nms
+from GroundNLQ.weights import load_trained
+from utils.base.errors import UserError
+from utils.base.files import check_output
+from utils.base.tasks import FRAME_RATE
+from utils.evaluation.predictions import WINDOWS, suppress
+from utils.evaluation.scoring import publish
+from utils.training.checkpoints import find_checkpoint
+from utils.training.processes import Processes, start_processes
+
+CANDIDATES = 20  # windows a query offers to temporal NMS
+
+
+@torch.inference_mode()
+def predict(
+    model: GroundNLQ, split: Split, options: Options, processes: Processes
+) -> tuple[np.ndarray, np.ndarray]:
+    """The five best windows of every query, (R, 5, 2) seconds, and their scores (R, 5).
+
+    Every process gets those of all queries.
+    """
+    device = processes.device
+    dtype = torch.float16 if options.amp == "fp16" else torch.bfloat16
+    batches = _batches(split, options)[processes.rank :: processes.size]
+    parts = [(np.empty(0, np.int64), np.empty((0, WINDOWS, 2)), np.empty((0, WINDOWS)))]
+    model.eval()
+    bar = tqdm(batches, f"predicting {split.name}", leave=False, disable=not processes.main)
+    with torch.autocast(device.type, dtype, enabled=options.amp != "off"):
+        for rows in bar:
+            clips, clip = np.unique(split.records.clip[rows], return_inverse=True)
+            padded = int(split.padded(clips).max())
+            video, mask = split.video(clips, padded, device)
+            text = split.text(rows, device)
+            encoded = model.encode_video(video, mask)
+            query = model.encode_query(text.tokens, text.mask)
+            clip = torch.from_numpy(clip).to(device)
+            grounding = model.ground(encoded[clip], mask[clip], query, text.mask)
+            parts.append((rows, *best_windows(grounding, padded, split.durations[rows], options)))
+    return processes.gather_rows(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def _batches(split: Split, options: Options) -> list[np.ndarray]:
+    """Rows of the queries predicted together: those of clips of like length need little padding.
+
+    With text padded as published windows depend on the batch, which is so many queries in the
+    order of the file.
+    """
+    order = np.arange(len(split.records))
+    if "text_padding" not in options.quirks:
+        clip = split.records.clip
+        order = np.lexsort((clip, split.clip_rows[clip]))
+    size = options.eval_batch_size
+    return [order[at : at + size] for at in range(0, len(order), size)]
+
+
+def best_windows(
+    grounding: Grounding, padded: int, durations: np.ndarray, options: Options
+) -> tuple[np.ndarray, np.ndarray]:
+    """Five windows (B, 5, 2) in seconds and their scores (B, 5), of clips of `padded` rows.
+
+    In a query with fewer windows the best one is repeated with score 0.
+    """
+    count = WINDOWS if options.nms_threshold is None else CANDIDATES
+    windows, scores = ranked_windows(grounding, padded, options.levels, count)
+    windows = torch.where(scores[..., None] > 0, windows, windows[:, :1])
+    windows = windows * options.row_frames
+    if "half_row" in options.quirks:
+        windows = windows + options.row_frames / 2
+    seconds = (windows / FRAME_RATE).cpu().numpy()
+    seconds = np.minimum(np.maximum(seconds, 0.0), durations[:, None, None])
+    scores = scores.cpu().numpy()
+    if options.nms_threshold is None:
+        return seconds, scores
+    return suppress(seconds, scores, options.nms_threshold, WINDOWS)
+
+
+def ranked_windows(
+    grounding: Grounding, padded: int, levels: int, count: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The best windows (B, count, 2) in rows after soft-NMS and their scores, 0 for none."""
+    probability = grounding.logits.sigmoid() * grounding.mask
+    return soft_nms(*candidates(probability, grounding.offsets, padded, levels), count)
+
+
+def infer(options: Options) -> Path:
+    """Predict a split with a checkpoint; print scores if they can be known.
+
+    Returns the challenge file, which the main process writes.
+    """
+    if options.output is not None:
+        check_output("--output", options.output)
+    with start_processes() as processes:
+        checkpoint = find_checkpoint(options.init_from or options.run_folder)
+        options, model, text = load_trained(checkpoint, processes.device, **vars(options))
+        split = open_split(options, options.mode, text, processes.device, options.allow_missing)
+        widths, trained = (split.width, split.text_width), (model.video_dim, model.text_dim)
+        if widths != trained:
+            raise UserError(
+                f"features and tokens are {widths} wide, but {checkpoint} was trained on {trained}"
+            )
+        windows, scores = predict(model, split, options, processes)
+        name = checkpoint.name.partition(".")[0]
+        result = checkpoint.with_name(f"{name}_{options.mode}_result.json")
+        if options.output is not None:
+            result = Path(options.output)
+        if processes.main:
+            truth, submitted = options.eval_gt_json, options.is_submission
+            publish(result, split.records, windows, scores, split.listed, truth, submitted)
+    return result

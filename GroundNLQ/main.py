@@ -1,0 +1,32 @@
+"""GroundNLQ: train it, or predict a split with a trained run (`--mode val` or `test`)."""
+
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a file: make the checkout importable wherever it lies
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    import utils.base.environment
+
+from GroundNLQ.options import Options
+from utils.base.errors import quiet_libraries, run_program
+from utils.base.machine import keep_freed_memory
+from utils.base.options import parse_options
+
+
+def main() -> None:
+    """Parse the options and hand over."""
+    options = parse_options(Options, __doc__)
+    quiet_libraries()
+    keep_freed_memory()
+    if options.mode == "train":
+        from GroundNLQ.train import train
+
+        train(options)
+    else:
+        from GroundNLQ.infer import infer
+
+        infer(options)
+
+
+if __name__ == "__main__":
+    run_program(main, "--batch_size, --eval_batch_size, --dim")

@@ -1,0 +1,155 @@
+"""GroundNLQ's training: what is particular to it; the loop itself is utils/training/loop.py.
+
+On a laptop:    GroundNLQ/scripts/train_scratch_nlq.sh cpu nlq egovlp runs/scratch 0.0001
+On four GPUs:   GroundNLQ/scripts/train_naq.sh 0,1,2,3 nlq_v2 internvideo runs/naq 10
+On two nodes:   torchrun --nnodes 2 --nproc_per_node 4 ... GroundNLQ/main.py --task ... (on each)
+"""
+
+import copy
+import math
+
+import numpy as np
+import torch
+from torch import nn
+
+from GroundNLQ.data import Inputs, open_split
+from GroundNLQ.infer import predict
+from GroundNLQ.layers import Convolution
+from GroundNLQ.losses import Losses, losses, next_normaliser
+from GroundNLQ.model import Grounding, GroundNLQ
+from GroundNLQ.options import Options
+from GroundNLQ.text import TEXT_FILE, open_text
+from GroundNLQ.weights import AVERAGE, WEIGHTS, begin_with, build_model
+from utils.evaluation.predictions import write_results
+from utils.evaluation.scoring import report, score, truth_to_train_by
+from utils.evaluation.timelines import draw_examples
+from utils.training import loop
+from utils.training.checkpoints import find_checkpoint
+from utils.training.processes import Processes
+from utils.training.recipes import EpochPlan, Evaluation
+
+DECAY = 0.999  # of the average, a step
+NORMALISER = 200.0  # of a new training
+LOWEST_RATE = 1e-8
+
+
+def train(options: Options) -> None:
+    """Train, or continue training, the run that the options name; on SLURM if they say so."""
+    loop.train(options, Recipe)
+
+
+class AveragedModel(nn.Module):
+    """A model in training, with all that its steps change besides the optimizer.
+
+    The running average of its weights, and the running mean of positive points a batch, are kept
+    and saved with it.
+    """
+
+    def __init__(self, model: GroundNLQ):
+        super().__init__()
+        self.model = model
+        self.average = copy.deepcopy(model).requires_grad_(False)
+        self.register_buffer("normaliser", torch.tensor(NORMALISER, dtype=torch.float64))
+
+    @torch.compiler.disable(recursive=False)
+    def forward(self, groups: list[Inputs]) -> list[Grounding]:
+        """Each group of a batch on its own."""
+        return [self.model(*inputs) for inputs in groups]
+
+    @torch.no_grad()
+    def follow(self, normaliser: torch.Tensor) -> None:
+        """Take up a step: the weights it led to, and its normaliser."""
+        averages, weights = list(self.average.parameters()), list(self.model.parameters())
+        torch._foreach_lerp_(averages, weights, 1 - DECAY)
+        self.normaliser.copy_(normaliser)
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    """Parameters for the optimizer in the published order; only convolutions are decayed."""
+    names = {name for name, part in model.named_modules() if isinstance(part, Convolution)}
+    decayed, exempt = [], []
+    for name, parameter in sorted(model.named_parameters()):
+        owner, _, kind = name.rpartition(".")
+        (decayed if kind == "weight" and owner in names else exempt).append(parameter)
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": exempt, "weight_decay": 0.0},
+    ]
+
+
+def cosine_schedule(step: int, warmup: int, steps: int, peak: float) -> float:
+    """Learning rate that rises linearly from 0 within the first `warmup` steps, then falls."""
+    if step < warmup:
+        return peak * step / max(1, warmup - 1)
+    share = (step - warmup) / max(1, steps - warmup)
+    return LOWEST_RATE + (peak - LOWEST_RATE) / 2 * (1 + math.cos(math.pi * share))
+
+
+class Recipe:
+    """Model, optimizer, losses and evaluation of one training, see `utils.training.recipes`."""
+
+    evaluations = 1  # an epoch
+    columns = 2  # of draws: the jitter of a narration's window
+    first_epoch = 0
+
+    def __init__(self, options: Options, processes: Processes):
+        self.options = options
+        self.processes = processes
+        text = open_text(options)
+        device = processes.device
+        self.train = open_split(options, "train", text, device, tolerant=True)
+        self.val = open_split(options, "val", text, device, tolerant=True)
+        self.truth = truth_to_train_by(self.val.records, self.val.listed, options.eval_gt_json)
+        self.descriptions = {} if text is None else {TEXT_FILE: text.describe()}
+        model = build_model(options, self.train.width, self.train.text_width)
+        if options.init_from is not None:
+            begin_with(model, find_checkpoint(options.init_from), options.new_heads)
+        self.model = AveragedModel(model).to(device)
+        self.optimizer = torch.optim.AdamW(
+            parameter_groups(self.model.model, options.weight_decay), lr=options.lr, fused=True
+        )
+        # Only a step that is taken counts: a run may be stopped before.
+        self._normaliser = self.model.normaliser
+        self.optimizer.register_step_post_hook(lambda *_: self.model.follow(self._normaliser))
+
+    def learning_rate(self, step: int, steps_per_epoch: int) -> float:
+        """Linear warm-up, then half a cosine down to nearly 0."""
+        options = self.options
+        warmup = round(options.warmup_epochs * steps_per_epoch)
+        return cosine_schedule(step, warmup, options.epochs * steps_per_epoch, options.lr)
+
+    def losses(
+        self, network: nn.Module, rows: np.ndarray, plan: EpochPlan
+    ) -> dict[str, torch.Tensor]:
+        """Losses of this process's share of the rows."""
+        groups, positives = self.train.batch(rows, plan.draws, self.processes)
+        self._normaliser = next_normaliser(self.model.normaliser, positives)
+        # Gradients of processes are averaged: each divides by its share.
+        divisor = (self._normaliser / self.processes.size).float()
+        groundings = network([inputs for inputs, _ in groups])
+        parts = [
+            losses(grounding, *targets, divisor)
+            for grounding, (_, targets) in zip(groundings, groups, strict=True)
+        ]
+        return {name: sum(getattr(part, name) for part in parts) for name in Losses._fields}
+
+    def evaluate(self, epoch: int, step: int) -> Evaluation:
+        """Predict and score the validation split; its predictions are kept beside the scores."""
+        model = self.model.average if self.options.use_average else self.model.model
+        windows, scores = predict(model, self.val, self.options, self.processes)
+        if self.processes.main:
+            file = self.options.run_folder / f"{epoch}_preds.json"
+            write_results(file, self.val.records.keys, windows, scores)
+        scored = score(self.truth, windows)
+        picture = draw_examples(self.val.records, self.truth.seconds, windows)
+        return Evaluation(scored.percentages(), report(scored, f"Epoch {epoch}"), picture)
+
+    def checkpoint(self, epoch: int, step: int) -> tuple[str, dict]:
+        """Weights, their average, optimizer and epoch, in the published layout."""
+        content = {
+            "epoch": epoch,
+            WEIGHTS: self.model.model.state_dict(),
+            AVERAGE: self.model.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        return f"model_{step}.t7", content

@@ -1,0 +1,99 @@
+"""Batches: published jitter, groups of like length, the same numbers however they are cut."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from GroundNLQ.data import jitter, open_split
+from GroundNLQ.losses import losses
+from GroundNLQ.options import Options
+from GroundNLQ.text import clean, open_text
+from GroundNLQ.weights import build_model
+from utils.training.processes import Processes
+
+ALONE = Processes(0, 1, torch.device("cpu"))
+SHAPE = {"dim": 16, "num_heads": 2, "arch": [1, 1, 1, 0, 2], "text_encoder": "minilm"}
+
+
+def split_of(data, cache, task="nlq_aug_naq_official_v1", **settings):
+    values = {"task": task, "fv": "egovlp+clip", "data_root": str(data), "cache_dir": str(cache)}
+    options = Options(**values, **SHAPE, **settings)
+    return open_split(options, "train", open_text(options), ALONE.device, tolerant=True)
+
+
+@pytest.fixture(scope="module")
+def split(simulated, tmp_path_factory):
+    """A training split with clips of two features."""
+    return split_of(simulated, tmp_path_factory.mktemp("cache"), nar_exp_factor=10.0)
+
+
+def test_jitter(folder):
+    cases = json.loads((folder / "jitter_groundnlq.json").read_text())
+    columns = {name: n for n, name in enumerate(cases["columns"])}
+    rows = np.array(cases["rows"])
+    start, end, k, u = (rows[:, columns[name]] for name in ("start", "end", "k", "u"))
+    draws = np.stack(((k - 0.5) / 10, (u + 1) / 2), 1)
+    found = jitter(np.stack((start, end), 1), draws, 10.0, whole=True, translate=True)
+    np.testing.assert_allclose(found, rows[:, 4:6], rtol=1e-12)
+
+
+def test_jitter_as_for_the_other_models():
+    windows = np.array([[10.0, 12.0], [30.0, 31.0]])
+    draws = np.array([[0.5, 0.0], [0.999, 0.999]])
+    found = jitter(windows, draws, 5.0, whole=False, translate=True)
+    assert found[0].tolist() == pytest.approx([10, 16])
+    assert found[1].tolist() == pytest.approx([26.008, 31.004], abs=1e-3)
+    assert jitter(windows, draws, 1.0, whole=True, translate=True) == pytest.approx(windows)
+
+
+def test_queries_are_cleaned_as_published():
+    assert [clean(f"{text}?") for text in ("where is it", "#c c walks.")] == [
+        "where is it?", "#c c walks?",
+    ]  # fmt: skip
+
+
+def test_groups_hold_the_batch(split):
+    rows = np.arange(len(split.records))
+    draws = np.random.default_rng(0).random((len(rows), 2))
+    groups, positives = split.batch(rows, draws, ALONE)
+    assert sum(len(inputs.video) for inputs, _ in groups) == len(rows)
+    assert positives == sum(int(targets.positive.sum()) for _, targets in groups)
+    for inputs, targets in groups:
+        assert targets.positive.any(1).all()  # none is left out
+        assert inputs.video.shape[2] == split.width == 256 + 512
+        assert not inputs.video[inputs.video_mask == 0].any()
+        assert (inputs.video_mask[:, -1] == 0).all()
+
+
+def test_shares_of_processes_make_up_the_batch(split):
+    draws = np.random.default_rng(0).random((len(split.records), 2))
+    rows = np.arange(9)
+    whole, positives = split.batch(rows[:8], draws, ALONE)
+    shares = [split.batch(rows, draws, Processes(r, 2, torch.device("cpu"))) for r in (0, 1)]
+    assert [counted for _, counted in shares] == [positives, positives]
+    together = sum(inputs.video.sum().item() for groups, _ in shares for inputs, _ in groups)
+    alone = sum(inputs.video.sum().item() for inputs, _ in whole)
+    assert together == pytest.approx(alone, rel=1e-4)
+
+
+def test_groups_and_fixed_length_give_the_same_loss(split, simulated, tmp_path):
+    fixed = split_of(
+        simulated, tmp_path, nar_exp_factor=10.0, published="fixed_length", max_seq_len=512
+    )
+    draws = np.random.default_rng(0).random((len(split.records), 2))
+    model = build_model(split.options, split.width, split.text_width).eval()
+    found = []
+    for one in (split, fixed):
+        groups, positives = one.batch(np.arange(6), draws, ALONE)
+        with torch.inference_mode():
+            parts = [losses(model(*inputs), *targets, 100.0).total for inputs, targets in groups]
+        found.append((positives, sum(parts).item()))
+    assert found[0] == pytest.approx(found[1], rel=1e-4)
+
+
+def test_clips_longer_than_the_fixed_length_are_refused(simulated, tmp_path):
+    fixed = split_of(simulated, tmp_path, published="fixed_length", max_seq_len=64)
+    with pytest.raises(Exception, match=r"more than --max_seq_len 64; without"):
+        fixed.batch(np.arange(6), np.zeros((len(fixed.records), 2)), ALONE)

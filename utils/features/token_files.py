@@ -1,0 +1,71 @@
+"""Token features out of a `.npz` or LMDB file with an array (tokens, width) for each query."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from utils.base.errors import UserError, in_brief
+from utils.base.files import file_stamp, fingerprint
+from utils.features.lmdb_files import LmdbFile, as_rows
+from utils.features.stores import create_array, map_array, open_store
+from utils.features.tensors import resident
+from utils.features.tokens import TokenStore
+
+
+def read_tokens(
+    file: Path,
+    keys: list[str],
+    cache: Path,
+    half: bool,
+    device: torch.device | str = "cpu",
+    device_policy: str = "cpu",
+) -> TokenStore:
+    """Token features of queries out of a `.npz` or LMDB file, copied into a store.
+
+    Raises `UserError` if there is no such file, or a query or what it holds can't be used.
+    """
+    if not file.exists():
+        raise UserError(f"{file}: no such file of token features")
+    data = file / "data.mdb" if file.is_dir() else file
+    precision = np.float16 if half else np.float32
+
+    def arrays() -> Iterator[np.ndarray]:
+        read = LmdbFile(file).read if file.suffix != ".npz" else _npz_reader(file)
+        for key in keys:
+            tokens = read(key)
+            if tokens is None:
+                raise UserError(f"{file}: has no features of query {key}")
+            yield tokens
+
+    def build(folder: Path) -> dict:
+        shapes = [tokens.shape for tokens in tqdm(arrays(), f"checking {file}", len(keys), False)]
+        lengths, widths = np.array(shapes).T
+        if len(set(widths)) > 1 or not lengths.all():
+            raise UserError(f"{file}: features must have tokens, and all the same width")
+        offsets = np.concatenate(([0], np.cumsum(lengths)))
+        stored = create_array(folder / "tokens.npy", (offsets[-1], widths[0]), precision)
+        for first, tokens in zip(offsets, arrays(), strict=False):
+            stored[first : first + len(tokens)] = tokens
+        if not np.isfinite(stored).all():
+            raise UserError(f"{file}: holds features that are NaN or too large for {precision}")
+        stored.flush()
+        np.save(folder / "offsets.npy", offsets)
+        np.save(folder / "lengths.npy", lengths)
+        return {"file": str(file), "queries": len(keys)}
+
+    folder = open_store(cache, "tokens", fingerprint(file_stamp(data), keys, half), build)
+    files = (folder / f"{name}.npy" for name in ("tokens", "offsets", "lengths"))
+    tokens, offsets, lengths = map(map_array, files)
+    return TokenStore(resident(tokens, device, device_policy), offsets, lengths)
+
+
+def _npz_reader(file: Path) -> Callable[[str], np.ndarray | None]:
+    try:
+        arrays = np.load(file, allow_pickle=False)
+        names = set(arrays.files)
+    except Exception as error:  # the parser of a damaged file may trip over anything
+        raise UserError(f"{file}: not a .npz file ({in_brief(error)})") from None
+    return lambda key: as_rows(arrays[key], f"{file}: {key}") if key in names else None
