@@ -5,7 +5,6 @@ Without --query questions are read from the terminal, one a line.
 
 import argparse
 import io
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,9 +18,9 @@ from terminaltables import AsciiTable
 
 from utils import search
 from utils.base.errors import UserError, quiet_libraries, run_program
-from utils.base.files import check_output, to_json
+from utils.base.files import check_output, legible, to_json
 from utils.base.options import ArgumentParser
-from utils.features.video import check_video
+from utils.features.video import add_frame_rate, check_video
 from utils.search.contact_sheet import check_sheet, write_sheet
 from utils.viewer.page import PageClip, PageQueries, PageRun, address, check_page, write_page
 
@@ -38,7 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
         options.device,
         options.encoder,
     )
-    video = run.encode(options.features or options.video)
+    video = run.encode(options.features or options.video, frame_rate=options.frame_rate)
     if not options.query:
         print(f"{clock(video.seconds)} of video; ask, or leave with an empty line", file=sys.stderr)
     answers: list[dict] = []
@@ -87,6 +86,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--text_encoder", metavar="NAME|DIR", help="where the run's text encoder lies, if elsewhere"
     )
     add("--encoder", metavar="NAME|DIR", help="image encoder (see extract_features.py)")
+    add_frame_rate(parser)
     add("--device", default="auto", help="auto: the GPU if there is one")
     return parser.parse_args(arguments)
 
@@ -109,7 +109,7 @@ def check(options: argparse.Namespace) -> None:
         check_sheet(options.sheet)
         check_output("--sheet", options.sheet)
     if options.video and (options.sheet or not options.features):
-        check_video(Path(options.video))
+        check_video(Path(options.video), options.frame_rate)
 
 
 def typed_questions() -> Iterator[list[str]]:
@@ -152,7 +152,7 @@ def show(answers: list[dict], options: argparse.Namespace) -> None:
             for rank, window in enumerate(answer["windows"], 1):
                 start, end = window["start"], window["end"]
                 rows.append((f"{rank}.  {clock(start)} to {clock(end)}", (start, end)))
-        write_sheet(options.sheet, Path(options.video), rows)
+        write_sheet(options.sheet, Path(options.video), rows, options.frame_rate)
         print(f"frames: {options.sheet}", file=sys.stderr)
 
 
@@ -186,11 +186,6 @@ def write_answers(answers: list[dict], seconds: float, options: argparse.Namespa
         answers=True,
     )
     print(f"page: {options.html}", file=sys.stderr)
-
-
-def legible(text: str) -> str:
-    """Text of the command line, with a mark for every byte of it that is no UTF-8."""
-    return os.fsencode(text).decode(errors="replace")
 
 
 def clock(seconds: float) -> str:

@@ -20,14 +20,8 @@ from utils.base.errors import UserError, run_program
 from utils.base.options import ArgumentParser
 from utils.training.evaluations import best_evaluation
 
-# Column heading -> name in metrics.jsonl.
-COLUMNS = {
-    "R@1 IoU=0.3": "R@1 IoU=0.3",
-    "R@1 IoU=0.5": "R@1 IoU=0.5",
-    "R@5 IoU=0.3": "R@5 IoU=0.3",
-    "R@5 IoU=0.5": "R@5 IoU=0.5",
-    "mIoU": "mIoU",
-}
+# Names in metrics.jsonl.
+COLUMNS = ("R@1 IoU=0.3", "R@1 IoU=0.5", "R@5 IoU=0.3", "R@5 IoU=0.5", "mIoU")
 COUNTS = ("step", "evaluated", "listed")
 
 
@@ -36,7 +30,7 @@ def comparison(runs: list[tuple[str, dict]]) -> str:
     rows = [["", *COLUMNS, "step", "queries evaluated"]]
     for label in dict.fromkeys(label for label, _ in runs):
         group = [scores for other, scores in runs if other == label]
-        values = np.array([[scores[name] for name in COLUMNS.values()] for scores in group])
+        values = np.array([[scores[name] for name in COLUMNS] for scores in group])
         if len(group) > 1:
             mean, spread = values.mean(0), values.std(0, ddof=1)
             cells = [f"{m:.2f} ± {s:.2f}" for m, s in zip(mean, spread, strict=True)]
@@ -59,11 +53,8 @@ def main(arguments: list[str] | None = None) -> None:
         if not separator:
             raise UserError(f"'{text}' is not LABEL=FOLDER")
         scores = best_evaluation(Path(folder))
-        lacking = [name for name in (*COLUMNS.values(), *COUNTS) if name not in scores]
-        if lacking:
-            raise UserError(f"{folder}: its evaluations have no {', '.join(lacking)}")
-        if odd := [name for name in COLUMNS.values() if type(scores[name]) not in (int, float)]:
-            raise UserError(f"{folder}: {odd[0]} of its evaluations is no number")
+        if missing := [name for name in (*COLUMNS, *COUNTS) if name not in scores]:
+            raise UserError(f"{folder}: its evaluations have no {', '.join(missing)}")
         runs.append((label, scores))
     print(comparison(runs))
 

@@ -1,7 +1,8 @@
 """Public TACoS annotations to the NLQ schema: tacos_{train,val,test}.json under the data root.
 
-The public files, {train,val,test}.json, hold for each video its frame rate, its number of frames,
-sentences, and their windows in frames. A clip is a whole video; sentences are the queries.
+The public files, {train,val,test}.json or one file with all three splits, hold for each video its
+frame rate, its number of frames, sentences, and their windows in frames: as `sentences` and
+`timestamps`, or as `annotations`. A clip is a whole video; sentences are the queries.
 """
 
 import sys
@@ -12,7 +13,7 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     import utils.base.environment
 
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, field
 
 from utils.base.errors import UserError, run_program
 from utils.base.files import parse_json, read_json, write_json
@@ -25,6 +26,14 @@ ODDITIES = ("reversed", "of zero length", "past the end")
 
 
 Frame = int | float
+Window = tuple[Frame, Frame]  # frames
+
+
+class TacosSentence(Struct):
+    """A sentence in the form of `annotations`."""
+
+    sentence: str
+    window: Window = field(name="segment(frame)")
 
 
 class TacosVideo(Struct):
@@ -32,10 +41,16 @@ class TacosVideo(Struct):
 
     fps: Annotated[float, Meta(gt=0)]
     num_frames: Annotated[int, Meta(gt=0)] | Annotated[float, Meta(gt=0)]
-    timestamps: list[tuple[Frame, Frame]]
-    sentences: list[str]
+    timestamps: list[Window] | None = None
+    sentences: list[str] | None = None
+    annotations: list[TacosSentence] | None = None
 
     def __post_init__(self) -> None:
+        if self.annotations is not None:
+            self.sentences = [each.sentence for each in self.annotations]
+            self.timestamps = [each.window for each in self.annotations]
+        if self.sentences is None or self.timestamps is None:
+            raise ValueError("holds neither sentences and timestamps nor annotations")
         if len(self.timestamps) != len(self.sentences):
             raise ValueError("timestamps and sentences differ in number")
 
@@ -44,22 +59,34 @@ def main(arguments: list[str] | None = None) -> None:
     """Convert the three splits and print how much each holds."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--input_dir", required=True, metavar="DIR", help="folder of {train,val,test}.json"
-    )
+        "--input_dir", required=True, metavar="DIR|FILE",
+        help="folder of {train,val,test}.json, or one file with these splits",
+    )  # fmt: skip
     parser.add_argument("--data_root", default="data", metavar="DIR", help="folder to write")
     options = parser.parse_args(arguments)
     print(f"{'split':<6} {'queries':>8} {'clips':>6}  windows")
-    for split in SPLITS:
-        annotations, queries, oddities = convert_split(
-            Path(options.input_dir) / f"{split}.json", split
-        )
+    for split, (source, videos) in read_splits(Path(options.input_dir)).items():
+        annotations, queries, oddities = convert_split(source, videos, split)
         write_json(Path(options.data_root) / TASKS["tacos"].annotations[split], annotations)
         notes = ", ".join(f"{count} {kind}" for kind, count in oddities.items())
         print(f"{split:<6} {queries:>8} {len(annotations['videos']):>6}  {notes}", flush=True)
 
 
-def convert_split(path: Path, split: str) -> tuple[dict, int, dict[str, int]]:
-    """Convert one public file.
+def read_splits(path: Path) -> dict[str, tuple[str, dict[str, Raw]]]:
+    """Videos of each split, with a name for messages, of a folder or of one file."""
+    if path.is_file():
+        splits = read_json(path, dict[str, dict[str, Raw]])
+        if missing := [split for split in SPLITS if split not in splits]:
+            raise UserError(f"{path}: holds no split {', '.join(missing)}")
+        return {split: (f"{path}: {split}", splits[split]) for split in SPLITS}
+    files = {split: path / f"{split}.json" for split in SPLITS}
+    return {split: (str(file), read_json(file, dict[str, Raw])) for split, file in files.items()}
+
+
+def convert_split(
+    source: str, tacos: dict[str, Raw], split: str
+) -> tuple[dict, int, dict[str, int]]:
+    """Convert the videos of one split.
 
     Reversed windows are turned round; windows of zero length, or ending past the video, are kept
     as NLQ's own are.
@@ -67,13 +94,13 @@ def convert_split(path: Path, split: str) -> tuple[dict, int, dict[str, int]]:
     Returns: annotations in the NLQ schema, the number of queries, and how many windows are odd.
 
     Raises:
-        UserError: the file is missing or invalid; the message names the video and the JSON path.
+        UserError: a video is invalid; the message names it and the JSON path.
     """
     videos, queries, oddities = [], 0, dict.fromkeys(ODDITIES, 0)
-    for name, content in read_json(path, dict[str, Raw]).items():
+    for name, content in tacos.items():
         if fault := clip_name_fault(name):
-            raise UserError(f"{path}: {fault}")
-        video = parse_json(content, TacosVideo, f"{path}: {name}")
+            raise UserError(f"{source}: {fault}")
+        video = parse_json(content, TacosVideo, f"{source}: {name}")
         videos.append({"video_uid": name, "split": split, "clips": [_clip(name, video, oddities)]})
         queries += len(video.sentences)
     return {"version": "tacos", "videos": videos}, queries, oddities

@@ -15,13 +15,13 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
 from tqdm import tqdm
 
 from utils.base.errors import UserError, run_program
-from utils.base.files import check_output_folder, write_json
+from utils.base.files import check_output_folder, legible, write_json
 from utils.base.lazy import torch
 from utils.base.options import ArgumentParser
 from utils.base.tensor_files import save_atomically
 from utils.features.cards import CARD_FILE, SHAPES_FILE, read_card, read_shapes
 from utils.features.image_kinds import KINDS, expected_card
-from utils.features.video import find_videos
+from utils.features.video import add_frame_rate, find_videos
 
 SAME = ("frame_rate", "stride", "window", "model", "hash")  # of cards in one folder
 
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
         bar = tqdm(waiting.items(), desc=f"extracting {options.type} features", unit="video")
         for name, file in bar:
             try:
-                rows = encoder.extract(file)
+                rows = encoder.extract(file, options.frame_rate)
             except UserError as fault:
                 bar.write(f"broken: {fault}", file=sys.stderr)
                 broken += 1
@@ -78,6 +78,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="image encoder on the hub or in a folder (default: the published one); tiny: a small "
         "one with random weights, to try things",
     )  # fmt: skip
+    add_frame_rate(parser)
     parser.add_argument("--device", default="auto", help="auto: the GPU if there is one")
     parser.add_argument("--overwrite", action="store_true", help="extract again what is there")
     return parser.parse_args(arguments)
@@ -87,9 +88,10 @@ def by_name(videos: list[Path]) -> dict[str, Path]:
     """The videos by the names their features get."""
     named: dict[str, Path] = {}
     for file in videos:
-        other = named.setdefault(file.stem, file)
+        name = legible(file.stem)  # it is also written into JSON
+        other = named.setdefault(name, file)
         if other.resolve() != file.resolve():
-            raise UserError(f"{other} and {file} would both be {file.stem}.pt; rename one")
+            raise UserError(f"{other} and {file} would both be {name}.pt; rename one")
     return named
 
 

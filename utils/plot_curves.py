@@ -18,7 +18,7 @@ from utils.training.evaluations import best_evaluation
 
 
 def read_curves(texts: list[str], figure: str) -> dict[str, dict[float, list[float]]]:
-    """Curves by name, place -> figures, from `CURVE:PLACE=FOLDER` texts.
+    """Curves by name, position -> figures, from `CURVE:PLACE=FOLDER` texts.
 
     The figure is of each run's best evaluation.
     """
@@ -26,14 +26,14 @@ def read_curves(texts: list[str], figure: str) -> dict[str, dict[float, list[flo
     for text in texts:
         parts = re.fullmatch(r"(.+):([-+.\deE]+)=(.+)", text)
         try:
-            name, place, folder = parts.groups()
-            place = float(place)
+            name, position, folder = parts.groups()
+            position = float(position)
         except (AttributeError, ValueError):
             raise UserError(f"'{text}' is not CURVE:PLACE=FOLDER with a number as PLACE") from None
         scores = best_evaluation(Path(folder))
         if figure not in scores:
             raise UserError(f"{folder}: has no '{figure}', but {', '.join(map(str, scores))}")
-        curves.setdefault(name, {}).setdefault(place, []).append(scores[figure])
+        curves.setdefault(name, {}).setdefault(position, []).append(scores[figure])
     return curves
 
 

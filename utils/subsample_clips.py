@@ -40,7 +40,7 @@ def count_by_clip(annotations: Annotations, kind: str) -> Counter[str]:
 def drawing_order(clip_uids: Iterable[str], seed: int) -> list[str]:
     """The clips in an order drawn by seed.
 
-    A clip's place follows from its own hash: it stays before or behind another one whatever other
+    A clip's position follows from its own hash: it stays before or after another one whatever other
     clips a file has, so lists of v1 and v2, or of queries and narrations, overlap as they can.
     """
     return sorted(clip_uids, key=lambda uid: (fingerprint(str(seed), uid), uid))
@@ -90,8 +90,8 @@ def main(arguments: list[str] | None = None) -> None:
         file = Path(options.output_dir) / name
         with atomic_write(file) as lines:
             lines.write("".join(f"{uid}\n" for uid in clips).encode())
-        there = sum(counts[uid] for uid in clips)
-        rows.append([f"{share:g} %", len(clips), there, file])
+        count = sum(counts[uid] for uid in clips)
+        rows.append([f"{share:g} %", len(clips), count, file])
     table = AsciiTable([*rows, ["there are", len(counts), counts.total(), source]])
     table.justify_columns = dict.fromkeys(range(3), "right")
     print(table.table)

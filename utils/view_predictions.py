@@ -184,9 +184,11 @@ def main(arguments: list[str] | None = None) -> None:
     narrations = clip_narrations(options.narrations, annotations) if options.narrations else {}
     videos = find_videos(options.videos, options.output, annotations) if options.videos else {}
     clips = {}
-    for _, clip in iter_clips(annotations):
+    for video, clip in iter_clips(annotations):
         uid = clip.clip_uid
-        clips[uid] = PageClip(clip.duration, narrations.get(uid, ()), videos.get(uid))
+        clips[uid] = PageClip(
+            clip.duration, narrations.get(uid, ()), videos.get(uid), video.video_uid
+        )
     size = write_page(options.output, page_queries(queries), runs, clips)
     print(
         f"{len(queries)} queries, {len(runs)} file{'s' if len(runs) > 1 else ''} of predictions, "

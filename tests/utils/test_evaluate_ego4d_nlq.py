@@ -1,11 +1,10 @@
 """The evaluation program: the published table, honest counts, clear refusals."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
+from tests.simulated import refuse, succeed
 from utils.base.errors import UserError
 from utils.data.annotations import Query
 from utils.evaluate_ego4d_nlq import main
@@ -54,14 +53,10 @@ def test_prints_the_published_table(files, golden, capsys):
 
 
 def test_runs_as_a_file_from_anywhere(files, root, tmp_path):
-    program = [sys.executable, str(root / "utils" / "evaluate_ego4d_nlq.py")]
-    done = subprocess.run(
-        [*program, *files.options()], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert "|  31.58   |  21.05   |" in done.stdout
-    done = subprocess.run([*program, "--topK", "0", *files.options()], capture_output=True)
-    assert done.returncode == 2 and done.stderr.startswith(b"error: --topK must be 1 or more")
+    program = root / "utils" / "evaluate_ego4d_nlq.py"
+    assert "|  31.58   |  21.05   |" in succeed(program, *files.options(), folder=tmp_path)
+    line = refuse(program, "--topK", "0", *files.options())
+    assert line.startswith("error: --topK must be 1 or more")
 
 
 def test_counts_all_that_is_not_evaluated(files, capsys):
@@ -134,20 +129,11 @@ def test_predictions_of_another_split_are_refused(files):
         main(files.options())
 
 
-def test_two_predictions_for_a_query_are_refused(files):
-    files.predictions["results"].append(files.predictions["results"][0])
-    with pytest.raises(UserError, match=r"results\[38\]: the same query as results\[0\]"):
-        main(files.options())
-
-
-@pytest.mark.parametrize(
-    "wrong", [["--thresholds", "1.2"], ["--topK", "0"], ["--train_annotations", "x.json"]]
-)
+@pytest.mark.parametrize("wrong", [["--thresholds", "1.2"], ["--train_annotations", "x.json"]])
 def test_senseless_options_are_refused(files, wrong, capsys):
     with pytest.raises(SystemExit) as caught:
         main([*files.options(), *wrong])
-    assert caught.value.code == 2
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert caught.value.code == 2 and capsys.readouterr().err.count("\n") == 1
 
 
 def test_objects_of_queries():

@@ -1,8 +1,10 @@
 """Video files: frames by time, and features of them in the published layout."""
 
 import json
+import os
 import re
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,8 @@ from utils.features.mapped import open_features
 from utils.features.video import find_videos, frames_at, sampled_frames
 
 av = pytest.importorskip("av")
+from tests.utils.features.clocked import remux  # noqa: E402
+
 RATE = 1.875
 TICKS = 1000  # a second
 
@@ -135,6 +139,30 @@ def test_a_folder_is_extracted_and_continued(videos, tmp_path, capsys):
         main([*command, *other[:-1]])
     with pytest.raises(UserError, match=r"another kind \(model tiny, not openai/clip"):
         main([*command[2:], "--videos", str(videos / "slow.mp4")])
+
+
+def test_names_that_are_not_utf8_and_raw_streams(videos, tmp_path, capsys):
+    named = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.MTS"))
+    named.write_bytes((videos / "slow.mp4").read_bytes())
+    raw = remux(tmp_path / "raw.h264")
+    out = tmp_path / "out"
+    command = ["--encoder", "tiny", "--output_dir", str(out), "--videos", str(named)]
+    main(command)
+    assert json.loads((out / "feature_shapes.json").read_text()) == {"caf\ufffd": 15}
+    with pytest.raises(UserError, match="1 of 1 videos could not be read"):
+        main([*command[:-1], str(raw)])
+    main([*command[:-1], str(raw), "--frame_rate", "30"])
+    assert json.loads((out / "feature_shapes.json").read_text())["raw"] == 37
+    assert "give --frame_rate" in capsys.readouterr().err
+
+
+def test_rows_that_are_not_finite_are_never_saved(videos, tmp_path, monkeypatch, capsys):
+    rows = torch.full((1, 32), torch.nan)
+    monkeypatch.setattr(ImageEncoder, "encode", lambda *_: rows)
+    with pytest.raises(UserError, match="1 of 1 videos could not be read"):
+        main(["--encoder", "tiny", "--output_dir", str(tmp_path), "--videos",
+              str(videos / "slow.mp4")])  # fmt: skip
+    assert "NaN or infinity" in capsys.readouterr().err and not list(tmp_path.glob("*.pt"))
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_videos_are_read(videos, monkeypatch):

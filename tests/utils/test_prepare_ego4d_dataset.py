@@ -1,12 +1,11 @@
 """Annotation files to prepared data sets."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.simulated import refuse, succeed
 from utils.base.errors import UserError
 from utils.data.records import clean_sentence, prepare_split
 from utils.prepare_ego4d_dataset import main
@@ -124,20 +123,9 @@ def test_missing_split_is_named_before_anything_is_written(golden, tmp_path):
 
 
 def test_as_a_user_runs_it(root, golden, tmp_path):
-    program = "utils/prepare_ego4d_dataset.py"
-    inputs = golden_arguments(golden / "naq", tmp_path / "absolute")
-    words = [sys.executable, program, *inputs]
-    run = subprocess.run(words, cwd=root, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-
-    relative = golden_arguments(golden / "naq", Path("data/dataset/nlq"))
-    words = [sys.executable, str(root / program), *relative]
-    run = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    for split in ("train", "val", "test"):
-        one = tmp_path / "absolute" / f"{split}.json"
-        assert one.read_bytes() == (tmp_path / "data/dataset/nlq" / f"{split}.json").read_bytes()
-
-    run = subprocess.run(words[:4], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert run.returncode == 2
-    assert run.stderr.startswith("error: the following arguments are required: --input_val_split")
+    program = root / "utils" / "prepare_ego4d_dataset.py"
+    succeed(program, *golden_arguments(golden / "naq", Path("data/nlq")), folder=tmp_path)
+    expected = json.loads((golden / "naq" / "expected_prepared_val.json").read_text())
+    assert json.loads((tmp_path / "data/nlq/val.json").read_text()) == expected
+    line = refuse(program, "--input_train_split", "x")
+    assert line.startswith("error: the following arguments are required: --input_val_split")

@@ -14,39 +14,17 @@ from utils.data.annotations import iter_queries, read_annotations
 from utils.evaluation.predictions import read_predictions, read_scores, write_results
 from utils.evaluation.submissions import REMEDIES, check, read_split, write_normalised
 
-ANNOTATIONS = {
-    "videos": [
-        {
-            "video_uid": "v",
-            "clips": [
-                {
-                    "clip_uid": "c",
-                    "video_start_sec": 10.0,
-                    "video_end_sec": 70.0,
-                    "annotations": [
-                        {
-                            "annotation_uid": "a",
-                            "language_queries": [
-                                {"query": "where is it"},
-                                {"query": None},
-                                {"query": "who was it"},
-                            ],
-                        },
-                        {"annotation_uid": "none"},
-                    ],
-                },
-                {
-                    "clip_uid": "d",
-                    "video_start_sec": 0.0,
-                    "video_end_sec": 30.0,
-                    "annotations": [
-                        {"annotation_uid": "b", "language_queries": [{"query": "what"}]}
-                    ],
-                },
-            ],
-        }
-    ]
-}
+
+def clip(uid, start, end, annotations):
+    bounds = {"clip_uid": uid, "video_start_sec": start, "video_end_sec": end}
+    return {**bounds, "annotations": annotations}
+
+
+QUERIES = [{"query": "where is it"}, {"query": None}, {"query": "who was it"}]
+FIRST = [{"annotation_uid": "a", "language_queries": QUERIES}, {"annotation_uid": "none"}]
+SECOND = [{"annotation_uid": "b", "language_queries": [{"query": "what"}]}]
+CLIPS = [clip("c", 10.0, 70.0, FIRST), clip("d", 0.0, 30.0, SECOND)]
+ANNOTATIONS = {"videos": [{"video_uid": "v", "clips": CLIPS}]}
 
 
 def entry(clip, annotation, index):

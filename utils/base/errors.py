@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterable
 from itertools import islice
@@ -15,15 +16,21 @@ if sys.stderr is None or not sys.stderr.isatty():  # read when tqdm is imported
 from tqdm import tqdm
 
 LAUNCHED = "NAQ_LAUNCHED"  # set by utils/launch.py
-PEER_LOST = 75  # exit code: another process has gone, and is the one to blame
+PEER_LOST = 75  # exit code: another process has ended, which is the cause
 NAMED = 3  # clips named in a message
+# The words of PyTorch (of a GPU, of the host), the system, C++, cuBLAS and cuDNN.
+OUT_OF_MEMORY = re.compile(
+    "out of memory|can't allocate memory|not enough memory|cannot allocate memory|bad_alloc|"
+    "alloc_failed",
+    re.IGNORECASE,
+)
 LINE_UP = "\x1b[A"  # what tqdm writes between bars
 # Steer a terminal, turn the direction of writing, or can't be encoded; line ends and tabs stay.
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class UserError(Exception):
-    """Something the user can mend; the message says what, where and how, in one line."""
+    """Something the user can correct; the message says what, where and how, in one line."""
 
 
 def without_controls(text: str) -> str:
@@ -39,20 +46,14 @@ def warn(message: str) -> None:
 
 
 def in_brief(error: BaseException, most: int = 120) -> str:
-    """A library's message in at most `most` characters: whole sentences, or else words."""
-    lines = str(error).strip().splitlines()
-    message = " ".join(lines[0].split()) if lines else type(error).__name__
-    if len(message) <= most:
-        return message if message.endswith("...") else message.rstrip(".")
-    sentences, end, _ = message[:most].rpartition(". ")
-    if end:
-        return sentences
-    words = message[: most - 3].rpartition(" ")[0] or message[: most - 3]
-    return words.rstrip(" ,;:") + "..."
+    """The first line of what a library says of an error, cut at a word to `most` characters."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    words = textwrap.shorten(lines[0], most, placeholder="...")
+    return words if words.endswith("...") else words.rstrip(".")
 
 
 def complain(line: str) -> None:
-    """Report an error on stderr, or to the launcher, which reports once for all its processes."""
+    """Print an error on stderr, or hand it to the launcher, which prints one for all processes."""
     line = without_controls(line)
     file = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if file and LAUNCHED in os.environ:
@@ -80,7 +81,7 @@ def run_program(main: Callable[[], None], takes_memory: str = "") -> None:
 
 
 def _run(main: Callable[[], None], takes_memory: str) -> Any:
-    """Run `main`, say in a line why it failed, and return the exit code."""
+    """Run `main`, print one line if it fails, and return the exit code."""
     try:
         main()
     except SystemExit as end:
@@ -105,9 +106,9 @@ def _run(main: Callable[[], None], takes_memory: str) -> Any:
 
 
 def _out_of_memory(error: BaseException, takes_memory: str) -> str:
-    message = str(error)
-    device = "GPU" if "CUDA" in message or "CUDNN" in message else "machine"
-    request = re.search(r"tried to allocate [\d.]+ \w+", message, re.IGNORECASE)
+    words = str(error)
+    device = "GPU" if "CUDA" in words or "CUDNN" in words else "machine"
+    request = re.search(r"tried to allocate [\d.]+ \w+", words, re.IGNORECASE)
     reason = request.group().lower() if request else in_brief(error)
     remedy = "run fewer processes"
     if takes_memory:
@@ -115,27 +116,16 @@ def _out_of_memory(error: BaseException, takes_memory: str) -> str:
     return f"the {device} is out of memory ({reason}); {remedy}; what was saved is intact"
 
 
-OUT_OF_MEMORY = (
-    "out of memory",  # PyTorch, of a GPU
-    "can't allocate memory",  # PyTorch, of the host
-    "not enough memory",  # the same elsewhere
-    "cannot allocate memory",  # the system
-    "bad_alloc",  # C++
-    "alloc_failed",  # cuBLAS and cuDNN
-)
-
-
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory of the host or of a GPU is used up."""
-    message = str(error).lower()
-    return isinstance(error, MemoryError) or any(words in message for words in OUT_OF_MEMORY)
+    return isinstance(error, MemoryError) or bool(OUT_OF_MEMORY.search(str(error)))
 
 
 class Outlet:
-    """Standard output that a program outlives: what nobody reads is lost, no more.
+    """Standard output that may be closed early; the program goes on without it.
 
-    Control characters are escaped. A reader that has gone (`| head -1`) is not a fault; a full disk
-    behind it is kept in `fault`.
+    Control characters are escaped. A reader that has ended (`| head -1`) is not an error; a full
+    disk is kept in `fault`.
     """
 
     def __init__(self, stream: TextIO):
@@ -147,7 +137,7 @@ class Outlet:
         try:
             self._stream.write(self._cleaned(text))
         except OSError as error:
-            self._let_go(error)
+            self._drop(error)
         return len(text)
 
     def flush(self) -> None:
@@ -155,18 +145,18 @@ class Outlet:
         try:
             self._stream.flush()
         except OSError as error:
-            self._let_go(error)
+            self._drop(error)
 
     def _cleaned(self, text: str) -> str:
         return without_controls(text)
 
-    def _let_go(self, error: OSError) -> None:
-        """Replace the file by the null device, for this program and those that share it."""
+    def _drop(self, error: OSError) -> None:
+        """Replace the file by the null device, also for libraries that write to it themselves."""
         if not isinstance(error, BrokenPipeError):
             self.fault = self.fault or error
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, self._stream.fileno())
-        os.close(nothing)
+        null_device = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null_device, self._stream.fileno())
+        os.close(null_device)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -204,7 +194,7 @@ def _open_standard_files() -> None:
 
 
 def quiet_libraries() -> None:
-    """Keep libraries from talking over our own progress bars, and from calling home."""
+    """Silence libraries beside our progress bars, and their telemetry."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -182,31 +182,32 @@ def is_running(process: int) -> bool:
     return True
 
 
-def check_output(option: str, file: str | Path) -> None:
-    """Refuse a file that could not be written, before anything long begins.
+def legible(text: str) -> str:
+    """A file name or text of the command line, with a mark for every byte that is not UTF-8."""
+    return os.fsencode(text).decode(errors="replace")
 
-    Raises:
-        UserError: it is a folder, or lies where nothing can be made.
-    """
+
+def check_output(option: str, file: str | Path) -> None:
+    """Raises UserError if a file is a folder or can't be written, before anything long begins."""
     if Path(file).is_dir():
         raise UserError(f"{option} {str(file)!r} is a folder; give the name of a file")
-    _check_place(f"{option} {file}", Path(file).parent)
+    _check_folder(f"{option} {file}", Path(file).parent)
 
 
 def check_output_folder(option: str, folder: str | Path) -> None:
-    """The same for a folder that files will be written into; it need not be there yet."""
-    _check_place(f"{option} {folder}", Path(folder))
+    """The same for a folder that files will be written into; it need not exist yet."""
+    _check_folder(f"{option} {folder}", Path(folder))
 
 
-def _check_place(output: str, folder: Path) -> None:
-    there = next(place for place in (folder, *folder.parents) if place.exists())
-    if not there.is_dir():
-        raise UserError(f"{output}: {there} is not a folder")
+def _check_folder(output: str, folder: Path) -> None:
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir():
+        raise UserError(f"{output}: {existing} is not a folder")
     try:
-        with tempfile.TemporaryFile(dir=there):
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        raise UserError(f"{output}: can't write into {there} ({error.strerror})") from None
+        raise UserError(f"{output}: can't write into {existing} ({error.strerror})") from None
 
 
 def _umask() -> int:

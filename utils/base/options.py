@@ -11,19 +11,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, TypeVar, get_args, get_origin
 
+import msgspec
+
 from utils.base.errors import UserError, complain
 
 Options = TypeVar("Options")
-
-
 SEEDS = "[0, 4294967295]"  # what NumPy takes
-KINDS = {
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    bool: "true or false",
-    type(None): "nothing",
-}
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -34,8 +27,8 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         super().__init__(prog, max_help_position=34, width=width)
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        unsaid = action.default is None or action.default is False or action.default == []
-        if unsaid or action.default is argparse.SUPPRESS or not action.option_strings:
+        is_obvious = action.default is None or action.default is False or action.default == []
+        if is_obvious or action.default is argparse.SUPPRESS or not action.option_strings:
             return action.help or ""
         return f"{action.help or ''} (default: %(default)s)"
 
@@ -106,36 +99,39 @@ class Ignored(NamedTuple):
     fits: Callable[[Any, Any], bool] = lambda value, options: True
 
     def check(self, value: Any, options: Any, where: str = "") -> None:
-        """Raises `UserError` if the value does not fit the options."""
+        """Raises UserError if the value does not fit the options."""
         if not self.fits(value, options):
             raise UserError(f"{where}--{self.name} {value} is not supported: {self.why}")
 
 
 def check_options(options: Any) -> None:
-    """Raises `UserError` for a value of another type, not among the choices or out of its interval.
+    """Raises UserError for a value of another type, not among the choices or out of its interval.
 
-    Numbers are at least 0 and whole ones at most 1e9 unless an option says otherwise; NaN never is
-    a value.
+    Numbers are at least 0 and whole ones at most 1e9 unless an option says otherwise; NaN is never
+    valid.
     """
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
-        for single in value if _is_list(field.type) and isinstance(value, list) else [value]:
-            rule = _broken_rule(field, single)
-            if rule:
+        if field.type is bool and value in (0, 1):  # as integers in older files
+            continue
+        try:
+            msgspec.convert(value, field.type)
+        except msgspec.ValidationError as error:
+            rule = str(error).replace("Expected", "must be")  # "must be `int`, got `str`"
+            raise UserError(f"--{field.name} {rule}") from None
+        for single in value if isinstance(value, list) else [value]:
+            if single is not None and (rule := _broken_rule(field, single)):
                 raise UserError(f"--{field.name} must be {rule}, is {repr(single)[:40]}")
 
 
 def _broken_rule(field: dataclasses.Field, value: Any) -> str | None:
-    """What a value of an option must be and is not."""
-    kinds, choices = _kinds(field.type), field.metadata["choices"]
-    if bool in kinds and value in (0, 1):  # as integers in older files
-        return None
-    if not (type(value) in kinds or (type(value) is int and float in kinds)):
-        return " or ".join(KINDS[kind] for kind in kinds)
-    if choices and value not in choices and value is not None:
+    """What a value of the right type must be and is not."""
+    choices = field.metadata["choices"]
+    if choices and value not in choices:
         return " or ".join(map(str, choices))
     if isinstance(value, int | float):
-        within = field.metadata["within"] or ("[0, inf)" if float in kinds else "[0, 1e9]")
+        is_float = float in _kinds(field.type)
+        within = field.metadata["within"] or ("[0, inf)" if is_float else "[0, 1e9]")
         low, high = map(float, within[1:-1].split(","))
         above = value >= low if within[0] == "[" else value > low
         below = value <= high if within[-1] == "]" else value < high
@@ -150,63 +146,63 @@ def parse_options(
     arguments: list[str] | None = None,
     ignored: Sequence[Ignored] = (),
 ) -> Options:
-    """Build `cls` from the command line; its `__post_init__` refuses illegal combinations."""
-    required = [f for f in dataclasses.fields(cls) if _is_required(f)]
-    usage = "%(prog)s" + "".join(f" --{field.name} NAME" for field in required) + " [options]"
-    parser = ArgumentParser(description=description, usage=usage)
-    # Read ahead of all others: it decides what their help is.
+    """Build `cls` from the command line; its `__post_init__` checks combinations of options."""
+    fields = dataclasses.fields(cls)
+    required = "".join(f" --{field.name} NAME" for field in fields if _is_required(field))
+    parser = ArgumentParser(description=description, usage=f"%(prog)s{required} [options]")
+    # Looked for before anything is parsed: it decides what the help of the options is.
     show_all = "--help_all" in (sys.argv[1:] if arguments is None else arguments)
-    count = len(dataclasses.fields(cls)) + len(ignored)
+    count = len(fields) + len(ignored)
     parser.add_argument("--help_all", action="help", help=f"show all {count} options and exit")
-    for field in dataclasses.fields(cls):
-        kind, metadata = field.type, field.metadata
-        settings: dict[str, Any] = {"help": argparse.SUPPRESS}
-        if show_all or metadata["usual"] or _is_required(field):
-            settings["help"] = metadata["help"].replace("%", "%%")
-        if _is_required(field):
-            settings["required"] = True
-        elif field.default is not dataclasses.MISSING:
-            settings["default"] = field.default
-        else:
-            settings["default"] = field.default_factory()
-        if kind is bool:
-            settings["action"] = argparse.BooleanOptionalAction
-        else:
-            settings |= _value_settings(kind)
-            if metadata["choices"]:
-                settings["choices"] = metadata["choices"]
-                settings["metavar"] = "{" + ",".join(map(str, metadata["choices"])) + "}"
-        names = (field.name, *metadata["aliases"])
-        if show_all and metadata["aliases"]:
-            settings["help"] += f" (also --{', --'.join(metadata['aliases'])})"
-        parser.add_argument(*(f"--{name}" for name in names), dest=field.name, **settings)
+    for field in fields:
+        _add_option(parser, field, show_all)
     for published in ignored:
-        settings = {"dest": f"ignored {published.name}", "default": argparse.SUPPRESS}
-        settings["help"] = (
-            f"accepted, no effect: {published.why}" if show_all else argparse.SUPPRESS
-        )
+        why = f"accepted, no effect: {published.why}" if show_all else argparse.SUPPRESS
+        settings = {"dest": f"ignored {published.name}", "default": argparse.SUPPRESS, "help": why}
         if published.kind is bool:
             settings["action"] = "store_true"
         else:
             settings |= _value_settings(published.kind)
         parser.add_argument(f"--{published.name}", **settings)
     values = vars(parser.parse_args(arguments))
-    given = {
-        published: values.pop(f"ignored {published.name}")
-        for published in ignored
-        if f"ignored {published.name}" in values
-    }
-    for field in dataclasses.fields(cls):
+    given = [(each, values.pop(name)) for each in ignored
+             if (name := f"ignored {each.name}") in values]  # fmt: skip
+    for field in fields:
         if values[field.name] == "" and type(None) in _kinds(field.type):
             values[field.name] = None  # how published scripts leave an option out
     options = cls(**values)
-    for published, value in given.items():
+    for published, value in given:
         published.check(value, options)
     return options
 
 
+def _add_option(parser: ArgumentParser, field: dataclasses.Field, show_all: bool) -> None:
+    """Make a field an option of the command line."""
+    metadata = field.metadata
+    settings: dict[str, Any] = {"help": argparse.SUPPRESS}
+    if show_all or metadata["usual"] or _is_required(field):
+        settings["help"] = metadata["help"].replace("%", "%%")
+    if show_all and metadata["aliases"]:
+        settings["help"] += f" (also --{', --'.join(metadata['aliases'])})"
+    if _is_required(field):
+        settings["required"] = True
+    elif field.default is not dataclasses.MISSING:
+        settings["default"] = field.default
+    else:
+        settings["default"] = field.default_factory()
+    if field.type is bool:
+        settings["action"] = argparse.BooleanOptionalAction
+    else:
+        settings |= _value_settings(field.type)
+    if metadata["choices"]:
+        settings["choices"] = metadata["choices"]
+        settings["metavar"] = "{" + ",".join(map(str, metadata["choices"])) + "}"
+    names = (f"--{name}" for name in (field.name, *metadata["aliases"]))
+    parser.add_argument(*names, dest=field.name, **settings)
+
+
 def adopt(options: Options, values: Mapping[str, Any], source: object) -> Options:
-    """The options with values out of a file; raises `UserError` if one is not valid."""
+    """The options with values out of a file; raises UserError if one is not valid."""
     try:
         return dataclasses.replace(options, **values)
     except UserError as error:
@@ -223,11 +219,7 @@ def _kinds(kind: Any) -> tuple[type, ...]:
     return get_args(kind) or (kind,)
 
 
-def _is_list(kind: Any) -> bool:
-    return get_origin(kind) is list
-
-
 def _value_settings(kind: Any) -> dict[str, Any]:
     inner = _kinds(kind)[0]
     settings = {"type": inner, "metavar": {int: "N", float: "X", str: "TEXT"}[inner]}
-    return settings | {"nargs": "+"} if _is_list(kind) else settings
+    return settings | {"nargs": "+"} if get_origin(kind) is list else settings

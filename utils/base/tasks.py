@@ -16,52 +16,38 @@ ENDINGS = {"v1": ".json", "v2": "_v2.json"}  # of annotation files, by version
 class Task:
     """Where a benchmark's files lie under the data root, and how VSLNet sees its clips."""
 
-    dataset: str  # prepared data set: data/dataset/<dataset>/{train,val,test}.json
-    naq_dataset: str  # the same joined with narrations
-    annotations: dict[str, str]  # split -> annotation file with (or without) ground truth
-    naq_annotations: str  # the annotation file that create_naq_dataset writes
+    benchmark: str
+    version: str  # of the annotations
     units: int  # VSLNet's max_pos_len
+    test: str = "test"  # in the name of the test split's annotations
 
     @property
-    def version(self) -> str:
-        """Of the annotations."""
-        return "v2" if self.annotations["train"].endswith(ENDINGS["v2"]) else "v1"
+    def dataset(self) -> str:
+        """Prepared data set: data/dataset/<dataset>/{train,val,test}.json."""
+        return f"{self.benchmark}_official_{self.version}"
+
+    @property
+    def naq_dataset(self) -> str:
+        """The same joined with narrations."""
+        return f"{self.benchmark}_aug_naq_official_{self.version}"
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        """Annotation file of each split, with (or without) ground truth."""
+        names = {"train": "train", "val": "val", "test": self.test}
+        ending = ENDINGS[self.version]
+        return {split: f"{self.benchmark}_{name}{ending}" for split, name in names.items()}
+
+    @property
+    def naq_annotations(self) -> str:
+        """The annotation file that create_naq_dataset writes."""
+        return f"{self.benchmark}_aug_naq_train{ENDINGS[self.version]}"
 
 
 TASKS = {
-    "nlq": Task(
-        dataset="nlq_official_v1",
-        naq_dataset="nlq_aug_naq_official_v1",
-        annotations={
-            "train": "nlq_train.json",
-            "val": "nlq_val.json",
-            "test": "nlq_test_unannotated.json",
-        },
-        naq_annotations="nlq_aug_naq_train.json",
-        units=128,
-    ),
-    "nlq_v2": Task(
-        dataset="nlq_official_v2",
-        naq_dataset="nlq_aug_naq_official_v2",
-        annotations={
-            "train": "nlq_train_v2.json",
-            "val": "nlq_val_v2.json",
-            "test": "nlq_test_unannotated_v2.json",
-        },
-        naq_annotations="nlq_aug_naq_train_v2.json",
-        units=128,
-    ),
-    "tacos": Task(
-        dataset="tacos_official_v1",
-        naq_dataset="tacos_aug_naq_official_v1",
-        annotations={
-            "train": "tacos_train.json",
-            "val": "tacos_val.json",
-            "test": "tacos_test.json",
-        },
-        naq_annotations="tacos_aug_naq_train.json",
-        units=512,
-    ),
+    "nlq": Task("nlq", "v1", units=128, test="test_unannotated"),
+    "nlq_v2": Task("nlq", "v2", units=128, test="test_unannotated"),
+    "tacos": Task("tacos", "v1", units=512),
 }
 
 # Widths of the features of the published experiments; any other folder under features/ works too.

@@ -256,7 +256,7 @@ def _plain_fields(content: bytes, faults: Faults) -> bytes:
 
 
 def _seconds(column: pl.Series) -> pl.Series:
-    """Times as numbers, null where they are none."""
+    """Times as numbers, null where they are invalid."""
     numbers = column.cast(pl.Float64, strict=False)
     if numbers.null_count():  # perhaps surrounded by spaces
         numbers = column.str.strip_chars().cast(pl.Float64, strict=False)

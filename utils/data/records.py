@@ -266,28 +266,28 @@ def read_split(
     """The columns of `<data_root>/dataset/<task>/<name>.json`, and how many queries it lists.
 
     `scaling_clips` and `zeroshot_clips` are lists of clips whose narrations, or NLQ queries, are
-    kept (see `utils.data.records.subsample`). Raises `UserError` if the file is not there.
+    kept (see `subsample`). Raises UserError if the file is missing.
     """
     file = Path(data_root) / "dataset" / task / f"{name}.json"
     if not file.is_file():
         folder = file.parent.parent
-        there = sorted(path.name for path in folder.glob("*") if path.is_dir())
+        prepared = sorted(path.name for path in folder.glob("*") if path.is_dir())
         raise UserError(
             f"{file}: no such file; make it with utils/prepare_ego4d_dataset.py "
-            f"(data sets in {folder}: {', '.join(there) or 'none'})"
+            f"(data sets in {folder}: {', '.join(prepared) or 'none'})"
         )
     records = read_records(file)
-    wanted = subsample(records, scaling_clips, zeroshot_clips)
-    if not len(wanted):
+    chosen = subsample(records, scaling_clips, zeroshot_clips)
+    if not len(chosen):
         raise UserError(f"{file}: no queries in this split, nothing to do")
-    return wanted, len(records)
+    return chosen, len(records)
 
 
-def keep_some(records: Records, wanted: np.ndarray, name: str) -> Records:
-    """The wanted queries (R,) bool; a `UserError` if none of the split is left."""
-    if not wanted.any():
+def keep_some(records: Records, chosen: np.ndarray, name: str) -> Records:
+    """The chosen queries (R,) bool. Raises UserError if none of the split is left."""
+    if not chosen.any():
         raise UserError(f"{name}: no query of this split has a window to use, nothing to do")
-    return records.select(wanted)
+    return records.select(chosen)
 
 
 def keep_complete(
@@ -303,14 +303,14 @@ def keep_complete(
     if not lacking:
         return records
     lost = np.isin(records.clip, [clip for clip, _ in lacking])
-    said = (
+    message = (
         f"{name}: {len({clip for clip, _ in lacking})} clips with {int(lost.sum())} of "
         f"{len(records)} queries lack features: "
         + named(f"{records.clip_uids[clip]} ({kind})" for clip, kind in lacking)
     )
     if not tolerant:
-        raise UserError(f"{said}; add the files, or predict the rest with --allow_missing")
+        raise UserError(f"{message}; add the files, or predict the rest with --allow_missing")
     if lost.all():
-        raise UserError(f"{said}; nothing is left")
-    warn(f"{said}; they are left out")
+        raise UserError(f"{message}; nothing is left")
+    warn(f"{message}; they are left out")
     return records.select(~lost)

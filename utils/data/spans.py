@@ -33,10 +33,10 @@ def exact_unit_windows(exact: np.ndarray, duration: np.ndarray, units: np.ndarra
     A window that is empty, or lies outside its clip, gets the unit nearest to its middle.
     """
     clipped = np.clip(exact, 0.0, duration[:, None])
-    windows, found = _best_pairs(clipped, duration, units)
+    windows, overlaps = _best_pairs(clipped, duration, units)
     middle = np.floor(np.mean(exact, axis=1) / duration * units)
     nearest = np.clip(middle, 0, units - 1).astype(np.int64)
-    return np.where(found[:, None], windows, nearest[:, None])
+    return np.where(overlaps[:, None], windows, nearest[:, None])
 
 
 def _best_pairs(

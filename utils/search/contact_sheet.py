@@ -24,19 +24,23 @@ def check_sheet(file: str | Path) -> None:
 
 
 def write_sheet(
-    file: str | Path, video: Path, rows: Sequence[tuple[str, tuple[float, float] | None]]
+    file: str | Path,
+    video: Path,
+    rows: Sequence[tuple[str, tuple[float, float] | None]],
+    frame_rate: float | None = None,
 ) -> None:
     """Write the sheet, atomically.
 
     Args:
         rows: a caption each, with a window (start, end) in seconds whose frames are shown below
             it, or without one: a heading.
+        frame_rate: of a video that is a raw stream.
     """
     windows = [window for _, window in rows if window is not None]
     # Frames are of the middles of a window's equal parts.
     parts = [(part + 0.5) / FRAMES for part in range(FRAMES)]
     times = [start + part * (end - start) for start, end in windows for part in parts]
-    images = [Image.fromarray(frame) for frame in frames_at(video, times, HEIGHT)]
+    images = [Image.fromarray(frame) for frame in frames_at(video, times, HEIGHT, frame_rate)]
     step = GAP + (images[0].width if images else HEIGHT)
     font = ImageFont.load_default(FONT)
     captions = [round(font.getlength(caption)) + 2 * GAP for caption, _ in rows]

@@ -35,7 +35,6 @@ from utils.features.files import FeatureFolder
 from utils.features.image_encoders import ImageEncoder
 from utils.features.image_kinds import KINDS
 from utils.features.mapped import pool_rows
-from utils.features.video import is_video
 from utils.search import NMS_THRESHOLD, TOP
 from utils.search.models import package_of
 from utils.training.checkpoints import find_checkpoint
@@ -133,16 +132,19 @@ class TrainedRun:
     image_encoder: str | None = None
 
     @torch.inference_mode()
-    def encode(self, video: VideoSource, rate: float | None = None) -> EncodedVideo:
+    def encode(
+        self, video: VideoSource, rate: float | None = None, frame_rate: float | None = None
+    ) -> EncodedVideo:
         """Encode a video once.
 
         Args:
             video: features (R, F) as a `.pt` file, tensor or array, or several of them in the order
                 of `model.features`; or a video file, where CLIP or VideoMAE features are read.
             rate: rows a second (default: as the feature card beside the file says, or 1.875).
+            frame_rate: of a video file that is a raw stream.
         """
-        if isinstance(video, str | Path) and is_video(video):
-            video = self.extract(Path(video))
+        if isinstance(video, str | Path) and Path(video).suffix != ".pt":
+            video = self.extract(Path(video), frame_rate)
         features, card_rate = read_features(video, self.model.features)
         rate = rate or card_rate
         width = sum(part.shape[1] for part in features)
@@ -162,7 +164,7 @@ class TrainedRun:
         seconds = starts / rate, length / rate, len(rows) / rate
         return EncodedVideo(self.model, torch.cat(encoded), *seconds)
 
-    def extract(self, video: Path) -> list[np.ndarray]:
+    def extract(self, video: Path, frame_rate: float | None = None) -> list[np.ndarray]:
         """The features the model reads, of a video file."""
         foreign = [name for name in self.model.features if name not in KINDS]
         if foreign:
@@ -174,7 +176,8 @@ class TrainedRun:
         for name in self.model.features:
             card = read_card(Path(self.model.options.data_root) / "features" / name)
             encoder = self.image_encoder or card.get("model")
-            features.append(ImageEncoder(name, encoder, str(self.model.device)).extract(video))
+            extractor = ImageEncoder(name, encoder, str(self.model.device))
+            features.append(extractor.extract(video, frame_rate))
         return features
 
 

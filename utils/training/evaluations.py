@@ -19,7 +19,7 @@ def best_evaluation(run: Path) -> dict:
     if len(files) != 1:
         raise UserError(f"{run}: {len(files)} files metrics.jsonl under it; name one run folder")
     try:
-        lines = msgspec.json.Decoder(dict).decode_lines(files[0].read_bytes())
+        lines = msgspec.json.Decoder(dict[str, int | float]).decode_lines(files[0].read_bytes())
         figures = [float(line[SELECTION]) for line in lines]
     except (ValueError, KeyError, TypeError):
         raise UserError(

@@ -48,6 +48,7 @@ function facts(query) {
     ["object", objects[queries.object[query]]],
     ["annotation", annotation && `${annotation}, query ${queries.index[query]}`],
     [answers ? "video" : "clip", name, ` ${answers ? clock(clip.seconds) : `${decimals(clip.seconds, 1)}\u00a0s`}`],
+    ["video", !answers && clip.videoUid],
   ].filter(([, text]) => text);
   const parts = rows.flatMap(([head, ...texts]) => [element("dt", {}, head), element("dd", {}, ...texts)]);
   return element("dl", { class: "facts" }, ...parts);

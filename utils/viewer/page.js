@@ -34,7 +34,13 @@ const predictedWindow = (run, query, rank = 0) => {
   return [run.windows[at], run.windows[at + 1]];
 };
 const searched = queries.text.map((text, query) =>
-  [text, objects[queries.object[query]], clipOf(query).uid, annotations[queries.annotation[query]]]
+  [
+    text,
+    objects[queries.object[query]],
+    clipOf(query).uid,
+    clipOf(query).videoUid,
+    annotations[queries.annotation[query]],
+  ]
     .join("\n")
     .toLowerCase(),
 );
@@ -169,6 +175,7 @@ function update(keep = -1) {
   const filters = readFilters();
   state.shown = sort(filtered(filters), filters);
   drawSummary();
+  byId("rows").style.height = `${state.shown.length * ROW}px`; // else there is nothing to scroll to
   byId("list").scrollTop = 0;
   select(state.shown.includes(keep) ? keep : (state.shown[0] ?? -1));
   if (!byId("charts").hidden) drawCharts();
@@ -198,6 +205,7 @@ function showView(name) {
     byId(`tab-${view}`).setAttribute("aria-selected", chosen);
     byId(`tab-${view}`).tabIndex = chosen ? 0 : -1;
   }
+  setAddress();
   drawAgain();
 }
 
@@ -286,6 +294,8 @@ function start() {
     ([name, { two }]) => name === "file" || (hasTruth && (!two || runs.length > 1)),
   );
   setOptions(byId("order"), possible.map(([name, { text }]) => [name, text]));
+  const served = { template: templates.some(Boolean), object: objects.some(Boolean), clip: clips.length > 1 };
+  for (const [id, shown] of Object.entries(served)) byId(id).closest("label").hidden = !shown;
   for (const field of document.querySelectorAll(".of-truth, .of-two")) {
     field.hidden = !hasTruth || (field.matches(".of-two") && runs.length === 1);
   }
@@ -314,8 +324,29 @@ function start() {
   });
   byId("list").addEventListener("scroll", drawRows, { passive: true });
   new ResizeObserver(drawAgain).observe(document.querySelector("main"));
-  addEventListener("hashchange", () => state.shown.includes(linked()) && select(linked()));
+  addEventListener("hashchange", goToAddress);
+  const charts = location.hash === CHARTS && !answers;
   update(linked());
+  if (charts) showView("charts");
+}
+
+const CHARTS = "#charts"; // the address of that view; a query's is #query=3
+
+function goToAddress() {
+  if (location.hash === CHARTS) return answers || showView("charts");
+  const query = linked();
+  if (!state.shown.includes(query)) return;
+  showView("queries");
+  select(query);
+}
+
+let addressing = 0;
+
+/** The address names what is shown; not at every step, which browsers refuse when it is too often. */
+function setAddress() {
+  clearTimeout(addressing);
+  const address = byId("charts").hidden ? `#query=${state.selected}` : CHARTS;
+  addressing = setTimeout(() => history.replaceState(null, "", address), 300);
 }
 
 /** The query that the address names; -1 if it names none. */

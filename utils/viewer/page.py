@@ -32,6 +32,7 @@ class PageClip(NamedTuple):
     seconds: float
     narrations: Sequence[Narration] = ()
     video: str | None = None  # address to play it from
+    video_uid: str = ""  # of the video it is cut out of
 
 
 class PageQueries(NamedTuple):
@@ -131,6 +132,7 @@ def _columns(
                 "seconds": round(clips[uid].seconds, 3),
                 "narrations": [(round(s, 2), round(e, 2), t) for s, e, t in clips[uid].narrations],
                 "video": clips[uid].video,
+                "videoUid": clips[uid].video_uid,
             }
             for uid in clip_uids
         ],

@@ -12,7 +12,6 @@ function drawRows() {
   // The selected row is always there, for screen readers that follow it.
   const place = shown.indexOf(selected);
   if (place >= 0 && (place < first || place >= last)) places.push(place);
-  byId("rows").style.height = `${shown.length * ROW}px`;
   byId("rows").replaceChildren(...places.map(drawRow));
   if (!shown.length) byId("rows").append(element("p", { class: "none" }, "No query matches."));
   list.setAttribute("aria-activedescendant", place >= 0 ? `query-${selected}` : "");
@@ -77,8 +76,6 @@ function bar([start, end], [low, high], kind) {
   return node;
 }
 
-let linking = 0;
-
 /** Make a query the one looked at, and bring its row into view. */
 function select(query) {
   state.selected = query;
@@ -87,9 +84,7 @@ function select(query) {
   if (place >= 0) {
     const bottom = (place + 1) * ROW - list.clientHeight;
     list.scrollTop = Math.max(bottom, Math.min(list.scrollTop, place * ROW));
-    // The address names the query; not at every step, which browsers refuse when it is too often.
-    clearTimeout(linking);
-    linking = setTimeout(() => history.replaceState(null, "", `#query=${state.selected}`), 300);
+    setAddress();
   }
   drawRows();
   drawDetail();

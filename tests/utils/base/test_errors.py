@@ -15,27 +15,21 @@ from utils.base.errors import in_brief, is_out_of_memory, warn
 @pytest.mark.parametrize(
     ("words", "quoted"),
     [
-        ("no central directory. It may be cut off", "no central directory. It may be cut off"),
-        ("miniz error. If you have seen this before, report it", "miniz error"),
-        ("one two. Three four. Five six seven eight nine", "one two. Three four"),
-        (
-            "a long sentence, which does not end before it must",
-            "a long sentence, which does not end...",
-        ),
+        ("no directory. It may be cut.", "no directory. It may be cut"),
+        ("a long line which does not end in time", "a long line which does not..."),
         ("first line.\nsecond line", "first line"),
         ("  spaces   between ", "spaces between"),
-        ("x" * 60, "x" * 37 + "..."),
         ("", "ValueError"),
         ("\n\n", "ValueError"),
     ],
 )
-def test_a_quote_ends_with_a_sentence_or_a_word(words, quoted):
-    assert in_brief(ValueError(words), 40) == quoted
-    assert len(quoted) <= 40
+def test_a_quote_is_a_line_cut_at_a_word(words, quoted):
+    assert in_brief(ValueError(words), 32) == quoted
+    assert len(quoted) <= 32
 
 
 def test_a_warning_stands_on_a_line_of_its_own_beside_a_bar(capsys):
-    with tqdm(total=2, desc="reading", file=sys.stderr):
+    with tqdm(total=2, desc="reading", file=sys.stderr, delay=0):
         warn("it is cut off")
     said = capsys.readouterr().err
     assert "warning: it is cut off" in re.split("[\r\n]", said)

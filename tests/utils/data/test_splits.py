@@ -1,15 +1,12 @@
 """Splits: read with their subsets, and without the clips that can't be used."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from utils.base.errors import UserError, named
 from utils.data.records import keep_complete, keep_some, read_split
-from utils.training.options import TrainingOptions
-from utils.training.runs import input_files
 
 
 def prepared(folder, clips):
@@ -45,19 +42,6 @@ def test_subsets(tmp_path):
     assert records.is_narration.all() and len(records) == 2
     with pytest.raises(UserError, match="no queries in this split"):
         read_split(tmp_path, "task", "train", str(none), str(none))
-
-
-def test_inputs_are_data_lists_of_clips_and_the_checkpoint_begun_with(tmp_path):
-    options = TrainingOptions(task="task", fv="a", data_root=str(tmp_path))
-    names = ["dataset/task/train.json", "dataset/task/val.json"]
-    for feature in "ab":
-        names += [f"features/{feature}/feature_{kind}.json" for kind in ("shapes", "card")]
-    files = [tmp_path / name for name in names]
-    assert input_files(options, "a", "b", start=None) == files
-    options.zeroshot_subsample_clips = "few.txt"
-    (tmp_path / "model_9.t7").touch()
-    more = [Path("few.txt"), tmp_path / "model_9.t7"]
-    assert input_files(options, "a", "b", start=str(tmp_path)) == files + more
 
 
 def test_missing_and_empty_splits(tmp_path):

@@ -11,7 +11,7 @@ image = pytest.importorskip("PIL.Image")
 
 def test_a_sheet_of_an_upright_video_is_wide_enough_for_its_words(tmp_path, monkeypatch):
     upright = np.full((HEIGHT, 40, 3), 200, np.uint8)
-    monkeypatch.setattr(contact_sheet, "frames_at", lambda _, times, __: [upright] * len(times))
+    monkeypatch.setattr(contact_sheet, "frames_at", lambda _, times, *__: [upright] * len(times))
     narrow, wide = tmp_path / "narrow.png", tmp_path / "wide.png"
     write_sheet(narrow, tmp_path, [("Where?", None), ("1.", (0, 5))])
     write_sheet(wide, tmp_path, [("Where did I put the keys? " * 5, None), ("1.", (0, 5))])

@@ -231,6 +231,26 @@ def test_keyboard(page):
     assert find(page, "#zoom").get_attribute("aria-pressed") == "true"
 
 
+def test_addresses_of_a_query_and_of_the_charts(browser, made):
+    open_page(browser, made[0], "#query=2500")
+    assert "number 2500?" in selected(browser)
+    assert find(browser, "#query-2500").is_displayed()
+    place = browser.execute_script(
+        "const row = document.getElementById('query-2500').getBoundingClientRect();"
+        "const list = document.getElementById('list').getBoundingClientRect();"
+        "return row.top >= list.top - 1 && row.bottom <= list.bottom + 1"
+    )
+    assert place, "the query is out of view"
+    assert texts(browser, ".facts dd")[-1] == "video-clip-250"
+    find(browser, "#tab-charts").click()
+    wait(browser, lambda: browser.current_url.endswith("#charts"))
+    open_page(browser, made[0], "#charts")
+    assert find(browser, "#charts").is_displayed() and not find(browser, "#list").is_displayed()
+    browser.execute_script("location.hash = '#query=7'")
+    wait(browser, lambda: find(browser, "#list").is_displayed())
+    assert "number 7?" in selected(browser)
+
+
 def test_hostile_text_stays_text(page):
     press(page, "j")
     assert selected(page) == HOSTILE
@@ -287,11 +307,15 @@ def test_split_without_times(browser, tmp_path):
         for query in video["clips"][0]["annotations"][0]["language_queries"]:
             query.pop("clip_start_sec", None)
             query.pop("clip_end_sec", None)
+            query.pop("template", None)
+            query.pop("slot_x", None)
     split.write_text(json.dumps(content))
     view("--annotations", split, "--predictions", file, "--output", tmp_path / "page.html")
     open_page(browser, tmp_path / "page.html")
     assert texts(browser, "#figures tbody > tr > *") == ["only", "20"]
-    assert not find(browser, ".of-truth").is_displayed()
+    for unserved in (".of-truth", "#template", "#object"):
+        assert not find(browser, unserved).is_displayed()
+    assert find(browser, "#clip").is_displayed()
     assert texts(browser, "#order option") == ["as in the file"]
     assert len(texts(browser, ".timeline .run-0 td.time")) == 5
     choose(browser, "clip", "1")

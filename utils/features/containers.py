@@ -1,0 +1,273 @@
+"""Video containers: decoded frames with their times, past damage and through resets of the clock.
+
+Times are seconds in the file's clock, as players show them: 0 is where the first of its streams
+begins. A frame is shown from its own time until the next frame's. Needs PyAV (`pip install av`).
+"""
+
+import bisect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from utils.base.errors import UserError, named, warn
+
+GAP = 60.0  # seconds without a frame that are filled; after more, the clock has jumped
+BACK = 1.0  # seconds; a clock that goes back further has begun again
+LONGEST = 24 * 3600.0  # seconds of a video
+LONG_GAP = 5.0  # seconds without a frame that are worth a warning
+SHORTFALL = 0.1  # of a file's duration: more is worth a warning
+MAX_PIXELS = 1 << 25  # of a frame: 8K
+SPARSE_TIMES = "mpeg"  # format that has few times, which the library gives to a frame near by
+FRAME_RATE = 30  # where the file does not say
+
+
+def shown_frames(
+    file: Path, frame_rate: float | None = None, times: Sequence[float] | None = None
+) -> Iterator[tuple[float, float, Any]]:
+    """Frames of the video stream, with the seconds each starts and ends being shown.
+
+    Warns of what is missing, if all are read.
+
+    Args:
+        frame_rate: for a file whose frames have no times (a raw stream).
+        times: only the frames shown at these times, and some around them, are decoded.
+
+    Raises:
+        UserError: the file holds no video, opens other files, or lasts more than a day.
+    """
+    needed = None if times is None else _needed_segments(file, times)
+    with _open(file) as (container, stream):
+        clock, losses = Clock(container, stream, frame_rate), Losses(file)
+        shown, ticks, step = None, clock.start, clock.step
+        for frame in _decoded(stream, clock, losses, needed):
+            start = ticks
+            if shown is None:
+                if frame.pts is None and frame_rate is None:
+                    raise UserError(
+                        f"{file}: a raw stream, its frames have no times; give --frame_rate"
+                    )
+                ticks = clock.start if frame.pts is None else frame.pts
+            elif frame.pts is None or frame.pts <= ticks + clock.doubt:
+                ticks += step  # frames come in the order of their times
+            else:
+                ticks, step = frame.pts, min(clock.step, frame.pts - ticks)
+            if clock.seconds(ticks) > LONGEST:
+                raise UserError(f"{file}: lasts more than {LONGEST / 3600:.0f} hours; cut it")
+            losses.frame(clock.seconds(ticks), frame.is_corrupt)
+            if shown is not None:
+                yield clock.seconds(start), clock.seconds(ticks), shown
+            shown = frame
+        if shown is None:
+            raise UserError(f"{file}: holds no frame that can be decoded")
+        length = shown.duration or 0
+        end = clock.seconds(ticks + (length if 0 < length * clock.tick <= GAP else clock.step))
+        yield clock.seconds(ticks), end, shown
+        if times is None:
+            losses.warn(end, clock)
+
+
+def _decoded(
+    stream: Any, clock: "Clock", losses: "Losses", needed: set[int] | None
+) -> Iterator[Any]:
+    """Frames in the order they are shown; `needed` are segments between keyframes (default all)."""
+    av, decoder = library(), stream.codec_context
+    segment, decoding = 0, True
+    for packet in _packets(stream, clock, losses):
+        segment += packet.is_keyframe
+        if needed is not None and packet.size:
+            was_decoding = decoding
+            # Frames just before a keyframe may come after it in the file.
+            decoding = segment in needed or segment - 1 in needed
+            if was_decoding and not decoding:
+                yield from decoder.decode(None)
+                decoder.flush_buffers()
+        if decoding:
+            try:
+                yield from packet.decode()
+            except av.error.FFmpegError:
+                losses.packet(None if packet.pts is None else clock.seconds(packet.pts))
+
+
+def _packets(stream: Any, clock: "Clock", losses: "Losses") -> Iterator[Any]:
+    """Packets of a stream, their times in a clock that goes on; what cannot be read ends them."""
+    av = library()
+    packets = stream.container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.error.FFmpegError:
+            losses.packet(None)
+            packet = av.Packet()  # lets the decoder give what it holds back
+            packet.stream = stream
+        if packet is None:
+            return
+        clock.set(packet)
+        yield packet
+        if not packet.size:
+            return
+
+
+def _needed_segments(file: Path, times: Sequence[float]) -> set[int] | None:
+    """The segments between keyframes that hold some times, counted from 1; None: all."""
+    with _open(file) as (container, stream):
+        clock, keyframes = Clock(container, stream), []
+        for packet in _packets(stream, clock, Losses(file)):
+            if packet.is_keyframe:
+                if packet.pts is None:
+                    return None
+                keyframes.append(max([clock.seconds(packet.pts), *keyframes[-1:]]))
+    # A frame just after a keyframe's time may belong before it.
+    times = [*times, *(time - BACK for time in times)]
+    return {bisect.bisect_right(keyframes, time) for time in times}
+
+
+class Clock:
+    """The times of a stream's packets, going on where the file's clock begins again or jumps."""
+
+    def __init__(self, container: Any, stream: Any, frame_rate: float | None = None):
+        self.tick = stream.time_base or Fraction(1, 90_000)
+        rate = frame_rate or float(stream.guessed_rate or stream.average_rate or FRAME_RATE)
+        self.step = max(1, round(1 / self.tick / min(max(rate, 1), 1000)))  # ticks a frame
+        # Frames are not moved by less than this.
+        self.doubt = 3 * self.step if container.format.name == SPARSE_TIMES else 0
+        self.jumps: list[str] = []
+        microseconds = container.start_time
+        self.start = round((microseconds or 0) / 1e6 / self.tick)
+        self._last = None if microseconds is None else self.start
+        self._offset = 0
+        length, begin = stream.duration, stream.start_time
+        if length and begin is not None:
+            self.duration = self.seconds(begin + length)
+        else:
+            self.duration = (container.duration or 0) / 1e6
+
+    def set(self, packet: Any) -> None:
+        """Give a packet its times in this clock, in ticks."""
+        pts = packet.pts
+        time = pts if packet.dts is None else packet.dts
+        if time is None:
+            if self._last is not None:
+                self._last += self.step
+            return
+        if self._last is None:
+            self.start = self._last = time
+        shifted = time + self._offset
+        seconds = float((shifted - self._last) * self.tick)
+        if not -BACK <= seconds <= GAP:
+            self.jumps.append(f"by {seconds:+.1f} s at {max(0, self.seconds(self._last)):.1f} s")
+            shifted = self._last + self.step
+            self._offset = shifted - time
+        self._last = shifted
+        is_close = pts is not None and abs(pts - time) * self.tick <= GAP
+        packet.dts, packet.pts = shifted, pts + self._offset if is_close else None
+
+    def seconds(self, ticks: int) -> float:
+        """A packet's or frame's time in the file."""
+        return float((ticks - self.start) * self.tick)
+
+
+class Losses:
+    """What of a video is missing, for a warning when it has been read."""
+
+    def __init__(self, file: Path):
+        self._file = file
+        self._time = 0.0  # of the last frame
+        self._broken_until: float | None = None
+        self._damaged: list[tuple[float, float]] = []
+        self._gaps: list[str] = []
+
+    def packet(self, time: float | None) -> None:
+        """Note a packet that could not be read or decoded."""
+        self._broken_until = max(self._broken_until or 0, self._time if time is None else time)
+
+    def frame(self, time: float, is_corrupt: bool) -> None:
+        """Note a frame that is shown next."""
+        if is_corrupt or self._broken_until is not None:
+            self._damage(self._time, max(time, self._broken_until or 0))
+        elif time - self._time > LONG_GAP:
+            self._gaps.append(f"from {self._time:.1f} to {time:.1f} s")
+        self._broken_until, self._time = None, max(time, self._time)
+
+    def _damage(self, start: float, end: float) -> None:
+        if self._damaged and start <= self._damaged[-1][1] + 1:
+            start = self._damaged.pop()[0]
+        self._damaged.append((start, end))
+
+    def warn(self, end: float, clock: Clock) -> None:
+        """Say what is missing of a video that ends at `end` seconds."""
+        if self._broken_until is not None:
+            self._damage(self._time, max(end, self._broken_until))
+        parts = [f"from {start:.1f} to {stop:.1f} s" for start, stop in self._damaged]
+        if parts:
+            warn(f"{self._file}: damaged; frames are missing {named(parts)}")
+        if self._gaps:
+            warn(f"{self._file}: no frames {named(self._gaps)}; the last one before is shown")
+        if clock.jumps:
+            jumps = f"{self._file}: its clock jumps {named(clock.jumps)}"
+            warn(f"{jumps}; times go on without the jumps")
+        elif end < clock.duration - SHORTFALL * max(1, clock.duration):
+            warn(f"{self._file}: its video ends at {end:.1f} s of {clock.duration:.1f} s; cut off?")
+
+
+@contextmanager
+def _open(file: Path) -> Iterator[tuple[Any, Any]]:
+    """The container and its video stream; it is read as a file whatever its name or content."""
+    av = library()
+    # No protocol is allowed: what the file itself names is not opened.
+    options = {"max_pixels": str(MAX_PIXELS), "protocol_whitelist": "none"}
+    try:
+        with (
+            Path(file).open("rb") as content,
+            av.open(content, options=options, metadata_errors="replace") as video,
+        ):
+            stream = video.streams.best("video")
+            if stream is None:
+                raise UserError(f"{file}: holds no video")
+            if stream.codec_context is None:
+                raise UserError(f"{file}: damaged, or its video is of an unknown codec")
+            if video.format.name == SPARSE_TIMES:
+                video.flags |= av.container.Flags.no_fillin.value
+            stream.thread_type = "AUTO"
+            stream.codec_context.options = options
+            yield video, stream
+    except FileNotFoundError:
+        raise UserError(f"{file}: no such video file") from None
+    except (av.error.FFmpegError, OSError) as error:
+        reason = error.strerror
+        if _is_text(Path(file)):
+            reason = "it is text; other files that it may name are not opened"
+        elif _lacks_index(Path(file)):
+            reason = "an unfinished recording: its index, moov, was not written"
+        raise UserError(f"{file}: damaged, or no video ({reason})") from None
+
+
+def _is_text(file: Path) -> bool:
+    """Whether a file begins with printable text."""
+    with file.open("rb") as content:
+        return content.read(64).decode(errors="replace").replace("\n", " ").isprintable()
+
+
+def _lacks_index(file: Path) -> bool:
+    """Whether an MP4 or MOV file has no `moov` box."""
+    with file.open("rb") as content:
+        size, boxes = file.stat().st_size, []
+        while content.tell() < size and len(boxes) < 1000:
+            start, header = content.tell(), content.read(16)
+            length = int.from_bytes(header[:4]) or size
+            if length == 1:  # the length follows in 64 bits
+                length = int.from_bytes(header[8:])
+            boxes.append(header[4:8])
+            content.seek(min(start + max(length, 8), size))
+    return boxes[:1] == [b"ftyp"] and b"moov" not in boxes
+
+
+def library() -> Any:
+    """PyAV, quiet; raises UserError if it is not installed."""
+    try:
+        import av
+    except ImportError:
+        raise UserError("video files need PyAV: pip install av") from None
+    av.logging.set_level(None)  # damage is told in one line of our own
+    return av
