@@ -53,7 +53,13 @@ def test_the_page_holds_the_answers(asking, capsys):
     assert windows[0][0] == pytest.approx(4800, abs=2)
     assert data["queries"]["truth"] == [None] * 4 and data["perQuery"] == 3
     assert data["clips"] == [
-        {"uid": "my day.mp4", "seconds": SECONDS, "narrations": [], "video": "../my%20day.mp4"}
+        {
+            "uid": "my day.mp4",
+            "seconds": SECONDS,
+            "narrations": [],
+            "video": "../my%20day.mp4",
+            "videoUid": "",
+        }
     ]
     # Hostile text is data and nowhere else.
     assert read.tags.count("script") == 2 and "img" not in read.tags
