@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.simulated import refuse, succeed
+from tests.bad_inputs import world
+from tests.bad_inputs.world import run_here
 from tests.VSLNet.test_model import Golden
 from utils.evaluation.predictions import read_predictions
 from utils.features.mapped import pool_rows
@@ -197,10 +198,13 @@ def many_queries(simulated, tmp_path_factory):
 
 
 def predict(folder, data, *options):
-    succeed(
-        "VSLNet/scripts/infer.sh", "cpu", "nlq", "val", "egovlp", folder,
-        "--data_root", data, "--text_encoder", "minilm", *options,
-    )  # fmt: skip
+    words = (
+        f"--task nlq_official_v1 --fv egovlp --mode val --model_dir {folder}/checkpoints "
+        f"--data_root {data} --eval_gt_json {data}/nlq_val.json --text_encoder minilm "
+        "--remove_empty_queries_from train val"
+    )
+    options = [str(option) for option in options]
+    assert run_here("VSLNet/main.py", [*words.split(), *options], folder) is None
     (result,) = folder.glob("checkpoints/*/model/*_val_result.json")
     return {p.key: np.array(p.windows) for p in read_predictions(result)}
 
@@ -233,30 +237,25 @@ def test_windows_depend_on_the_batch_as_published_and_not_when_masked(released, 
     assert same[0] < 0.9 and same[1] == 1
 
 
-def test_a_run_remembers_its_padding(released, simulated, tmp_path):
-    tiny = ("--data_root", simulated, "--text_encoder", "minilm", "--epochs", "1")
-    train = ("VSLNet/scripts/train_scratch_nlq.sh", "cpu", "nlq", "egovlp")
-    inside = "checkpoints/vslnet_nlq_official_v1_egovlp_128_bert/model"
+def test_a_run_remembers_its_padding(data, tmp_path):
+    def folder(name):
+        return data / "vslnet" / f"vslnet_nlq_official_v1_egovlp_16_bert_{name}" / "model"
 
-    def padding(folder):
-        return json.loads((folder / inside / "configs.json").read_text())["padding"]
+    def train(name, *options):
+        return world.run("VSLNet/main.py train", data, "--suffix", name, *options)
 
-    small = (*tiny, "--dim", "16", "--num_heads", "2")
-    succeed(*train, tmp_path / "new", "0.001", *small)
-    assert padding(tmp_path / "new") == "masked"
-    succeed(*train, tmp_path / "old", "0.001", *small, "--padding", "published")
-    assert padding(tmp_path / "old") == "published"
-    succeed(*train, tmp_path / "old", "0.001", *small)  # continues: nothing is left to do
+    def padding(name):
+        return json.loads((folder(name) / "configs.json").read_text())["padding"]
 
-    tuned = "VSLNet/scripts/finetune.sh"
+    assert train("new") is None and padding("new") == "masked"
+    assert train("old", "--padding", "published") is None and padding("old") == "published"
+    assert train("old") is None  # continues: nothing is left to do
     for start, expected in (("new", "masked"), ("old", "published")):
-        folder = tmp_path / f"tuned_{start}"
-        succeed(tuned, "cpu", "nlq", "egovlp", folder, "0.001", tmp_path / start, *small)
-        assert padding(folder) == expected
-    checkpoint = released[0] / inside / "vslnet_40.t7"
-    succeed(tuned, "cpu", "nlq", "egovlp", tmp_path / "tuned", "0.001", checkpoint, *tiny)
-    assert padding(tmp_path / "tuned") == "published"
-
-    shutil.rmtree(tmp_path / "old" / inside)
-    said = refuse(*train, tmp_path / "old", "0.001", *small, "--padding", "published", "--compile")
-    assert "--padding masked" in said
+        assert train(f"{start}_tuned", "--init_from", str(folder(start))) is None
+        assert padding(f"{start}_tuned") == expected
+    # A published checkpoint comes without options of ours.
+    shutil.copy(world.checkpoint(folder("new")), tmp_path / "vslnet_40.t7")
+    assert train("tuned", "--init_from", str(tmp_path / "vslnet_40.t7")) is None
+    assert padding("tuned") == "published"
+    line = train("compiled", "--padding", "published", "--compile")
+    assert "--padding masked" in line

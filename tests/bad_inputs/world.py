@@ -192,29 +192,33 @@ def checkpoint(run_folder: Path) -> Path:
 
 
 def run(program: str, root: Path, *options: str, file_size: int = -1) -> str | None:
-    """Run a program of COMMANDS in this process, as from the command line.
+    """Run a program of COMMANDS, with further options, as `run_here` does."""
+    words = COMMANDS[program].replace("DATA", str(root)).split()
+    return run_here(program.split()[0], [*words, *options], root, file_size)
+
+
+def run_here(name: str, words: list[str], folder: Path, file_size: int = -1) -> str | None:
+    """Run a program in this process, as from the command line in a folder.
 
     Returns its line of error, or None if it succeeds. Any other end fails: a traceback, more than
     one line, another exit code, more time or memory than the limits, a command out of a file.
     No file can grow beyond `file_size` bytes (-1: any size), which is met as a full disk is.
     """
-    words = COMMANDS[program].replace("DATA", str(root)).split()
-    name = program.split()[0]
     main = importlib.import_module(name.removesuffix(".py").replace("/", ".")).main
     errors = io.StringIO()
     code: Any = 0
     with (
-        patch.object(sys, "argv", [name, *words, *options]),
+        patch.object(sys, "argv", [name, *words]),
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(errors),
-        contextlib.chdir(root),
+        contextlib.chdir(folder),
         limits(file_size),
     ):
         try:
             run_program(main)
         except SystemExit as end:
             code = end.code
-    canaries = list(root.rglob("canary*"))
+    canaries = list(folder.rglob("canary*"))
     assert not canaries, f"a command in a file was run: {canaries}"
     if not code:
         return None

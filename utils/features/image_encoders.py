@@ -20,7 +20,7 @@ from msgspec import Meta, Struct
 from torch import nn
 from tqdm import tqdm
 
-from utils.base.errors import UserError, quiet_libraries
+from utils.base.errors import UserError, quiet_libraries, without_controls
 from utils.base.files import read_json
 from utils.base.machine import find_device
 from utils.base.tasks import ROWS_PER_SECOND, STRIDE
@@ -83,7 +83,8 @@ class ImageEncoder:
             UserError: the video can't be read, or rows are not finite.
         """
         rows = []
-        with tqdm(desc=f"{self.kind} of {video.name}", unit="row", leave=False) as bar:
+        name = without_controls(video.name)
+        with tqdm(desc=f"{self.kind} of {name}", unit="row", leave=False) as bar:
             for frames in self._batches(video, frame_rate):
                 rows.append(self.encode(frames))
                 bar.update(len(frames))

@@ -22,6 +22,14 @@ def shell(command, folder):
     )
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """A run whose output is read."""
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    toy_training.train(toy_training.Options(folder=str(folder)))
+    return folder
+
+
 @pytest.mark.parametrize(
     "outputs",
     [
@@ -31,15 +39,12 @@ def shell(command, folder):
         "> >(sleep 0.1) 2> >(sleep 0.1)",
     ],
 )
-def test_training_goes_on_without_a_reader(tmp_path, outputs):
+def test_training_goes_on_without_a_reader(alone, tmp_path, outputs):
     shell(f"{sys.executable} {toy_training.__file__} --folder run --slow 0.05 {outputs}", tmp_path)
-    shell(f"{sys.executable} {toy_training.__file__} --folder alone", tmp_path)
-    state, alone = ((tmp_path / name / "toy_24.t7").read_bytes() for name in ("run", "alone"))
-    assert state == alone
-    left, expected = (
-        {file.name for file in (tmp_path / name).iterdir()} for name in ("run", "alone")
-    )
-    assert left == expected
+    weights, expected = ((f / "toy_24.t7").read_bytes() for f in (tmp_path / "run", alone))
+    assert weights == expected
+    names, expected = ({path.name for path in f.iterdir()} for f in (tmp_path / "run", alone))
+    assert names == expected
 
 
 def test_a_small_program_ends_quietly_when_its_reader_has_gone(tmp_path):

@@ -71,20 +71,6 @@ def test_eval_period_replaces_it():
     assert [step for step in range(1, 9) if evaluates(step, 4, 8, 2, period=3)] == [3, 6, 8]
 
 
-def test_killed_and_continued_ends_with_the_same_bits(tmp_path):
-    whole = run_toy(tmp_path / "whole")
-    assert whole.returncode == 0, whole.stderr
-    for at in (1, 12):
-        folder = tmp_path / f"killed{at}"
-        assert run_toy(folder, "--kill_at", str(at)).returncode == -9
-        rest = run_toy(folder)
-        assert rest.returncode == 0, rest.stderr
-        assert torch.equal(weights(folder), weights(tmp_path / "whole"))
-        assert (folder / "metrics.jsonl").read_text() == (
-            tmp_path / "whole" / "metrics.jsonl"
-        ).read_text()
-
-
 def test_two_processes_make_the_same_steps_as_one(tmp_path):
     assert run_toy(tmp_path / "one").returncode == 0
     two = run_toy(tmp_path / "two", processes=2)
