@@ -54,5 +54,6 @@ def test_wrong_use():
     assert "unknown task 'ego'" in refuse("experiments/tacos.sh", "--task", "ego")
     assert "unknown option '--fast'" in refuse("experiments/jitter.sh", "--fast")
     assert "--seeds is 'many'" in refuse("experiments/quickstart.sh", "--seeds", "many")
-    assert "give vslnet, reler or groundnlq" in refuse("experiments/quickstart.sh", "--model", "bert")
+    line = refuse("experiments/quickstart.sh", "--model", "bert")
+    assert "give vslnet, reler or groundnlq" in line
     assert "needs a value" in refuse("experiments/quickstart.sh", "--seeds")
