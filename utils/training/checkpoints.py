@@ -52,13 +52,7 @@ def fit_optimizer(optimizer: torch.optim.Optimizer, state: Any, source: str | Pa
 
 
 def fit_state(model: torch.nn.Module, state: dict[str, torch.Tensor], source: str | Path) -> None:
-    """Load weights into `model`; a `UserError` says which keys or shapes do not fit."""
-    check_state(model, state, source)
-    model.load_state_dict(state)
-
-
-def check_state(model: torch.nn.Module, state: dict[str, torch.Tensor], source: str | Path) -> None:
-    """Raise `UserError` if weights don't fit `model`, which may be one without memory ("meta")."""
+    """Load weights into `model`; raises UserError naming keys or shapes that do not fit."""
     if not isinstance(state, dict) or not all(torch.is_tensor(v) for v in state.values()):
         raise UserError(f"{source}: not a state dict (parameter name -> tensor)")
     expected = model.state_dict()
@@ -79,3 +73,4 @@ def check_state(model: torch.nn.Module, state: dict[str, torch.Tensor], source: 
     bad = [key for key, value in state.items() if not torch.isfinite(value).all()]
     if bad:
         raise UserError(f"{source}: {bad[0]} holds NaN or infinite values; use another checkpoint")
+    model.load_state_dict(state)
