@@ -111,9 +111,8 @@ def infer(options: Options) -> Path:
             )
         windows, scores = predict(model, split, options, processes)
         name = checkpoint.name.partition(".")[0]
-        result = checkpoint.with_name(f"{name}_{options.mode}_result.json")
-        if options.output is not None:
-            result = Path(options.output)
+        default = checkpoint.with_name(f"{name}_{options.mode}_result.json")
+        result = options.result_file(default)
         if processes.main:
             truth, submitted = options.eval_gt_json, options.is_submission
             publish(result, split.records, windows, scores, split.listed, truth, submitted)

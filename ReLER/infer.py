@@ -86,9 +86,8 @@ def infer(options: Options) -> Path:
             )
         windows, scores = predict(model, split, options, processes)
         folder = Path(options.eval_results_dir or checkpoint.parent)
-        result = folder / "preds" / f"{step_of(checkpoint)}_{options.mode}_preds.json"
-        if options.output is not None:
-            result = Path(options.output)
+        default = folder / "preds" / f"{step_of(checkpoint)}_{options.mode}_preds.json"
+        result = options.result_file(default)
         if processes.main:
             truth, submitted = options.eval_gt_json, options.is_submission
             publish(result, split.records, windows, scores, split.listed, truth, submitted)

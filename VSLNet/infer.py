@@ -97,9 +97,8 @@ def infer(options: Options) -> Path:
         options, model, text = load_trained(checkpoint, processes.device, **vars(options))
         split = open_split(options, options.mode, text, processes.device, options.allow_missing)
         windows, scores = predict(model, split, options, processes)
-        result = checkpoint.with_name(f"{checkpoint.stem}_{options.mode}_result.json")
-        if options.output is not None:
-            result = Path(options.output)
+        default = checkpoint.with_name(f"{checkpoint.stem}_{options.mode}_result.json")
+        result = options.result_file(default)
         if processes.main:
             truth, submitted = options.eval_gt_json, options.is_submission
             publish(result, split.records, windows, scores, split.listed, truth, submitted)

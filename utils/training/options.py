@@ -136,6 +136,16 @@ class TrainingOptions:
         checked = self.check_submission and self.mode == "test"
         return checked and not self.allow_missing and self.eval_gt_json is not None
 
+    def result_file(self, default: Path) -> Path:
+        """Where predictions go: to `--output`, if it is given."""
+        return default if self.output is None else Path(self.output)
+
+    def subsets(self, split: str) -> tuple[str | None, str | None]:
+        """The clip lists that reduce narrations and NLQ queries: of the training split alone."""
+        if self.mode == "train" == split:
+            return self.scaling_subsample_clips, self.zeroshot_subsample_clips
+        return None, None
+
     @property
     def cache(self) -> Path:
         """Where derived stores are kept."""
