@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from utils.base.errors import UserError
 from utils.base.lazy import torch
-from utils.base.tensor_files import is_plain
+
+
+class Trained(NamedTuple):
+    """A trained model of a package, in evaluation mode, and what it needs to read a query."""
+
+    options: Any
+    model: Any
+    text: Any
 
 
 def step_of(path: Path) -> int:
@@ -56,8 +63,7 @@ def fit_state(model: torch.nn.Module, state: dict[str, torch.Tensor], source: st
     if not isinstance(state, dict) or not all(torch.is_tensor(v) for v in state.values()):
         raise UserError(f"{source}: not a state dict (parameter name -> tensor)")
     expected = model.state_dict()
-    faults = [f"{key} is not a plain tensor" for key, v in state.items() if not is_plain(v)]
-    faults += [f"{key} missing" for key in expected if key not in state]
+    faults = [f"{key} missing" for key in expected if key not in state]
     faults += [f"{key} unknown" for key in state if key not in expected]
     faults += [
         f"{key} is {tuple(state[key].shape)}, this model has {tuple(value.shape)}"

@@ -127,7 +127,8 @@ class Run:
         anew = restart and not restarted()
         state, file = None, self.state_file
         if not anew:
-            state, file = self.processes.hand_on(self._read_state() if self.processes.main else None)
+            read = self._read_state() if self.processes.main else None
+            state, file = self.processes.hand_on(read)
         if state is not None:
             self._refuse_changes(state["options"])
             self.history = state["history"]
