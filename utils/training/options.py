@@ -82,7 +82,7 @@ class TrainingOptions:
     eval_period: int = option(0, "steps between evaluations (0: VSLNet two an epoch, ReLER one)")
     amp: str = option(
         "off",
-        "mixed precision (auto: bf16 where the device has instructions for it)",
+        "mixed precision; auto: bf16 where it is fast",
         choices=("off", "auto", "bf16", "fp16"),
         usual=True,
     )
