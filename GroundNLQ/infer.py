@@ -16,6 +16,7 @@ from utils.base.errors import UserError
 from utils.base.tasks import FRAME_RATE
 from utils.evaluation.predictions import WINDOWS, suppress
 from utils.training import inference
+from utils.training.precision import autocast
 from utils.training.processes import Processes
 
 CANDIDATES = 20  # windows a query offers to temporal NMS
@@ -36,12 +37,11 @@ def predict(
             f"features and tokens are {widths} wide, but the model was trained on {trained}"
         )
     device = processes.device
-    dtype = torch.float16 if options.amp == "fp16" else torch.bfloat16
     batches = _batches(split, options)[processes.rank :: processes.size]
     parts = [(np.empty(0, np.int64), np.empty((0, WINDOWS, 2)), np.empty((0, WINDOWS)))]
     model.eval()
     bar = tqdm(batches, f"predicting {split.name}", leave=False, disable=not processes.main)
-    with torch.autocast(device.type, dtype, enabled=options.amp != "off"):
+    with autocast(device, options.amp):
         for rows in bar:
             clips, clip = np.unique(split.records.clip[rows], return_inverse=True)
             padded = int(split.padded(clips).max())

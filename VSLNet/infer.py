@@ -11,6 +11,7 @@ from utils.data.spans import window_seconds
 from utils.evaluation.decoding import best_spans
 from utils.evaluation.predictions import WINDOWS, suppress
 from utils.training import inference
+from utils.training.precision import autocast
 from utils.training.processes import Processes
 from VSLNet.data import Split, open_split
 from VSLNet.model import VSLNet
@@ -36,7 +37,6 @@ def _predict_share(
     model: VSLNet, split: Split, options: Options, processes: Processes
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     device, records = processes.device, split.records
-    dtype = torch.float16 if options.amp == "fp16" else torch.bfloat16
     count = WINDOWS if options.nms_threshold is None else CANDIDATES
     batches = _batches(split, options)[processes.rank :: processes.size]
     rows = np.concatenate([np.empty(0, np.int64), *batches])
@@ -45,7 +45,7 @@ def _predict_share(
     model.eval()
     bar = tqdm(total=len(rows), desc=f"predicting {split.name}", unit="query", leave=False,
                disable=not processes.main)  # fmt: skip
-    with bar, torch.autocast(device.type, dtype, enabled=options.amp != "off"):
+    with bar, autocast(device, options.amp):
         for batch in batches:
             clips, clip = np.unique(records.clip[batch], return_inverse=True)
             features, mask = split.features.gather(clips, device)

@@ -81,7 +81,12 @@ class TrainingOptions:
         None, "checkpoint file or run folder to begin with, or to predict with", usual=True
     )
     eval_period: int = option(0, "steps between evaluations (0: VSLNet two an epoch, ReLER one)")
-    amp: str = option("off", "mixed precision", choices=("off", "bf16", "fp16"), usual=True)
+    amp: str = option(
+        "off",
+        "mixed precision; auto: bf16 where it is fast",
+        choices=("off", "auto", "bf16", "fp16"),
+        usual=True,
+    )
     compile: bool = option(False, "compile the model", usual=True)
     save_every_minutes: float = option(10.0, "time between saved states", usual=True, free=True)
     profile: int = option(0, "write a trace of so many steps into the run folder", free=True)
