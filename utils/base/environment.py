@@ -1,8 +1,10 @@
-"""Ends a program whose Python lacks packages, in one line that says how to get them.
+"""What programs import first when they are run as a file, before any package.
 
-Programs import this first when they are run as a file.
+Ends a program whose Python lacks packages, in one line that says how to get them; has progress bars
+that go into a file or pipe written every half minute.
 """
 
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +30,8 @@ def how_to_enter() -> str:
     return f"bash {CHECKOUT}/utils/environment.sh"
 
 
+if sys.stderr is None or not sys.stderr.isatty():  # read when tqdm is imported
+    os.environ.update(TQDM_MININTERVAL="30", TQDM_MAXINTERVAL="30", TQDM_DELAY="5")
 if missing := missing_packages():
     named = ", ".join(missing[:3]) + ", ..." * (len(missing) > 3)
     print(f"error: {sys.executable} lacks {named}; run: {how_to_enter()}", file=sys.stderr)
