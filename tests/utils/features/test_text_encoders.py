@@ -165,6 +165,7 @@ def test_stored_features_need_no_transformers(bert, tmp_path, root):
     subprocess.run(command, cwd=root, check=True, timeout=300)
 
 
+@pytest.mark.filterwarnings("error")
 def test_features_that_do_not_fit_half_precision_are_refused(bert, tmp_path, monkeypatch):
     encoder = load_encoder(str(bert))
     huge = torch.full((4, 20, 12), 1e6)
