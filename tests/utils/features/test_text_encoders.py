@@ -290,7 +290,7 @@ def test_pickled_weights_run_no_code(bert, tmp_path, monkeypatch):
     expected = LiveTokens(load_encoder(str(bert)), SENTENCES).gather(np.arange(4)).tokens
     torch.testing.assert_close(found, expected)
     torch.save({**state, "more": Hostile()}, copy / "pytorch_model.bin")
-    with pytest.raises(UserError, match="can't be loaded as a text encoder"):
+    with pytest.raises(UserError, match="can't be used as a text encoder"):
         _ = load_encoder(str(copy)).model
     assert not (tmp_path / "canary").exists()
 
@@ -360,5 +360,5 @@ def test_wrong_names(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert", "hidden_size": 8}')
     with pytest.raises(UserError, match="has no tokenizer"):
         load_encoder(str(tmp_path)).tokenize(["a"])
-    with pytest.raises(UserError, match="can't be loaded as a text encoder"):
+    with pytest.raises(UserError, match="can't be used as a text encoder"):
         _ = load_encoder(str(tmp_path)).model
