@@ -1,13 +1,15 @@
-"""What programs import first when they are run as a file, before any package.
+"""What a program needs of its surroundings: packages, and settings made before they are loaded.
 
-Ends a program whose Python lacks packages, in one line that says how to get them; has progress bars
-that go into a file or pipe written every half minute.
+Programs import this first when they are run as a file. If packages are missing it ends the program,
+in one line that says how to get them.
 """
 
 import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+
+from utils.base.cores import set_threads
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -30,9 +32,11 @@ def how_to_enter() -> str:
     return f"bash {CHECKOUT}/utils/environment.sh"
 
 
-if sys.stderr is None or not sys.stderr.isatty():  # read when tqdm is imported
-    os.environ.update(TQDM_MININTERVAL="30", TQDM_MAXINTERVAL="30", TQDM_DELAY="5")
 if missing := missing_packages():
     named = ", ".join(missing[:3]) + ", ..." * (len(missing) > 3)
     print(f"error: {sys.executable} lacks {named}; run: {how_to_enter()}", file=sys.stderr)
     sys.exit(2)
+
+set_threads()
+if sys.stderr is None or not sys.stderr.isatty():  # a file: a line of progress every half minute
+    os.environ.update(TQDM_MININTERVAL="30", TQDM_MAXINTERVAL="30", TQDM_DELAY="5")
