@@ -1,18 +1,22 @@
-"""Queries a second in inference of both models, compared with plain implementations.
+"""Queries a second in inference of all models, compared with plain implementations.
 
 Plain: each query's text goes through BERT or CLIP, its clip through the whole model (for ReLER at
-each of the five scales), and the best spans come from the whole outer product. Ours reads stored
-token features, encodes a clip once for its queries (VSLNet), embeds it once for all scales and
-gives each core its own queries (ReLER), and forms only the rows of the outer product that can hold
-a best span. Both must find the same windows; plain models are those of `vslnet_step.py` and
-`reler_step.py`. Each version runs in its own process, ours in one set up like our
-programs.
+each of the five scales, for GroundNLQ padded to 2,560 rows), and the best spans come from the whole
+outer product. Ours reads stored token features, encodes a clip once for its queries (VSLNet,
+GroundNLQ), embeds it once for all scales and gives each core its own queries (ReLER), pads a clip
+as far as its numbers need it (GroundNLQ), and forms only the rows of the outer product that can
+hold a best span. Both must find the same windows; plain models are those of `vslnet_step.py`,
+`reler_step.py` and `groundnlq_step.py`. Each version runs in its own process, ours in one set up
+like our programs.
 
     python benchmarks/inference.py
+    python benchmarks/inference.py --models GroundNLQ
 """
 
 import sys
+from argparse import Namespace
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -20,10 +24,12 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 import numpy as np
 import torch
 
-from benchmarks import reler_step, vslnet_step
+from benchmarks import groundnlq_step, reler_step, vslnet_step
 from benchmarks.evaluation import plain_best
 from benchmarks.text import bert_in_the_loop, clip_in_the_loop, stored
 from benchmarks.timing import Work, alternate, as_our_programs, circumstances
+from GroundNLQ.infer import ranked_windows
+from GroundNLQ.model import Grounding
 from ReLER.infer import CPU_BATCH
 from ReLER.model import ReLER
 from ReLER.options import SCALES, ModelOptions
@@ -41,22 +47,26 @@ def main(arguments: list[str] | None = None) -> None:
     """Check that both versions find the same windows, then time them."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--times", type=int, default=5, help="timed batches of each version")
+    parser.add_argument("--models", nargs="+", default=[*VERSIONS], choices=VERSIONS, help="which")
     options = parser.parse_args(arguments)
     print(
-        f"{CLIPS} clips of {QUERIES} queries, {circumstances()}; queries a second by the clock "
-        f"(by CPU time), medians of {options.times} batches taken in turn"
+        f"{CLIPS} clips (GroundNLQ: 1) of {QUERIES} queries, {circumstances()}; queries a second "
+        f"by the clock (by CPU time), medians of {options.times} batches taken in turn"
     )
-    for width in (256, 2304):
-        compare(f"VSLNet, {width} dims", lambda width=width: vslnet_versions(width), options.times)
-    for width in (256, 2304):
-        name = f"ReLER, {width}+512 dims"
-        compare(name, lambda width=width: reler_versions(width), options.times)
+    for model in options.models:
+        features = "{}+512 dims" if model == "ReLER" else "{} dims"
+        for width in (256, 2304):
+            name = f"{model}, {features.format(width)}"
+            queries = QUERIES if model == "GroundNLQ" else CLIPS * QUERIES
+            compare(name, partial(VERSIONS[model], width), queries, options.times)
 
 
 Version = Callable[[torch.dtype | None], tuple[torch.Tensor, torch.Tensor]]
 
 
-def compare(name: str, versions: Callable[[], tuple[Version, Version]], times: int) -> None:
+def compare(
+    name: str, versions: Callable[[], tuple[Version, Version]], queries: int, times: int
+) -> None:
     """Queries a second of both, in float32 and ours in bfloat16 too."""
 
     def plain() -> Work:
@@ -72,7 +82,7 @@ def compare(name: str, versions: Callable[[], tuple[Version, Version]], times: i
 
     for precision in (None, torch.bfloat16):
         makers = plain, as_our_programs(lambda dtype=precision: ours(dtype))
-        rates = CLIPS * QUERIES / np.median(alternate(makers, times), 0)
+        rates = queries / np.median(alternate(makers, times), 0)
         print(
             f"{name}: plain float32 {rates[0][0]:.1f} ({rates[0][1]:.1f})   ours "
             f"{'bfloat16' if precision else 'float32 '} {rates[1][0]:.1f} ({rates[1][1]:.1f})   "
@@ -143,6 +153,38 @@ def reler_versions(width: int) -> tuple[Version, Version]:
 
     return plain, ours
 
+
+def groundnlq_versions(width: int) -> tuple[Version, Version]:
+    """Both versions on the same clip of 900 rows."""
+    sizes = Namespace(units=900, batch=QUERIES)
+    model, (video, mask, *queries), _ = groundnlq_step.made(width, sizes, None)
+    padded_clip = groundnlq_step.made(width, sizes, groundnlq_step.PADDED)[1]
+    model.eval()
+    clip = clip_in_the_loop(QUERIES)
+    store = stored(groundnlq_step.TEXT_WIDTH, QUERIES, groundnlq_step.TOKENS)
+
+    def windows(grounding: Grounding, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return ranked_windows(grounding, rows, model.levels, 5)
+
+    def plain(dtype: torch.dtype | None) -> tuple[torch.Tensor, torch.Tensor]:
+        clip()
+        every = Grounding(*map(torch.cat, zip(*(
+            groundnlq_step.plain_grounding(model, *(x[n : n + 1] for x in padded_clip))
+            for n in range(QUERIES)
+        ), strict=True)))  # fmt: skip
+        return windows(every, groundnlq_step.PADDED)
+
+    def ours(dtype: torch.dtype | None) -> tuple[torch.Tensor, torch.Tensor]:
+        store()
+        with torch.autocast("cpu", dtype, enabled=dtype is not None):
+            encoded = model.encode_video(video[:1], mask[:1]).expand(QUERIES, -1, -1)
+            query = model.encode_query(*queries)
+            return windows(model.ground(encoded, mask, query, queries[1]), video.shape[1])
+
+    return plain, ours
+
+
+VERSIONS = {"VSLNet": vslnet_versions, "ReLER": reler_versions, "GroundNLQ": groundnlq_versions}
 
 if __name__ == "__main__":
     run_program(main)

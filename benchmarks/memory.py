@@ -1,4 +1,4 @@
-"""Memory of an open split by number of clips: VSLNet's, ReLER's, and a dictionary of all rows.
+"""Memory of an open split by number of clips: each model's, and a dictionary of all rows.
 
 Makes data roots that differ in the number of clips alone (900 rows each, packed; the same number of
 queries), opens the training split of each in a new process, draws batches from all over it, and
@@ -24,6 +24,8 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 import numpy as np
 import torch
 
+import GroundNLQ.data
+import GroundNLQ.options
 import ReLER.data
 import ReLER.options
 import utils.prepare_features
@@ -116,6 +118,16 @@ def open_reler(data_root: Path) -> tuple:
     return split, lambda split, rows: split.batch(rows, 2, draws, alone)
 
 
+def open_groundnlq(data_root: Path) -> tuple:
+    """GroundNLQ's split: all rows of one feature."""
+    options = GroundNLQ.options.Options(task=TASK, fv="egovlp", data_root=str(data_root))
+    text = EncoderText(MadeUpEncoder(512), False, options.cache)
+    split = GroundNLQ.data.open_split(options, "train", text, torch.device("cpu"), False)
+    draws = np.random.default_rng(0).random((QUERIES, 2))
+    alone = Processes(0, 1, torch.device("cpu"))
+    return split, lambda split, rows: split.batch(rows, draws, alone)
+
+
 def open_dictionary(data_root: Path) -> tuple:
     """The plain way: both features of every clip read into a dictionary."""
     clips = {
@@ -132,7 +144,12 @@ def open_dictionary(data_root: Path) -> tuple:
     return clips, lambda clips, rows: [clips[names[row % len(names)]] for row in rows]
 
 
-READERS = {"VSLNet": open_vslnet, "ReLER": open_reler, "dictionary": open_dictionary}
+READERS = {
+    "VSLNet": open_vslnet,
+    "ReLER": open_reler,
+    "GroundNLQ": open_groundnlq,
+    "dictionary": open_dictionary,
+}
 
 
 class MadeUpEncoder:
