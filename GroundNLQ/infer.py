@@ -16,6 +16,7 @@ from utils.base.files import check_output
 from utils.base.tasks import FRAME_RATE
 from utils.evaluation.predictions import WINDOWS, suppress
 from utils.evaluation.scoring import publish
+from utils.features.tensors import to_device
 from utils.training.checkpoints import find_checkpoint
 from utils.training.precision import autocast
 from utils.training.processes import Processes, start_processes
@@ -44,7 +45,7 @@ def predict(
             text = split.text(rows, device)
             encoded = model.encode_video(video, mask)
             query = model.encode_query(text.tokens, text.mask)
-            clip = torch.from_numpy(clip).to(device)
+            clip = to_device(clip, device)
             grounding = model.ground(encoded[clip], mask[clip], query, text.mask)
             parts.append((rows, *best_windows(grounding, padded, split.durations[rows], options)))
     return processes.gather_rows(*map(np.concatenate, zip(*parts, strict=True)))

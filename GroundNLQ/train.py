@@ -8,11 +8,10 @@ On two nodes:   torchrun --nnodes 2 --nproc_per_node 4 ... GroundNLQ/main.py --t
 import copy
 import math
 
-import numpy as np
 import torch
 from torch import nn
 
-from GroundNLQ.data import Inputs, open_split
+from GroundNLQ.data import Inputs, Targets, open_split
 from GroundNLQ.infer import predict
 from GroundNLQ.layers import Convolution
 from GroundNLQ.losses import Losses, losses, next_normaliser
@@ -23,7 +22,7 @@ from GroundNLQ.weights import AVERAGE, WEIGHTS, begin_with, build_model
 from utils.evaluation.validation import truth_to_train_by, validate
 from utils.training import loop
 from utils.training.checkpoints import find_checkpoint
-from utils.training.processes import Processes
+from utils.training.processes import Processes, Share
 from utils.training.recipes import EpochPlan, Evaluation
 
 DECAY = 0.999  # of the average, a step
@@ -98,6 +97,7 @@ class Recipe:
         self.train = open_split(options, "train", text, device, tolerant=True)
         self.val = open_split(options, "val", text, device, tolerant=True)
         self.truth = truth_to_train_by(self.val.records, self.val.listed, options.eval_gt_json)
+        self.live = options.text_features == "live"
         self.descriptions = {} if text is None else {TEXT_FILE: text.describe()}
         model = build_model(options, self.train.width, self.train.text_width)
         if options.init_from is not None:
@@ -116,11 +116,15 @@ class Recipe:
         warmup = round(options.warmup_epochs * steps_per_epoch)
         return cosine_schedule(step, warmup, options.epochs * steps_per_epoch, options.lr)
 
+    def batch(self, share: Share, plan: EpochPlan) -> tuple[list[tuple[Inputs, Targets]], int]:
+        """The share's tensors on the device, and the positive points of the whole batch."""
+        return self.train.batch(share, plan.draws, self.processes.device)
+
     def losses(
-        self, network: nn.Module, rows: np.ndarray, plan: EpochPlan
+        self, network: nn.Module, batch: tuple[list[tuple[Inputs, Targets]], int]
     ) -> dict[str, torch.Tensor]:
-        """Losses of this process's share of the rows."""
-        groups, positives = self.train.batch(rows, plan.draws, self.processes)
+        """Losses of a share."""
+        groups, positives = batch
         self._normaliser = next_normaliser(self.model.normaliser, positives)
         # Gradients of processes are averaged: each divides by its share.
         divisor = (self._normaliser / self.processes.size).float()

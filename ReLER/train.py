@@ -5,14 +5,13 @@ On four GPUs:   ReLER/scripts/train_naq.sh 0,1,2,3 nlq egovlp runs/naq 2.5
 On two nodes:   torchrun --nnodes 2 --nproc_per_node 4 ... ReLER/main.py --task ... (on each)
 """
 
-import numpy as np
 import torch
 from torch import nn
 
 from ReLER.augment import COLUMNS, draw_parts
-from ReLER.data import open_split
+from ReLER.data import Inputs, open_split
 from ReLER.infer import predict
-from ReLER.losses import losses
+from ReLER.losses import Targets, losses
 from ReLER.model import ReLER
 from ReLER.options import Options
 from ReLER.text import TEXT_FILE, open_text
@@ -21,7 +20,7 @@ from utils.base.errors import UserError
 from utils.evaluation.validation import truth_to_train_by, validate
 from utils.training import loop
 from utils.training.checkpoints import find_checkpoint, fit_optimizer, fit_state
-from utils.training.processes import Processes
+from utils.training.processes import Processes, Share
 from utils.training.recipes import EpochPlan, Evaluation
 
 
@@ -45,6 +44,7 @@ class Recipe:
         self.train = open_split(options, "train", text, device, tolerant=True)
         self.val = open_split(options, "val", text, device, tolerant=True)
         self.truth = truth_to_train_by(self.val.records, self.val.listed, options.eval_gt_json)
+        self.live = options.text_features == "live"
         self.descriptions = {TEXT_FILE: text.describe()}
         self.model: ReLER = build_model(options, self.train.width, text.width).to(device)
         self.optimizer = torch.optim.AdamW(
@@ -74,12 +74,17 @@ class Recipe:
         epoch = step // steps_per_epoch
         return self.options.lr * SCHEDULER_GAMMA ** (epoch // self.options.lr_drop)
 
+    def batch(self, share: Share, plan: EpochPlan) -> tuple[Inputs, Targets, int]:
+        """The share's tensors on the device; each batch draws its number of parts."""
+        parts = draw_parts(plan.draws[share.rows[0]])
+        device = self.processes.device
+        return *self.train.batch(share, parts, plan.draws, device), parts
+
     def losses(
-        self, network: nn.Module, rows: np.ndarray, plan: EpochPlan
+        self, network: nn.Module, batch: tuple[Inputs, Targets, int]
     ) -> dict[str, torch.Tensor]:
-        """All losses of this process's share of the rows; each batch draws its number of parts."""
-        parts = draw_parts(plan.draws[rows[0]])
-        inputs, targets = self.train.batch(rows, parts, plan.draws, self.processes)
+        """All losses of a share."""
+        inputs, targets, parts = batch
         outputs = network(*inputs, parts)
         return losses(outputs, targets, inputs.video_mask, self.options)
 

@@ -11,6 +11,7 @@ from utils.data.spans import window_seconds
 from utils.evaluation.decoding import best_spans
 from utils.evaluation.predictions import WINDOWS, suppress
 from utils.evaluation.scoring import publish
+from utils.features.tensors import to_device
 from utils.training.checkpoints import find_checkpoint
 from utils.training.precision import autocast
 from utils.training.processes import Processes, start_processes
@@ -50,7 +51,7 @@ def _predict_share(
         for batch in batches:
             clips, clip = np.unique(records.clip[batch], return_inverse=True)
             features, mask = split.features.gather(clips, device)
-            clip = torch.from_numpy(clip).to(device)
+            clip = to_device(clip, device)
             text = split.text(records.sentence[batch], device)
             out = model.fuse(
                 model.encode_video(features, mask)[clip],

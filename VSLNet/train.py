@@ -5,7 +5,6 @@ On four GPUs:   VSLNet/scripts/train_naq.sh 0,1,2,3 nlq egovlp runs/naq 2.5
 On two nodes:   torchrun --nnodes 2 --nproc_per_node 4 ... VSLNet/main.py --task ... (on each)
 """
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -13,9 +12,9 @@ from utils.base.tensor_files import load_safely
 from utils.evaluation.validation import truth_to_train_by, validate
 from utils.training import loop
 from utils.training.checkpoints import find_checkpoint
-from utils.training.processes import Processes
+from utils.training.processes import Processes, Share
 from utils.training.recipes import EpochPlan, Evaluation
-from VSLNet.data import open_split
+from VSLNet.data import Batch, open_split
 from VSLNet.infer import predict
 from VSLNet.model import VSLNet, losses, parameter_groups
 from VSLNet.options import Options
@@ -50,6 +49,7 @@ class Recipe:
         self.train = open_split(options, "train", self.text, processes.device, tolerant=True)
         self.val = open_split(options, "val", self.text, processes.device, tolerant=True)
         self.truth = truth_to_train_by(self.val.records, self.val.listed, options.eval_gt_json)
+        self.live = options.text_features == "live"
         self.descriptions = {TEXT_FILE: self.text.describe()}
         self.model: VSLNet = build_model(options, self.train.features.width, self.text)
         if options.init_from is not None:
@@ -66,11 +66,12 @@ class Recipe:
         steps = steps_per_epoch * options.epochs
         return linear_schedule(step, steps, options.init_lr, options.warmup_proportion)
 
-    def losses(
-        self, network: nn.Module, rows: np.ndarray, plan: EpochPlan
-    ) -> dict[str, torch.Tensor]:
-        """Span and highlight losses of this process's share of the rows."""
-        batch = self.train.batch(rows, plan.draws, self.processes)
+    def batch(self, share: Share, plan: EpochPlan) -> Batch:
+        """The share's tensors on the device."""
+        return self.train.batch(share, plan.draws, self.processes.device)
+
+    def losses(self, network: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
+        """Span and highlight losses of a share."""
         out = network(batch.video, batch.video_mask, *batch.text)
         return losses(
             out,
@@ -80,6 +81,7 @@ class Recipe:
             batch.video_mask,
             self.options.highlight_lambda,
             batch.units_total,
+            batch.weight,
         )._asdict()
 
     def evaluate(self, epoch: int, step: int) -> Evaluation:

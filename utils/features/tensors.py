@@ -28,6 +28,17 @@ def pad_to(x: torch.Tensor, length: int) -> torch.Tensor:
     return torch.nn.functional.pad(x, (0, 0) * (x.ndim - 2) + (0, length - x.shape[1]))
 
 
+def to_device(values: np.ndarray | torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """The values on the device; a GPU copies them from pinned memory, and nothing waits for it."""
+    device = torch.device(device)
+    tensor = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
+    if device.type == tensor.device.type:
+        return tensor
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
 def resident(
     array: np.ndarray, device: torch.device | str = "cpu", policy: str = "cpu"
 ) -> torch.Tensor:
@@ -54,6 +65,5 @@ def take(
 
     `length`: only so much of the second dimension.
     """
-    index = torch.from_numpy(rows).to(table.device)
-    taken = table[index] if length is None else table[index, :length]
-    return taken.to(device, non_blocking=True)
+    index = to_device(rows, table.device)
+    return to_device(table[index] if length is None else table[index, :length], device)

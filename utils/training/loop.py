@@ -9,7 +9,7 @@ with the same weights as one that never stopped (docs/survival.md).
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from utils.base.errors import UserError, is_out_of_memory, named
+from utils.base.machine import ahead
 from utils.training.checkpoints import fit_optimizer, fit_state
 from utils.training.evaluations import SELECTION
 from utils.training.guard import SMALLEST_SCALE, FirstWrong, all_finite, clip_gradients
@@ -210,9 +211,9 @@ class Training:
             while self.step < self.total:
                 plan = self.plan(self.step)
                 bar.set_description(f"training, epoch {plan.epoch + 1}/{options.epochs}")
-                for step in range(self.step, (plan.epoch + 1) * self.steps):
+                for step, batch in self.batches(plan):
                     processes.tell(f"step {step}")
-                    losses, norm = self.train_step(network, plan, step)
+                    losses, norm = self.train_step(network, batch, step)
                     self.step = step + 1
                     self.to_evaluate = self.is_evaluated(self.step)
                     bar.update()
@@ -258,21 +259,48 @@ class Training:
         size = self.options.batch_size
         return plan.order[step % self.steps * size :][:size]
 
+    def batches(self, plan: EpochPlan) -> Iterator[tuple[int, list]]:
+        """The epoch's steps to come, each with its batch in pieces, and seeded for its draws.
+
+        For a GPU a thread gathers batches ahead of the step. A CPU has no time to spare for that.
+        """
+
+        def gather(step: int) -> list:
+            shares = self.processes.shares(self.batch_rows(plan, step), self.options.accumulate)
+            return [self.recipe.batch(share, plan) for share in shares]
+
+        steps = range(self.step, (plan.epoch + 1) * self.steps)
+        if self.processes.device.type == "cpu" or self.recipe.live:
+            for step in steps:
+                self.seed(step)
+                yield step, gather(step)
+            return
+        use_device = partial(torch.cuda.set_device, self.processes.device)
+        gathered = ahead(gather, steps, threads=1, begin=use_device, waiting=1)
+        for step, batch in zip(steps, gathered, strict=True):
+            self.seed(step)
+            yield step, batch
+
+    def seed(self, step: int) -> None:
+        """Let torch draw what belongs to the step, on this process."""
+        processes = self.processes
+        number = (self.options.seed * self.total + step) * processes.size + processes.rank
+        torch.manual_seed(number)
+
     def is_evaluated(self, step: int) -> bool:
         """Whether an evaluation follows so many steps."""
         period = self.options.eval_period
         return evaluates(step, self.steps, self.total, self.recipe.evaluations, period)
 
     def train_step(
-        self, network: nn.Module, plan: EpochPlan, step: int
+        self, network: nn.Module, batch: list, step: int
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """Losses of a batch and norm of their gradients; if they are finite, the weights change."""
+        """Losses and norm of the gradients; if they are finite, the weights change."""
         optimizer = self.recipe.optimizer
         for group in optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate(step, self.steps)
         network.train()
-        losses = self.losses(network, plan, step)
-        self.scaler.scale(losses["total"]).backward()
+        losses = self.backward(network, batch)
         if self.fp16:
             self.scaler.unscale_(optimizer)
         norm = clip_gradients(self.recipe.model, self.options.clip_norm)
@@ -283,13 +311,17 @@ class Training:
         self.first_wrong.note(step, losses, losses["total"] if self.fp16 else norm)
         return losses, norm
 
-    def losses(self, network: nn.Module, plan: EpochPlan, step: int) -> dict[str, torch.Tensor]:
-        """This process's losses, with the step's own randomness."""
-        options, processes = self.options, self.processes
-        seed = (options.seed * self.total + step) * processes.size + processes.rank
-        torch.manual_seed(seed)
-        with autocast(processes.device, options.amp):
-            return self.recipe.losses(network, self.batch_rows(plan, step), plan)
+    def backward(self, network: nn.Module, batch: list) -> dict[str, torch.Tensor]:
+        """Add up gradients and losses of a batch's pieces; processes meet at the last."""
+        losses: dict[str, torch.Tensor] = {}
+        for piece in batch:
+            apart = piece is not batch[-1] and isinstance(network, DistributedDataParallel)
+            with network.no_sync() if apart else nullcontext():
+                with autocast(self.processes.device, self.options.amp):
+                    parts = self.recipe.losses(network, piece)
+                self.scaler.scale(parts["total"]).backward()
+            losses = {name: losses.get(name, 0) + part.detach() for name, part in parts.items()}
+        return losses
 
     def log(self, losses: dict[str, torch.Tensor], norm: torch.Tensor) -> None:
         """Losses, gradient norm and learning rate of the last step."""

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from types import FrameType, TracebackType
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -80,6 +80,19 @@ class StopSignals:
             yield
         finally:
             self._at_once = False
+
+
+class Share(NamedTuple):
+    """Queries that one process computes at once, of a batch that all processes take a step on."""
+
+    rows: np.ndarray  # (N,) row numbers of the batch, of all processes
+    mine: np.ndarray  # (n,) places in it
+    processes: int
+
+    @property
+    def weight(self) -> float:
+        """Share of this process's queries: what a mean over these counts in the mean over all."""
+        return len(self.mine) * self.processes / len(self.rows)
 
 
 class LostPeer(Exception):
@@ -149,6 +162,13 @@ class Processes:
         """This process's equal share of a batch; rows that do not divide evenly are left out."""
         share = len(rows) // self.size
         return rows[self.rank * share : (self.rank + 1) * share]
+
+    def shares(self, rows: np.ndarray, pieces: int = 1) -> list[Share]:
+        """This process's share of a batch, cut into so many pieces, fewer if queries are fewer."""
+        rows = rows[: len(rows) // self.size * self.size]
+        mine = self.shard(np.arange(len(rows)))
+        cut = np.array_split(mine, min(pieces, len(mine)))
+        return [Share(rows, piece, self.size) for piece in cut]
 
     def gather(self, value: Any) -> list:
         """The values of all processes, in rank order, on each of them."""

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from utils.base.errors import UserError
+from utils.training.processes import Share
 
 
 class EpochPlan(NamedTuple):
@@ -49,15 +50,21 @@ class Recipe(Protocol):
     evaluations: int  # an epoch, spread evenly, the last of them at its end
     columns: int  # of draws in the plan of an epoch
     first_epoch: int  # where a new run begins, counted from 0
+    live: bool  # gathering a batch draws random numbers, and so belongs to its step
     descriptions: Mapping[str, Any]  # JSON files of the run folder, by name
 
     def learning_rate(self, step: int, steps_per_epoch: int) -> float:
         """Learning rate of the step, counted from 0."""
 
-    def losses(
-        self, network: nn.Module, rows: np.ndarray, plan: EpochPlan
-    ) -> dict[str, torch.Tensor]:
-        """Losses by name over this process's share of `rows`; `total` is what is minimised."""
+    def batch(self, share: Share, plan: EpochPlan) -> Any:
+        """The share's tensors on the device."""
+
+    def losses(self, network: nn.Module, batch: Any) -> dict[str, torch.Tensor]:
+        """Losses of a share by name; `total` is what is minimised.
+
+        Those of a process's shares add up to what one share would give; means of what processes
+        give are the batch's.
+        """
 
     def evaluate(self, epoch: int, step: int) -> Evaluation:
         """Score the validation split; called by all processes together."""

@@ -112,13 +112,13 @@ class Kill(NamedTuple):
             _watched = folder, at(self.number, die)
         else:
             reached = at(self.number, die if self.kind == "step" else die_amid_the_next_state)
-            losses = Training.losses
+            backward = Training.backward
 
             def counted(*arguments: Any) -> Any:
                 reached()
-                return losses(*arguments)
+                return backward(*arguments)
 
-            Training.losses = counted
+            Training.backward = counted
 
 
 def live(
