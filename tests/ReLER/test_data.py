@@ -28,6 +28,8 @@ CPU = torch.device("cpu")
 def whole(rows):
     """All of a batch, as one process computes it."""
     return Processes(0, 1, CPU).shares(rows)[0]
+
+
 OPTIONS = Options(task="nlq", fv="egovlp", max_v_l=40, nar_exp_factor=2.5, nar_translate=True)
 
 
@@ -248,7 +250,8 @@ def test_compiled_models_get_batches_of_one_shape(data, records, stores):
         assert is_same(few, batch, slice(1))
         assert few[1].highlight.sum() == batch[1].highlight.sum()
     assert len(lengths) > 3
-    assert torch.equal(padded.inputs(rows, CPU).text, data.inputs(rows, CPU).text)  # as before
+    texts = [split.inputs(one.rows, CPU).text for split in (data, padded)]
+    assert torch.equal(*texts)  # as before
 
 
 def test_queries_are_read_whole(records, stores):
