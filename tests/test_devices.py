@@ -18,6 +18,7 @@ import VSLNet.train
 from utils.training.guard import FirstWrong, clip_gradients
 from utils.training.processes import Processes
 from utils.training.recipes import plan_epoch
+from utils.training.steps import Stepper
 
 MODELS = {"vslnet": VSLNet, "reler": ReLER, "groundnlq": GroundNLQ}
 CPU, META = torch.device("cpu"), torch.device("meta")
@@ -102,6 +103,22 @@ def test_nothing_in_a_step_waits(make_recipe, features):
         first_wrong.note(0, losses, norm)
     assert all(p.grad.device == META for p in recipe.model.parameters() if p.requires_grad)
     assert 0 < watch.copies < 20
+
+
+def test_a_thread_gathers_batches_ahead(make_recipe, monkeypatch):
+    recipe = make_recipe(META, batch_size=30)
+    told = []
+    monkeypatch.setattr(torch.cuda, "set_device", told.append)
+    stepper = Stepper(recipe, recipe.options, recipe.processes)
+    stepper.pieces = 2
+    batches = dict(stepper.batches(stepper.plan(0), 1))
+    assert list(batches) == list(range(1, stepper.steps)) and told == [META]
+    for step, batch in batches.items():
+        sizes = [len(share.mine) for share in recipe.processes.shares(stepper.batch_rows(step), 2)]
+        leaves = [tree_leaves(piece) for piece in batch]
+        assert len(leaves) == 2
+        counted = [max(len(x) for x in piece if isinstance(x, torch.Tensor)) for piece in leaves]
+        assert counted == sizes
 
 
 def test_pieces_of_a_batch_give_its_gradients(make_recipe):

@@ -13,7 +13,7 @@ import numpy as np
 
 from utils.base.lazy import torch
 
-SHARE = 0.6  # of a GPU's free memory that one array may take without being asked to
+RESERVE = 0.4  # of a GPU's memory that arrays leave free, for the steps
 STEP = 16  # query tokens; most queries have fewer
 
 
@@ -53,8 +53,10 @@ def resident(
     device = torch.device(device)
     if policy == "cpu" or device.type == "cpu":
         return mapped
-    if policy == "auto" and array.nbytes > SHARE * torch.cuda.mem_get_info(device)[0]:
-        return mapped
+    if policy == "auto":
+        free, total = torch.cuda.mem_get_info(device)
+        if array.nbytes > free - RESERVE * total:
+            return mapped
     return mapped.to(device)
 
 

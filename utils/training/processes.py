@@ -212,7 +212,8 @@ def start_processes() -> Processes:
     rank = int(os.environ.get("RANK", "0"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if torch.cuda.is_available():
-        device = torch.device("cuda", local_rank)
+        # Under SLURM a process may see its own GPU alone.
+        device = torch.device("cuda", local_rank % torch.cuda.device_count())
         torch.cuda.set_device(device)
     else:
         device = torch.device("cpu")
@@ -253,8 +254,9 @@ def _meet(rank: int, size: int, device: torch.device) -> Processes:
     prefixed = dist.PrefixStore(f"start {start}", store)
     try:
         dist.init_process_group(
-            backend, timeout=START_PATIENCE, store=prefixed, rank=rank, world_size=size
-        )
+            backend, timeout=START_PATIENCE, store=prefixed, rank=rank, world_size=size,
+            device_id=device if device.type == "cuda" else None,
+        )  # fmt: skip
     except RuntimeError as error:
         processes.give_up(error)
     return processes
