@@ -106,19 +106,23 @@ def test_nothing_in_a_step_waits(make_recipe, features):
 
 
 def test_a_thread_gathers_batches_ahead(make_recipe, monkeypatch):
-    recipe = make_recipe(META, batch_size=30)
+    recipe = make_recipe(META, batch_size=30, feature_device="cuda")
     told = []
     monkeypatch.setattr(torch.cuda, "set_device", told.append)
     stepper = Stepper(recipe, recipe.options, recipe.processes)
     stepper.pieces = 2
-    batches = dict(stepper.batches(stepper.plan(0), 1))
+    plan = stepper.plan(0)
+    batches = dict(stepper.batches(plan, 1))
     assert list(batches) == list(range(1, stepper.steps)) and told == [META]
     for step, batch in batches.items():
-        sizes = [len(share.mine) for share in recipe.processes.shares(stepper.batch_rows(step), 2)]
-        leaves = [tree_leaves(piece) for piece in batch]
-        assert len(leaves) == 2
-        counted = [max(len(x) for x in piece if isinstance(x, torch.Tensor)) for piece in leaves]
-        assert counted == sizes
+        shares = recipe.processes.shares(stepper.batch_rows(step), 2)
+        for piece, share in zip(batch, shares, strict=True):
+            assert shapes(piece) == shapes(recipe.batch(share, plan))
+
+
+def shapes(batch):
+    """Of all tensors of a batch."""
+    return [x.shape for x in tree_leaves(batch) if isinstance(x, torch.Tensor)]
 
 
 def test_pieces_of_a_batch_give_its_gradients(make_recipe):
