@@ -135,7 +135,8 @@ def reler_versions(width: int) -> tuple[Version, Version]:
         @torch.inference_mode()
         def best(first: int) -> tuple[torch.Tensor, torch.Tensor]:
             with torch.autocast("cpu", dtype, enabled=dtype is not None):
-                return model.predict_scales(*(x[first : first + CPU_BATCH] for x in batch[:4]))
+                part = [x[first : first + CPU_BATCH] for x in batch[:4]]
+                return model.predict_scales(*part, longest=part[0].shape[1])
 
         chunks = range(0, count, CPU_BATCH)
         spans, scores = zip(*each_on_a_core(best, chunks, torch.device("cpu")), strict=True)
