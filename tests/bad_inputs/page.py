@@ -34,6 +34,7 @@ reading whatever else the program needs.
 def videos(folder: Path) -> Iterator[tuple[str, Path]]:
     """Odd videos, and what they are."""
     yield "a bit flipped", clocked.BASE.with_name("one_bit.mp4")
+    yield "a lost packet", clocked.without_a_frame(folder / "lost.ts")
     yield "two recordings joined, the clock begins again", clocked.BASE.with_name("joined.mpg")
     yield (
         "the clock jumps by 23 days",
