@@ -95,7 +95,7 @@ def main() -> None:
             root = shutil.copytree(whole, folder / "data")
             case.damage(root)
             said, memory, seconds = measured(partial(world.run, case.program, root))
-            words = str(said).replace(str(root), "DATA")
+            words = str(said).replace(str(root), "DATA").replace(str(whole), "OTHER")
             lines.append(row(case.what, case.program, words, memory, seconds))
             shutil.rmtree(root)
             print(lines[-1], end="", file=sys.stderr, flush=True)
