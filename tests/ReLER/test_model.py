@@ -177,15 +177,6 @@ def test_parts_do_not_see_each_other_before_they_are_joined():
     assert (before[:, 20:] - after[:, 20:]).abs().amax((1, 2)).min() > 1e-3
 
 
-def test_a_batch_equals_its_clips_alone():
-    model = small_model().eval()
-    batch = small_inputs([40, 40, 40])
-    together = model(*batch, 3)
-    for i in range(3):
-        alone = model(*(x[i : i + 1] for x in batch), 3)
-        torch.testing.assert_close(alone.start_logits[0], together.start_logits[i])
-
-
 def test_positions_run_over_the_valid_units():
     mask = torch.tensor([[1.0, 1, 1, 1], [1, 1, 0, 0], [0, 0, 0, 0]])
     positions = sine_positions(mask, 6)
