@@ -93,6 +93,7 @@ def test_words_with_spaces_and_words_seen_twice(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_trained_and_used_by_the_program(simulated, tmp_path):
     data = tmp_path / "data"
     (data / "features").mkdir(parents=True)
