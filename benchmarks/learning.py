@@ -15,7 +15,6 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -27,7 +26,7 @@ from utils.base.options import ArgumentParser
 from utils.compare_runs import comparison
 from utils.training import loop
 from utils.training.evaluations import best_evaluation
-from utils.training.recipes import EpochPlan
+from VSLNet.data import Batch
 from VSLNet.options import Options
 from VSLNet.train import Recipe
 
@@ -81,11 +80,8 @@ def trained_with(run: Path) -> Options:
 class PlainRecipe(Recipe):
     """The same training by plain layers."""
 
-    def losses(
-        self, network: nn.Module, rows: np.ndarray, plan: EpochPlan
-    ) -> dict[str, torch.Tensor]:
+    def losses(self, network: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
         """The total alone."""
-        batch = self.train.batch(rows, plan.draws, self.processes)
         plain = vslnet_step.Batch(
             batch.video,
             batch.video_mask,

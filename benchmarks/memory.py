@@ -103,7 +103,7 @@ def open_vslnet(data_root: Path) -> tuple:
     split = VSLNet.data.open_split(options, "train", text, torch.device("cpu"), False)
     draws = np.random.default_rng(0).random((QUERIES, 2))
     alone = Processes(0, 1, torch.device("cpu"))
-    return split, lambda split, rows: split.batch(rows, draws, alone)
+    return split, lambda split, rows: split.batch(*alone.shares(rows), draws, alone.device)
 
 
 def open_reler(data_root: Path) -> tuple:
@@ -113,7 +113,7 @@ def open_reler(data_root: Path) -> tuple:
     split = ReLER.data.open_split(options, "train", text, torch.device("cpu"), False)
     draws = np.random.default_rng(0).random((QUERIES, ReLER.augment.COLUMNS))
     alone = Processes(0, 1, torch.device("cpu"))
-    return split, lambda split, rows: split.batch(rows, 2, draws, alone)
+    return split, lambda split, rows: split.batch(*alone.shares(rows), 2, draws, alone.device)
 
 
 def open_dictionary(data_root: Path) -> tuple:
