@@ -1,8 +1,8 @@
 """Narrations to NaQ: our program, compared with plain pandas and loops.
 
-Simulates a data root as large as the published one in a temporary folder, runs each program on it in
-a process of its own, and prints time, peak memory and the ratios. Both must write the same queries. The plain one needs pandas, which is not among the requirements:
-pip install pandas.
+Simulates a data root as large as the published one in a temporary folder, runs each program on it
+in a process of its own, and prints time, peak memory and the ratios. Both must write the same
+queries. The plain one needs pandas, which is not among the requirements: pip install pandas.
 
     python benchmarks/create_naq.py                   # some minutes, 2 GB of disk
     python benchmarks/create_naq.py --preset small
