@@ -19,7 +19,7 @@ from utils.base.errors import UserError
 from utils.base.tasks import FRAME_RATE
 from utils.data.annotations import iter_clips, read_annotations
 from utils.data.records import Records, keep_complete, read_split
-from utils.features.mapped import FeatureStore, open_features
+from utils.features.mapped import FeatureStore, open_all
 from utils.features.tensors import in_steps, resident
 from utils.features.tokens import EncoderText, Gather
 from utils.training.processes import Processes
@@ -178,21 +178,16 @@ def open_split(
 ) -> Split:
     """Read a split with its stores; clips that lack a feature are left out if `tolerant`."""
     training = options.mode == "train" == name
-    subsets = (options.scaling_subsample_clips, options.zeroshot_subsample_clips)
-    subsets = subsets if training else (None, None)
+    subsets = options.subsets(name)
     records, listed = read_split(options.data_root, options.task, name, *subsets)
-    root, seconds = Path(options.data_root), records.num_frames / records.fps
-    stores = [
-        open_features(root, kind, records.clip_uids, options.cache, durations=seconds)
-        for kind in options.features
-    ]
-    lengths = {kind: store.lengths for kind, store in zip(options.features, stores, strict=True)}
+    stores = open_all(Path(options.data_root), options.features, records, options.cache)
+    lengths = {kind: store.lengths for kind, store in stores.items()}
     records = keep_complete(records, lengths, name, tolerant)
     return Split(
         name,
         records,
-        stores,
-        [resident(store.joined, device, options.feature_device) for store in stores],
+        list(stores.values()),
+        [resident(store.joined, device, options.feature_device) for store in stores.values()],
         *open_queries(options, text, records, device, training),
         clip_seconds(records, None if training else options.eval_gt_json),
         listed,

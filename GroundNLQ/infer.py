@@ -17,6 +17,7 @@ from utils.base.tasks import FRAME_RATE
 from utils.evaluation.predictions import WINDOWS, suppress
 from utils.evaluation.scoring import publish
 from utils.training.checkpoints import find_checkpoint
+from utils.training.precision import autocast
 from utils.training.processes import Processes, start_processes
 
 CANDIDATES = 20  # windows a query offers to temporal NMS
@@ -31,12 +32,11 @@ def predict(
     Every process gets those of all queries.
     """
     device = processes.device
-    dtype = torch.float16 if options.amp == "fp16" else torch.bfloat16
     batches = _batches(split, options)[processes.rank :: processes.size]
     parts = [(np.empty(0, np.int64), np.empty((0, WINDOWS, 2)), np.empty((0, WINDOWS)))]
     model.eval()
     bar = tqdm(batches, f"predicting {split.name}", leave=False, disable=not processes.main)
-    with torch.autocast(device.type, dtype, enabled=options.amp != "off"):
+    with autocast(device, options.amp):
         for rows in bar:
             clips, clip = np.unique(split.records.clip[rows], return_inverse=True)
             padded = int(split.padded(clips).max())
@@ -111,9 +111,8 @@ def infer(options: Options) -> Path:
             )
         windows, scores = predict(model, split, options, processes)
         name = checkpoint.name.partition(".")[0]
-        result = checkpoint.with_name(f"{name}_{options.mode}_result.json")
-        if options.output is not None:
-            result = Path(options.output)
+        default = checkpoint.with_name(f"{name}_{options.mode}_result.json")
+        result = options.result_file(default)
         if processes.main:
             truth, submitted = options.eval_gt_json, options.is_submission
             publish(result, split.records, windows, scores, split.listed, truth, submitted)

@@ -20,9 +20,7 @@ from GroundNLQ.model import Grounding, GroundNLQ
 from GroundNLQ.options import Options
 from GroundNLQ.text import TEXT_FILE, open_text
 from GroundNLQ.weights import AVERAGE, WEIGHTS, begin_with, build_model
-from utils.evaluation.predictions import write_results
-from utils.evaluation.scoring import report, score, truth_to_train_by
-from utils.evaluation.timelines import draw_examples
+from utils.evaluation.validation import truth_to_train_by, validate
 from utils.training import loop
 from utils.training.checkpoints import find_checkpoint
 from utils.training.processes import Processes
@@ -137,12 +135,9 @@ class Recipe:
         """Predict and score the validation split; its predictions are kept beside the scores."""
         model = self.model.average if self.options.use_average else self.model.model
         windows, scores = predict(model, self.val, self.options, self.processes)
-        if self.processes.main:
-            file = self.options.run_folder / f"{epoch}_preds.json"
-            write_results(file, self.val.records.keys, windows, scores)
-        scored = score(self.truth, windows)
-        picture = draw_examples(self.val.records, self.truth.seconds, windows)
-        return Evaluation(scored.percentages(), report(scored, f"Epoch {epoch}"), picture)
+        file = self.options.run_folder / f"{epoch}_preds.json" if self.processes.main else None
+        title = f"Epoch {epoch}"
+        return Evaluation(*validate(self.truth, self.val.records, windows, scores, file, title))
 
     def checkpoint(self, epoch: int, step: int) -> tuple[str, dict]:
         """Weights, their average, optimizer and epoch, in the published layout."""

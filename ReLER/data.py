@@ -28,7 +28,7 @@ from ReLER.pooling import Bags, FeatureTable, temporal_endpoints
 from utils.base.errors import named, warn
 from utils.data.records import Records, keep_complete, keep_some, read_split
 from utils.data.spans import highlight_windows, jitter_windows
-from utils.features.mapped import FeatureStore, open_features
+from utils.features.mapped import FeatureStore, open_all
 from utils.features.tensors import in_steps
 from utils.features.tokens import EncoderText, Gather
 from utils.training.processes import Processes
@@ -216,21 +216,13 @@ def open_split(
 ) -> Split:
     """Read a split with its stores; clips that lack a feature are left out if `tolerant`."""
     training = options.mode == "train" == name
-    subsets = (options.scaling_subsample_clips, options.zeroshot_subsample_clips)
-    records, listed = read_split(
-        options.data_root, options.task, name, *(subsets if training else (None, None))
-    )
+    subsets = options.subsets(name)
+    records, listed = read_split(options.data_root, options.task, name, *subsets)
     if training:
         long = trained_rows(records, options.label_times, options.vslnet_thres_in_train)
         records = keep_some(records, long, name)
-    seconds = records.num_frames / records.fps
-    stores = [
-        open_features(
-            Path(options.data_root), kind, records.clip_uids, options.cache, durations=seconds
-        )
-        for kind in options.features
-    ]
-    lengths = {kind: store.lengths for kind, store in zip(options.features, stores, strict=True)}
+    stores = open_all(Path(options.data_root), options.features, records, options.cache)
+    lengths = {kind: store.lengths for kind, store in stores.items()}
     records = keep_complete(records, lengths, name, tolerant)
     gather = text.open(records.sentences, device, training)
-    return Split(records, stores, gather, options, device, listed)
+    return Split(records, list(stores.values()), gather, options, device, listed)

@@ -17,6 +17,7 @@ from utils.data.spans import window_seconds
 from utils.evaluation.predictions import WINDOWS, suppress
 from utils.evaluation.scoring import publish
 from utils.training.checkpoints import find_checkpoint, step_of
+from utils.training.precision import autocast
 from utils.training.processes import Processes, start_processes
 
 CANDIDATES = 20  # spans each scale offers to temporal NMS
@@ -37,7 +38,6 @@ def _predict_share(
     model: ReLER, split: Split, options: Options, processes: Processes
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     device, records = processes.device, split.records
-    dtype = torch.float16 if options.amp == "fp16" else torch.bfloat16
     count = WINDOWS if options.nms_threshold is None else CANDIDATES
     mine = np.arange(len(records))[processes.rank :: processes.size]
     at_once = options.eval_bsz if device.type != "cpu" else min(options.eval_bsz, CPU_BATCH)
@@ -47,7 +47,7 @@ def _predict_share(
     @torch.inference_mode()
     def windows_of(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         inputs = split.inputs(rows, device)
-        with torch.autocast(device.type, dtype, enabled=options.amp != "off"):
+        with autocast(device, options.amp):
             spans, scores = model.predict_scales(*inputs, top=count)
         units = inputs.video_mask.sum(1).cpu().numpy()[:, None]
         windows = window_seconds(spans.cpu().numpy(), records.duration[rows, None], units)
@@ -86,9 +86,8 @@ def infer(options: Options) -> Path:
             )
         windows, scores = predict(model, split, options, processes)
         folder = Path(options.eval_results_dir or checkpoint.parent)
-        result = folder / "preds" / f"{step_of(checkpoint)}_{options.mode}_preds.json"
-        if options.output is not None:
-            result = Path(options.output)
+        default = folder / "preds" / f"{step_of(checkpoint)}_{options.mode}_preds.json"
+        result = options.result_file(default)
         if processes.main:
             truth, submitted = options.eval_gt_json, options.is_submission
             publish(result, split.records, windows, scores, split.listed, truth, submitted)

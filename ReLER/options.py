@@ -187,7 +187,7 @@ def _only(allowed: object) -> Callable[[object, Options], bool]:
     return lambda value, _: value == allowed
 
 
-# The model's shape as every published script sets it; there is no other.
+# The model's shape as every published script sets it; other values are refused.
 FIXED_SHAPE = {
     "ctx_mode": "video_tef",
     "position_embedding": "sine",

@@ -18,9 +18,7 @@ from ReLER.options import Options
 from ReLER.text import TEXT_FILE, open_text
 from ReLER.weights import SCHEDULER_GAMMA, build_model, checkpoint_content, read_checkpoint
 from utils.base.errors import UserError
-from utils.evaluation.predictions import write_results
-from utils.evaluation.scoring import report, score, truth_to_train_by
-from utils.evaluation.timelines import draw_examples
+from utils.evaluation.validation import truth_to_train_by, validate
 from utils.training import loop
 from utils.training.checkpoints import find_checkpoint, fit_optimizer, fit_state
 from utils.training.processes import Processes
@@ -79,7 +77,7 @@ class Recipe:
     def losses(
         self, network: nn.Module, rows: np.ndarray, plan: EpochPlan
     ) -> dict[str, torch.Tensor]:
-        """All losses of this process's share of the rows, cut into a number of parts drawn anew."""
+        """All losses of this process's share of the rows; each batch draws its number of parts."""
         parts = draw_parts(plan.draws[rows[0]])
         inputs, targets = self.train.batch(rows, parts, plan.draws, self.processes)
         outputs = network(*inputs, parts)
@@ -88,12 +86,9 @@ class Recipe:
     def evaluate(self, epoch: int, step: int) -> Evaluation:
         """Predict and score the validation split; its predictions are kept beside the scores."""
         windows, scores = predict(self.model, self.val, self.options, self.processes)
-        if self.processes.main:
-            file = self.options.run_folder / f"{epoch}_preds.json"
-            write_results(file, self.val.records.keys, windows, scores)
-        scored = score(self.truth, windows)
-        picture = draw_examples(self.val.records, self.truth.seconds, windows)
-        return Evaluation(scored.percentages(), report(scored, f"Epoch {epoch}"), picture)
+        file = self.options.run_folder / f"{epoch}_preds.json" if self.processes.main else None
+        title = f"Epoch {epoch}"
+        return Evaluation(*validate(self.truth, self.val.records, windows, scores, file, title))
 
     def checkpoint(self, epoch: int, step: int) -> tuple[str, dict]:
         """Weights, optimizer, scheduler, epoch and options, in the published layout."""

@@ -107,10 +107,8 @@ def open_split(
 ) -> Split:
     """Read a split with its stores; clips without features are left out if `tolerant`."""
     training = options.mode == "train" == name
-    subsets = (options.scaling_subsample_clips, options.zeroshot_subsample_clips)
-    records, listed = read_split(
-        options.data_root, options.task, name, *(subsets if training else (None, None))
-    )
+    subsets = options.subsets(name)
+    records, listed = read_split(options.data_root, options.task, name, *subsets)
     if name in options.remove_empty_queries_from:
         length = records.exact[:, 1] - records.exact[:, 0]
         records = keep_some(records, length > EMPTY_SECONDS, name)

@@ -12,6 +12,7 @@ from utils.evaluation.decoding import best_spans
 from utils.evaluation.predictions import WINDOWS, suppress
 from utils.evaluation.scoring import publish
 from utils.training.checkpoints import find_checkpoint
+from utils.training.precision import autocast
 from utils.training.processes import Processes, start_processes
 from VSLNet.data import Split, open_split
 from VSLNet.model import VSLNet
@@ -37,7 +38,6 @@ def _predict_share(
     model: VSLNet, split: Split, options: Options, processes: Processes
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     device, records = processes.device, split.records
-    dtype = torch.float16 if options.amp == "fp16" else torch.bfloat16
     count = WINDOWS if options.nms_threshold is None else CANDIDATES
     batches = _batches(split, options)[processes.rank :: processes.size]
     rows = np.concatenate([np.empty(0, np.int64), *batches])
@@ -46,7 +46,7 @@ def _predict_share(
     model.eval()
     bar = tqdm(total=len(rows), desc=f"predicting {split.name}", unit="query", leave=False,
                disable=not processes.main)  # fmt: skip
-    with bar, torch.autocast(device.type, dtype, enabled=options.amp != "off"):
+    with bar, autocast(device, options.amp):
         for batch in batches:
             clips, clip = np.unique(records.clip[batch], return_inverse=True)
             features, mask = split.features.gather(clips, device)
@@ -97,9 +97,8 @@ def infer(options: Options) -> Path:
         options, model, text = load_trained(checkpoint, processes.device, **vars(options))
         split = open_split(options, options.mode, text, processes.device, options.allow_missing)
         windows, scores = predict(model, split, options, processes)
-        result = checkpoint.with_name(f"{checkpoint.stem}_{options.mode}_result.json")
-        if options.output is not None:
-            result = Path(options.output)
+        default = checkpoint.with_name(f"{checkpoint.stem}_{options.mode}_result.json")
+        result = options.result_file(default)
         if processes.main:
             truth, submitted = options.eval_gt_json, options.is_submission
             publish(result, split.records, windows, scores, split.listed, truth, submitted)

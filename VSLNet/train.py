@@ -10,9 +10,7 @@ import torch
 from torch import nn
 
 from utils.base.tensor_files import load_safely
-from utils.evaluation.predictions import write_results
-from utils.evaluation.scoring import report, score, truth_to_train_by
-from utils.evaluation.timelines import draw_examples
+from utils.evaluation.validation import truth_to_train_by, validate
 from utils.training import loop
 from utils.training.checkpoints import find_checkpoint
 from utils.training.processes import Processes
@@ -39,7 +37,7 @@ def linear_schedule(step: int, steps: int, peak: float, warmup: float) -> float:
 
 
 class Recipe:
-    """Model, optimizer, losses and evaluation of one training, see `utils.training.loop.Recipe`."""
+    """Model, optimizer, losses and evaluation of one training, see `utils.training.recipes`."""
 
     evaluations = 2  # an epoch
     columns = 2  # of draws: the jitter of a narration's window
@@ -87,14 +85,10 @@ class Recipe:
     def evaluate(self, epoch: int, step: int) -> Evaluation:
         """Predict and score the validation split; its predictions are kept beside the scores."""
         windows, scores = predict(self.model, self.val, self.options, self.processes)
-        if self.processes.main:
-            name = f"{self.options.model_name}_{epoch}_{step}_preds.json"
-            write_results(self.options.run_folder / name, self.val.records.keys, windows, scores)
-        scored = score(self.truth, windows)
-        picture = draw_examples(self.val.records, self.truth.seconds, windows)
-        return Evaluation(
-            scored.percentages(), report(scored, f"Epoch {epoch}, Step {step}"), picture
-        )
+        name = f"{self.options.model_name}_{epoch}_{step}_preds.json"
+        file = self.options.run_folder / name if self.processes.main else None
+        title = f"Epoch {epoch}, Step {step}"
+        return Evaluation(*validate(self.truth, self.val.records, windows, scores, file, title))
 
     def checkpoint(self, epoch: int, step: int) -> tuple[str, dict]:
         """A plain state dict in the published layout."""

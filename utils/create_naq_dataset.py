@@ -22,10 +22,11 @@ import numpy as np
 from msgspec import Raw
 from tqdm import tqdm
 
+from utils.base.cores import usable_cores
 from utils.base.errors import run_program, warn
 from utils.base.files import atomic_write, read_json, to_json
 from utils.base.lazy import polars as pl
-from utils.base.machine import CORES, ahead
+from utils.base.machine import ahead
 from utils.base.options import ArgumentParser
 from utils.base.tasks import ENDINGS, FRAME_RATE, clip_sources
 from utils.data.annotations import ClipBounds, check_bounds, read_annotations, read_clips
@@ -178,7 +179,7 @@ def _naq_clips(
         return list(made.items())
 
     groups = (videos[at : at + AT_ONCE] for at in range(0, len(videos), AT_ONCE))
-    for group in ahead(make, groups, CORES):
+    for group in ahead(make, groups, usable_cores()):
         yield from group
 
 

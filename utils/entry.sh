@@ -74,6 +74,15 @@ run_program(lambda: print(shell_variables(sys.argv[1])))' "$1")"
   eval "$row"
 }
 
+# choose_annotations SPLIT: ANNOTATIONS, the file of the split to predict.
+choose_annotations() {
+  case "$1" in
+    val) ANNOTATIONS="$VAL_ANNOTATIONS" ;;
+    test) ANNOTATIONS="$TEST_ANNOTATIONS" ;;
+    *) fail "SPLIT is '$1'; give val or test" ;;
+  esac
+}
+
 # launch PROGRAM OPTION...: one process for each device in DEVICES; the user's options come last.
 launch() {
   local program="$CODE_ROOT/$1" count

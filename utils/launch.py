@@ -17,6 +17,7 @@ import os
 import signal
 from typing import Any
 
+from utils.base.cores import set_threads
 from utils.base.errors import LAUNCHED, PEER_LOST, quiet_libraries, run_program
 from utils.base.options import ArgumentParser
 
@@ -40,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not options.max_restarts:
         logging.disable(logging.CRITICAL)  # what it would report is said here, in one line
     os.environ[LAUNCHED] = "1"
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does, but without a warning
+    set_threads(options.processes)
     settings = ["--standalone", "--nproc_per_node", str(options.processes)]
     settings += ["--max_restarts", str(options.max_restarts), "--signals_to_handle", SIGNALS]
     try:

@@ -7,11 +7,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/../../utils/entry.sh"
 arguments DEVICES TASK SPLIT FEAT CKPT -- "$@"
 describe_task "$TASK"
-case "$SPLIT" in
-  val) ANNOTATIONS="$VAL_ANNOTATIONS" ;;
-  test) ANNOTATIONS="$TEST_ANNOTATIONS" ;;
-  *) fail "SPLIT is '$SPLIT'; give val or test" ;;
-esac
+choose_annotations "$SPLIT"
 
 launch GroundNLQ/main.py --mode "$SPLIT" --check_submission \
   --task "$DATASET" --fv "$FEAT" --init_from "$CKPT" \

@@ -11,11 +11,7 @@ case "${2:-}" in
 esac
 arguments DEVICES TASK SPLIT FEAT CKPT -- "$@"
 describe_task "$TASK"
-case "$SPLIT" in
-  val) ANNOTATIONS="$VAL_ANNOTATIONS" ;;
-  test) ANNOTATIONS="$TEST_ANNOTATIONS" ;;
-  *) fail "SPLIT is '$SPLIT'; give val or test" ;;
-esac
+choose_annotations "$SPLIT"
 
 launch ReLER/main.py --mode "$SPLIT" --check_submission \
   --task "$DATASET" --fv "$FEAT" --resume "$CKPT" \

@@ -8,11 +8,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/../../utils/entry.sh"
 arguments DEVICES TASK SPLIT FEAT EXPT_ROOT -- "$@"
 describe_task "$TASK"
-case "$SPLIT" in
-  val) ANNOTATIONS="$VAL_ANNOTATIONS" ;;
-  test) ANNOTATIONS="$TEST_ANNOTATIONS" ;;
-  *) fail "SPLIT is '$SPLIT'; give val or test" ;;
-esac
+choose_annotations "$SPLIT"
 
 RUNS="$EXPT_ROOT/checkpoints"
 if ! compgen -G "$RUNS/*_${DATASET}_${FEAT}_*" >/dev/null &&

@@ -1,11 +1,14 @@
-"""Ends a program whose Python lacks packages, in one line that says how to get them.
+"""What a program needs of its surroundings: packages, and settings made before torch is loaded.
 
-Programs import this first when they are run as a file.
+Programs import this first when they are run as a file. If packages are missing it ends the program,
+in one line that says how to get them.
 """
 
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+
+from utils.base.cores import set_threads
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -32,3 +35,5 @@ if missing := missing_packages():
     named = ", ".join(missing[:3]) + ", ..." * (len(missing) > 3)
     print(f"error: {sys.executable} lacks {named}; run: {how_to_enter()}", file=sys.stderr)
     sys.exit(2)
+
+set_threads()

@@ -1,9 +1,8 @@
-"""The machine: its devices and cores, work done in threads, and freed memory."""
+"""The machine: its devices, work done in threads, and freed memory."""
 
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -12,8 +11,6 @@ from typing import TypeVar
 
 from utils.base.errors import UserError, in_brief
 from utils.base.lazy import torch
-
-CORES = os.cpu_count() or 1
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

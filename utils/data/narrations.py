@@ -17,9 +17,10 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from utils.base.cores import usable_cores
 from utils.base.errors import UserError, in_brief
 from utils.base.lazy import polars as pl
-from utils.base.machine import CORES, ahead
+from utils.base.machine import ahead
 
 COLUMNS = ("video_uid", "clip_start", "clip_end", "clip_text")
 BLOCK = 1 << 23  # bytes read at once; a longer line is skipped
@@ -117,7 +118,7 @@ def read_narrations(path: str | Path, video_uids: Sequence[str]) -> Narrations:
             return parse_block(path, lines, columns, videos), part.stop
 
         # Each block is reduced to the rows of the videos at once, so that memory stays bounded.
-        for block, end in ahead(read, _blocks(content), CORES):
+        for block, end in ahead(read, _blocks(content), usable_cores()):
             tables += block.tables
             well_formed += block.well_formed
             for fault, (rows, first) in block.faults.items():

@@ -111,7 +111,7 @@ def scores_file(path: str | Path) -> Path:
 
 
 def read_scores(path: str | Path, predictions: list[Prediction]) -> list[list[float]] | None:
-    """The scores beside challenge file `path`, read as `predictions`; None if there are none.
+    """The scores beside challenge file `path`, read as `predictions`; None without such a file.
 
     Raises:
         UserError: the scores are of other predictions, or the file is invalid.

@@ -114,17 +114,6 @@ def report(scores: Scores, title: str) -> str:
     return f"{score_table(scores, title)}\n{scores.summary()}"
 
 
-def truth_to_train_by(records: Records, listed: int, annotations: str | None) -> GroundTruth:
-    """The windows that checkpoints are chosen by; raises UserError if there are none."""
-    truth = ground_truth(records, listed, annotations)
-    if truth is None:
-        raise UserError(
-            f"{annotations or 'val.json'}: holds no times, and training needs a split with times "
-            "to choose checkpoints by; give --eval_gt_json"
-        )
-    return truth
-
-
 def publish(
     file: Path,
     records: Records,

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from utils.base.errors import UserError, warn
 from utils.base.files import fingerprint
 from utils.base.lazy import torch
+from utils.data.records import Records
 from utils.features.files import FeatureFiles, FeatureFolder, folder_stamp
 from utils.features.packed import PackedFeatures
 from utils.features.stores import create_array, map_array, open_store
@@ -196,6 +197,17 @@ def open_features(
     files.check_width(store.width)
     check_durations(files, name, store.lengths, durations)
     return store
+
+
+def open_all(
+    data_root: Path, names: list[str], records: Records, cache: Path
+) -> dict[str, FeatureStore]:
+    """Each named feature of the records' clips, its rows compared with the clips' durations."""
+    seconds = records.num_frames / records.fps
+    return {
+        name: open_features(data_root, name, records.clip_uids, cache, durations=seconds)
+        for name in names
+    }
 
 
 def pooled_features(

@@ -29,7 +29,7 @@ PACKAGES = (
 
 
 def package_of_run(checkpoint: Path) -> Package | None:
-    """The package whose options lie beside the checkpoint, None if there are none."""
+    """The package whose options lie beside the checkpoint, or None."""
     beside = (p for p in PACKAGES if (checkpoint.parent / p.options_file).is_file())
     return next(beside, None)
 

@@ -246,7 +246,7 @@ def batches(clips: np.ndarray) -> list[np.ndarray]:
 def clip_starts(rows: int, length: int) -> np.ndarray:
     """First rows of clips of that length, evenly spaced, overlapping by half or more.
 
-    What is no longer than half a clip lies whole in one of them.
+    A window of at most half a clip lies entirely in one of them.
     """
     beyond = rows - length
     count = -(-beyond // max(1, length // 2)) + 1

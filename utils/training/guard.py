@@ -29,11 +29,6 @@ class FirstWrong:
         return {name: value.item() for name, value in self._losses.items()}
 
 
-def make_scaler(device: torch.device, amp: str) -> torch.amp.GradScaler:
-    """Leaves steps out whose gradients are not finite; scales losses in fp16 only."""
-    return torch.amp.GradScaler(device.type, init_scale=2.0**16 if amp == "fp16" else 1.0)
-
-
 def clip_gradients(model: nn.Module, largest: float) -> torch.Tensor:
     """Scale gradients down to a norm of at most `largest`; returns the norm they had.
 

@@ -22,8 +22,9 @@ from tqdm import tqdm
 from utils.base.errors import UserError, is_out_of_memory, named
 from utils.training.checkpoints import fit_optimizer, fit_state
 from utils.training.evaluations import SELECTION
-from utils.training.guard import SMALLEST_SCALE, FirstWrong, all_finite, clip_gradients, make_scaler
+from utils.training.guard import SMALLEST_SCALE, FirstWrong, all_finite, clip_gradients
 from utils.training.options import TrainingOptions
+from utils.training.precision import autocast, make_scaler
 from utils.training.processes import (
     LostPeer,
     Processes,
@@ -287,8 +288,7 @@ class Training:
         options, processes = self.options, self.processes
         seed = (options.seed * self.total + step) * processes.size + processes.rank
         torch.manual_seed(seed)
-        dtype = torch.float16 if self.fp16 else torch.bfloat16
-        with torch.autocast(processes.device.type, dtype, enabled=options.amp != "off"):
+        with autocast(processes.device, options.amp):
             return self.recipe.losses(network, self.batch_rows(plan, step), plan)
 
     def log(self, losses: dict[str, torch.Tensor], norm: torch.Tensor) -> None:

@@ -80,7 +80,12 @@ class TrainingOptions:
         None, "checkpoint file or run folder to begin with, or to predict with", usual=True
     )
     eval_period: int = option(0, "steps between evaluations (0: VSLNet two an epoch, ReLER one)")
-    amp: str = option("off", "mixed precision", choices=("off", "bf16", "fp16"), usual=True)
+    amp: str = option(
+        "off",
+        "mixed precision; auto: bf16 where it is fast",
+        choices=("off", "auto", "bf16", "fp16"),
+        usual=True,
+    )
     compile: bool = option(False, "compile the model", usual=True)
     save_every_minutes: float = option(10.0, "time between saved states", usual=True, free=True)
     profile: int = option(0, "write a trace of so many steps into the run folder", free=True)
@@ -135,6 +140,16 @@ class TrainingOptions:
         """Whether predictions are to answer the whole test split of `eval_gt_json`."""
         checked = self.check_submission and self.mode == "test"
         return checked and not self.allow_missing and self.eval_gt_json is not None
+
+    def result_file(self, default: Path) -> Path:
+        """Where predictions go: to `--output`, if it is given."""
+        return default if self.output is None else Path(self.output)
+
+    def subsets(self, split: str) -> tuple[str | None, str | None]:
+        """The clip lists that reduce narrations and NLQ queries: of the training split alone."""
+        if self.mode == "train" == split:
+            return self.scaling_subsample_clips, self.zeroshot_subsample_clips
+        return None, None
 
     @property
     def cache(self) -> Path:

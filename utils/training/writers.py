@@ -97,7 +97,7 @@ class SoleWriter:
                 os.utime(self._handle)
 
     def _touched_at(self) -> int:
-        with self._file.open() as file:  # opened anew: a shared disk may keep old answers
+        with self._file.open() as file:  # reopened: a shared disk may cache its attributes
             return os.fstat(file.fileno()).st_mtime_ns
 
     def _read(self) -> str:

@@ -1,71 +1,70 @@
-"""Pieces of inference that are done at once come back in order, and faults come through."""
+"""Programs take the cores they may use, and their waiting threads sleep."""
 
-import threading
-import time
+import os
+import subprocess
+import sys
 
 import pytest
-import torch
 
-from utils.base.machine import each_on_a_core
+from utils.base.cores import quota, usable_cores
 
-CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+CHECKOUT = __file__.rsplit("/tests/", 1)[0]
 
 
-def test_results_come_in_order(two_threads):
-    def slow_first(item: int) -> int:
-        time.sleep(0.05 / (item + 1))
-        return item * item
-
-    assert list(each_on_a_core(slow_first, range(20), CPU)) == [n * n for n in range(20)]
+def write(folder, **files):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("cpu_", "cpu.", 1)).write_text(text)
 
 
-def test_each_has_a_core_of_its_own(two_threads):
-    both = threading.Barrier(2, timeout=20)
-
-    def threads(_: int) -> int:
-        both.wait()  # comes only if two are at work
-        return torch.get_num_threads()
-
-    assert list(each_on_a_core(threads, range(4), CPU)) == [1] * 4
-    assert torch.get_num_threads() == 2
-    found = []
-    other = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
-    other.start()
-    other.join()
-    assert found == [2]
+def test_the_narrowest_group_counts(tmp_path):
+    write(tmp_path, cpu_max="max 100000\n")
+    write(tmp_path / "slice", cpu_max="150000 100000\n")
+    write(tmp_path / "slice/job", cpu_max="400000 100000\n")
+    assert quota(tmp_path, "0::/slice/job\n") == 1.5
+    assert quota(tmp_path, "0::/slice\n") == 1.5
+    assert quota(tmp_path, "0::/\n") == float("inf")
 
 
-def test_only_a_few_are_done_ahead(two_threads):
-    begun = []
-    results = each_on_a_core(begun.append, range(100), CPU)
-    next(results)
-    results.close()
-    assert len(begun) <= 6
-    assert torch.get_num_threads() == 2
+def test_groups_of_version_one(tmp_path):
+    write(tmp_path / "cpu", **{"cpu_cfs_quota_us": "300000", "cpu_cfs_period_us": "100000"})
+    # In a container the group's path is the host's, and its own limit lies at the root.
+    assert quota(tmp_path, "3:memory:/a\n4:cpu,cpuacct:/docker/0123\n") == 3
+    write(tmp_path / "cpu", **{"cpu_cfs_quota_us": "-1"})
+    assert quota(tmp_path, "4:cpu,cpuacct:/docker/0123\n") == float("inf")
 
 
-def test_faults_come_through(two_threads):
-    def work(item: int) -> int:
-        if item == 3:
-            raise ValueError("three")
-        return item
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
+def test_affinity_counts():
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert usable_cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
 
-    with pytest.raises(ValueError, match="three"):
-        list(each_on_a_core(work, range(50), CPU))
-    assert torch.get_num_threads() == 2
+
+def settings(program, **given):
+    """What a program finds once it has imported its surroundings."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
+    wanted = "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"
+    code = f"{program}; import os; print(*[os.environ.get(n) for n in {wanted}])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**kept, **given}, cwd=CHECKOUT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return done.stdout.split()
 
 
-def test_one_thread_needs_no_other():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    main = threading.get_ident()
-    assert set(each_on_a_core(lambda _: threading.get_ident(), range(3), CPU)) == {main}
-    torch.set_num_threads(before)
+def test_settings_of_a_program():
+    start = "import utils.base.environment"
+    assert settings(start) == [str(usable_cores()), "1000", "None"]
+    assert settings(start, OMP_NUM_THREADS="7", OMP_WAIT_POLICY="active") == ["7", "None", "active"]
+    assert settings(start, GOMP_SPINCOUNT="5")[1] == "5"
+
+
+def test_processes_share_the_cores():
+    start = "import utils.base.environment as _; from utils.base.cores import set_threads"
+    assert settings(f"{start}; set_threads(64)")[0] == "1"
+    assert settings(f"{start}; set_threads(1)")[0] == str(usable_cores())
+    assert settings(f"{start}; set_threads(64)", OMP_NUM_THREADS="7")[0] == "7"

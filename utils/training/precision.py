@@ -1,0 +1,39 @@
+"""Mixed precision, on devices that gain by it."""
+
+from functools import cache
+
+import torch
+
+from utils.base.errors import warn
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions for bfloat16; emulated it is many times as slow."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return any(has for name, has in capabilities.items() if name.endswith("bf16"))
+
+
+@cache
+def mixed_dtype(amp: str, device: torch.device) -> torch.dtype | None:
+    """What `--amp` means on the device; None for single precision. It warns once of a refusal."""
+    if amp == "fp16":
+        return torch.float16
+    if amp == "off" or has_bfloat16(device):
+        return None if amp == "off" else torch.bfloat16
+    if amp == "bf16":
+        name = "CPU" if device.type == "cpu" else "GPU"
+        warn(f"--amp bf16: this {name} has no bfloat16 instructions; computing in float32 instead")
+    return None
+
+
+def autocast(device: torch.device, amp: str) -> torch.autocast:
+    """The context that a model computes in."""
+    dtype = mixed_dtype(amp, device)
+    return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)
+
+
+def make_scaler(device: torch.device, amp: str) -> torch.amp.GradScaler:
+    """Leaves steps out whose gradients are not finite; scales losses in fp16 only."""
+    return torch.amp.GradScaler(device.type, init_scale=2.0**16 if amp == "fp16" else 1.0)
