@@ -1,6 +1,7 @@
 """GroundNLQ's predictions: a clip is encoded once for its queries; processes share the queries."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,13 +13,11 @@ from GroundNLQ.options import Options
 from GroundNLQ.points import candidates, soft_nms
 from GroundNLQ.weights import load_trained
 from utils.base.errors import UserError
-from utils.base.files import check_output
 from utils.base.tasks import FRAME_RATE
 from utils.evaluation.predictions import WINDOWS, suppress
-from utils.evaluation.scoring import publish
-from utils.training.checkpoints import find_checkpoint
+from utils.training import inference
 from utils.training.precision import autocast
-from utils.training.processes import Processes, start_processes
+from utils.training.processes import Processes
 
 CANDIDATES = 20  # windows a query offers to temporal NMS
 
@@ -29,8 +28,14 @@ def predict(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The five best windows of every query, (R, 5, 2) seconds, and their scores (R, 5).
 
-    Every process gets those of all queries.
+    Every process gets those of all queries. Raises UserError if the model was trained on features
+    or tokens of another width.
     """
+    widths, trained = (split.width, split.text_width), (model.video_dim, model.text_dim)
+    if widths != trained:
+        raise UserError(
+            f"features and tokens are {widths} wide, but the model was trained on {trained}"
+        )
     device = processes.device
     batches = _batches(split, options)[processes.rank :: processes.size]
     parts = [(np.empty(0, np.int64), np.empty((0, WINDOWS, 2)), np.empty((0, WINDOWS)))]
@@ -93,27 +98,11 @@ def ranked_windows(
     return soft_nms(*candidates(probability, grounding.offsets, padded, levels), count)
 
 
-def infer(options: Options) -> Path:
-    """Predict a split with a checkpoint; print scores if they can be known.
+def infer(run: str | Path, **overrides: Any) -> Path:
+    """Predict a split with a run, see `utils.training.inference`."""
+    return inference.infer(run, overrides, load_trained, open_split, predict, _result_file)
 
-    Returns the challenge file, which the main process writes.
-    """
-    if options.output is not None:
-        check_output("--output", options.output)
-    with start_processes() as processes:
-        checkpoint = find_checkpoint(options.init_from or options.run_folder)
-        options, model, text = load_trained(checkpoint, processes.device, **vars(options))
-        split = open_split(options, options.mode, text, processes.device, options.allow_missing)
-        widths, trained = (split.width, split.text_width), (model.video_dim, model.text_dim)
-        if widths != trained:
-            raise UserError(
-                f"features and tokens are {widths} wide, but {checkpoint} was trained on {trained}"
-            )
-        windows, scores = predict(model, split, options, processes)
-        name = checkpoint.name.partition(".")[0]
-        default = checkpoint.with_name(f"{name}_{options.mode}_result.json")
-        result = options.result_file(default)
-        if processes.main:
-            truth, submitted = options.eval_gt_json, options.is_submission
-            publish(result, split.records, windows, scores, split.listed, truth, submitted)
-    return result
+
+def _result_file(options: Options, checkpoint: Path) -> Path:
+    name = checkpoint.name.partition(".")[0]
+    return checkpoint.with_name(f"{name}_{options.mode}_result.json")

@@ -13,9 +13,9 @@ from utils.data.records import Records
 from utils.features.text_encoders import open_encoder
 from utils.features.token_files import read_tokens
 from utils.features.tokens import EncoderText, Gather
+from utils.training.options import TEXT_FILE
 
 DEFAULT_ENCODER = "openai/clip-vit-base-patch32"
-TEXT_FILE = "text.json"  # in the run folder: which encoder it was
 
 
 def open_text(options: Options, trained: Path | None = None) -> EncoderText | None:

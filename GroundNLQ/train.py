@@ -18,13 +18,12 @@ from GroundNLQ.layers import Convolution
 from GroundNLQ.losses import Losses, losses, next_normaliser
 from GroundNLQ.model import Grounding, GroundNLQ
 from GroundNLQ.options import Options
-from GroundNLQ.text import TEXT_FILE, open_text
+from GroundNLQ.text import open_text
 from GroundNLQ.weights import AVERAGE, WEIGHTS, begin_with, build_model
-from utils.evaluation.validation import truth_to_train_by, validate
-from utils.training import loop
+from utils.training import loop, recipes
 from utils.training.checkpoints import find_checkpoint
 from utils.training.processes import Processes
-from utils.training.recipes import EpochPlan, Evaluation
+from utils.training.recipes import EpochPlan
 
 DECAY = 0.999  # of the average, a step
 NORMALISER = 200.0  # of a new training
@@ -83,26 +82,15 @@ def cosine_schedule(step: int, warmup: int, steps: int, peak: float) -> float:
     return LOWEST_RATE + (peak - LOWEST_RATE) / 2 * (1 + math.cos(math.pi * share))
 
 
-class Recipe:
+class Recipe(recipes.Recipe):
     """Model, optimizer, losses and evaluation of one training, see `utils.training.recipes`."""
 
-    evaluations = 1  # an epoch
-    columns = 2  # of draws: the jitter of a narration's window
-    first_epoch = 0
-
     def __init__(self, options: Options, processes: Processes):
-        self.options = options
-        self.processes = processes
-        text = open_text(options)
-        device = processes.device
-        self.train = open_split(options, "train", text, device, tolerant=True)
-        self.val = open_split(options, "val", text, device, tolerant=True)
-        self.truth = truth_to_train_by(self.val.records, self.val.listed, options.eval_gt_json)
-        self.descriptions = {} if text is None else {TEXT_FILE: text.describe()}
+        super().__init__(options, processes, open_split, open_text(options))
         model = build_model(options, self.train.width, self.train.text_width)
         if options.init_from is not None:
             begin_with(model, find_checkpoint(options.init_from), options.new_heads)
-        self.model = AveragedModel(model).to(device)
+        self.model = AveragedModel(model).to(processes.device)
         self.optimizer = torch.optim.AdamW(
             parameter_groups(self.model.model, options.weight_decay), lr=options.lr, fused=True
         )
@@ -131,13 +119,10 @@ class Recipe:
         ]
         return {name: sum(getattr(part, name) for part in parts) for name in Losses._fields}
 
-    def evaluate(self, epoch: int, step: int) -> Evaluation:
-        """Predict and score the validation split; its predictions are kept beside the scores."""
+    def predict(self) -> tuple[np.ndarray, np.ndarray]:
+        """Windows of the validation split and their scores."""
         model = self.model.average if self.options.use_average else self.model.model
-        windows, scores = predict(model, self.val, self.options, self.processes)
-        file = self.options.run_folder / f"{epoch}_preds.json" if self.processes.main else None
-        title = f"Epoch {epoch}"
-        return Evaluation(*validate(self.truth, self.val.records, windows, scores, file, title))
+        return predict(model, self.val, self.options, self.processes)
 
     def checkpoint(self, epoch: int, step: int) -> tuple[str, dict]:
         """Weights, their average, optimizer and epoch, in the published layout."""

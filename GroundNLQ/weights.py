@@ -5,7 +5,7 @@ off the weights, the rest out of a configuration beside them.
 """
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -15,8 +15,7 @@ from GroundNLQ.text import open_text
 from utils.base.errors import UserError, in_brief
 from utils.base.options import adopt
 from utils.base.tensor_files import load_safely
-from utils.features.tokens import EncoderText
-from utils.training.checkpoints import fit_state
+from utils.training.checkpoints import Trained, fit_state
 from utils.training.options import KEPT
 
 WEIGHTS, AVERAGE = "state_dict", "state_dict_ema"
@@ -34,14 +33,6 @@ PUBLISHED_NAMES = {
 }
 
 
-class Trained(NamedTuple):
-    """A trained model, in evaluation mode, and what reads its queries."""
-
-    options: Options
-    model: GroundNLQ
-    text: EncoderText | None  # None if their features are in a file
-
-
 def load_trained(checkpoint: Path, device: torch.device, **overrides: Any) -> Trained:
     """The model of a checkpoint, with the options of its run but for `overrides`.
 
@@ -55,11 +46,6 @@ def load_trained(checkpoint: Path, device: torch.device, **overrides: Any) -> Tr
     model = build_model(options, video_dim, text_dim)
     fit_state(model, weights, checkpoint)
     return Trained(options, model.to(device).eval(), open_text(options, checkpoint.parent))
-
-
-def trained_options(checkpoint: Path, **overrides: Any) -> Options:
-    """How to predict with a checkpoint: as its run was trained, but for `overrides`."""
-    return _trained_options(checkpoint, read_checkpoint(checkpoint)[WEIGHTS], overrides)
 
 
 def _trained_options(checkpoint: Path, weights: dict, overrides: dict) -> Options:

@@ -1,6 +1,7 @@
 """ReLER's predictions: five windows of every query from all scales; processes share the queries."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,14 +12,13 @@ from ReLER.model import ReLER
 from ReLER.options import Options
 from ReLER.weights import load_trained
 from utils.base.errors import UserError
-from utils.base.files import check_output
 from utils.base.machine import each_on_a_core
 from utils.data.spans import window_seconds
 from utils.evaluation.predictions import WINDOWS, suppress
-from utils.evaluation.scoring import publish
-from utils.training.checkpoints import find_checkpoint, step_of
+from utils.training import inference
+from utils.training.checkpoints import step_of
 from utils.training.precision import autocast
-from utils.training.processes import Processes, start_processes
+from utils.training.processes import Processes
 
 CANDIDATES = 20  # spans each scale offers to temporal NMS
 CPU_BATCH = 4  # queries a core predicts at once: more of them outgrow its cache
@@ -29,8 +29,14 @@ def predict(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The five best windows of every query, (R, 5, 2) seconds, and their scores (R, 5).
 
-    Every process gets those of all queries.
+    Every process gets those of all queries. Raises UserError if the model was trained on features
+    of another width.
     """
+    if split.width != model.video_dim:
+        raise UserError(
+            f"{' and '.join(options.features)} are {split.width - 2} wide together, but the model "
+            f"was trained on {model.video_dim - 2}; give --fv as in training"
+        )
     return processes.gather_rows(*_predict_share(model, split, options, processes))
 
 
@@ -68,27 +74,11 @@ def _predict_share(
     return mine, all_windows, all_scores
 
 
-def infer(options: Options) -> Path:
-    """Predict a split with a checkpoint; print scores if they can be known.
+def infer(run: str | Path, **overrides: Any) -> Path:
+    """Predict a split with a run, see `utils.training.inference`."""
+    return inference.infer(run, overrides, load_trained, open_split, predict, _result_file)
 
-    Returns the challenge file, which the main process writes.
-    """
-    if options.output is not None:
-        check_output("--output", options.output)
-    with start_processes() as processes:
-        checkpoint = find_checkpoint(options.init_from or options.run_folder)
-        options, model, text = load_trained(checkpoint, processes.device, **vars(options))
-        split = open_split(options, options.mode, text, processes.device, options.allow_missing)
-        if split.width != model.video_dim:
-            raise UserError(
-                f"{' and '.join(options.features)} are {split.width - 2} wide together, but "
-                f"{checkpoint} was trained on {model.video_dim - 2}; give --fv as in training"
-            )
-        windows, scores = predict(model, split, options, processes)
-        folder = Path(options.eval_results_dir or checkpoint.parent)
-        default = folder / "preds" / f"{step_of(checkpoint)}_{options.mode}_preds.json"
-        result = options.result_file(default)
-        if processes.main:
-            truth, submitted = options.eval_gt_json, options.is_submission
-            publish(result, split.records, windows, scores, split.listed, truth, submitted)
-    return result
+
+def _result_file(options: Options, checkpoint: Path) -> Path:
+    folder = Path(options.eval_results_dir or checkpoint.parent)
+    return folder / "preds" / f"{step_of(checkpoint)}_{options.mode}_preds.json"

@@ -25,7 +25,7 @@ def main() -> None:
     else:
         from ReLER.infer import infer
 
-        infer(options)
+        infer(options.init_from or options.run_folder, **vars(options))
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ from pathlib import Path
 from ReLER.options import Options
 from utils.features.text_encoders import open_encoder
 from utils.features.tokens import EncoderText
+from utils.training.options import TEXT_FILE
 
 DEFAULT_ENCODER = "openai/clip-vit-base-patch16"
-TEXT_FILE = "text.json"  # in the run folder: which encoder it was
 
 
 def open_text(options: Options, trained: Path | None = None) -> EncoderText:

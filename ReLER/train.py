@@ -15,14 +15,13 @@ from ReLER.infer import predict
 from ReLER.losses import losses
 from ReLER.model import ReLER
 from ReLER.options import Options
-from ReLER.text import TEXT_FILE, open_text
+from ReLER.text import open_text
 from ReLER.weights import SCHEDULER_GAMMA, build_model, checkpoint_content, read_checkpoint
 from utils.base.errors import UserError
-from utils.evaluation.validation import truth_to_train_by, validate
-from utils.training import loop
+from utils.training import loop, recipes
 from utils.training.checkpoints import find_checkpoint, fit_optimizer, fit_state
 from utils.training.processes import Processes
-from utils.training.recipes import EpochPlan, Evaluation
+from utils.training.recipes import EpochPlan
 
 
 def train(options: Options) -> None:
@@ -30,22 +29,14 @@ def train(options: Options) -> None:
     loop.train(options, Recipe)
 
 
-class Recipe:
+class Recipe(recipes.Recipe):
     """Model, optimizer, losses and evaluation of one training, see `utils.training.recipes`."""
 
-    evaluations = 1  # an epoch
     columns = COLUMNS
-    first_epoch = 0
 
     def __init__(self, options: Options, processes: Processes):
-        self.options = options
-        self.processes = processes
-        text = open_text(options)
-        device = processes.device
-        self.train = open_split(options, "train", text, device, tolerant=True)
-        self.val = open_split(options, "val", text, device, tolerant=True)
-        self.truth = truth_to_train_by(self.val.records, self.val.listed, options.eval_gt_json)
-        self.descriptions = {TEXT_FILE: text.describe()}
+        text, device = open_text(options), processes.device
+        super().__init__(options, processes, open_split, text)
         self.model: ReLER = build_model(options, self.train.width, text.width).to(device)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=options.lr, weight_decay=options.wd, fused=True
@@ -83,12 +74,9 @@ class Recipe:
         outputs = network(*inputs, parts)
         return losses(outputs, targets, inputs.video_mask, self.options)
 
-    def evaluate(self, epoch: int, step: int) -> Evaluation:
-        """Predict and score the validation split; its predictions are kept beside the scores."""
-        windows, scores = predict(self.model, self.val, self.options, self.processes)
-        file = self.options.run_folder / f"{epoch}_preds.json" if self.processes.main else None
-        title = f"Epoch {epoch}"
-        return Evaluation(*validate(self.truth, self.val.records, windows, scores, file, title))
+    def predict(self) -> tuple[np.ndarray, np.ndarray]:
+        """Windows of the validation split and their scores."""
+        return predict(self.model, self.val, self.options, self.processes)
 
     def checkpoint(self, epoch: int, step: int) -> tuple[str, dict]:
         """Weights, optimizer, scheduler, epoch and options, in the published layout."""

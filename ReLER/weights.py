@@ -6,7 +6,7 @@ The frozen text encoder is never among the weights.
 import argparse
 import dataclasses
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -16,20 +16,11 @@ from ReLER.text import open_text
 from utils.base.errors import UserError
 from utils.base.options import adopt
 from utils.base.tensor_files import load_safely
-from utils.features.tokens import EncoderText
-from utils.training.checkpoints import fit_state
+from utils.training.checkpoints import Trained, fit_state
 from utils.training.options import KEPT
 
 SCHEDULER_GAMMA = 0.1
 VIDEO_WEIGHT = "input_vid_proj.0.LayerNorm.weight"  # (F,)
-
-
-class Trained(NamedTuple):
-    """A trained model, in evaluation mode, and what reads its queries."""
-
-    options: Options
-    model: ReLER
-    text: EncoderText
 
 
 def load_trained(checkpoint: Path, device: torch.device, **overrides: Any) -> Trained:
@@ -41,7 +32,7 @@ def load_trained(checkpoint: Path, device: torch.device, **overrides: Any) -> Tr
         UserError: not a ReLER checkpoint, or one that its options don't fit.
     """
     content = read_checkpoint(checkpoint)
-    options = _trained_options(checkpoint, content["opt"], overrides)
+    options = trained_options(checkpoint, content["opt"], overrides)
     weights = content["model"]
     weight = weights.get(VIDEO_WEIGHT) if isinstance(weights, dict) else None
     if not torch.is_tensor(weight) or weight.ndim != 1:
@@ -52,12 +43,8 @@ def load_trained(checkpoint: Path, device: torch.device, **overrides: Any) -> Tr
     return Trained(options, model.to(device).eval(), text)
 
 
-def trained_options(checkpoint: Path, **overrides: Any) -> Options:
-    """How to predict with a checkpoint: as it was trained, but for `overrides`."""
-    return _trained_options(checkpoint, read_checkpoint(checkpoint)["opt"], overrides)
-
-
-def _trained_options(checkpoint: Path, opt: dict[str, Any], overrides: dict) -> Options:
+def trained_options(checkpoint: Path, opt: dict[str, Any], overrides: dict) -> Options:
+    """How to predict with a checkpoint: by the options `opt` that it holds, but for `overrides`."""
     shape = {field.name for field in dataclasses.fields(ModelOptions)} | {"no_norm_vfeat"}
     # Published checkpoints have other names for some of the options.
     named = {

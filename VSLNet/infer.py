@@ -1,19 +1,18 @@
 """VSLNet's predictions: a clip is encoded once for all its queries; processes share the clips."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from utils.base.files import check_output
 from utils.data.spans import window_seconds
 from utils.evaluation.decoding import best_spans
 from utils.evaluation.predictions import WINDOWS, suppress
-from utils.evaluation.scoring import publish
-from utils.training.checkpoints import find_checkpoint
+from utils.training import inference
 from utils.training.precision import autocast
-from utils.training.processes import Processes, start_processes
+from utils.training.processes import Processes
 from VSLNet.data import Split, open_split
 from VSLNet.model import VSLNet
 from VSLNet.options import Options
@@ -85,21 +84,10 @@ def _batches(split: Split, options: Options) -> list[np.ndarray]:
     return [order[at : at + size] for at in range(0, len(order), size)]
 
 
-def infer(options: Options) -> Path:
-    """Predict a split with the named checkpoint or the last of the run; print scores if known.
+def infer(run: str | Path, **overrides: Any) -> Path:
+    """Predict a split with a run, see `utils.training.inference`."""
+    return inference.infer(run, overrides, load_trained, open_split, predict, _result_file)
 
-    Returns the challenge file, which the main process writes.
-    """
-    if options.output is not None:
-        check_output("--output", options.output)
-    with start_processes() as processes:
-        checkpoint = find_checkpoint(options.init_from or options.run_folder)
-        options, model, text = load_trained(checkpoint, processes.device, **vars(options))
-        split = open_split(options, options.mode, text, processes.device, options.allow_missing)
-        windows, scores = predict(model, split, options, processes)
-        default = checkpoint.with_name(f"{checkpoint.stem}_{options.mode}_result.json")
-        result = options.result_file(default)
-        if processes.main:
-            truth, submitted = options.eval_gt_json, options.is_submission
-            publish(result, split.records, windows, scores, split.listed, truth, submitted)
-    return result
+
+def _result_file(options: Options, checkpoint: Path) -> Path:
+    return checkpoint.with_name(f"{checkpoint.stem}_{options.mode}_result.json")

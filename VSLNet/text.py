@@ -10,11 +10,11 @@ from utils.data.records import read_records
 from utils.features.text_encoders import open_encoder
 from utils.features.tokens import EncoderText, Gather
 from utils.layers.span_encoder import REACH
+from utils.training.options import TEXT_FILE
 from VSLNet.options import Options
 from VSLNet.words import Vocabulary, build_vocabulary
 
 DEFAULT_ENCODER = "bert-base-uncased"
-TEXT_FILE = "text.json"  # in the run folder: what inference needs to read text the same way
 
 
 class WordText:

@@ -10,16 +10,15 @@ import torch
 from torch import nn
 
 from utils.base.tensor_files import load_safely
-from utils.evaluation.validation import truth_to_train_by, validate
-from utils.training import loop
+from utils.training import loop, recipes
 from utils.training.checkpoints import find_checkpoint
 from utils.training.processes import Processes
-from utils.training.recipes import EpochPlan, Evaluation
+from utils.training.recipes import EpochPlan
 from VSLNet.data import open_split
 from VSLNet.infer import predict
 from VSLNet.model import VSLNet, losses, parameter_groups
 from VSLNet.options import Options
-from VSLNet.text import TEXT_FILE, open_text
+from VSLNet.text import open_text
 from VSLNet.weights import build_model, checkpoint_state, load_weights, with_padding
 
 
@@ -36,21 +35,14 @@ def linear_schedule(step: int, steps: int, peak: float, warmup: float) -> float:
     return peak * (steps - step) / max(1.0, steps - rising)
 
 
-class Recipe:
+class Recipe(recipes.Recipe):
     """Model, optimizer, losses and evaluation of one training, see `utils.training.recipes`."""
 
-    evaluations = 2  # an epoch
-    columns = 2  # of draws: the jitter of a narration's window
-    first_epoch = 0
+    evaluations = 2
 
     def __init__(self, options: Options, processes: Processes):
-        self.options = options
-        self.processes = processes
         self.text = open_text(options)
-        self.train = open_split(options, "train", self.text, processes.device, tolerant=True)
-        self.val = open_split(options, "val", self.text, processes.device, tolerant=True)
-        self.truth = truth_to_train_by(self.val.records, self.val.listed, options.eval_gt_json)
-        self.descriptions = {TEXT_FILE: self.text.describe()}
+        super().__init__(options, processes, open_split, self.text)
         self.model: VSLNet = build_model(options, self.train.features.width, self.text)
         if options.init_from is not None:
             file = find_checkpoint(options.init_from)
@@ -82,13 +74,13 @@ class Recipe:
             batch.units_total,
         )._asdict()
 
-    def evaluate(self, epoch: int, step: int) -> Evaluation:
-        """Predict and score the validation split; its predictions are kept beside the scores."""
-        windows, scores = predict(self.model, self.val, self.options, self.processes)
-        name = f"{self.options.model_name}_{epoch}_{step}_preds.json"
-        file = self.options.run_folder / name if self.processes.main else None
-        title = f"Epoch {epoch}, Step {step}"
-        return Evaluation(*validate(self.truth, self.val.records, windows, scores, file, title))
+    def predict(self) -> tuple[np.ndarray, np.ndarray]:
+        """Windows of the validation split and their scores."""
+        return predict(self.model, self.val, self.options, self.processes)
+
+    def predictions_name(self, epoch: int, step: int) -> str:
+        """As published."""
+        return f"{self.options.model_name}_{epoch}_{step}_preds.json"
 
     def checkpoint(self, epoch: int, step: int) -> tuple[str, dict]:
         """A plain state dict in the published layout."""

@@ -7,7 +7,7 @@ A checkpoint is a plain state dict. Published ones carry the frozen text encoder
 
 import dataclasses
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -16,7 +16,7 @@ from utils.base.files import read_json
 from utils.base.options import adopt
 from utils.base.tensor_files import load_safely
 from utils.features.tokens import EncoderText
-from utils.training.checkpoints import find_checkpoint, fit_state
+from utils.training.checkpoints import Trained, find_checkpoint, fit_state
 from utils.training.options import KEPT
 from VSLNet.model import VSLNet
 from VSLNet.options import NEW_PADDING, SHAPE, Options
@@ -25,14 +25,6 @@ from VSLNet.text import WordText, open_text
 ENCODER_PREFIX = "embedding_net.embedder."
 VIDEO_WEIGHT = "video_affine.linear.conv1d.weight"  # (D, F, 1)
 POSITIONS = "feature_encoder.pos_embedding.position_embeddings.weight"  # (units, D)
-
-
-class Trained(NamedTuple):
-    """A trained model, in evaluation mode, and what it needs to read a query."""
-
-    options: Options
-    model: VSLNet
-    text: EncoderText | WordText
 
 
 def load_trained(checkpoint: Path, device: torch.device, **overrides: Any) -> Trained:
@@ -59,11 +51,6 @@ def load_trained(checkpoint: Path, device: torch.device, **overrides: Any) -> Tr
     model = build_model(options, width, text)
     load_weights(model, state, checkpoint)
     return Trained(options, model.to(device).eval(), text)
-
-
-def trained_options(checkpoint: Path, **overrides: Any) -> Options:
-    """How to predict with a checkpoint: as its run was trained, but for `overrides`."""
-    return _trained_options(checkpoint, read_options(checkpoint.parent), overrides)
 
 
 def _trained_options(checkpoint: Path, trained: dict, overrides: dict) -> Options:

@@ -13,7 +13,7 @@ ARROWS = {
     "data": {"base"},
     "features": {"base", "data"},
     "evaluation": {"base", "data"},
-    "training": {"base"},
+    "training": {"base", "data", "evaluation"},
     "download": {"base"},
     "viewer": {"base", "evaluation"},
     "simulation": {"base", "data"},

@@ -64,15 +64,16 @@ def released(tmp_path_factory, reference, weights):
     return folder
 
 
-def options_of(released, **settings):
-    """Options of a prediction with the released checkpoint."""
+def predict_released(released, **settings):
+    """The challenge file of the released checkpoint."""
     given = {
         "task": "nlq_official_v1", "fv": "internvideo", "mode": "val",
         "data_root": str(released / "data"), "eval_gt_json": str(released / "data/nlq_val.json"),
         "init_from": str(released / "epoch_004.pth.tar"), "output": str(released / "out.json"),
         "text_features": str(released / "tokens.npz"),
     }  # fmt: skip
-    return Options(**given | settings)
+    options = Options(**given | settings)
+    return infer(options.init_from, **vars(options))
 
 
 def read(file):
@@ -99,15 +100,15 @@ def test_published_windows(released, reference):
         expected = reference[f"final/clip{clip}/scores"].numpy()
         np.testing.assert_allclose(scores[clip], expected, rtol=0, atol=1e-5)
     assert not np.signbit(windows).any()
-    windows, _ = read(infer(options_of(released, published="text_padding,fixed_length")))
+    windows, _ = read(predict_released(released, published="text_padding,fixed_length"))
     for clip in range(3):
         expected = reference[f"final/clip{clip}/seconds_without_half_row"].numpy()
         np.testing.assert_allclose(windows[clip], expected, rtol=0, atol=1e-3)
 
 
 def test_corrected_windows_depend_on_the_query_alone(released):
-    together, _ = read(infer(options_of(released)))
-    alone, _ = read(infer(options_of(released, eval_batch_size=1)))
+    together, _ = read(predict_released(released))
+    alone, _ = read(predict_released(released, eval_batch_size=1))
     np.testing.assert_allclose(together, alone, rtol=0, atol=1e-3)
 
 
@@ -131,4 +132,4 @@ def test_mistakes_are_told_in_a_line(released, tmp_path):
         ("--published all,half: must be all, none or some of half_row", {"published": "all,half"}),
     ):
         with pytest.raises(UserError, match=words):
-            infer(options_of(released, **settings))
+            predict_released(released, **settings)

@@ -121,7 +121,7 @@ def test_a_run_predicts_with_its_own_options(whole, settings):
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     options = dataclasses.replace(settings, mode="val", fv="clip")
     with pytest.raises(UserError, match=r"\(512, 384\) wide, but .* trained on \(256, 384\)"):
-        infer(dataclasses.replace(options, init_from=str(whole)))
+        infer(whole, **vars(options))
 
 
 def test_temporal_nms_keeps_windows_apart(whole, simulated):

@@ -15,7 +15,6 @@ from ReLER.model import ReLER, real_parts
 from ReLER.options import SCALES, ModelOptions, Options
 from ReLER.weights import trained_options
 from utils.base.errors import UserError
-from utils.base.tensor_files import save_atomically
 from utils.evaluation.decoding import best_spans
 from utils.layers.span_encoder import WeightedPool
 
@@ -113,8 +112,7 @@ def test_as_many_parts_count_as_published(length, units, parts, real):
 
 
 def options_of(opt, folder):
-    save_atomically({"model": {}, "opt": opt}, folder / "model_1.t7")
-    return trained_options(folder / "model_1.t7", task="nlq", fv="egovlp")
+    return trained_options(folder / "model_1.t7", opt, {"task": "nlq", "fv": "egovlp"})
 
 
 def test_default_options_are_the_released_ones(golden, tmp_path):

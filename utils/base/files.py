@@ -130,7 +130,7 @@ def to_disk(file: Path) -> None:
 
 def temporary_prefix(name: str) -> str:
     """How an unfinished file or folder is called: its name, and the process that is making it."""
-    return f".{name}.{_machine()}-{os.getpid()}."
+    return f".{name}.{machine_name()}-{os.getpid()}."
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -159,13 +159,13 @@ def is_left_over(path: Path) -> bool:
     process = re.fullmatch(rf"\..+-\d+-(\d+)\.\w+{re.escape(TEMPORARY)}", path.name)
     if process is None:
         return False
-    if f".{_machine()}-{process[1]}." in path.name:
+    if f".{machine_name()}-{process[1]}." in path.name:
         return not is_running(int(process[1]))
     return time.time() - path.stat().st_mtime > WEEK
 
 
 @cache
-def _machine() -> str:
+def machine_name() -> str:
     """Where process numbers are valid: the host, or a container on it."""
     namespace = Path("/proc/self/ns/pid")
     return f"{socket.gethostname()}-{namespace.stat().st_ino if namespace.exists() else 0}"

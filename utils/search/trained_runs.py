@@ -29,9 +29,8 @@ def predict_run(run: str | Path, split: str, data_root: str | None = None) -> Pa
             f"{checkpoint}: no {names} beside it, which says how it was trained; predict with "
             "infer.sh and give the file that it writes"
         )
-    overrides: dict[str, str | None] = {"mode": split, "init_from": str(checkpoint)}
+    overrides: dict[str, str | None] = {"mode": split}
     if data_root is not None:
         overrides |= {"data_root": data_root, "cache_dir": None}
-    options = package.module("weights").trained_options(checkpoint, **overrides)
     with redirect_stdout(io.StringIO()):  # scores of a single run are not what was asked for
-        return package.module("infer").infer(options)
+        return package.module("infer").infer(checkpoint, **overrides)

@@ -3,6 +3,8 @@
 import os
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -21,11 +23,9 @@ class Board:
         name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
         self._path = folder / name
         self._records: RecordWriter | None = None
-        try:
+        with self._ending_when_full():
             folder.mkdir(parents=True, exist_ok=True)
             self._records = RecordWriter(self._path.open("wb"))
-        except OSError as error:
-            self._end(error)
         self._write(Event(file_version="brain.Event:2"))
         if purge_step is not None:
             started = SessionLog(status=SessionLog.START)
@@ -33,41 +33,34 @@ class Board:
 
     def add_scalars(self, scalars: dict[str, float | torch.Tensor], step: int) -> None:
         """Figures by name."""
-        for name, value in scalars.items():
-            self._write(Event(summary=summary.scalar(name, value), step=step))
-        self._flush()
+        figures = (summary.scalar(name, value) for name, value in scalars.items())
+        self._write(*(Event(summary=figure, step=step) for figure in figures))
 
     def add_text(self, name: str, text: str, step: int) -> None:
         """A text in Markdown."""
         self._write(Event(summary=summary.text(name, text), step=step))
-        self._flush()
 
     def add_image(self, name: str, image: object, step: int) -> None:
         """A picture (height, width, 3)."""
         self._write(Event(summary=summary.image(name, image, dataformats="HWC"), step=step))
-        self._flush()
 
     def close(self) -> None:
-        """Nothing more is to come."""
+        """End the log."""
         if self._records is not None:
             self._records.close()
-            self._records = None
 
-    def _write(self, event: Event) -> None:
-        event.wall_time = time.time()
+    def _write(self, *events: Event) -> None:
         if self._records is not None:
-            try:
-                self._records.write(event.SerializeToString())
-            except OSError as error:
-                self._end(error)
-
-    def _flush(self) -> None:
-        if self._records is not None:
-            try:
+            with self._ending_when_full():
+                for event in events:
+                    event.wall_time = time.time()
+                    self._records.write(event.SerializeToString())
                 self._records.flush()
-            except OSError as error:
-                self._end(error)
 
-    def _end(self, error: OSError) -> None:
-        self._records = None
-        warn(f"{self._path}: {error.strerror}; nothing more is logged for TensorBoard")
+    @contextmanager
+    def _ending_when_full(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._records = None
+            warn(f"{self._path}: {error.strerror}; nothing more is logged for TensorBoard")

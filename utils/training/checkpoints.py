@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from utils.base.errors import UserError
 from utils.base.lazy import torch
-from utils.base.tensor_files import is_plain
+
+
+class Trained(NamedTuple):
+    """A trained model of a package, in evaluation mode, and what it needs to read a query."""
+
+    options: Any
+    model: Any
+    text: Any
 
 
 def step_of(path: Path) -> int:
@@ -52,18 +59,11 @@ def fit_optimizer(optimizer: torch.optim.Optimizer, state: Any, source: str | Pa
 
 
 def fit_state(model: torch.nn.Module, state: dict[str, torch.Tensor], source: str | Path) -> None:
-    """Load weights into `model`; a `UserError` says which keys or shapes do not fit."""
-    check_state(model, state, source)
-    model.load_state_dict(state)
-
-
-def check_state(model: torch.nn.Module, state: dict[str, torch.Tensor], source: str | Path) -> None:
-    """Raise `UserError` if weights don't fit `model`, which may be one without memory ("meta")."""
+    """Load weights into `model`; raises UserError naming keys or shapes that do not fit."""
     if not isinstance(state, dict) or not all(torch.is_tensor(v) for v in state.values()):
         raise UserError(f"{source}: not a state dict (parameter name -> tensor)")
     expected = model.state_dict()
-    faults = [f"{key} is not a plain tensor" for key, v in state.items() if not is_plain(v)]
-    faults += [f"{key} missing" for key in expected if key not in state]
+    faults = [f"{key} missing" for key in expected if key not in state]
     faults += [f"{key} unknown" for key in state if key not in expected]
     faults += [
         f"{key} is {tuple(state[key].shape)}, this model has {tuple(value.shape)}"
@@ -79,3 +79,4 @@ def check_state(model: torch.nn.Module, state: dict[str, torch.Tensor], source: 
     bad = [key for key, value in state.items() if not torch.isfinite(value).all()]
     if bad:
         raise UserError(f"{source}: {bad[0]} holds NaN or infinite values; use another checkpoint")
+    model.load_state_dict(state)

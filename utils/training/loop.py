@@ -220,14 +220,18 @@ class Training:
 
                     logged = self.step % options.tb_log_freq == 0
                     due = run.state_due(options.save_every_minutes)
-                    stop, due = processes.largest(self.signals.received, due)
-                    waits = logged or self.to_evaluate or due or stop
-                    if waits or processes.device.type == "cpu":
-                        self.stop_if_wrong()
+                    # Reading waits for a GPU, so it is done where something is read anyway.
+                    on_cpu = processes.device.type == "cpu"
+                    reads = on_cpu or logged or due or self.to_evaluate or self.signals.received
+                    wrong = self.first_wrong.step() if reads else -1
+                    stop, due, wrong = processes.largest(self.signals.received, due, wrong)
+                    if wrong >= 0:
+                        self.end_at(wrong)
                     if logged:
                         total = losses["total"].item()
                         bar.set_postfix(loss=f"{total:.3f}", best=f"{self.best:.2f}")
                         self.log(losses, norm)
+                        self.refuse_overflow()
                     if stop:
                         bar.close()
                         self.leave(stop)
@@ -314,17 +318,17 @@ class Training:
         self.to_evaluate = False
         self.save()
 
-    def stop_if_wrong(self) -> None:
-        """End the program if the loss or the gradients of a step were not finite."""
+    def refuse_overflow(self) -> None:
+        """In fp16 steps are left out while the scale falls; below 1 that would go on for ever."""
         if self.fp16 and self.scaler.get_scale() < SMALLEST_SCALE:
             self.save()
             raise UserError(
                 f"gradients overflow in fp16 even unscaled, at step {self.step}; begin anew "
                 "(--restart) with --amp bf16 or off"
             )
-        (wrong,) = self.processes.largest(self.first_wrong.step())
-        if wrong < 0:
-            return
+
+    def end_at(self, wrong: int) -> None:
+        """End the program: the loss or the gradients of step `wrong` were not finite."""
         self.save()
         records = self.recipe.train.records
         rows = self.processes.shard(self.batch_rows(self.plan(wrong), wrong))

@@ -11,6 +11,7 @@ from typing import ClassVar
 from utils.base.errors import UserError
 from utils.base.options import SEEDS, check_options, option
 
+TEXT_FILE = "text.json"  # in the run folder: what prediction needs to read text the same way
 # What prediction takes from the options of a run, unless it is given others.
 KEPT = ("task", "fv", "data_root", "cache_dir", "text_encoder", "nms_threshold", "amp")
 
@@ -140,10 +141,6 @@ class TrainingOptions:
         """Whether predictions are to answer the whole test split of `eval_gt_json`."""
         checked = self.check_submission and self.mode == "test"
         return checked and not self.allow_missing and self.eval_gt_json is not None
-
-    def result_file(self, default: Path) -> Path:
-        """Where predictions go: to `--output`, if it is given."""
-        return default if self.output is None else Path(self.output)
 
     def subsets(self, split: str) -> tuple[str | None, str | None]:
         """The clip lists that reduce narrations and NLQ queries: of the training split alone."""

@@ -1,6 +1,7 @@
 """What a model gives to the training loop, and the plan that it trains by."""
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -8,6 +9,12 @@ import torch
 from torch import nn
 
 from utils.base.errors import UserError
+from utils.data.records import Records
+from utils.evaluation.predictions import write_results
+from utils.evaluation.scoring import ground_truth, report, score
+from utils.evaluation.timelines import draw_examples
+from utils.training.options import TEXT_FILE, TrainingOptions
+from utils.training.processes import Processes
 
 
 class EpochPlan(NamedTuple):
@@ -35,35 +42,79 @@ class Evaluation(NamedTuple):
 class Split(Protocol):
     """A split as the loop sees it."""
 
-    records: Any  # with `clip` (R,) numbers and `clip_uids`
+    records: Records
     listed: int  # queries in the file, before any were left out
 
 
-class Recipe(Protocol):
-    """What is particular to a model's training, made as `Recipe(options, processes)`."""
+class Recipe(ABC):
+    """What is particular to a model's training, made as `Recipe(options, processes)`.
 
-    train: Split
-    val: Split
+    A model opens its splits here, makes `model` and `optimizer`, and defines the methods below.
+    """
+
+    evaluations = 1  # an epoch, spread evenly, the last of them at its end
+    columns = 2  # of draws in the plan of an epoch
+    first_epoch = 0  # where a new run begins, counted from 0
     model: nn.Module
     optimizer: torch.optim.Optimizer
-    evaluations: int  # an epoch, spread evenly, the last of them at its end
-    columns: int  # of draws in the plan of an epoch
-    first_epoch: int  # where a new run begins, counted from 0
-    descriptions: Mapping[str, Any]  # JSON files of the run folder, by name
 
+    def __init__(
+        self, options: TrainingOptions, processes: Processes, open_split: Callable, text: Any
+    ):
+        """`text` reads the queries; its description goes into the run folder.
+
+        Raises UserError if the validation split holds no times.
+        """
+        self.options = options
+        self.processes = processes
+        self.train: Any
+        self.val: Any
+        self.train, self.val = (
+            open_split(options, name, text, processes.device, tolerant=True)
+            for name in ("train", "val")
+        )
+        self.descriptions = {} if text is None else {TEXT_FILE: text.describe()}
+        annotations = options.eval_gt_json
+        truth = ground_truth(self.val.records, self.val.listed, annotations)
+        if truth is None:
+            raise UserError(
+                f"{annotations or 'val.json'}: holds no times, and training needs a split with "
+                "times to choose checkpoints by; give --eval_gt_json"
+            )
+        self.truth = truth
+
+    @abstractmethod
     def learning_rate(self, step: int, steps_per_epoch: int) -> float:
         """Learning rate of the step, counted from 0."""
 
+    @abstractmethod
     def losses(
         self, network: nn.Module, rows: np.ndarray, plan: EpochPlan
     ) -> dict[str, torch.Tensor]:
         """Losses by name over this process's share of `rows`; `total` is what is minimised."""
 
-    def evaluate(self, epoch: int, step: int) -> Evaluation:
-        """Score the validation split; called by all processes together."""
+    @abstractmethod
+    def predict(self) -> tuple[np.ndarray, np.ndarray]:
+        """Windows (R, K, 2) in seconds of the validation split, best first, and scores (R, K)."""
 
+    @abstractmethod
     def checkpoint(self, epoch: int, step: int) -> tuple[str, dict]:
         """File name and content of a checkpoint."""
+
+    def predictions_name(self, epoch: int, step: int) -> str:
+        """Name of the file of an evaluation's predictions in the run folder."""
+        return f"{epoch}_preds.json"
+
+    def evaluate(self, epoch: int, step: int) -> Evaluation:
+        """Score the validation split, called by all processes together; predictions are kept."""
+        windows, scores = self.predict()
+        scored, picture = score(self.truth, windows), None
+        if self.processes.main:
+            file = self.options.run_folder / self.predictions_name(epoch, step)
+            write_results(file, self.val.records.keys, windows, scores)
+            picture = draw_examples(self.val.records, self.truth.seconds, windows)
+        table = report(scored, f"Epoch {epoch}, Step {step}")
+        return Evaluation(scored.percentages(), table, picture)
 
 
 def steps_per_epoch(rows: int, batch_size: int, processes: int) -> int:

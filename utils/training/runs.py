@@ -50,17 +50,12 @@ def how_made(inputs: Iterable[Path]) -> dict:
 
 def _commit() -> str | None:
     """The checkout's commit, with a mark if files differ from it; None outside of git."""
-    git = ("git", "-C", str(CODE))
+    describe = ("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty= with changes")
     try:
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True
-        )
+        done = subprocess.run(["git", "-C", str(CODE), *describe], capture_output=True, text=True)
     except OSError:
         return None
-    if commit.returncode:
-        return None
-    return commit.stdout.strip() + (" with changes" if changed.stdout.strip() else "")
+    return done.stdout.strip() or None
 
 
 def _machine() -> str:
@@ -129,9 +124,11 @@ class Run:
         """
         self.processes.tell("ready to start")
         self._refuse_different()
-        if restart and not restarted() and self.processes.main:
-            self._clear()
-        state, file = self.processes.hand_on(self._read_state() if self.processes.main else None)
+        anew = restart and not restarted()
+        state, file = None, self.state_file
+        if not anew:
+            read = self._read_state() if self.processes.main else None
+            state, file = self.processes.hand_on(read)
         if state is not None:
             self._refuse_changes(state["options"])
             self.history = state["history"]
@@ -139,6 +136,9 @@ class Run:
         self.processes.meet()
         self._saved_step = state["step"] if state is not None else 0
         if self.processes.main:
+            self._claim.check()
+            if anew:
+                self._clear()
             self._tidy(state["sizes"] if state else {})
             if file != self.state_file:
                 file.replace(self.state_file)  # a damaged one must not become the previous one

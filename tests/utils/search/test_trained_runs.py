@@ -75,8 +75,8 @@ def test_data_may_have_moved(runs, simulated, tmp_path):
         ({"task": 5}, "configs.json: --task must be `str`, got `int`"),
     ],
 )
-def test_runs_whose_options_are_gone_or_damaged_are_refused(tmp_path, content, words):
-    (tmp_path / "vslnet_3.t7").write_bytes(b"weights")
+def test_runs_whose_options_are_gone_or_damaged_are_refused(runs, tmp_path, content, words):
+    shutil.copy(next(runs.rglob("vslnet_*.t7")), tmp_path)
     if content is not None:
         (tmp_path / "configs.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=words):

@@ -1,0 +1,43 @@
+"""Prediction of a split by a trained run, the same for all models."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from utils.base.files import check_output
+from utils.evaluation.scoring import publish
+from utils.training.checkpoints import find_checkpoint
+from utils.training.processes import start_processes
+
+
+def infer(
+    run: str | Path,
+    overrides: Mapping[str, Any],
+    load_trained: Callable,
+    open_split: Callable,
+    predict: Callable,
+    result_file: Callable[[Any, Path], Path],
+) -> Path:
+    """Predict a split; print scores if they can be known.
+
+    Args:
+        run: a checkpoint, or a run folder with one.
+        overrides: options that replace those of the run, `mode` among them: the split.
+        load_trained, open_split, predict: the model package's.
+        result_file: given options and checkpoint, where predictions go without `--output`.
+
+    Returns:
+        The challenge file, which the main process writes.
+    """
+    if overrides.get("output") is not None:
+        check_output("--output", overrides["output"])
+    with start_processes() as processes:
+        checkpoint = find_checkpoint(run)
+        options, model, text = load_trained(checkpoint, processes.device, **overrides)
+        split = open_split(options, options.mode, text, processes.device, options.allow_missing)
+        windows, scores = predict(model, split, options, processes)
+        file = Path(options.output or result_file(options, checkpoint))
+        if processes.main:
+            truth, submitted = options.eval_gt_json, options.is_submission
+            publish(file, split.records, windows, scores, split.listed, truth, submitted)
+    return file
