@@ -17,7 +17,6 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
 import numpy as np
 
 from utils.base.errors import UserError, run_program
-from utils.base.files import read_json
 from utils.base.options import ArgumentParser
 from utils.base.tables import Findings
 from utils.base.tasks import FEATURES, SPLITS, TASKS, Task, clip_sources
@@ -31,9 +30,10 @@ from utils.data.checks import (
     prepared_fault,
 )
 from utils.data.records import Records, read_records
+from utils.download.manifest import read_manifest
 from utils.features.checks import check_disk, check_features
 
-PAGES = read_json(Path(__file__).parent / "download" / "feature_manifest.json")["pages"]
+PAGES = read_manifest().pages
 NAQ = "only NaQ needs it"  # said of what is missing
 
 

@@ -21,7 +21,7 @@ from utils.base.errors import UserError, run_program
 from utils.base.files import check_output, parse_json, write_json
 from utils.base.options import ArgumentParser
 from utils.base.tasks import SPLITS
-from utils.data.annotations import clip_name_fault
+from utils.data.annotations import JSON_LINES, clip_name_fault
 
 MOST_QUERIES = 10_000  # of an annotation
 LONGEST_LINE = 1 << 20  # bytes
@@ -94,7 +94,7 @@ def convert(path: Path, split: str) -> tuple[dict, int, int]:
         {"video_uid": clip, "split": split, "clips": [_clip(clip, durations[clip], annotations)]}
         for clip, annotations in queries.items()
     ]
-    return {"version": "jsonl", "videos": videos}, count, windows
+    return {"version": JSON_LINES, "videos": videos}, count, windows
 
 
 def _query(line: JsonLine) -> dict:

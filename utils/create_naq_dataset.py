@@ -23,13 +23,19 @@ from msgspec import Raw
 from tqdm import tqdm
 
 from utils.base.cores import usable_cores
-from utils.base.errors import run_program, warn
+from utils.base.errors import UserError, run_program, warn
 from utils.base.files import atomic_write, read_json, to_json
 from utils.base.lazy import polars as pl
 from utils.base.machine import ahead
 from utils.base.options import ArgumentParser
 from utils.base.tasks import ENDINGS, FRAME_RATE, clip_sources
-from utils.data.annotations import ClipBounds, check_bounds, read_annotations, read_clips
+from utils.data.annotations import (
+    JSON_LINES,
+    ClipBounds,
+    check_bounds,
+    read_annotations,
+    read_clips,
+)
 from utils.data.narrations import Narrations, read_narrations
 
 V1_SHARE, V1_SEED = 0.95, 300  # the published v1 data set holds 95 % of the videos
@@ -84,7 +90,11 @@ def main(arguments: list[str] | None = None) -> None:
     if options.em_version == "v1":
         clips = v1_share(clips)
     file = root / f"{options.type}_train{ending}"
-    read_annotations(file)  # raises UserError if it is invalid
+    if read_annotations(file).version == JSON_LINES:
+        raise UserError(
+            f"{file}: made of JSON lines, which do not say which video a clip is cut out of; "
+            "narrations need Ego4D's own annotations"
+        )
     annotated = read_json(file)  # with all its keys, which are carried along
     narrations = read_narrations(root / "egoclip.csv", sorted(clips))
     print(f"egoclip.csv: {narrations.describe_skipped()}", file=sys.stderr)

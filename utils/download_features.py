@@ -12,7 +12,6 @@ import re
 import shutil
 import sys
 from pathlib import Path, PurePosixPath
-from typing import Annotated
 from urllib.parse import unquote, urlsplit
 
 if not __package__:  # run as a file: make the checkout importable wherever it lies
@@ -20,40 +19,17 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
     import utils.base.environment
 
 from filelock import FileLock, Timeout
-from msgspec import Meta, Struct
 
 from utils.base.errors import UserError, run_program
-from utils.base.files import fingerprint, read_json, write_json
+from utils.base.files import fingerprint, write_json
 from utils.base.options import ArgumentParser
 from utils.base.tables import show_size
 from utils.data.annotations import clip_name_fault
 from utils.download.archives import extract, open_archive
-from utils.download.fetch import RemoteFile, check_space, fetch
+from utils.download.fetch import check_space, fetch
+from utils.download.manifest import MANIFEST, RemoteFile, Source, read_manifest
 from utils.features.cards import SHAPES_FILE, read_shapes
 from utils.features.files import read_features
-
-MANIFEST = Path(__file__).parent / "download" / "feature_manifest.json"
-
-Count = Annotated[int, Meta(ge=0)]
-
-
-class Source(Struct):
-    """Where the archive of a feature is."""
-
-    parts: list[RemoteFile]
-    width: Count | None = None  # of its rows, if known
-    folder: str | None = None  # inside the archive, with the clips; None: anywhere
-    bytes: Count = 0  # of all parts, about; 0: unknown
-
-
-class Manifest(Struct):
-    """Sources by feature type."""
-
-    features: dict[str, Source]
-
-    def __post_init__(self) -> None:
-        for fault in filter(None, map(clip_name_fault, self.features)):
-            raise ValueError(f"features: {fault}")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -100,7 +76,7 @@ def choose(names: list[str] | None, manifest: Path, urls: list[str]) -> dict[str
     Raises:
         UserError: a name is unknown, or an address or the manifest is malformed.
     """
-    sources = read_manifest(manifest)
+    sources = read_manifest(manifest).features
     given: dict[str, Source] = {}
     for text in urls:
         name, separator, url = text.partition("=")
@@ -121,11 +97,6 @@ def choose(names: list[str] | None, manifest: Path, urls: list[str]) -> dict[str
     if unused := [name for name in given if name not in names]:
         raise UserError(f"--url {unused[0]}=...: '{unused[0]}' is not among --feature_types")
     return {name: sources[name] for name in names}
-
-
-def read_manifest(path: Path) -> dict[str, Source]:
-    """Feature types and their sources; raises `UserError` for a missing or malformed file."""
-    return read_json(path, Manifest).features
 
 
 def download(data_root: Path, name: str, source: Source, keep_archives: bool = False) -> int:

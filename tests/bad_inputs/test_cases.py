@@ -13,6 +13,7 @@ import torch
 
 from tests.bad_inputs import world
 from tests.bad_inputs.world import PREPARED, RELER_RUN, ROWS, VSLNET_RUN, WIDTH, WORDS_RUN, Hostile
+from utils.data.annotations import JSON_LINES
 
 Damage = Callable[[Path], Any]  # done to the data root
 
@@ -136,6 +137,8 @@ CASES = [
     # annotations
     Case("annotations are missing", PREPARE, gone(TRAIN), "nlq_train.json: no such file"),
     Case("annotations are cut off", PREPARE, cut_off(TRAIN), "nlq_train.json: .*cut off"),
+    Case("annotations in UTF-16", PREPARE, written(TRAIN, '{"videos": []}'.encode("utf-16")),
+         "nlq_train.json: is text in UTF-16; save it as UTF-8"),
     Case("annotations are a web page", PREPARE, written(TRAIN, b"<html>"), "nlq_train.json: "),
     Case("a video without its name", PREPARE, edited(TRAIN, *VIDEO, "video_uid"), "video_uid"),
     Case("a clip named `../x`", PREPARE,
@@ -152,6 +155,12 @@ CASES = [
          edited("tacos/val.json", "s1-d1.avi", "sentences"), "val.json: .*sentences"),
     # narrations
     Case("narrations are missing", NAQ, gone("egoclip.csv"), "egoclip.csv: no such file"),
+    Case("narrations in UTF-16", NAQ, written("egoclip.csv", NARRATIONS.decode().encode("utf-16")),
+         "egoclip.csv: is text in UTF-16; save it as UTF-8"),
+    Case("the annotations that narrations are joined with are missing", NAQ, gone(TRAIN),
+         "nlq_train.json: no such file"),
+    Case("narrations joined with JSON lines", NAQ, edited(TRAIN, "version", value=JSON_LINES),
+         "nlq_train.json: made of JSON lines"),
     Case("narrations lack a column", NAQ,
          written("egoclip.csv", NARRATIONS.replace(b"\tclip_end\t", b"\t")), "column clip_end"),
     Case("narrations with commas", NAQ,

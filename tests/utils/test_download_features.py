@@ -12,7 +12,8 @@ from tests.utils.download.file_server import Behaviour, serve
 from tests.utils.download.test_archives import make_zip
 from utils.base.errors import UserError
 from utils.base.tasks import FEATURES
-from utils.download_features import MANIFEST, choose, download, main, read_manifest
+from utils.download.manifest import MANIFEST, read_manifest
+from utils.download_features import choose, download, main
 
 PROGRAM = "utils/download_features.py"
 CLIPS = {f"clip-{n}": torch.rand(5 + n, 6) for n in range(4)}
@@ -33,9 +34,10 @@ FILES |= {"some/where/feature_shapes.json": json.dumps(SHAPES).encode(), "__MACO
 def manifest(tmp_path):
     """Write a manifest of these parts; give its path."""
 
-    def write(parts, name="egovlp", **more):
+    def write(parts, name="egovlp", pages=None, **more):
         path = tmp_path / "manifest.json"
-        path.write_text(json.dumps({"features": {name: {"width": 6, "parts": parts, **more}}}))
+        features = {name: {"width": 6, "parts": parts, **more}}
+        path.write_text(json.dumps({"features": features, "pages": pages or {}}))
         return path
 
     return write
@@ -112,7 +114,7 @@ def test_the_published_layout_behind_redirections(tmp_path, manifest, golden):
 
 
 def test_our_manifest_holds_the_published_links():
-    sources = read_manifest(MANIFEST)
+    sources = read_manifest().features
     assert {name: source.width for name, source in sources.items()} == FEATURES
     counts = {name: len(source.parts) for name, source in sources.items()}
     assert counts == {"slowfast": 11, "egovlp": 1, "internvideo": 3, "clip": 1}
@@ -131,7 +133,7 @@ def test_clips_that_are_there_are_kept(tmp_path, manifest):
     torch.save(mine, folder / "mine.pt")
     (folder / "feature_shapes.json").write_text('{"clip-1": 50, "clip-2": 9, "mine": 50}')
     with serve({"/x": Behaviour(make_zip(FILES))}) as address:
-        source = read_manifest(manifest([{"url": f"{address}/x"}]))["egovlp"]
+        source = read_manifest(manifest([{"url": f"{address}/x"}])).features["egovlp"]
         assert download(tmp_path, "egovlp", source) == 3
     found, shapes = contents(tmp_path)
     assert_same(found, {**CLIPS, "clip-1": mine, "mine": mine})
@@ -150,7 +152,7 @@ def test_clips_that_are_there_are_kept(tmp_path, manifest):
 )
 def test_a_bad_archive_leaves_nothing(tmp_path, manifest, content, width, words):
     with serve({"/x": Behaviour(content)}) as address:
-        source = read_manifest(manifest([{"url": f"{address}/x"}], width=width))["egovlp"]
+        source = read_manifest(manifest([{"url": f"{address}/x"}], width=width)).features["egovlp"]
         with pytest.raises(UserError, match=words):
             download(tmp_path, "egovlp", source)
     assert not list((tmp_path / "features" / "egovlp").iterdir())
@@ -191,7 +193,8 @@ def test_names_and_addresses_that_are_refused(names, urls, words):
         ([{"url": "http://a/b", "size": "9"}], {}, r"Expected `int \| null`, got `str`"),
         ([{"url": "http://a/b", "sha256": "9"}], {}, r"sha256"),
         ([], {"width": -6}, "Expected `int` >= 0"),
-        ([], {"name": "a/b"}, "separators"),
+        ([], {"name": "a/b"}, r"matching regex .* in `\$.features`"),
+        ([], {"pages": {"x": 1}}, r"Expected `str`, got `int` - at `\$.pages"),
     ],
 )
 def test_faulty_manifests(manifest, parts, more, words):

@@ -1,9 +1,10 @@
-"""What a program needs of its surroundings: packages, and settings made before torch is loaded.
+"""What a program needs of its surroundings: packages, and settings made before they are loaded.
 
 Programs import this first when they are run as a file. If packages are missing it ends the program,
 in one line that says how to get them.
 """
 
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,3 +38,5 @@ if missing := missing_packages():
     sys.exit(2)
 
 set_threads()
+if sys.stderr is None or not sys.stderr.isatty():  # a file: a line of progress every half minute
+    os.environ.update(TQDM_MININTERVAL="30", TQDM_MAXINTERVAL="30", TQDM_DELAY="5")

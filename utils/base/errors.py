@@ -11,8 +11,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-if sys.stderr is None or not sys.stderr.isatty():  # read when tqdm is imported
-    os.environ.update(TQDM_MININTERVAL="30", TQDM_MAXINTERVAL="30", TQDM_DELAY="5")
 from tqdm import tqdm
 
 LAUNCHED = "NAQ_LAUNCHED"  # set by utils/launch.py

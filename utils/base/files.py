@@ -1,5 +1,6 @@
 """Files: JSON in and out, atomic writes, fingerprints of inputs."""
 
+import codecs
 import errno
 import hashlib
 import os
@@ -19,6 +20,7 @@ import msgspec
 from utils.base.errors import UserError
 
 TEMPORARY = ".tmp"  # ends the names of unfinished files and folders
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # begin text as Windows programs may write it
 WEEK = 7 * 24 * 3600.0  # seconds
 
 
@@ -30,7 +32,7 @@ def read_json(path: str | Path, schema: Any = Any) -> Any:
             schema; the message names the file and the line or the JSON path.
     """
     try:
-        content = Path(path).read_bytes()
+        content = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     return parse_json(content, schema, path)
@@ -47,6 +49,8 @@ def parse_json(content: bytes | msgspec.Raw, schema: Any, source: object) -> Any
 def _json_fault(content: bytes, error: Exception) -> str:
     """What is wrong with the content of a JSON file, given what the parser says."""
     words = str(error).removeprefix("JSON is malformed: ")
+    if content.startswith(UTF_16):
+        return "is text in UTF-16; save it as UTF-8"
     if _is_json_lines(content):
         return "is JSON lines, a value on each line; a single JSON value is expected"
     if isinstance(error, msgspec.ValidationError):

@@ -10,6 +10,7 @@ from utils.base.errors import UserError
 from utils.base.files import read_json
 
 LONGEST = 1e9  # seconds; anything beyond would overflow as a number of frames
+JSON_LINES = "jsonl"  # version of annotations made of JSON lines, whose videos are not known
 SAME_BOUND = 1e-3  # seconds by which two mentions of a clip's bound may differ
 
 Seconds = Annotated[float, Meta(ge=-LONGEST, le=LONGEST)]

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from utils.base.cores import usable_cores
 from utils.base.errors import UserError, in_brief
+from utils.base.files import UTF_16
 from utils.base.lazy import polars as pl
 from utils.base.machine import ahead
 
@@ -140,7 +141,10 @@ def read_narrations(path: str | Path, video_uids: Sequence[str]) -> Narrations:
 
 def _header(path: Path) -> list[str]:
     with path.open("rb") as file:
-        line = file.readline(1 << 16).decode("utf-8-sig", "replace").rstrip("\r\n")
+        content = file.readline(1 << 16)
+    if content.startswith(UTF_16):
+        raise UserError(f"{path}: is text in UTF-16; save it as UTF-8")
+    line = content.decode("utf-8-sig", "replace").rstrip("\r\n")
     columns = [name.strip('"') for name in line.split("\t")]
     if missing := [name for name in COLUMNS if name not in columns]:
         remedy = "NaQ is made from EgoClip's egoclip.csv"

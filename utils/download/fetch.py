@@ -14,13 +14,12 @@ import urllib.error
 import urllib.request
 from email.message import Message
 from pathlib import Path
-from typing import Annotated
 
-from msgspec import Meta, Struct
 from tqdm import tqdm
 
 from utils.base.errors import UserError, in_brief
 from utils.base.tables import show_size
+from utils.download.manifest import RemoteFile
 
 BLOCK = 1 << 20  # bytes read at once
 RESERVE = 64 << 20  # bytes of a disk that are left free
@@ -28,21 +27,6 @@ LONGEST_PAUSE = 60.0  # seconds between attempts
 PASSING = (408, 416, 425, 429)  # answers to try again after; so are all of 500 and up
 BROKEN = (http.client.HTTPException, urllib.error.URLError, ConnectionError, TimeoutError,
           ValueError, OverflowError)  # fmt: skip  # the last two: redirected to no address
-
-
-class RemoteFile(Struct, frozen=True):
-    """A file to fetch, and what is known of it."""
-
-    url: str
-    size: Annotated[int, Meta(ge=0)] | None = None  # bytes
-    sha256: Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")] | None = None
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"https?://[A-Za-z0-9\[][!-~]*", self.url):
-            raise ValueError(
-                f"{self.url!r} is not an address: it must begin with http:// or https:// and hold "
-                "no spaces or letters beyond ASCII (write those as %20 and the like)"
-            )
 
 
 def fetch(

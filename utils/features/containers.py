@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from utils.base.errors import UserError, named, warn
 
@@ -19,14 +19,24 @@ LONGEST = 24 * 3600.0  # seconds of a video
 LONG_GAP = 5.0  # seconds without a frame that are worth a warning
 SHORTFALL = 0.1  # of a file's duration: more is worth a warning
 MAX_PIXELS = 1 << 25  # of a frame: 8K
+MOST_ASPECT = 4  # of a pixel's sides: more is damage
 SPARSE_TIMES = "mpeg"  # format that has few times, which the library gives to a frame near by
 FRAME_RATE = 30  # where the file does not say
 
 
+class ShownFrame(NamedTuple):
+    """A frame, and the seconds it starts and ends being shown."""
+
+    start: float
+    end: float
+    frame: Any  # of PyAV
+    pixel_aspect: float  # width of a pixel / its height
+
+
 def shown_frames(
     file: Path, frame_rate: float | None = None, times: Sequence[float] | None = None
-) -> Iterator[tuple[float, float, Any]]:
-    """Frames of the video stream, with the seconds each starts and ends being shown.
+) -> Iterator[ShownFrame]:
+    """Frames of the video stream in the order they are shown.
 
     Warns of what is missing, if all are read.
 
@@ -40,6 +50,7 @@ def shown_frames(
     needed = None if times is None else _needed_segments(file, times)
     with _open(file) as (container, stream):
         clock, losses = Clock(container, stream, frame_rate), Losses(file)
+        aspect = _pixel_aspect(stream)
         shown, ticks, step = None, clock.start, clock.step
         for frame in _decoded(stream, clock, losses, needed):
             start = ticks
@@ -55,15 +66,15 @@ def shown_frames(
                 ticks, step = frame.pts, min(clock.step, frame.pts - ticks)
             if clock.seconds(ticks) > LONGEST:
                 raise UserError(f"{file}: lasts more than {LONGEST / 3600:.0f} hours; cut it")
-            losses.frame(clock.seconds(ticks), frame.is_corrupt)
+            losses.frame(clock.seconds(ticks), frame)
             if shown is not None:
-                yield clock.seconds(start), clock.seconds(ticks), shown
+                yield ShownFrame(clock.seconds(start), clock.seconds(ticks), shown, aspect)
             shown = frame
         if shown is None:
             raise UserError(f"{file}: holds no frame that can be decoded")
         length = shown.duration or 0
         end = clock.seconds(ticks + (length if 0 < length * clock.tick <= GAP else clock.step))
-        yield clock.seconds(ticks), end, shown
+        yield ShownFrame(clock.seconds(ticks), end, shown, aspect)
         if times is None:
             losses.warn(end, clock)
 
@@ -76,18 +87,18 @@ def _decoded(
     segment, decoding = 0, True
     for packet in _packets(stream, clock, losses):
         segment += packet.is_keyframe
-        if needed is not None and packet.size:
-            was_decoding = decoding
-            # Frames just before a keyframe may come after it in the file.
-            decoding = segment in needed or segment - 1 in needed
-            if was_decoding and not decoding:
-                yield from decoder.decode(None)
-                decoder.flush_buffers()
-        if decoding:
-            try:
-                yield from packet.decode()
-            except av.error.FFmpegError:
-                losses.packet(None if packet.pts is None else clock.seconds(packet.pts))
+        was_decoding = decoding
+        # Frames just before a keyframe may come after it in the file.
+        decoding = needed is None or segment in needed or segment - 1 in needed
+        if not decoding and not was_decoding:
+            continue
+        try:
+            # None: what the decoder holds back.
+            yield from decoder.decode(packet if decoding else None)
+        except av.error.FFmpegError:
+            losses.packet(packet, clock)
+        if not decoding:
+            decoder.flush_buffers()
 
 
 def _packets(stream: Any, clock: "Clock", losses: "Losses") -> Iterator[Any]:
@@ -98,12 +109,14 @@ def _packets(stream: Any, clock: "Clock", losses: "Losses") -> Iterator[Any]:
         try:
             packet = next(packets, None)
         except av.error.FFmpegError:
-            losses.packet(None)
+            losses.stream()
             packet = av.Packet()  # lets the decoder give what it holds back
             packet.stream = stream
         if packet is None:
             return
         clock.set(packet)
+        if packet.is_corrupt:
+            losses.packet(packet, clock)
         yield packet
         if not packet.size:
             return
@@ -179,34 +192,44 @@ class Losses:
     def __init__(self, file: Path):
         self._file = file
         self._time = 0.0  # of the last frame
-        self._broken_until: float | None = None
-        self._damaged: list[tuple[float, float]] = []
+        self._damaged_since: float | None = None
+        self._damaged_until = 0.0  # or later
+        self._damaged: list[str] = []
         self._gaps: list[str] = []
 
-    def packet(self, time: float | None) -> None:
-        """Note a packet that could not be read or decoded."""
-        self._broken_until = max(self._broken_until or 0, self._time if time is None else time)
+    def packet(self, packet: Any, clock: Clock) -> None:
+        """Note a packet that is damaged: frames are missing or wrong until the next keyframe."""
+        self._damage(self._time if packet.pts is None else clock.seconds(packet.pts))
 
-    def frame(self, time: float, is_corrupt: bool) -> None:
+    def stream(self) -> None:
+        """Note that no further packet can be read."""
+        self._damage(self._time)
+
+    def _damage(self, time: float) -> None:
+        if self._damaged_since is None:
+            self._damaged_since = self._time
+        self._damaged_until = max(self._damaged_until, time)
+
+    def frame(self, time: float, frame: Any) -> None:
         """Note a frame that is shown next."""
-        if is_corrupt or self._broken_until is not None:
-            self._damage(self._time, max(time, self._broken_until or 0))
-        elif time - self._time > LONG_GAP:
+        if frame.is_corrupt:
+            self._damage(time)
+        elif self._damaged_since is None and time - self._time > LONG_GAP:
             self._gaps.append(f"from {self._time:.1f} to {time:.1f} s")
-        self._broken_until, self._time = None, max(time, self._time)
+        elif frame.key_frame and time > self._damaged_until:
+            self._end_damage(time)
+        self._time = max(time, self._time)
 
-    def _damage(self, start: float, end: float) -> None:
-        if self._damaged and start <= self._damaged[-1][1] + 1:
-            start = self._damaged.pop()[0]
-        self._damaged.append((start, end))
+    def _end_damage(self, time: float) -> None:
+        if self._damaged_since is not None:
+            self._damaged.append(f"from {self._damaged_since:.1f} to {time:.1f} s")
+        self._damaged_since = None
 
     def warn(self, end: float, clock: Clock) -> None:
         """Say what is missing of a video that ends at `end` seconds."""
-        if self._broken_until is not None:
-            self._damage(self._time, max(end, self._broken_until))
-        parts = [f"from {start:.1f} to {stop:.1f} s" for start, stop in self._damaged]
-        if parts:
-            warn(f"{self._file}: damaged; frames are missing {named(parts)}")
+        self._end_damage(max(end, self._damaged_until))
+        if self._damaged:
+            warn(f"{self._file}: damaged; frames are missing or wrong {named(self._damaged)}")
         if self._gaps:
             warn(f"{self._file}: no frames {named(self._gaps)}; the last one before is shown")
         if clock.jumps:
@@ -214,6 +237,12 @@ class Losses:
             warn(f"{jumps}; times go on without the jumps")
         elif end < clock.duration - SHORTFALL * max(1, clock.duration):
             warn(f"{self._file}: its video ends at {end:.1f} s of {clock.duration:.1f} s; cut off?")
+
+
+def _pixel_aspect(stream: Any) -> float:
+    """Width of a pixel / its height, 1 where the file says nothing, or what no camera writes."""
+    aspect = float(stream.sample_aspect_ratio or 1)
+    return aspect if 1 / MOST_ASPECT <= aspect <= MOST_ASPECT else 1.0
 
 
 @contextmanager

@@ -40,6 +40,7 @@ class Shape(Struct):
     image_size: Annotated[int, Meta(ge=1, le=4096)] | None = None
     patch_size: Annotated[int, Meta(ge=1, le=4096)] | None = None
     num_frames: Layers | None = None
+    num_labels: Width | None = None
 
 
 class Config(Shape):
@@ -50,11 +51,9 @@ class Config(Shape):
     vision_config: Shape | None = None
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> Config:
     """The config.json of an encoder; raises UserError for sizes that no model has."""
-    file = folder / "config.json"
-    read_json(file, Config)
-    return read_json(file)
+    return read_json(folder / "config.json", Config)
 
 
 def find_pretrained(name: str, what: str, files: Sequence[str], remedy: str) -> Path:
@@ -96,7 +95,7 @@ def load_pretrained(model_class: Any, folder: Path, what: str, unread: Sequence[
 
 def projection(model_class: Any, folder: Path) -> dict[str, Any]:
     """The configuration of one half of CLIP, whose `projection_dim` may stand with both halves."""
-    width = read_config(folder).get("projection_dim")
+    width = read_config(folder).projection_dim
     if width is None or not model_class.__name__.startswith("CLIP"):
         return {}
     config = load_from(folder, "CLIP model", model_class.config_class.from_pretrained)
@@ -120,7 +119,7 @@ def trying(folder: Path, what: str, act: Callable, *arguments: Any, **options: A
         if is_out_of_memory(error):
             raise
         reason = in_brief(error, 150)
-        raise UserError(f"{folder}: can't be loaded as a {what} ({reason})") from None
+        raise UserError(f"{folder}: can't be used as a {what} ({reason})") from None
 
 
 def _from_hub(name: str, what: str, files: Sequence[str], remedy: str) -> Path:

@@ -39,6 +39,7 @@ TOKENIZER_FILES = (
 )
 KIND = "text encoder"
 CLIP_TYPES = ("clip", "clip_text_model")
+CLIP_WIDTH = 512  # of its projection and hidden states, where the config does not say
 UNREAD = ("pooler.", "position_ids")  # weights that token features do not need
 SENTENCES_AT_ONCE = 20_000  # to the tokenizer
 
@@ -125,20 +126,18 @@ class TextEncoder:
         self.projected = projected
         self._random_seed = seed if random_weights else None
         config = read_config(folder)
-        self.is_clip = config.get("model_type") in CLIP_TYPES
+        self.is_clip = config.model_type in CLIP_TYPES
+        shape = (self.is_clip and config.text_config) or config
+        width = shape.hidden_size or shape.dim or shape.d_model
+        if self.is_clip and projected:
+            width = config.projection_dim or shape.projection_dim
         if self.is_clip:
-            config = {**(config.get("text_config") or {}), **config}
-            width, longest = config.get("projection_dim", 512), 77
-            if not projected:
-                width = config.get("hidden_size", 512)
-        else:
-            width = config.get("hidden_size", config.get("dim", config.get("d_model")))
-            longest = 512
-            if width is None:
-                raise UserError(f"{folder}/config.json: says no hidden_size, not a text encoder")
-        self.width = int(width)
-        self.max_tokens = int(config.get("max_position_embeddings") or longest)
-        self._vocabulary = config.get("vocab_size")
+            width = width or CLIP_WIDTH
+        if width is None:
+            raise UserError(f"{folder}/config.json: says no hidden_size, not a text encoder")
+        self.width = width
+        self.max_tokens = shape.max_position_embeddings or (77 if self.is_clip else 512)
+        self._vocabulary = shape.vocab_size
 
     @cached_property
     def fingerprint(self) -> str:
@@ -187,13 +186,15 @@ class TextEncoder:
         return self._tokenizer.pad_token_id or 0
 
     def encode_batch(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Token features: (B, Q) numbers and mask -> (B, Q, width) float32."""
+        """Token features: (B, Q) numbers and mask -> (B, Q, width) float32.
+
+        Raises UserError if the encoder's configuration allows no forward pass.
+        """
         model = self.model.to(tokens.device)
-        mask = mask.long()
-        if self.is_clip:
-            states = model.text_model(input_ids=tokens, attention_mask=mask).last_hidden_state
-            return model.text_projection(states) if self.projected else states
-        return model(input_ids=tokens, attention_mask=mask).last_hidden_state
+        inputs = {"input_ids": tokens, "attention_mask": mask.long()}
+        encoder = model.text_model if self.is_clip else model
+        states = trying(self.folder, KIND, encoder, **inputs).last_hidden_state
+        return model.text_projection(states) if self.is_clip and self.projected else states
 
     def useful(self, lengths: np.ndarray) -> np.ndarray:
         """How many of a sentence's leading tokens have features worth keeping, by its length."""

@@ -48,7 +48,8 @@ def read_tokens(
         offsets = np.concatenate(([0], np.cumsum(lengths)))
         stored = create_array(folder / "tokens.npy", (offsets[-1], widths[0]), precision)
         for first, tokens in zip(offsets, arrays(), strict=False):
-            stored[first : first + len(tokens)] = tokens
+            with np.errstate(over="ignore"):
+                stored[first : first + len(tokens)] = tokens
         if not np.isfinite(stored).all():
             raise UserError(f"{file}: holds features that are NaN or too large for {precision}")
         stored.flush()

@@ -129,8 +129,9 @@ def encode_sentences(
                 count = max(1, TOKENS_AT_ONCE // tokens.lengths[waiting[0]])
                 rows, waiting = waiting[:count], waiting[count:]
                 index, mask = ragged_index(offsets, rows)
-                features = tokens.encode(rows, device, mask.shape[1])
-                features = features.cpu().numpy()[mask].astype(precision)
+                features = tokens.encode(rows, device, mask.shape[1]).cpu().numpy()[mask]
+                with np.errstate(over="ignore"):
+                    features = features.astype(precision)
                 if not np.isfinite(features).all():
                     raise UserError(
                         f"text encoder {encoder.name}: features are NaN or too large to be stored "

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from utils.base.errors import UserError, named, warn
 from utils.base.options import ArgumentParser
-from utils.features.containers import shown_frames
+from utils.features.containers import ShownFrame, shown_frames
 
 SUFFIXES = (
     ".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".mts", ".m2ts", ".ts",
@@ -81,14 +80,14 @@ def sampled_frames(
         UserError: the file is no video, or is damaged.
     """
     number = 0  # of the next time to sample
-    for _, end, frame in shown_frames(file, frame_rate):
+    for shown in shown_frames(file, frame_rate):
         image = None
-        while offset + number / rate < end - ROUNDING:
-            image = _pixels(frame, side) if image is None else image
+        while offset + number / rate < shown.end - ROUNDING:
+            image = _pixels(shown, side) if image is None else image
             yield image
             number += 1
     if number == 0:  # the video is shorter than the offset
-        yield _pixels(frame, side)
+        yield _pixels(shown, side)
 
 
 def frames_at(
@@ -100,19 +99,23 @@ def frames_at(
     """
     images: dict[float, np.ndarray] = {}
     waiting = sorted(set(times), reverse=True)
-    for _, end, frame in shown_frames(file, frame_rate, waiting):
-        while waiting and waiting[-1] < end:
-            images[waiting.pop()] = _pixels(frame, side)
+    for shown in shown_frames(file, frame_rate, waiting):
+        while waiting and waiting[-1] < shown.end:
+            images[waiting.pop()] = _pixels(shown, side)
         if not waiting:
             break
     else:
-        images |= dict.fromkeys(waiting, _pixels(frame, side))
+        images |= dict.fromkeys(waiting, _pixels(shown, side))
     return [images[time] for time in times]
 
 
-def _pixels(frame: Any, side: int) -> np.ndarray:
-    """(H, W, 3) uint8, turned and mirrored as the file says, the shorter side scaled to `side`."""
-    sizes = frame.width, frame.height
+def _pixels(shown: ShownFrame, side: int) -> np.ndarray:
+    """(H, W, 3) uint8 as players show it: stretched, turned and mirrored as the file says.
+
+    The shorter side is scaled to `side`.
+    """
+    frame = shown.frame
+    sizes = frame.width * shown.pixel_aspect, frame.height
     if max(sizes) > MOST_OBLONG * min(sizes):
         raise UserError(f"frames of {frame.width} x {frame.height} pixels are too oblong")
     width, height = (max(side, round(side / min(sizes) * size)) for size in sizes)

@@ -34,6 +34,8 @@ def test_json_round_trip(tmp_path):
     assert read_json(path) == {"x": [1, 2.5, None, "é"], "y": [0, 1], "z": 0.1}
     write_json(path, {"a": [Example(1.5)]}, indent=True)
     assert path.read_text() == '{\n  "a": [\n    {\n      "a": 1.5\n    }\n  ]\n}'
+    path.write_text("[]", "utf-8-sig")  # with the mark that Windows programs put first
+    assert read_json(path) == []
 
 
 @pytest.mark.parametrize(
@@ -43,7 +45,7 @@ def test_json_round_trip(tmp_path):
         (b'{"a": 1', Example, "not valid JSON (Input data was truncated)"),
         (b'{"a":\n[1,]}', Any, "not valid JSON (trailing comma in array at line 2, column 4)"),
         (b"<html></html>", Example, "not valid JSON (invalid character at line 1, column 1)"),
-        (b"\xef\xbb\xbf[]", Example, "not valid JSON (invalid character at line 1, column 1)"),
+        ("[]".encode("utf-16"), Example, "is text in UTF-16; save it as UTF-8"),
         (b'["\xff"]', Any, "not valid JSON ('utf-8' codec can't decode byte 0xff"),
         (b"[" * 5000 + b"]" * 5000, Any, "not valid JSON (maximum recursion depth exceeded"),
         (b'{"a": NaN}', Example, "line 1, column 7: NaN and Infinity are not numbers of JSON)"),

@@ -9,7 +9,8 @@ import pytest
 from tests.utils.download.file_server import Behaviour, serve
 from utils.base.errors import UserError
 from utils.base.tables import show_size
-from utils.download.fetch import RemoteFile, fetch
+from utils.download.fetch import fetch
+from utils.download.manifest import RemoteFile
 
 CONTENT = random.Random(1).randbytes(300_000)
 NO_VERSION = {"ETag": None}

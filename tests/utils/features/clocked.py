@@ -38,21 +38,24 @@ def remux(file: Path, shift=lambda time: time, keep=lambda time: True, **options
     return file
 
 
-def encode(file: Path, codec: str, rate: int = 30, gop: int = 100, seconds: int = 20) -> Path:
+def encode(
+    file: Path, codec: str, gop: int = 100, seconds: int = 20, width: int = 128, pixel_aspect=1
+) -> Path:
     """The pictures of `base.mp4` encoded anew."""
     with av.open(str(BASE)) as source, av.open(str(file), "w") as target:
-        stream = target.add_stream(codec, rate=rate)
-        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        stream = target.add_stream(codec, rate=30)
+        stream.width, stream.height, stream.pix_fmt = width, 96, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = pixel_aspect
         stream.gop_size, stream.bit_rate = gop, 1_000_000
         if codec == "libvpx":
             stream.options = {"deadline": "realtime", "cpu-used": "8"}
         if codec == "mjpeg":
             stream.pix_fmt = "yuvj420p"
         for number, frame in enumerate(source.decode(video=0)):
-            if number % (30 // rate) or number >= 30 * seconds:
-                continue
-            image = frame.reformat(format=stream.pix_fmt)
-            image.pts, image.time_base = number * rate // 30, Fraction(1, rate)
+            if number == 30 * seconds:
+                break
+            image = frame.reformat(width, 96, stream.pix_fmt)
+            image.pts, image.time_base = number, Fraction(1, 30)
             target.mux(stream.encode(image))
         target.mux(stream.encode())
     return file

@@ -19,6 +19,7 @@ SIZES = {
     "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
 }  # fmt: skip
 LETTERS = [*"abc", "a</w>", "b</w>", "c</w>", "<|startoftext|>", "<|endoftext|>"]
+TEXT = {**SIZES, "vocab_size": len(LETTERS), "bos_token_id": 6, "eos_token_id": 7}
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +32,8 @@ def whole_clip(tmp_path_factory):
     (folder / "merges.txt").write_text("#version: 0.2\n")
     tokenizer = CLIPTokenizerFast(str(folder / "vocab.json"), str(folder / "merges.txt"))
     tokenizer.save_pretrained(folder)
-    text = {**SIZES, "vocab_size": len(LETTERS), "bos_token_id": 6, "eos_token_id": 7}
     image = {**SIZES, "image_size": 16, "patch_size": 8}
-    CLIPModel(CLIPConfig(text_config=text, vision_config=image, projection_dim=24)).save_pretrained(
+    CLIPModel(CLIPConfig(text_config=TEXT, vision_config=image, projection_dim=24)).save_pretrained(
         folder
     )
     config = json.loads((folder / "config.json").read_text())
@@ -79,6 +79,8 @@ def test_projection_dim_at_the_top_level_only(folder):
         ("config.json", {"vision_config": {"num_hidden_layers": 10**6}}, "num_hidden_layers"),
         ("config.json", {"vision_config": [1]}, r"config.json: Expected `object"),
         ("config.json", {"text_config": {**SIZES, "vocab_size": 5}}, "not of one encoder"),
+        ("config.json", {"text_config": {**TEXT, "layer_norm_eps": None}}, "can't be used as"),
+        ("config.json", {"num_labels": 2**31}, "num_labels"),
         ("tokenizer_config.json", {"model_max_length": "x"}, "tokenizer_config.json: Expected"),
         ("tokenizer_config.json", {"model_max_length": -5}, "tokenizer_config.json: Expected"),
         ("preprocessor_config.json", {"image_std": [0, 0, 0]}, "image_std"),

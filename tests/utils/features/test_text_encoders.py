@@ -165,6 +165,7 @@ def test_stored_features_need_no_transformers(bert, tmp_path, root):
     subprocess.run(command, cwd=root, check=True, timeout=300)
 
 
+@pytest.mark.filterwarnings("error")
 def test_features_that_do_not_fit_half_precision_are_refused(bert, tmp_path, monkeypatch):
     encoder = load_encoder(str(bert))
     huge = torch.full((4, 20, 12), 1e6)
@@ -289,7 +290,7 @@ def test_pickled_weights_run_no_code(bert, tmp_path, monkeypatch):
     expected = LiveTokens(load_encoder(str(bert)), SENTENCES).gather(np.arange(4)).tokens
     torch.testing.assert_close(found, expected)
     torch.save({**state, "more": Hostile()}, copy / "pytorch_model.bin")
-    with pytest.raises(UserError, match="can't be loaded as a text encoder"):
+    with pytest.raises(UserError, match="can't be used as a text encoder"):
         _ = load_encoder(str(copy)).model
     assert not (tmp_path / "canary").exists()
 
@@ -359,5 +360,5 @@ def test_wrong_names(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert", "hidden_size": 8}')
     with pytest.raises(UserError, match="has no tokenizer"):
         load_encoder(str(tmp_path)).tokenize(["a"])
-    with pytest.raises(UserError, match="can't be loaded as a text encoder"):
+    with pytest.raises(UserError, match="can't be used as a text encoder"):
         _ = load_encoder(str(tmp_path)).model
