@@ -42,7 +42,7 @@ from tqdm import tqdm
 from tests.simulated import make_data_root
 from tests.utils.training import toy_training
 from utils.base.errors import run_program
-from utils.training.loop import Training
+from utils.training.steps import Stepper
 
 Train = Callable[[Path], None]  # trains in a folder, or continues what is there
 PATIENCE = 300  # seconds until a process is ended by SIGALRM
@@ -112,13 +112,13 @@ class Kill(NamedTuple):
             _watched = folder, at(self.number, die)
         else:
             reached = at(self.number, die if self.kind == "step" else die_amid_the_next_state)
-            losses = Training.losses
+            backward = Stepper.backward
 
             def counted(*arguments: Any) -> Any:
                 reached()
-                return losses(*arguments)
+                return backward(*arguments)
 
-            Training.losses = counted
+            Stepper.backward = counted
 
 
 def live(
