@@ -80,13 +80,14 @@ def random_batch(size: int, units: int, width: int) -> Batch:
     end = start + units // 20
     unit = torch.arange(units)
     return Batch(
-        torch.randn(size, units, width) * video_mask[..., None],
-        video_mask,
-        Text(torch.randn(size, max(TOKENS), TEXT_WIDTH) * text_mask[..., None], text_mask),
-        start,
-        end,
-        ((unit >= start[:, None] - 1) & (unit <= end[:, None] + 1)).float(),
-        float(lengths.sum()),
+        video=torch.randn(size, units, width) * video_mask[..., None],
+        video_mask=video_mask,
+        text=Text(torch.randn(size, max(TOKENS), TEXT_WIDTH) * text_mask[..., None], text_mask),
+        start=start,
+        end=end,
+        highlight=((unit >= start[:, None] - 1) & (unit <= end[:, None] + 1)).float(),
+        units_total=float(lengths.sum()),
+        weight=1.0,
     )
 
 
