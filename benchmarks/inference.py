@@ -142,8 +142,9 @@ def reler_versions(width: int, units: int, clip_count: int) -> Versions:
 
         @torch.inference_mode()
         def best(first: int) -> Spans:
+            part = [x[first : first + CPU_BATCH] for x in inputs]
             with torch.autocast("cpu", dtype, enabled=is_mixed):  # in a thread of its own
-                return model.predict_scales(*(x[first : first + CPU_BATCH] for x in inputs))
+                return model.predict_scales(*part, longest=part[0].shape[1])
 
         chunks = range(0, count, CPU_BATCH)
         spans, scores = zip(*each_on_a_core(best, chunks, torch.device("cpu")), strict=True)
