@@ -119,15 +119,18 @@ class Split:
         """F of a batch: all features and the two endpoints of a unit."""
         return sum(table.width for table in self._tables) + 2
 
+    def units(self, rows: np.ndarray) -> np.ndarray:
+        """(B,) units of the queries' whole clips."""
+        return np.minimum(self._clip_rows[self.records.clip[rows]], self.options.max_v_l)
+
     def inputs(self, rows: np.ndarray, device: torch.device) -> Inputs:
         """Whole clips and their queries, to predict.
 
         Clips are padded to the longest of the split, so that predictions do not depend on the
         batch.
         """
-        clip = self.records.clip[rows]
+        clip, units = self.records.clip[rows], self.units(rows)
         cuts = whole_clips(clip, self._clip_rows[clip])
-        units = np.minimum(cuts.rows, self.options.max_v_l)
         text = self.text(self.records.sentence[rows], device)
         video = self._video(cuts, units, self._longest, device)
         return Inputs(*video, text.tokens, text.mask)

@@ -4,6 +4,8 @@ A training step must neither copy from the host and wait, nor need a value on th
 devices. Computed in pieces it must give the gradients of the whole batch.
 """
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -32,7 +34,8 @@ TINY = {  # and without randomness in the step
               "hidden_dropout_prob": 0.0, "conditioned_span_pred_drop_rate": 0.0},
     "groundnlq": {"dim": 16, "num_heads": 2, "arch": [1, 1, 1, 0, 2], "drop_path": 0.0},
 }  # fmt: skip
-COPIES = (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
+ATEN = torch.ops.aten
+COPIES = (ATEN._to_copy.default, ATEN.to.dtype_layout, ATEN.copy_.default)
 
 
 class Watch(TorchDispatchMode):
@@ -77,7 +80,9 @@ def make_recipe(request, simulated, tmp_path, monkeypatch):
             # The fused optimizer has no kernel for tensors without content.
             unfused = lambda *arguments, fused, **kwargs: adamw(*arguments, **kwargs)  # noqa: E731
             monkeypatch.setattr(torch.optim, "AdamW", unfused)
-            monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)  # nor autocast
+            # Nor do they know autocast.
+            monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)
+            monkeypatch.setattr(torch, "autocast", lambda *arguments, **kwargs: nullcontext())
         return package.train.Recipe(options, Processes(0, 1, device))
 
     return make
@@ -103,6 +108,17 @@ def test_nothing_in_a_step_waits(make_recipe, features):
         first_wrong.note(0, losses, norm)
     assert all(p.grad.device == META for p in recipe.model.parameters() if p.requires_grad)
     assert 0 < watch.copies < 20
+
+
+def test_nothing_in_a_prediction_waits_but_for_its_result(make_recipe, monkeypatch):
+    recipe = make_recipe(META, feature_device="cuda")
+    read = torch.Tensor.cpu
+    result = lambda x: torch.zeros(x.shape, dtype=x.dtype) if x.is_meta else read(x)  # noqa: E731
+    monkeypatch.setattr(torch.Tensor, "cpu", result)
+    with Watch() as watch:
+        windows, scores = recipe.predict()
+    assert windows.shape == (len(recipe.val.records), 5, 2) and scores.shape == windows.shape[:2]
+    assert watch.copies > 0
 
 
 def test_a_thread_gathers_batches_ahead(make_recipe, monkeypatch):

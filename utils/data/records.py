@@ -16,7 +16,13 @@ from tqdm import tqdm
 from utils.base.errors import UserError, named, warn
 from utils.base.files import parse_json, read_json
 from utils.base.tasks import ROWS_PER_SECOND
-from utils.data.annotations import clip_name_fault, iter_clips, iter_queries, read_annotations
+from utils.data.annotations import (
+    QueryKey,
+    clip_name_fault,
+    iter_clips,
+    iter_queries,
+    read_annotations,
+)
 
 NARRATION_MARK = "#"  # narrations begin with it ("#C C picks the knife"), other queries don't
 
@@ -81,8 +87,8 @@ class Records:
         return np.stack([np.maximum(start, 0.0), np.minimum(end, self.duration)], axis=1)
 
     @property
-    def keys(self) -> list[tuple[str, str, int]]:
-        """Of each query, the clip uid, annotation uid and query_idx, which tell it from others."""
+    def keys(self) -> list[QueryKey]:
+        """What tells each query from all others."""
         clips = [self.clip_uids[clip] for clip in self.clip]
         annotations = [self.annotation_uids[annotation] for annotation in self.annotation]
         return list(zip(clips, annotations, self.query_idx.tolist(), strict=True))
