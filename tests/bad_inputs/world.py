@@ -85,8 +85,7 @@ COMMANDS = {
     "utils/check_data.py": "--data_root DATA --features egovlp --thorough",
     "utils/prepare_features.py": "--data_root DATA --features egovlp",
     "utils/evaluate_ego4d_nlq.py":
-        "--ground_truth_json DATA/nlq_val.json --model_prediction_json DATA/challenge.json "
-        "--breakdown --train_annotations DATA/nlq_train.json",
+        "--ground_truth_json DATA/nlq_val.json --model_prediction_json DATA/challenge.json",
     "utils/validate_submission.py":
         "--annotations DATA/nlq_val.json --predictions DATA/challenge.json "
         "--output DATA/mended.json",
