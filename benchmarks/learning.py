@@ -13,7 +13,9 @@ import dataclasses
 import sys
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])
+if not __package__:  # run as a file: make the checkout importable wherever it lies
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    import utils.base.environment
 
 import torch
 from torch import nn
@@ -82,16 +84,7 @@ class PlainRecipe(Recipe):
 
     def losses(self, network: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
         """The total alone."""
-        plain = vslnet_step.Batch(
-            batch.video,
-            batch.video_mask,
-            batch.text.tokens,
-            batch.text.mask,
-            batch.start,
-            batch.end,
-            batch.highlight,
-        )
-        return {"total": vslnet_step.plain_loss(self.model, plain)}
+        return {"total": vslnet_step.plain_loss(self.model, batch)}
 
 
 if __name__ == "__main__":
