@@ -20,9 +20,9 @@ from utils.base.tasks import FRAME_RATE
 from utils.data.annotations import iter_clips, read_annotations
 from utils.data.records import Records, keep_complete, read_split
 from utils.features.mapped import FeatureStore, open_all
-from utils.features.tensors import in_steps, resident
+from utils.features.tensors import in_steps, resident, to_device
 from utils.features.tokens import EncoderText, Gather
-from utils.training.processes import Processes
+from utils.training.processes import Share
 
 
 class Inputs(NamedTuple):
@@ -89,10 +89,10 @@ class Split:
             place = np.arange(padded)
             there = place < lengths[:, None]
             places = store.offsets[clips][:, None] + np.where(there, place, 0)
-            rows = table[torch.from_numpy(places).to(table.device)].to(device, non_blocking=True)
-            columns.append(rows.float() * torch.from_numpy(there).to(device)[..., None])
+            rows = to_device(table[to_device(places, table.device)], device)
+            columns.append(rows.float() * to_device(there, device)[..., None])
         mask = torch.from_numpy(np.arange(padded) < self.clip_rows[clips][:, None])
-        return torch.cat(columns, 2), mask.to(device).float()
+        return torch.cat(columns, 2), to_device(mask, device).float()
 
     def windows(self, rows: np.ndarray, draws: np.ndarray) -> np.ndarray:
         """(B, 2) windows of training queries in feature rows; narrations are jittered."""
@@ -106,9 +106,9 @@ class Split:
         return windows * (FRAME_RATE / options.row_frames)
 
     def batch(
-        self, rows: np.ndarray, draws: np.ndarray, processes: Processes
+        self, share: Share, draws: np.ndarray, device: torch.device
     ) -> tuple[list[tuple[Inputs, Targets]], int]:
-        """This process's share of the training batch `rows`, and the positive points of all.
+        """A share of a training batch, and the positive points of the whole batch.
 
         Clips of like length form a group each, which is padded as little as possible: the numbers
         are those of the whole batch.
@@ -116,11 +116,9 @@ class Split:
         Args:
             draws: (R, 2) the plan of the epoch.
         """
-        rows = rows[: len(rows) // processes.size * processes.size]
+        rows, mine, options = share.rows, share.mine, self.options
         clips, windows = self.records.clip[rows], self.windows(rows, draws)
-        share = processes.shard(np.arange(len(rows)))
-        device, options = processes.device, self.options
-        text = self.text(rows[share], device)
+        text = self.text(rows[mine], device)
         if options.compile:
             text = text.pad(in_steps(text.mask.shape[1]))
         nearest = "no_nearest" not in options.quirks
@@ -132,11 +130,11 @@ class Split:
             rows_there = self.clip_rows[clips[group]]
             labels = label_points(points, windows[group, None], rows_there, nearest)
             positives += int(labels[0].sum())
-            shared = np.isin(group, share)
+            shared = np.isin(group, mine)
             if shared.any():
                 video = self.video(clips[group[shared]], int(length), device)
-                place = torch.from_numpy(group[shared] - share[0]).to(device)
-                targets = Targets(*(torch.from_numpy(x[shared]).to(device) for x in labels))
+                place = to_device(group[shared] - mine[0], device)
+                targets = Targets(*(to_device(x[shared], device) for x in labels))
                 groups.append((Inputs(*video, text.tokens[place], text.mask[place]), targets))
         return groups, positives
 

@@ -15,6 +15,7 @@ from GroundNLQ.weights import load_trained
 from utils.base.errors import UserError
 from utils.base.tasks import FRAME_RATE
 from utils.evaluation.predictions import WINDOWS, suppress
+from utils.features.tensors import to_device
 from utils.training import inference
 from utils.training.precision import autocast
 from utils.training.processes import Processes
@@ -49,7 +50,7 @@ def predict(
             text = split.text(rows, device)
             encoded = model.encode_video(video, mask)
             query = model.encode_query(text.tokens, text.mask)
-            clip = torch.from_numpy(clip).to(device)
+            clip = to_device(clip, device)
             grounding = model.ground(encoded[clip], mask[clip], query, text.mask)
             parts.append((rows, *best_windows(grounding, padded, split.durations[rows], options)))
     return processes.gather_rows(*map(np.concatenate, zip(*parts, strict=True)))

@@ -8,6 +8,8 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+from utils.features.tensors import to_device
+
 RADIUS = 1.5  # strides around a window's centre within which points answer for it
 FARTHEST = 10000.0  # rows that a point of the coarsest level reaches
 LEAST_SCORE = 0.001
@@ -98,10 +100,10 @@ def candidates(
     Level after level, the best of each first. A query whose points are all below the least score
     or length keeps the best of them.
     """
-    points = torch.from_numpy(make_points(rows, levels)).to(probability.device, torch.float32)
+    points = to_device(make_points(rows, levels).astype(np.float32), probability.device)
     time, stride = points[:, 0], points[:, 3]
-    signs = torch.tensor([-1.0, 1.0], device=time.device)
-    windows = time[:, None] + signs * offsets * stride[:, None]
+    before, after = (offsets * stride[:, None]).unbind(-1)
+    windows = torch.stack((time - before, time + after), -1)
     kept = (probability > least_score) & (windows[..., 1] - windows[..., 0] > LEAST_LENGTH)
     best = probability == probability.max(1, keepdim=True).values
     kept |= best & ~kept.any(1, keepdim=True)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from GroundNLQ.data import Inputs, open_split
+from GroundNLQ.data import Inputs, Targets, open_split
 from GroundNLQ.infer import predict
 from GroundNLQ.layers import Convolution
 from GroundNLQ.losses import Losses, losses, next_normaliser
@@ -22,7 +22,7 @@ from GroundNLQ.text import open_text
 from GroundNLQ.weights import AVERAGE, OPTIONS, WEIGHTS, begin_with, build_model
 from utils.training import loop, recipes
 from utils.training.checkpoints import find_checkpoint
-from utils.training.processes import Processes
+from utils.training.processes import Processes, Share
 from utils.training.recipes import EpochPlan
 
 DECAY = 0.999  # of the average, a step
@@ -104,11 +104,15 @@ class Recipe(recipes.Recipe):
         warmup = round(options.warmup_epochs * steps_per_epoch)
         return cosine_schedule(step, warmup, options.epochs * steps_per_epoch, options.lr)
 
+    def batch(self, share: Share, plan: EpochPlan) -> tuple[list[tuple[Inputs, Targets]], int]:
+        """The share's tensors on the device, and the positive points of the whole batch."""
+        return self.train.batch(share, plan.draws, self.processes.device)
+
     def losses(
-        self, network: nn.Module, rows: np.ndarray, plan: EpochPlan
+        self, network: nn.Module, batch: tuple[list[tuple[Inputs, Targets]], int]
     ) -> dict[str, torch.Tensor]:
-        """Losses of this process's share of the rows."""
-        groups, positives = self.train.batch(rows, plan.draws, self.processes)
+        """Losses of a share."""
+        groups, positives = batch
         self._normaliser = next_normaliser(self.model.normaliser, positives)
         # Gradients of processes are averaged: each divides by its share.
         divisor = (self._normaliser / self.processes.size).float()

@@ -29,9 +29,9 @@ from utils.base.errors import named, warn
 from utils.data.records import Records, keep_complete, keep_some, read_split
 from utils.data.spans import highlight_windows, jitter_windows
 from utils.features.mapped import FeatureStore, open_all
-from utils.features.tensors import in_steps
+from utils.features.tensors import in_steps, to_device
 from utils.features.tokens import EncoderText, Gather
-from utils.training.processes import Processes
+from utils.training.processes import Share
 
 EXTENDED = 0.1  # share of a window that is highlighted on each side of it
 UNEVEN = 0.05  # features of a clip whose lengths differ by more are worth a warning
@@ -119,45 +119,46 @@ class Split:
         """F of a batch: all features and the two endpoints of a unit."""
         return sum(table.width for table in self._tables) + 2
 
+    def units(self, rows: np.ndarray) -> np.ndarray:
+        """(B,) units of the queries' whole clips."""
+        return np.minimum(self._clip_rows[self.records.clip[rows]], self.options.max_v_l)
+
     def inputs(self, rows: np.ndarray, device: torch.device) -> Inputs:
         """Whole clips and their queries, to predict.
 
         Clips are padded to the longest of the split, so that predictions do not depend on the
         batch.
         """
-        clip = self.records.clip[rows]
+        clip, units = self.records.clip[rows], self.units(rows)
         cuts = whole_clips(clip, self._clip_rows[clip])
-        units = np.minimum(cuts.rows, self.options.max_v_l)
         text = self.text(self.records.sentence[rows], device)
         video = self._video(cuts, units, self._longest, device)
         return Inputs(*video, text.tokens, text.mask)
 
     def batch(
-        self, rows: np.ndarray, parts: int, draws: np.ndarray, processes: Processes
+        self, share: Share, parts: int, draws: np.ndarray, device: torch.device
     ) -> tuple[Inputs, Targets]:
-        """This process's share of the training batch `rows`, augmented.
+        """A share of a training batch, augmented.
 
-        Nothing depends on how many processes share it: totals are of all `rows`, and clips are
-        padded to the longest of them (for a compiled model to `max_v_l`).
+        Nothing depends on how many share it: totals are of the whole batch, and clips are padded
+        to the longest of it (for a compiled model to `max_v_l`).
 
         Args:
             parts: into how many the model will cut the clips; the loss counts them.
             draws: (R, COLUMNS) the plan of the epoch.
         """
-        rows = rows[: len(rows) // processes.size * processes.size]
-        samples = self._samples(rows, Draws.of(draws[rows]))
+        samples = self._samples(share.rows, Draws.of(draws[share.rows]))
         compiled = self.options.compile
         padded = self.options.max_v_l if compiled else int(samples.units.max())
-        units_total = float(samples.units.sum()) / processes.size
-        parts_total = float(real_parts(samples.units, padded, parts).sum()) / processes.size
+        units_total = float(samples.units.sum()) / share.processes
+        parts_total = float(real_parts(samples.units, padded, parts).sum()) / share.processes
 
-        mine = processes.shard(np.arange(len(rows)))
-        samples, device = samples.take(mine), processes.device
+        samples = samples.take(share.mine)
         video = self._video(samples.cuts, samples.units, padded, device)
-        text = self.text(self.records.sentence[rows[mine]], device)
+        text = self.text(self.records.sentence[share.rows[share.mine]], device)
         if compiled:
             text = text.pad(in_steps(text.mask.shape[1]))
-        targets = _targets(samples, padded, device, units_total, parts_total)
+        targets = _targets(samples, padded, device, units_total, parts_total, share.weight)
         return Inputs(*video, text.tokens, text.mask), targets
 
     def _samples(self, rows: np.ndarray, draws: Draws) -> Samples:
@@ -186,11 +187,17 @@ class Split:
         columns = [table.pool(bags) for table in self._tables]
         columns.append(temporal_endpoints(units, padded))
         mask = torch.from_numpy(np.arange(padded) < units[:, None])
-        return torch.cat([column.to(device) for column in columns], 2), mask.to(device).float()
+        video = torch.cat([to_device(column, device).float() for column in columns], 2)
+        return video, to_device(mask, device).float()
 
 
 def _targets(
-    samples: Samples, padded: int, device: torch.device, units_total: float, parts_total: float
+    samples: Samples,
+    padded: int,
+    device: torch.device,
+    units_total: float,
+    parts_total: float,
+    weight: float,
 ) -> Targets:
     """What the model should say about samples padded to so many units."""
     unit_index = np.arange(padded)
@@ -199,15 +206,16 @@ def _targets(
     spans = salient_spans(samples.windows, samples.units)
     salient = draw_inside(spans, samples.draws.salient)
     unsalient = draw_outside(spans, samples.units, samples.draws.unsalient)
-    start, end = torch.from_numpy(samples.windows).to(device).unbind(1)
+    start, end = to_device(samples.windows, device).unbind(1)
     return Targets(
         start=start,
         end=end,
-        highlight=torch.from_numpy(highlight).to(device).float(),
-        salient=torch.from_numpy(salient).to(device),
-        unsalient=torch.from_numpy(unsalient).to(device),
+        highlight=to_device(highlight, device).float(),
+        salient=to_device(salient, device),
+        unsalient=to_device(unsalient, device),
         units_total=units_total,
         parts_total=parts_total,
+        weight=weight,
     )
 
 

@@ -52,11 +52,11 @@ def _predict_share(
 
     @torch.inference_mode()
     def windows_of(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        inputs = split.inputs(rows, device)
+        inputs, units = split.inputs(rows, device), split.units(rows)
         with autocast(device, options.amp):
-            spans, scores = model.predict_scales(*inputs, top=count)
-        units = inputs.video_mask.sum(1).cpu().numpy()[:, None]
-        windows = window_seconds(spans.cpu().numpy(), records.duration[rows, None], units)
+            spans, scores = model.predict_scales(*inputs, longest=int(units.max()), top=count)
+        seconds = records.duration[rows, None]
+        windows = window_seconds(spans.cpu().numpy(), seconds, units[:, None])
         if options.nms_threshold is None:
             return windows, scores.cpu().numpy()
         return suppress(windows, scores.cpu().numpy(), options.nms_threshold, WINDOWS)

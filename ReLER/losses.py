@@ -31,6 +31,7 @@ class Targets(NamedTuple):
     unsalient: torch.Tensor  # (B, K) units drawn from outside
     units_total: float  # valid units of the whole batch / number of processes
     parts_total: float  # parts with valid units, likewise
+    weight: float = 1.0  # of means over these queries, see `utils.training.processes.Share`
 
 
 def losses(
@@ -38,11 +39,12 @@ def losses(
 ) -> dict[str, torch.Tensor]:
     """Each loss by name, unweighted, and their weighted sum as `total`."""
     unweighted = {
-        "start_end": start_end_loss(outputs, targets),
+        "start_end": targets.weight * start_end_loss(outputs, targets),
         "highlight": highlight_loss(outputs, targets, video_mask),
-        "saliency": saliency_loss(outputs, targets, options.saliency_margin),
+        "saliency": targets.weight * saliency_loss(outputs, targets, options.saliency_margin),
         "NPM": part_loss(outputs, targets),
-        "contrastive": contrastive_loss(outputs, targets, video_mask, options.temperature),
+        "contrastive": targets.weight
+        * contrastive_loss(outputs, targets, video_mask, options.temperature),
     }
     weights = {
         "start_end": options.lw_start_end,

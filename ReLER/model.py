@@ -172,16 +172,17 @@ class ReLER(nn.Module):
         video_mask: torch.Tensor,
         text: torch.Tensor,  # (B, Q, T)
         text_mask: torch.Tensor,
+        longest: int,
         scales: Sequence[int] = SCALES,
         top: int = TOP,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The best windows in units (B, top, 2) and their scores (B, top), of all scales together.
 
         Each scale offers its `top` best pairs; of equal scores the earlier scale's comes first.
-        Padding that no score depends on is left out.
+        Beyond the `longest` clip's units, padding that no score depends on is left out.
         """
         units = video.shape[1]
-        needed = min(units, int(video_mask.sum(1).max()) + PREDICTOR_REACH)
+        needed = min(units, longest + PREDICTOR_REACH)
         sizes = [-(-units // num_parts) for num_parts in scales]  # of a part, in units
         counts = [-(-needed // size) for size in sizes]  # of parts
         read = max(count * size for count, size in zip(counts, sizes, strict=True))

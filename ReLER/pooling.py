@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from ReLER.augment import Cuts
 from utils.features.mapped import FeatureStore
-from utils.features.tensors import resident
+from utils.features.tensors import resident, to_device
 
 NORM_EPS = 1e-5
 ROWS_AT_ONCE = 4096
@@ -71,19 +71,19 @@ class FeatureTable:
         self._scale = np.full(len(store.joined), np.nan if scaled else 1.0, np.float32)
 
     def pool(self, bags: Bags) -> torch.Tensor:
-        """(B, V, F) float32 mean of each unit's rows; rows the feature lacks count as zero."""
+        """(B, V, F) mean of each unit's rows, as they lie; rows the feature lacks count as zero."""
         exists = bags.row < self.store.lengths[bags.clip]
         index = np.where(exists, self.store.offsets[bags.clip] + bags.row, 0)
         weight = torch.from_numpy(bags.share * self._scales(index) * exists)
         device = self._rows.device
         pooled = F.embedding_bag(
-            torch.from_numpy(index).to(device),
+            to_device(index, device),
             self._rows,
-            torch.from_numpy(bags.offsets).to(device),
+            to_device(bags.offsets, device),
             mode="sum",
-            per_sample_weights=weight.to(device, self._rows.dtype),
+            per_sample_weights=to_device(weight.to(self._rows.dtype), device),
         )
-        return pooled.float().unflatten(0, bags.shape)
+        return pooled.unflatten(0, bags.shape)
 
     def _scales(self, index: np.ndarray) -> np.ndarray:
         unknown = np.unique(index[np.isnan(self._scale[index])])

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from ReLER.augment import COLUMNS, draw_parts
-from ReLER.data import open_split
+from ReLER.data import Inputs, open_split
 from ReLER.infer import predict
-from ReLER.losses import losses
+from ReLER.losses import Targets, losses
 from ReLER.model import ReLER
 from ReLER.options import Options
 from ReLER.text import open_text
@@ -20,7 +20,7 @@ from ReLER.weights import SCHEDULER_GAMMA, build_model, checkpoint_content, read
 from utils.base.errors import UserError
 from utils.training import loop, recipes
 from utils.training.checkpoints import find_checkpoint, fit_optimizer, fit_state
-from utils.training.processes import Processes
+from utils.training.processes import Processes, Share
 from utils.training.recipes import EpochPlan
 
 
@@ -65,12 +65,17 @@ class Recipe(recipes.Recipe):
         epoch = step // steps_per_epoch
         return self.options.lr * SCHEDULER_GAMMA ** (epoch // self.options.lr_drop)
 
+    def batch(self, share: Share, plan: EpochPlan) -> tuple[Inputs, Targets, int]:
+        """The share's tensors on the device; each batch draws its number of parts."""
+        parts = draw_parts(plan.draws[share.rows[0]])
+        device = self.processes.device
+        return *self.train.batch(share, parts, plan.draws, device), parts
+
     def losses(
-        self, network: nn.Module, rows: np.ndarray, plan: EpochPlan
+        self, network: nn.Module, batch: tuple[Inputs, Targets, int]
     ) -> dict[str, torch.Tensor]:
-        """All losses of this process's share of the rows; each batch draws its number of parts."""
-        parts = draw_parts(plan.draws[rows[0]])
-        inputs, targets = self.train.batch(rows, parts, plan.draws, self.processes)
+        """All losses of a share."""
+        inputs, targets, parts = batch
         outputs = network(*inputs, parts)
         return losses(outputs, targets, inputs.video_mask, self.options)
 

@@ -19,15 +19,15 @@ from utils.data.spans import (
     unit_windows,
 )
 from utils.features.mapped import PooledFeatures, pooled_features
-from utils.features.tensors import in_steps, pad_to
+from utils.features.tensors import in_steps, pad_to, to_device
 from utils.features.tokens import EncoderText, Gather, Text
-from utils.training.processes import Processes
+from utils.training.processes import Share
 from VSLNet.options import Options
 from VSLNet.text import WordText
 
 
 class Batch(NamedTuple):
-    """Tensors of one process's share of a step."""
+    """Tensors of a share of a step."""
 
     video: torch.Tensor  # (B, V, F)
     video_mask: torch.Tensor  # (B, V)
@@ -36,6 +36,7 @@ class Batch(NamedTuple):
     end: torch.Tensor  # (B,) last unit
     highlight: torch.Tensor  # (B, V) 1 within the extended window
     units_total: float  # valid units of the whole batch, divided by the number of processes
+    weight: float  # of means over these queries, see `Share`
 
 
 @dataclass
@@ -55,10 +56,10 @@ class Split:
         """(R,) units of each query's clip."""
         return self.features.lengths[self.records.clip]
 
-    def batch(self, rows: np.ndarray, draws: np.ndarray, processes: Processes) -> Batch:
-        """This process's share of the training batch `rows`; `draws` (R, 2) feed the jitter."""
+    def batch(self, share: Share, draws: np.ndarray, device: torch.device) -> Batch:
+        """A share of a training batch; `draws` (R, 2) feed the jitter."""
         options = self.options
-        mine = processes.shard(rows)
+        mine = share.rows[share.mine]
         units = self.units[mine]
         windows = self.windows[mine]
         if options.nar_exp_factor > 1:
@@ -70,7 +71,6 @@ class Split:
                 options.nar_translate,
                 draws[mine],
             )
-        device = processes.device
         video, video_mask = self.features.gather(self.records.clip[mine], device)
         text = self.text(self.records.sentence[mine], device)
         if options.compile:
@@ -79,15 +79,16 @@ class Split:
         first, last = highlight_windows(windows, units, options.extend).T[..., None]
         unit_index = np.arange(video.shape[1])
         highlight = (unit_index >= first) & (unit_index <= last)
-        start, end = torch.from_numpy(windows).to(device).unbind(1)
+        start, end = to_device(windows, device).unbind(1)
         return Batch(
             video,
             video_mask,
             text,
             start,
             end,
-            torch.from_numpy(highlight).to(device).float(),
-            float(self.units[rows[: len(mine) * processes.size]].sum()) / processes.size,
+            to_device(highlight, device).float(),
+            float(self.units[share.rows].sum()) / share.processes,
+            share.weight,
         )
 
 

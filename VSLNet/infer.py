@@ -10,6 +10,7 @@ from tqdm import tqdm
 from utils.data.spans import window_seconds
 from utils.evaluation.decoding import best_spans
 from utils.evaluation.predictions import WINDOWS, suppress
+from utils.features.tensors import to_device
 from utils.training import inference
 from utils.training.precision import autocast
 from utils.training.processes import Processes
@@ -49,7 +50,7 @@ def _predict_share(
         for batch in batches:
             clips, clip = np.unique(records.clip[batch], return_inverse=True)
             features, mask = split.features.gather(clips, device)
-            clip = torch.from_numpy(clip).to(device)
+            clip = to_device(clip, device)
             text = split.text(records.sentence[batch], device)
             out = model.fuse(
                 model.encode_video(features, mask)[clip],

@@ -141,14 +141,16 @@ def losses(
     video_mask: torch.Tensor,  # (B, V)
     highlight_lambda: float = 5.0,
     units_total: float | None = None,
+    weight: float = 1.0,
 ) -> Losses:
     """Cross-entropy of start and end, and weighted binary cross-entropy of the highlight.
 
     Highlighted units weigh 2. The highlight loss is a mean over `units_total` units, those of the
-    batch if not given: processes that share a batch pass their share of all its units.
+    batch if not given: processes that share a batch pass their share of all its units. The span
+    loss is `weight` times a mean over the queries.
     """
     span = F.cross_entropy(predictions.start_logits, start)
-    span = span + F.cross_entropy(predictions.end_logits, end)
+    span = weight * (span + F.cross_entropy(predictions.end_logits, end))
     total = video_mask.sum() if units_total is None else units_total
     per_unit = F.binary_cross_entropy_with_logits(
         # Padding counts nothing; a moderate logit there keeps 0 * loss from being 0 * infinity.

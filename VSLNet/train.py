@@ -12,9 +12,9 @@ from torch import nn
 from utils.base.tensor_files import load_safely
 from utils.training import loop, recipes
 from utils.training.checkpoints import find_checkpoint
-from utils.training.processes import Processes
+from utils.training.processes import Processes, Share
 from utils.training.recipes import EpochPlan
-from VSLNet.data import open_split
+from VSLNet.data import Batch, open_split
 from VSLNet.infer import predict
 from VSLNet.model import VSLNet, losses, parameter_groups
 from VSLNet.options import Options
@@ -58,11 +58,12 @@ class Recipe(recipes.Recipe):
         steps = steps_per_epoch * options.epochs
         return linear_schedule(step, steps, options.init_lr, options.warmup_proportion)
 
-    def losses(
-        self, network: nn.Module, rows: np.ndarray, plan: EpochPlan
-    ) -> dict[str, torch.Tensor]:
-        """Span and highlight losses of this process's share of the rows."""
-        batch = self.train.batch(rows, plan.draws, self.processes)
+    def batch(self, share: Share, plan: EpochPlan) -> Batch:
+        """The share's tensors on the device."""
+        return self.train.batch(share, plan.draws, self.processes.device)
+
+    def losses(self, network: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
+        """Span and highlight losses of a share."""
         out = network(batch.video, batch.video_mask, *batch.text)
         return losses(
             out,
@@ -72,6 +73,7 @@ class Recipe(recipes.Recipe):
             batch.video_mask,
             self.options.highlight_lambda,
             batch.units_total,
+            batch.weight,
         )._asdict()
 
     def predict(self) -> tuple[np.ndarray, np.ndarray]:

@@ -17,6 +17,7 @@ from nltk.tokenize import word_tokenize
 from tqdm import tqdm
 
 from utils.base.errors import UserError
+from utils.features.tensors import to_device
 from utils.features.tokens import Text
 
 PADDING, UNKNOWN = 0, 1
@@ -81,7 +82,7 @@ class EncodedSentences:
         if not padded_words:
             longest = np.flatnonzero((letters != PADDING).any((0, 1))).max(initial=0) + 1
             letters = letters[..., : max(longest, WIDEST_KERNEL)]
-        words, letters, mask = (torch.from_numpy(x).to(device) for x in (words, letters, mask))
+        words, letters, mask = (to_device(x, device) for x in (words, letters, mask))
         return Text(words, mask.float(), letters)
 
 

@@ -4,32 +4,31 @@ Plain: each query's text goes through BERT or CLIP, its clip through the whole m
 each of the five scales, for GroundNLQ padded to 2,560 rows), and the best spans come from the whole
 outer product. Ours reads stored token features, encodes a clip once for its queries (VSLNet,
 GroundNLQ), embeds it once for all scales and gives each core its own queries (ReLER), pads a clip
-as far as its numbers need it (GroundNLQ), and forms only the rows of the outer product that can
+no more than its numbers need (GroundNLQ), and forms only the rows of the outer product that can
 hold a best span. Both must find the same windows; plain models are those of `vslnet_step.py`,
-`reler_step.py` and `groundnlq_step.py`. Each version runs in its own process, ours in one set up
-like our programs.
+`reler_step.py` and `groundnlq_step.py`.
 
     python benchmarks/inference.py
-    python benchmarks/inference.py --models GroundNLQ
+    python benchmarks/inference.py --models GroundNLQ --clips 1
 """
 
 import sys
 from argparse import Namespace
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])
+if not __package__:  # run as a file: make the checkout importable wherever it lies
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    import utils.base.environment
 
-import numpy as np
 import torch
 
 from benchmarks import groundnlq_step, reler_step, vslnet_step
 from benchmarks.evaluation import plain_best
 from benchmarks.text import bert_in_the_loop, clip_in_the_loop, stored
-from benchmarks.timing import Work, alternate, as_our_programs, circumstances
+from benchmarks.timing import Work, circumstances, compare
 from GroundNLQ.infer import ranked_windows
-from GroundNLQ.model import Grounding
 from ReLER.infer import CPU_BATCH
 from ReLER.model import ReLER
 from ReLER.options import SCALES, ModelOptions
@@ -39,113 +38,118 @@ from utils.base.options import ArgumentParser
 from utils.evaluation.decoding import best_spans
 from VSLNet.model import VSLNet
 
-CLIPS, QUERIES = 4, 8  # queries a clip
+QUERIES = 8  # a clip
 SCORES_AGREE = 1e-3  # relative
+
+Spans = tuple[torch.Tensor, torch.Tensor]  # of each query, and their scores
+Versions = tuple[Callable[[], Spans], Callable[[], Spans]]  # plain, ours
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Check that both versions find the same windows, then time them."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--times", type=int, default=5, help="timed batches of each version")
     parser.add_argument("--models", nargs="+", default=[*VERSIONS], choices=VERSIONS, help="which")
+    parser.add_argument("--clips", type=int, default=4, help="clips of a batch")
+    parser.add_argument(
+        "--units", type=int, nargs=3, default=[128, 600, 900], help="of a clip, model by model"
+    )
+    parser.add_argument("--widths", type=int, nargs="+", default=[256, 2304], help="feature widths")
+    parser.add_argument("--times", type=int, default=5, help="timed batches of each version")
     options = parser.parse_args(arguments)
     print(
-        f"{CLIPS} clips (GroundNLQ: 1) of {QUERIES} queries, {circumstances()}; queries a second "
-        f"by the clock (by CPU time), medians of {options.times} batches taken in turn"
+        f"seconds for {options.clips} clips of {QUERIES} queries, {circumstances()}; wall time "
+        f"(CPU time), medians of {options.times} batches taken in turn, ratios to plain"
     )
+    units = dict(zip(VERSIONS, options.units, strict=True))
     for model in options.models:
-        features = "{}+512 dims" if model == "ReLER" else "{} dims"
-        for width in (256, 2304):
-            name = f"{model}, {features.format(width)}"
-            queries = QUERIES if model == "GroundNLQ" else CLIPS * QUERIES
-            compare(name, partial(VERSIONS[model], width), queries, options.times)
+        for width in options.widths:
+            versions = partial(VERSIONS[model], width, units[model], options.clips)
+            makers = {
+                "plain float32": partial(checked_plain, versions),
+                "ours float32": partial(ours, versions, torch.float32),
+                "ours bfloat16": partial(ours, versions, torch.bfloat16),
+            }
+            compare(f"{model}, {width} dims", makers, options.times)
 
 
-Version = Callable[[torch.dtype | None], tuple[torch.Tensor, torch.Tensor]]
+def checked_plain(make: Callable[[], Versions]) -> Work:
+    """The plain version; raises UserError if ours scores its windows differently."""
+    version, other = map(torch.inference_mode(), make())
+    if not torch.allclose(version()[1], other()[1], rtol=SCORES_AGREE):
+        raise UserError("the two versions scored their windows differently")
+    return lambda number: version()
 
 
-def compare(
-    name: str, versions: Callable[[], tuple[Version, Version]], queries: int, times: int
-) -> None:
-    """Queries a second of both, in float32 and ours in bfloat16 too."""
+def ours(make: Callable[[], Versions], dtype: torch.dtype) -> Work:
+    """Our version in a precision."""
+    version = torch.inference_mode()(make()[1])
 
-    def plain() -> Work:
-        version, other = versions()
-        with torch.inference_mode():
-            if not torch.allclose(version(None)[1], other(None)[1], rtol=SCORES_AGREE):
-                raise UserError(f"{name}: the two versions scored their windows differently")
-        return lambda number: torch.inference_mode()(version)(None)
+    def work(number: int) -> None:
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            version()
 
-    def ours(dtype: torch.dtype | None) -> Work:
-        _, version = versions()
-        return lambda number: torch.inference_mode()(version)(dtype)
-
-    for precision in (None, torch.bfloat16):
-        makers = plain, as_our_programs(lambda dtype=precision: ours(dtype))
-        rates = queries / np.median(alternate(makers, times), 0)
-        print(
-            f"{name}: plain float32 {rates[0][0]:.1f} ({rates[0][1]:.1f})   ours "
-            f"{'bfloat16' if precision else 'float32 '} {rates[1][0]:.1f} ({rates[1][1]:.1f})   "
-            f"ratio {rates[1][0] / rates[0][0]:.1f}x ({rates[1][1] / rates[0][1]:.1f}x)",
-            flush=True,
-        )
+    return work
 
 
-def vslnet_versions(width: int) -> tuple[Version, Version]:
+def vslnet_versions(width: int, units: int, clip_count: int) -> Versions:
     """Both versions on the same clips."""
     torch.manual_seed(0)
-    units, count = 128, CLIPS * QUERIES
+    count = clip_count * QUERIES
     model = VSLNet(width, vslnet_step.TEXT_WIDTH, max_pos_len=units).eval()
     batch = vslnet_step.random_batch(count, units, width)
-    clip_index = torch.arange(CLIPS).repeat_interleave(QUERIES)  # of each query
-    clips, masks = batch.video[:CLIPS], batch.video_mask[:CLIPS]
+    clip_index = torch.arange(clip_count).repeat_interleave(QUERIES)  # of each query
+    clips, masks = batch.video[:clip_count], batch.video_mask[:clip_count]
     batch = batch._replace(video=clips[clip_index], video_mask=masks[clip_index])
-    bert = bert_in_the_loop(count, max(vslnet_step.TOKENS))
+    text, text_mask, _ = batch.text
+    bert = cache(partial(bert_in_the_loop, count, max(vslnet_step.TOKENS)))  # of plain alone
     store = stored(vslnet_step.TEXT_WIDTH, count, max(vslnet_step.TOKENS))
 
-    def plain(dtype: torch.dtype | None) -> tuple[torch.Tensor, torch.Tensor]:
-        bert()
+    def plain() -> Spans:
+        bert()()
         _, start, end = vslnet_step.plain_logits(model, batch)
         return plain_best(start, end)
 
-    def ours(dtype: torch.dtype | None) -> tuple[torch.Tensor, torch.Tensor]:
+    def ours() -> Spans:
         store()
-        with torch.autocast("cpu", dtype, enabled=dtype is not None):
-            video = model.encode_video(clips, masks)
-            query = model.encode_query(batch.text, batch.text_mask)
-            out = model.fuse(video[clip_index], masks[clip_index], query, batch.text_mask)
-            return best_spans(out.start_logits, out.end_logits, 5)
+        video = model.encode_video(clips, masks)
+        query = model.encode_query(text, text_mask)
+        out = model.fuse(video[clip_index], masks[clip_index], query, text_mask)
+        return best_spans(out.start_logits, out.end_logits, 5)
 
     return plain, ours
 
 
-def reler_versions(width: int) -> tuple[Version, Version]:
+def reler_versions(width: int, units: int, clip_count: int) -> Versions:
     """Both versions on the same clips."""
     torch.manual_seed(0)
-    units, count = 600, CLIPS * QUERIES
-    model = ReLER(ModelOptions(max_v_l=units), width + 514).eval()
-    batch = reler_step.random_batch(count, units, width + 514)
-    clip_index = torch.arange(CLIPS).repeat_interleave(QUERIES)  # of each query
-    batch = batch._replace(video=batch.video[clip_index], video_mask=batch.video_mask[clip_index])
-    clip = clip_in_the_loop(count)
+    count, width = clip_count * QUERIES, width + reler_step.FURTHER_DIMS
+    model = ReLER(ModelOptions(max_v_l=units), width).eval()
+    inputs = reler_step.random_batch(count, units, width).inputs
+    clip_index = torch.arange(clip_count).repeat_interleave(QUERIES)  # of each query
+    video, video_mask = inputs.video[clip_index], inputs.video_mask[clip_index]
+    inputs = inputs._replace(video=video, video_mask=video_mask)
+    clip = cache(partial(clip_in_the_loop, count))  # of plain alone
     store = stored(reler_step.TEXT_WIDTH, count, reler_step.TOKENS)
 
-    def plain(dtype: torch.dtype | None) -> tuple[torch.Tensor, torch.Tensor]:
-        clip()
+    def plain() -> Spans:
+        clip()()
         candidates = []
         for parts in SCALES:
-            outputs = reler_step.plain_outputs(model, batch, parts)
+            outputs = reler_step.plain_outputs(model, inputs, parts)
             candidates.append(plain_best(outputs.start, outputs.end))
         scores = torch.cat([scores for _, scores in candidates], 1).topk(5)
         return torch.cat([spans for spans, _ in candidates], 1), scores.values
 
-    def ours(dtype: torch.dtype | None) -> tuple[torch.Tensor, torch.Tensor]:
+    def ours() -> Spans:
         store()
+        dtype = torch.get_autocast_dtype("cpu")
+        is_mixed = torch.is_autocast_enabled("cpu")
 
         @torch.inference_mode()
-        def best(first: int) -> tuple[torch.Tensor, torch.Tensor]:
-            with torch.autocast("cpu", dtype, enabled=dtype is not None):
-                return model.predict_scales(*(x[first : first + CPU_BATCH] for x in batch[:4]))
+        def best(first: int) -> Spans:
+            part = [x[first : first + CPU_BATCH] for x in inputs]
+            with torch.autocast("cpu", dtype, enabled=is_mixed):  # in a thread of its own
+                return model.predict_scales(*part, longest=part[0].shape[1])
 
         chunks = range(0, count, CPU_BATCH)
         spans, scores = zip(*each_on_a_core(best, chunks, torch.device("cpu")), strict=True)
@@ -154,37 +158,45 @@ def reler_versions(width: int) -> tuple[Version, Version]:
     return plain, ours
 
 
-def groundnlq_versions(width: int) -> tuple[Version, Version]:
-    """Both versions on the same clip of 900 rows."""
-    sizes = Namespace(units=900, batch=QUERIES)
-    model, (video, mask, *queries), _ = groundnlq_step.made(width, sizes, None)
-    padded_clip = groundnlq_step.made(width, sizes, groundnlq_step.PADDED)[1]
-    model.eval()
-    clip = clip_in_the_loop(QUERIES)
-    store = stored(groundnlq_step.TEXT_WIDTH, QUERIES, groundnlq_step.TOKENS)
+def groundnlq_versions(width: int, units: int, clip_count: int) -> Versions:
+    """Both versions on the same clips."""
+    count = clip_count * QUERIES
+    model = groundnlq_step.make_model(width).eval()
+    sizes = Namespace(units=units, batch=count)
+    clip_index = torch.arange(clip_count).repeat_interleave(QUERIES)  # of each query
 
-    def windows(grounding: Grounding, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return ranked_windows(grounding, rows, model.levels, 5)
+    def batch(padded: int) -> list[torch.Tensor]:
+        inputs, _ = groundnlq_step.make_batch(model, width, sizes, padded)
+        return [inputs.video[:clip_count], *inputs[1:]]
 
-    def plain(dtype: torch.dtype | None) -> tuple[torch.Tensor, torch.Tensor]:
-        clip()
-        every = Grounding(*map(torch.cat, zip(*(
-            groundnlq_step.plain_grounding(model, *(x[n : n + 1] for x in padded_clip))
-            for n in range(QUERIES)
-        ), strict=True)))  # fmt: skip
-        return windows(every, groundnlq_step.PADDED)
+    padded = groundnlq_step.our_padding(model, sizes)
+    video, mask, text, text_mask = batch(padded)
+    plain_video, plain_mask, *_ = batch(groundnlq_step.PADDED)
+    clip = cache(partial(clip_in_the_loop, count))  # of plain alone
+    store = stored(groundnlq_step.TEXT_WIDTH, count, groundnlq_step.TOKENS)
 
-    def ours(dtype: torch.dtype | None) -> tuple[torch.Tensor, torch.Tensor]:
+    def plain() -> Spans:
+        clip()()
+        best = []
+        for n in range(count):  # all of them at once would take ten GB
+            one = plain_video[clip_index[n], None], plain_mask[:1], text[n, None], text_mask[:1]
+            grounding = groundnlq_step.plain_grounding(model, *one)
+            best.append(ranked_windows(grounding, groundnlq_step.PADDED, model.levels, 5))
+        windows, scores = zip(*best, strict=True)
+        return torch.cat(windows), torch.cat(scores)
+
+    def ours() -> Spans:
         store()
-        with torch.autocast("cpu", dtype, enabled=dtype is not None):
-            encoded = model.encode_video(video[:1], mask[:1]).expand(QUERIES, -1, -1)
-            query = model.encode_query(*queries)
-            return windows(model.ground(encoded, mask, query, queries[1]), video.shape[1])
+        encoded = model.encode_video(video, mask[:clip_count])
+        query = model.encode_query(text, text_mask)
+        grounding = model.ground(encoded[clip_index], mask, query, text_mask)
+        return ranked_windows(grounding, padded, model.levels, 5)
 
     return plain, ours
 
 
 VERSIONS = {"VSLNet": vslnet_versions, "ReLER": reler_versions, "GroundNLQ": groundnlq_versions}
+
 
 if __name__ == "__main__":
     run_program(main)

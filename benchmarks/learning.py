@@ -13,9 +13,10 @@ import dataclasses
 import sys
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])
+if not __package__:  # run as a file: make the checkout importable wherever it lies
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    import utils.base.environment
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -27,7 +28,7 @@ from utils.base.options import ArgumentParser
 from utils.compare_runs import comparison
 from utils.training import loop
 from utils.training.evaluations import best_evaluation
-from utils.training.recipes import EpochPlan
+from VSLNet.data import Batch
 from VSLNet.options import Options
 from VSLNet.train import Recipe
 
@@ -81,21 +82,9 @@ def trained_with(run: Path) -> Options:
 class PlainRecipe(Recipe):
     """The same training by plain layers."""
 
-    def losses(
-        self, network: nn.Module, rows: np.ndarray, plan: EpochPlan
-    ) -> dict[str, torch.Tensor]:
+    def losses(self, network: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
         """The total alone."""
-        batch = self.train.batch(rows, plan.draws, self.processes)
-        plain = vslnet_step.Batch(
-            batch.video,
-            batch.video_mask,
-            batch.text.tokens,
-            batch.text.mask,
-            batch.start,
-            batch.end,
-            batch.highlight,
-        )
-        return {"total": vslnet_step.plain_loss(self.model, plain)}
+        return {"total": vslnet_step.plain_loss(self.model, batch)}
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
 The plain version encodes the text in the loop with CLIP, loops over the parts and over the samples
 of the contrastive loss, computes attention as a softmax of a product, draws one random number per
 dropped element, runs width-1 convolutions as convolutions and computes outputs that no loss reads.
-Both have the same weights, and without dropout must give the same losses. Ours reads token features
-from their store, and is also timed in bfloat16. Each version runs in its own process, ours in one
-set up like our programs. Steps take the scales in turn. Video features are random.
+Both have the same weights, and without dropout must give the same losses and gradients. Ours reads
+token features from their store, and is also timed in bfloat16. Steps take the scales in turn. Video
+features are random.
 
     python benchmarks/reler_step.py                   # batch 16, 600 units, 256 and 2304 + 512 dims
     python benchmarks/reler_step.py --batch 4 --steps 3
@@ -16,7 +16,9 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])
+if not __package__:  # run as a file: make the checkout importable wherever it lies
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    import utils.base.environment
 
 import numpy as np
 import torch
@@ -25,48 +27,55 @@ from torch import nn
 
 from benchmarks.plain_layers import masked, plain_predictor
 from benchmarks.text import clip_in_the_loop, stored
-from benchmarks.timing import Contest, compare_steps, step_options
+from benchmarks.timing import Contest, check_agreement, compare_steps, step_options
+from ReLER.data import Inputs
 from ReLER.layers import sine_positions
 from ReLER.losses import Targets, losses
 from ReLER.model import ReLER, real_parts
 from ReLER.options import SCALES, LossOptions, ModelOptions
-from utils.base.errors import UserError, run_program
+from utils.base.errors import run_program
 
 TEXT_WIDTH, TOKENS = 512, 12
-AGREEMENT = 1e-4  # relative difference of the losses without dropout
+FURTHER_DIMS = 512 + 2  # CLIP's features and the temporal endpoints
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Check that both versions agree, then time them in float32 and bfloat16."""
     options = step_options(__doc__.splitlines()[0], arguments, batch=16, units=600, steps=5)
-    texts = (
-        lambda: clip_in_the_loop(options.batch),
-        lambda: stored(TEXT_WIDTH, options.batch, TOKENS),
-    )
 
     def contest(width: int) -> Contest:
         torch.manual_seed(0)
-        model = ReLER(ModelOptions(max_v_l=options.units), width + 514)
-        batch = random_batch(options.batch, options.units, width + 514)
-        check(model, batch)
-        model.train()
+        width += FURTHER_DIMS
+        model = ReLER(ModelOptions(max_v_l=options.units), width)
+        batch = random_batch(options.batch, options.units, width)
+
+        def check() -> None:
+            model.eval()
+            for parts in (SCALES[0], SCALES[-1]):
+                plain, ours = plain_loss(model, batch, parts), our_loss(model, batch, parts)
+                check_agreement(model, plain, ours)
+            model.train()
+
         return Contest(
+            check=check,
             plain=lambda step: plain_loss(model, batch, SCALES[step % len(SCALES)]),
             ours=lambda step: our_loss(model, batch, SCALES[step % len(SCALES)]),
             optimizer=torch.optim.AdamW(model.parameters(), lr=1e-6, weight_decay=1e-4, fused=True),
             clip_norm=0.1,
         )
 
-    compare_steps(options, texts, contest, name="{:5}+512 dims", digits=2)
+    compare_steps(
+        options,
+        contest,
+        lambda: clip_in_the_loop(options.batch),
+        lambda: stored(TEXT_WIDTH, options.batch, TOKENS),
+    )
 
 
 class Batch(NamedTuple):
     """A random batch."""
 
-    video: torch.Tensor
-    video_mask: torch.Tensor
-    text: torch.Tensor
-    text_mask: torch.Tensor
+    inputs: Inputs
     targets: Targets
 
 
@@ -79,38 +88,29 @@ def random_batch(size: int, units: int, width: int) -> Batch:
     video_mask = (torch.arange(units) < lengths[:, None]).float()
     text_mask = (torch.arange(TOKENS) < tokens[:, None]).float()
     start = (lengths * 0.4).long()
-    end = start + 10
+    end = start + units // 60
     unit = torch.arange(units)
     targets = Targets(
         start,
         end,
         ((unit >= start[:, None] - 1) & (unit <= end[:, None] + 1)).float(),
         torch.stack((start, end), 1),
-        torch.stack((start - 5, end + 5), 1),
+        torch.stack((start - units // 120, end + units // 120), 1),
         float(lengths.sum()),
         0.0,  # depends on the scale
     )
     video = torch.randn(size, units, width) * video_mask[..., None]
-    return Batch(video, video_mask, torch.randn(size, TOKENS, TEXT_WIDTH), text_mask, targets)
+    text = torch.randn(size, TOKENS, TEXT_WIDTH)
+    return Batch(Inputs(video, video_mask, text, text_mask), targets)
 
 
 def our_loss(model: ReLER, batch: Batch, parts: int) -> torch.Tensor:
     """What a training step minimises."""
-    outputs = model(*batch[:4], parts)
-    lengths = batch.video_mask.sum(1)
-    total = float(real_parts(lengths, batch.video.shape[1], parts).sum())
-    targets = batch.targets._replace(parts_total=total)
-    return losses(outputs, targets, batch.video_mask, LossOptions())["total"]
-
-
-def check(model: ReLER, batch: Batch) -> None:
-    """Without dropout both versions must give the same loss."""
-    model.eval()
-    with torch.no_grad():
-        for parts in SCALES:
-            ours, plain = (loss(model, batch, parts).item() for loss in (our_loss, plain_loss))
-            if not math.isclose(ours, plain, rel_tol=AGREEMENT):
-                raise UserError(f"{parts} parts: our loss is {ours}, the plain version's {plain}")
+    inputs, targets = batch
+    units = inputs.video_mask.sum(1)
+    total = float(real_parts(units, inputs.video.shape[1], parts).sum())
+    targets = targets._replace(parts_total=total)
+    return losses(model(*inputs, parts), targets, inputs.video_mask, LossOptions())["total"]
 
 
 # The plain version, on the same weights.
@@ -129,12 +129,12 @@ class PlainOutputs(NamedTuple):
     real: torch.Tensor  # (B, N)
 
 
-def plain_outputs(model: ReLER, batch: Batch, parts: int) -> PlainOutputs:
+def plain_outputs(model: ReLER, inputs: Inputs, parts: int) -> PlainOutputs:
     """The model, part by part."""
-    video_mask, text_mask = batch.video_mask, batch.text_mask
-    size = math.ceil(batch.video.shape[1] / parts)
-    video = plain_projection(model.input_vid_proj, batch.video)
-    text = plain_projection(model.input_txt_proj, batch.text)
+    video, video_mask, text, text_mask = inputs
+    size = math.ceil(video.shape[1] / parts)
+    video = plain_projection(model.input_vid_proj, video)
+    text = plain_projection(model.input_txt_proj, text)
     pieces, scores, real = [], [], []
     for piece, mask in zip(video.split(size, 1), video_mask.split(size, 1), strict=True):
         states, tokens = piece + sine_positions(mask, piece.shape[-1]), text
@@ -164,9 +164,9 @@ def plain_outputs(model: ReLER, batch: Batch, parts: int) -> PlainOutputs:
 
 def plain_loss(model: ReLER, batch: Batch, parts: int) -> torch.Tensor:
     """All losses, mostly sample by sample."""
-    video_mask, text_mask, targets = batch.video_mask, batch.text_mask, batch.targets
-    size = math.ceil(batch.video.shape[1] / parts)
-    outputs = plain_outputs(model, batch, parts)
+    (video, video_mask, _, text_mask), targets = batch
+    size = math.ceil(video.shape[1] / parts)
+    outputs = plain_outputs(model, batch.inputs, parts)
     start, end, highlight, saliency, video_projection, text_projection, scores, real = outputs
     labels = torch.zeros_like(scores)
     span, hinge, contrast = 0.0, 0.0, 0.0

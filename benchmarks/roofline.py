@@ -17,12 +17,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])
+if not __package__:  # run as a file: make the checkout importable wherever it lies
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    import utils.base.environment
 
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import groundnlq_step, reler_step, vslnet_step
@@ -69,15 +71,15 @@ def main(arguments: list[str] | None = None) -> None:
         optimizer = torch.optim.AdamW(parameter_groups(model), lr=1e-6, fused=True)
         loss_here = partial(loss, options.device)
         step = training_step(loss_here, optimizer, 1.0, dtype, options.device)
-        operations, moved = cost(step)
+        operations, traffic = cost(step)
         saved = saved_bytes(loss_here, dtype, options.device)
         seconds = median_time(step, options.steps, options.device)
         rate = batch / seconds
         print(
-            f"{name}, batch {batch}: {operations / 1e9:.0f} GFLOP, {moved / 1e9:.1f} GB by its "
+            f"{name}, batch {batch}: {operations / 1e9:.0f} GFLOP, {traffic / 1e9:.1f} GB by its "
             f"operators, {saved / batch / 1e6:.1f} MB a query kept for the backward pass; "
             f"{1e3 * seconds:.0f} ms a step: {operations / products / seconds:.0%} of the product "
-            f"ceiling, {moved / copies / seconds:.0%} of the copy ceiling; {rate:.1f} queries/s, "
+            f"ceiling, {traffic / copies / seconds:.0%} of the copy ceiling; {rate:.1f} queries/s, "
             f"{QUERIES * EPOCHS / rate / 3600:,.0f} hours for {EPOCHS} epochs of {QUERIES:,} "
             "queries",
             flush=True,
@@ -89,32 +91,29 @@ def vslnet(batch: int, width: int = 256) -> tuple[nn.Module, Loss]:
     torch.manual_seed(0)
     model = VSLNet(width, vslnet_step.TEXT_WIDTH, max_pos_len=128)
     content = vslnet_step.random_batch(batch, 128, width)
-    return model, lambda device: vslnet_step.our_loss(
-        model, type(content)(*(x.to(device) for x in content))
-    )
+    return model, lambda device: vslnet_step.our_loss(model, moved(content, device))
 
 
 def reler(batch: int, width: int = 256) -> tuple[nn.Module, Loss]:
     """The published size, 600 units, 4 parts: the mean of the scales."""
     torch.manual_seed(0)
-    width += 512 + 2  # CLIP and the temporal endpoints
+    width += reler_step.FURTHER_DIMS
     model = ReLER(ModelOptions(), width)
     content = reler_step.random_batch(batch, 600, width)
+    return model, lambda device: reler_step.our_loss(model, moved(content, device), 4)
 
-    def loss(device: str) -> torch.Tensor:
-        targets = content.targets
-        moved = (x.to(device) if isinstance(x, torch.Tensor) else x for x in targets)
-        inputs = (x.to(device) for x in content[:4])
-        on_device = reler_step.Batch(*inputs, type(targets)(*moved))
-        return reler_step.our_loss(model, on_device, 4)
 
-    return model, loss
+def moved(batch: Any, device: str) -> Any:
+    """A batch on a device."""
+    return tree_map(lambda x: x.to(device) if isinstance(x, torch.Tensor) else x, batch)
 
 
 def groundnlq(batch: int, width: int = 256) -> tuple[nn.Module, Loss]:
     """The published size, clips of 900 rows."""
     sizes = Namespace(units=900, batch=batch)
-    model, inputs, targets = groundnlq_step.made(width, sizes, None)
+    model = groundnlq_step.make_model(width)
+    padded = groundnlq_step.our_padding(model, sizes)
+    inputs, targets = groundnlq_step.make_batch(model, width, sizes, padded)
 
     def loss(device: str) -> torch.Tensor:
         grounding = model(*(x.to(device) for x in inputs))

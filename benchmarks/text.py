@@ -1,7 +1,7 @@
 """What a step pays for the text of its batch: encoding it in the loop, or reading the store.
 
-Both give nothing to the step, whose made-up text must be the same for the versions it compares.
-The encoders have the published ones' shapes and random weights.
+Neither gives anything to the step, whose made-up text must be the same for the versions it
+compares. The encoders have the published ones' shapes and random weights.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ def bert_in_the_loop(batch: int, tokens: int) -> Work:
     """BERT base in training mode, with its dropout, as published for VSLNet."""
     model = BertModel(BertConfig()).train()
     numbers = torch.randint(1000, 30_000, (batch, tokens))
-    return lambda: _without_gradients(model, numbers)
+    return torch.no_grad()(lambda: model(input_ids=numbers))
 
 
 def clip_in_the_loop(batch: int) -> Work:
@@ -28,7 +28,7 @@ def clip_in_the_loop(batch: int) -> Work:
     model = CLIPTextModelWithProjection(config).eval()
     numbers = torch.randint(1000, 40_000, (batch, CLIP_CONTEXT))
     numbers[:, -1] = config.eos_token_id
-    return lambda: _without_gradients(model, numbers)
+    return torch.no_grad()(lambda: model(input_ids=numbers))
 
 
 def stored(width: int, batch: int, tokens: int) -> Work:
@@ -38,8 +38,3 @@ def stored(width: int, batch: int, tokens: int) -> Work:
     lengths = np.full(SENTENCES, tokens)
     store = TokenStore(torch.from_numpy(features), np.arange(SENTENCES + 1) * tokens, lengths)
     return lambda: store.gather(draw.integers(0, SENTENCES, batch))
-
-
-@torch.no_grad()
-def _without_gradients(model: torch.nn.Module, numbers: torch.Tensor) -> object:
-    return model(input_ids=numbers)

@@ -1,10 +1,11 @@
-"""How the benchmarks measure time: medians, versions run in turn, training steps."""
+"""How the benchmarks measure time: versions run in turn, each in a process of its own."""
 
-import contextlib
+import math
 import os
 import time
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from utils.base.options import ArgumentParser
 
 Work = Callable[..., object]
 Loss = Callable[..., torch.Tensor]
+AGREEMENT = 1e-4  # relative difference of losses, and of gradients to the largest entry
 
 
 def circumstances() -> str:
@@ -37,65 +39,55 @@ def spent(work: Work, *inputs: object) -> tuple[float, float]:
 def median_time(work: Work, times: int = 5, device: str = "cpu") -> float:
     """Median wall time in seconds after one warm-up, including the device's work."""
 
-    def whole() -> None:
+    def work_to_its_end() -> None:
         work()
         if device == "cuda":
             torch.cuda.synchronize()
 
-    return float(np.median([spent(whole)[0] for _ in range(times + 1)][1:]))
+    return float(np.median([spent(work_to_its_end)[0] for _ in range(times + 1)][1:]))
 
 
-def alternate(makers: Sequence[Callable[[], Work]], times: int) -> np.ndarray:
-    """Seconds of each version, (times, versions, 2): wall time, CPU time.
+def compare(name: str, versions: Mapping[str, Callable[[], Work]], rounds: int) -> None:
+    """Time versions in turn; print medians, and ratios to the first version, a line each.
 
-    Each version is made and run in its own process, forked from this one, which must not have
-    computed anything with torch before. It is called with the number of the round. Versions take
-    turns, so that all meet the same noise; round -1 warms up and is not counted.
+    Each is made and run in its own process, forked from this one, which must not have computed
+    anything with torch before; those after the first keep freed memory, as our programs do. A
+    version is called with the number of the round. Versions take turns, so that all meet the same
+    noise; round -1 warms up and is not counted.
     """
     context = get_context("fork")
     ends = []
-    for make in makers:
+    for number, make in enumerate(versions.values()):
         end, other = context.Pipe()
-        context.Process(target=_serve_rounds, args=(make, other), daemon=True).start()
+        serve = partial(_serve_rounds, make, other, number > 0)
+        context.Process(target=run_program, args=(serve,), daemon=True).start()
         other.close()
         ends.append(end)
+    seconds = np.empty((rounds + 1, len(ends), 2))
     try:
-        for end in ends:
-            end.recv()  # made
-        rounds = []
-        for number in range(-1, times):
-            seconds = []
-            for end in ends:
+        for number in range(-1, rounds):
+            for version, end in enumerate(ends):
                 end.send(number)
-                seconds.append(end.recv())
-            rounds.append(seconds)
-    except EOFError:
+                seconds[number, version] = end.recv()  # the warm-up's are last
+    except (EOFError, ConnectionError):
         raise UserError("a version failed; it says why above") from None
-    finally:
-        for end in ends:
-            end.close()
-    return np.array(rounds[1:])
-
-
-def _serve_rounds(make: Callable[[], Work], end: Connection) -> None:
-    def serve() -> None:
-        work = make()
+    for end in ends:
         end.send(None)
-        with contextlib.suppress(EOFError):
-            while True:
-                end.send(spent(work, end.recv()))
+    medians = np.median(seconds[:-1], 0)
+    ratios = np.median(seconds[:-1, :1] / seconds[:-1], 0)
+    for version, (wall, cpu), (ratio, cpu_ratio) in zip(versions, medians, ratios, strict=True):
+        print(
+            f"{name}, {version}: {wall:.3g} s ({cpu:.3g})   {ratio:.2f}x ({cpu_ratio:.2f}x)",
+            flush=True,
+        )
 
-    run_program(serve)
 
-
-def as_our_programs(make: Callable[[], Work]) -> Callable[[], Work]:
-    """The version, in a process set up like our programs: freed memory is kept."""
-
-    def set_up() -> Work:
+def _serve_rounds(make: Callable[[], Work], end: Connection, keeps_memory: bool) -> None:
+    if keeps_memory:
         keep_freed_memory()
-        return make()
-
-    return set_up
+    work = make()
+    while (number := end.recv()) is not None:
+        end.send(spent(work, number))
 
 
 def training_step(
@@ -122,6 +114,7 @@ def training_step(
 class Contest(NamedTuple):
     """Two versions of a training step, on the same weights and batch."""
 
+    check: Callable[[], None]  # raises UserError if they differ without dropout
     plain: Loss  # of the number of the step
     ours: Loss
     optimizer: torch.optim.Optimizer
@@ -137,69 +130,54 @@ def step_options(
     parser.add_argument("--units", type=int, default=units, help="units a clip")
     parser.add_argument("--widths", type=int, nargs="+", default=[256, 2304], help="feature widths")
     parser.add_argument("--steps", type=int, default=steps, help="timed steps of each kind")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    print(
+        f"batch {options.batch}, {options.units} units, {circumstances()}; seconds of wall time "
+        f"(CPU time), medians of {options.steps} steps taken in turn, ratios to plain"
+    )
+    return options
 
 
 def compare_steps(
     options: Namespace,
-    texts: tuple[Callable[[], Work], Callable[[], Work]],
     contest: Callable[[int], Contest],
-    *,
-    name: str,
-    digits: int,
+    plain_text: Callable[[], Work],
+    our_text: Callable[[], Work],
 ) -> None:
     """Time plain float32 steps and ours, in float32 and bfloat16, at each feature width.
 
     Args:
-        texts: makers of the text part of a step, plain and ours.
         contest: both versions at a feature width.
-        name: of the features, a format string for their width.
-        digits: after the point in printed seconds.
+        plain_text, our_text: make the text part of a step.
     """
-    print(
-        f"batch {options.batch}, {options.units} units, {circumstances()}; seconds of wall time "
-        f"(CPU time), medians of {options.steps} steps taken in turn"
-    )
+
+    def step(width: int, is_plain: bool, dtype: torch.dtype) -> Work:
+        read = plain_text() if is_plain else our_text()
+        check, plain, ours, optimizer, clip_norm = contest(width)
+        if is_plain:
+            check()
+        work = training_step(plain if is_plain else ours, optimizer, clip_norm, dtype)
+        return lambda number: (read(), work(number))
+
     for width in options.widths:
-        for dtype in (torch.float32, torch.bfloat16):
-            times = alternate(_versions(texts, contest, width, dtype), options.steps)
-            plain, ours = np.median(times, 0)
-            ratio = np.median(times[:, 0] / times[:, 1], 0)
-            print(
-                f"{name.format(width)}  plain float32 {plain[0]:.{digits}f} "
-                f"({plain[1]:.{digits}f})   ours {str(dtype).removeprefix('torch.'):8} "
-                f"{ours[0]:.{digits}f} ({ours[1]:.{digits}f})   ratio {ratio[0]:.2f}x "
-                f"({ratio[1]:.2f}x)",
-                flush=True,
-            )
-    plain, ours = np.median(alternate([_any_round(text) for text in texts], options.steps), 0)
-    print(f"of these, text: plain {plain[0]:.3f}, ours {ours[0]:.4f}")
+        versions = {
+            "plain float32": partial(step, width, True, torch.float32),
+            "ours float32": partial(step, width, False, torch.float32),
+            "ours bfloat16": partial(step, width, False, torch.bfloat16),
+        }
+        compare(f"{width} dims", versions, options.steps)
 
 
-def _versions(
-    texts: tuple[Callable[[], Work], Callable[[], Work]],
-    contest: Callable[[int], Contest],
-    width: int,
-    dtype: torch.dtype,
-) -> list[Callable[[], Work]]:
-    def plain() -> Work:
-        read, made = texts[0](), contest(width)
-        step = training_step(made.plain, made.optimizer, made.clip_norm)
-        return lambda number: (read(), step(number))
-
-    def ours() -> Work:
-        read, made = texts[1](), contest(width)
-        step = training_step(made.ours, made.optimizer, made.clip_norm, dtype)
-        return lambda number: (read(), step(number))
-
-    return [plain, as_our_programs(ours)]
-
-
-def _any_round(make: Callable[[], Work]) -> Callable[[], Work]:
-    """A version that ignores the number of the round."""
-
-    def made() -> Work:
-        work = make()
-        return lambda number: work()
-
-    return made
+def check_agreement(model: nn.Module, plain: torch.Tensor, ours: torch.Tensor) -> None:
+    """Raises UserError if two versions of a loss, or the gradients of the model, differ."""
+    if not math.isclose(ours.item(), plain.item(), rel_tol=AGREEMENT):
+        raise UserError(f"our loss is {ours.item()}, the plain version's {plain.item()}")
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    gradients, plain_gradients = (
+        torch.autograd.grad(loss, list(trained.values()), materialize_grads=True)
+        for loss in (ours, plain)
+    )
+    largest = max(float(gradient.abs().max()) for gradient in plain_gradients)
+    for name, gradient, expected in zip(trained, gradients, plain_gradients, strict=True):
+        if (gradient - expected).abs().max() > AGREEMENT * largest:
+            raise UserError(f"gradients of {name} differ from the plain version's")

@@ -3,20 +3,19 @@
 The plain version encodes the text in the loop with BERT base, runs width-1 convolutions as
 convolutions on (B, D, V), computes attention as a softmax of a product and draws one random number
 per dropped element; ours reads token features from their store. Both have the same weights, and
-without dropout must give the same losses and gradients. Video features are random.
-Ours is also timed in bfloat16. Each version runs in its own process, ours in one set up like our
-programs.
+without dropout must give the same losses and gradients. Video features are random. Ours is also
+timed in bfloat16.
 
     python benchmarks/vslnet_step.py                        # 256 and 2304 dims, batch 32
     OMP_NUM_THREADS=1 python benchmarks/vslnet_step.py --steps 5
 """
 
-import math
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])
+if not __package__:  # run as a file: make the checkout importable wherever it lies
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    import utils.base.environment
 
 import numpy as np
 import torch
@@ -30,48 +29,43 @@ from benchmarks.plain_layers import (
     plain_predictor,
 )
 from benchmarks.text import bert_in_the_loop, stored
-from benchmarks.timing import Contest, compare_steps, step_options
-from utils.base.errors import UserError, run_program
+from benchmarks.timing import Contest, check_agreement, compare_steps, step_options
+from utils.base.errors import run_program
+from utils.features.tokens import Text
+from VSLNet.data import Batch
 from VSLNet.model import Predictions, VSLNet, losses, parameter_groups
 
 TEXT_WIDTH, TOKENS = 768, (8, 12)
-AGREEMENT = 1e-4  # relative difference of losses, and of gradients to the largest entry
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Check that both versions agree, then time them in float32 and bfloat16."""
     options = step_options(__doc__.splitlines()[0], arguments, batch=32, units=128, steps=11)
-    texts = (
-        lambda: bert_in_the_loop(options.batch, max(TOKENS)),
-        lambda: stored(TEXT_WIDTH, options.batch, max(TOKENS)),
-    )
 
     def contest(width: int) -> Contest:
         torch.manual_seed(0)
         model = VSLNet(width, TEXT_WIDTH, max_pos_len=options.units)
         batch = random_batch(options.batch, options.units, width)
-        check(model, batch)
-        model.train()
+
+        def check() -> None:
+            model.eval()
+            check_agreement(model, plain_loss(model, batch), our_loss(model, batch))
+            model.train()
+
         return Contest(
+            check=check,
             plain=lambda _: plain_loss(model, batch),
             ours=lambda _: our_loss(model, batch),
             optimizer=torch.optim.AdamW(parameter_groups(model), lr=1e-6, eps=1e-6, fused=True),
             clip_norm=1.0,
         )
 
-    compare_steps(options, texts, contest, name="{:5} dims", digits=3)
-
-
-class Batch(NamedTuple):
-    """A random batch."""
-
-    video: torch.Tensor
-    video_mask: torch.Tensor
-    text: torch.Tensor
-    text_mask: torch.Tensor
-    start: torch.Tensor
-    end: torch.Tensor
-    highlight: torch.Tensor
+    compare_steps(
+        options,
+        contest,
+        lambda: bert_in_the_loop(options.batch, max(TOKENS)),
+        lambda: stored(TEXT_WIDTH, options.batch, max(TOKENS)),
+    )
 
 
 def random_batch(size: int, units: int, width: int) -> Batch:
@@ -86,38 +80,21 @@ def random_batch(size: int, units: int, width: int) -> Batch:
     end = start + units // 20
     unit = torch.arange(units)
     return Batch(
-        torch.randn(size, units, width) * video_mask[..., None],
-        video_mask,
-        torch.randn(size, max(TOKENS), TEXT_WIDTH) * text_mask[..., None],
-        text_mask,
-        start,
-        end,
-        ((unit >= start[:, None] - 1) & (unit <= end[:, None] + 1)).float(),
+        video=torch.randn(size, units, width) * video_mask[..., None],
+        video_mask=video_mask,
+        text=Text(torch.randn(size, max(TOKENS), TEXT_WIDTH) * text_mask[..., None], text_mask),
+        start=start,
+        end=end,
+        highlight=((unit >= start[:, None] - 1) & (unit <= end[:, None] + 1)).float(),
+        units_total=float(lengths.sum()),
+        weight=1.0,
     )
 
 
 def our_loss(model: VSLNet, batch: Batch) -> torch.Tensor:
     """What a training step minimises."""
-    out = model(batch.video, batch.video_mask, batch.text, batch.text_mask)
+    out = model(batch.video, batch.video_mask, *batch.text)
     return losses(out, batch.start, batch.end, batch.highlight, batch.video_mask).total
-
-
-def check(model: VSLNet, batch: Batch) -> None:
-    """Without dropout both versions must give the same loss and gradients."""
-    model.eval()
-    results = []
-    for version in (plain_loss, our_loss):
-        loss = version(model, batch)
-        results.append((loss.item(), torch.autograd.grad(loss, list(model.parameters()))))
-    (plain, plain_gradients), (ours, our_gradients) = results
-    if not math.isclose(ours, plain, rel_tol=AGREEMENT):
-        raise UserError(f"our loss is {ours}, the plain version's {plain}")
-    largest = max(float(g.abs().max()) for g in plain_gradients)
-    for (name, _), expected, gradient in zip(
-        model.named_parameters(), plain_gradients, our_gradients, strict=True
-    ):
-        if (gradient - expected).abs().max() > AGREEMENT * largest:
-            raise UserError(f"gradients of {name} differ from the plain version's")
 
 
 # The plain version, on the same weights: B batch, D hidden, V units, Q tokens.
@@ -136,10 +113,10 @@ def plain_loss(model: VSLNet, batch: Batch) -> torch.Tensor:
 
 
 def plain_logits(model: VSLNet, batch: Batch) -> tuple[torch.Tensor, ...]:
-    video_mask, query_mask = batch.video_mask, batch.text_mask
+    video_mask, (tokens, query_mask, _) = batch.video_mask, batch.text
     video = plain_linear(model.video_affine.linear, dropped(model, batch.video))
     video = plain_encoder(model.feature_encoder, video, video_mask)
-    query = plain_encoder(model.feature_encoder, model.query_affine(batch.text), query_mask)
+    query = plain_encoder(model.feature_encoder, model.query_affine(tokens), query_mask)
 
     layer = model.cq_attention
     c, q = dropped(model, video), dropped(model, query)

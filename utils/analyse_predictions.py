@@ -20,11 +20,11 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
     import utils.base.environment
 
 import numpy as np
-from terminaltables import AsciiTable
 
 from utils.base.errors import UserError, run_program
 from utils.base.files import write_json
 from utils.base.options import ArgumentParser
+from utils.base.tables import figure_table
 from utils.data.annotations import iter_clips
 from utils.data.spans import EMPTY_SECONDS
 from utils.evaluation.analysis import (
@@ -151,14 +151,14 @@ def overall_table(title: str, result: dict) -> str:
     """A line for each figure: of each file, and differences to the first."""
     rows = [["", *_columns(result)]]
     rows += [[figure, *_cells(result, figure)] for figure in FIGURES]
-    return _table(rows, title)
+    return f"{title}\n{figure_table(rows)}"
 
 
 def group_table(title: str, groups: dict[str, dict], figure: str) -> str:
     """A line for each group: its number of queries, one figure of each file, differences."""
     rows = [["", "queries", *_columns(next(iter(groups.values())))]]
     rows += [[name, result["queries"], *_cells(result, figure)] for name, result in groups.items()]
-    return _table(rows, f"{figure} by {title}")
+    return f"{figure} by {title}\n{figure_table(rows)}"
 
 
 def _columns(result: dict) -> list[str]:
@@ -175,13 +175,6 @@ def _difference(interval: dict[str, float]) -> str:
     """Mean, interval, and a star if the interval leaves out 0."""
     star = "*" if interval["low"] > 0 or interval["high"] < 0 else " "
     return f"{interval['mean']:+.2f} [{interval['low']:+.2f}, {interval['high']:+.2f}]{star}"
-
-
-def _table(rows: list[list], title: str) -> str:
-    # A title in the frame would be left out where it is wider than the table.
-    table = AsciiTable(rows)
-    table.justify_columns = dict.fromkeys(range(1, len(rows[0])), "right")
-    return f"{title}\n{table.table}"
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

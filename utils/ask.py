@@ -8,21 +8,49 @@ import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 if not __package__:  # run as a file: make the checkout importable wherever it lies
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     import utils.base.environment
 
 import numpy as np
-from terminaltables import AsciiTable
 
 from utils import search
 from utils.base.errors import UserError, quiet_libraries, run_program
 from utils.base.files import check_output, legible, to_json
 from utils.base.options import ArgumentParser
+from utils.base.tables import figure_table
 from utils.features.video import add_frame_rate, check_video
 from utils.search.contact_sheet import check_sheet, write_sheet
 from utils.viewer.page import PageClip, PageQueries, PageRun, address, check_page, write_page
+
+
+class Answer(NamedTuple):
+    """The k windows that answer a question, best first."""
+
+    question: str
+    windows: np.ndarray  # (k, 2) seconds
+    scores: np.ndarray  # (k,)
+
+    def as_json(self) -> dict:
+        """As it is printed with --json."""
+        rows = zip(self.windows.round(3).tolist(), self.scores.tolist(), strict=True)
+        windows = [{"start": start, "end": end, "score": score} for (start, end), score in rows]
+        return {"query": self.question, "windows": windows}
+
+    def as_table(self) -> str:
+        """The question and a table of its windows."""
+        rows = [["", "from", "to", "score"]]
+        for rank, (window, score) in enumerate(zip(self.windows, self.scores, strict=True), 1):
+            rows.append([rank, *map(clock, window), f"{score:.3g}"])
+        return f"{self.question}\n{figure_table(rows)}"
+
+    def captions(self) -> list[tuple[str, np.ndarray | None]]:
+        """The rows of a contact sheet: the question, then each window with its times."""
+        times = (" to ".join(map(clock, window)) for window in self.windows)
+        captions = (f"{rank}.  {words}" for rank, words in enumerate(times, 1))
+        return [(self.question, None), *zip(captions, self.windows, strict=True)]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -40,7 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
     video = run.encode(options.features or options.video, frame_rate=options.frame_rate)
     if not options.query:
         print(f"{clock(video.seconds)} of video; ask, or leave with an empty line", file=sys.stderr)
-    answers: list[dict] = []
+    answers: list[Answer] = []
     for questions in [options.query] if options.query else typed_questions():
         try:
             windows, scores = video.ask(questions, options.top, options.nms_threshold)
@@ -49,7 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
                 raise
             print(f"error: {error}", file=sys.stderr)
             continue
-        new_answers = as_answers(questions, windows, scores)
+        new_answers = list(map(Answer, questions, windows, scores))
         show(new_answers, options)
         answers += new_answers
         if options.html:
@@ -125,62 +153,30 @@ def typed_questions() -> Iterator[list[str]]:
         yield [line]
 
 
-def as_answers(questions: list[str], windows: np.ndarray, scores: np.ndarray) -> list[dict]:
-    """The windows (Q, k, 2) and scores (Q, k) of Q questions, as they are printed in JSON."""
-    return [
-        {
-            "query": question,
-            "windows": [
-                {"start": round(start, 3), "end": round(end, 3), "score": score}
-                for (start, end), score in zip(*answer, strict=True)
-            ],
-        }
-        for question, *answer in zip(questions, windows.tolist(), scores.tolist(), strict=True)
-    ]
-
-
-def show(answers: list[dict], options: argparse.Namespace) -> None:
+def show(answers: list[Answer], options: argparse.Namespace) -> None:
     """Print the answers, and draw a sheet of their frames if wanted."""
     if options.json:
-        print(to_json(answers, indent=True).decode(), flush=True)
+        print(to_json([answer.as_json() for answer in answers], indent=True).decode(), flush=True)
     else:
-        print(*map(as_table, answers), sep="\n", flush=True)
+        print(*(answer.as_table() for answer in answers), sep="\n", flush=True)
     if options.sheet:
-        rows = []
-        for answer in answers:
-            rows.append((answer["query"], None))
-            for rank, window in enumerate(answer["windows"], 1):
-                start, end = window["start"], window["end"]
-                rows.append((f"{rank}.  {clock(start)} to {clock(end)}", (start, end)))
+        rows = [row for answer in answers for row in answer.captions()]
         write_sheet(options.sheet, Path(options.video), rows, options.frame_rate)
         print(f"frames: {options.sheet}", file=sys.stderr)
 
 
-def as_table(answer: dict) -> str:
-    """A question and a table of its windows."""
-    rows = [["", "from", "to", "score"]]
-    for rank, window in enumerate(answer["windows"], 1):
-        times = clock(window["start"]), clock(window["end"])
-        rows.append([rank, *times, f"{window['score']:.3g}"])
-    table = AsciiTable(rows)
-    table.justify_columns = {1: "right", 2: "right", 3: "right"}
-    return f"{answer['query']}\n{table.table}"
-
-
-def write_answers(answers: list[dict], seconds: float, options: argparse.Namespace) -> None:
+def write_answers(answers: list[Answer], seconds: float, options: argparse.Namespace) -> None:
     """Write the page of all questions so far, about a video of so many seconds."""
     name = legible(Path(options.video or options.features[0]).name)
-    questions = [answer["query"] for answer in answers]
-    values = np.array(
-        [[[w["start"], w["end"], w["score"]] for w in answer["windows"]] for answer in answers]
-    )
+    questions, windows, scores = zip(*answers, strict=True)
     run = PageRun(
-        legible(options.checkpoint), values[..., :2], np.ones(len(answers), bool), values[..., 2]
-    )
+        legible(options.checkpoint), np.stack(windows), np.ones(len(answers), bool),
+        np.stack(scores),
+    )  # fmt: skip
     video = address(options.video, options.html) if options.video else None
     write_page(
         options.html,
-        PageQueries(text=questions, clip=[name] * len(questions)),
+        PageQueries(text=list(questions), clip=[name] * len(questions)),
         [run],
         {name: PageClip(seconds, video=video)},
         answers=True,

@@ -207,7 +207,7 @@ def main(arguments: list[str] | None = None) -> None:
     clips = queried_clips(records, splits)
     folders = [path for path in (root / "features").glob("[!.]*") if path.is_dir()]
     present = {path.stem for path in (*folders, *(root / "features").glob("[!.]*.h5"))}
-    sizes = {}
+    feature_bytes = 0
     for name in options.features or sorted(present) or FEATURES:
         check = f"features {name}"
         if name not in present:
@@ -215,12 +215,11 @@ def main(arguments: list[str] | None = None) -> None:
         elif not clips:
             findings.warning(check, "no clips are known to check them with")
         else:
-            size = check_features(
+            feature_bytes += check_features(
                 check, root, name, clips, options.thorough, steps.features, findings
             )
-            sizes |= {name: size} if size else {}
     cache = Path(options.cache_dir) if options.cache_dir else root / "cache"
-    check_disk(cache, task, records, sizes, findings)
+    check_disk(cache, records, feature_bytes, findings)
     print(findings.table(), steps, sep="\n\n")
     errors, warnings = findings.count("error"), findings.count("warning")
     if errors:

@@ -12,6 +12,7 @@ GroundNLQ.
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 if not __package__:  # run as a file: make the checkout importable wherever it lies
@@ -22,76 +23,13 @@ import numpy as np
 
 from utils.base.errors import UserError, quiet_libraries, run_program, warn
 from utils.base.options import ArgumentParser
-from utils.evaluation.clusters import merge_clusters
+from utils.data.annotations import QueryKey, key_in_words
+from utils.evaluation.ensembles import by_agreement, by_clusters, merge
 from utils.evaluation.metrics import iou
-from utils.evaluation.predictions import (
-    WINDOWS,
-    read_predictions,
-    read_scores,
-    suppress,
-    write_results,
-)
-
-QUERIES_AT_ONCE = 1024  # each needs the IoU of all its windows with one another
-FILLER = -1.0  # score of a window that is there already: behind all others
+from utils.evaluation.predictions import read_predictions, read_scores, write_results
 
 
-def merge(
-    windows: np.ndarray, scores: np.ndarray, weights: np.ndarray, threshold: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """The five best windows of several files.
-
-    A file's order stands: a window scores no more than those before it (temporal NMS may have
-    brought a worse one forward). In a query with fewer than five different windows the best one is
-    repeated with score 0.
-
-    Args:
-        windows: (R, F, K, 2) seconds, K windows of each of F files, best first; NaN for none.
-        scores: (R, F, K), 0 or more.
-        weights: (F,) what a file's scores are multiplied with.
-        threshold: IoU above which temporal NMS takes two windows for the same.
-
-    Returns:
-        (R, 5, 2) windows and (R, 5) scores, best first.
-    """
-    blocks = []
-    for at in range(0, len(windows), QUERIES_AT_ONCE):
-        block = slice(at, at + QUERIES_AT_ONCE)
-        blocks.append(_merge_block(windows[block], scores[block], weights, threshold))
-    merged, totals = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
-    return merged, totals
-
-
-def _merge_block(
-    windows: np.ndarray, scores: np.ndarray, weights: np.ndarray, threshold: float
-) -> tuple[np.ndarray, np.ndarray]:
-    queries, files, each = scores.shape
-    exists = ~np.isnan(windows).any(axis=3).reshape(queries, -1)  # (R, N) of all files' windows
-    scores = np.minimum.accumulate(scores, axis=2) * weights[:, None]
-    scores = np.where(exists, scores.reshape(queries, -1), 0.0)
-    windows = windows.reshape(queries, -1, 2)
-    equal = (windows[:, :, None] == windows[:, None]).all(axis=3)  # (R, N, N)
-    overlaps = iou(windows[:, :, None], windows[:, None])
-    overlaps = np.where(equal, 1.0, np.where(overlaps > threshold, overlaps, 0.0))
-    support = (overlaps * scores[:, None]).reshape(queries, -1, files, each).max(axis=3)
-    same_file = np.repeat(np.eye(files, dtype=bool), each, axis=0)  # (N, F)
-    totals = scores + np.where(same_file, 0.0, support).sum(axis=2)
-    # Of equal windows the first stays; the best window fills the places of the others.
-    repeated = np.tril(equal, -1).any(axis=2) | ~exists
-    totals = np.where(repeated, FILLER, totals)
-    best = windows[np.arange(queries), totals.argmax(axis=1), None]
-    windows = np.where(repeated[..., None], best, windows)
-    missing = max(WINDOWS - windows.shape[1], 0)
-    windows = np.concatenate([windows, np.repeat(best, missing, axis=1)], axis=1)
-    totals = np.pad(totals, ((0, 0), (0, missing)), constant_values=FILLER)
-    windows, totals = suppress(windows, totals, threshold, totals.shape[1])
-    # Temporal NMS does not set aside copies of an empty window: fillers go behind all others.
-    order = np.argsort(totals == FILLER, axis=1, kind="stable")[:, :WINDOWS]
-    windows = np.take_along_axis(windows, order[..., None], axis=1)
-    return windows, np.maximum(np.take_along_axis(totals, order, axis=1), 0.0)
-
-
-def read_files(paths: list[str]) -> tuple[list[tuple], np.ndarray, np.ndarray]:
+def read_files(paths: list[str]) -> tuple[list[QueryKey], np.ndarray, np.ndarray]:
     """Challenge files of the same queries, and their scores.
 
     Returns:
@@ -103,39 +41,31 @@ def read_files(paths: list[str]) -> tuple[list[tuple], np.ndarray, np.ndarray]:
     """
     files = [read_predictions(path) for path in paths]
     rows = {prediction.key: row for row, prediction in enumerate(files[0])}
-    for path, file in zip(paths, files, strict=True):
-        keys = {prediction.key for prediction in file}
-        if differ := rows.keys() ^ keys:
-            clip, annotation, number = min(differ)
-            where = path if min(differ) in keys else paths[0]
-            raise UserError(
-                f"{len(differ)} queries are in only one of {paths[0]} and {path}, for one query "
-                f"{number} of annotation {annotation} of clip {clip}, in {where}; "
-                "an ensemble needs files of the same queries"
-            )
     if not rows:
         raise UserError(f"{paths[0]}: has no queries, nothing to merge")
-    file_scores = [read_scores(path, file) for path, file in zip(paths, files, strict=True)]
+    for path, file in zip(paths, files, strict=True):
+        if different := rows.keys() ^ {prediction.key for prediction in file}:
+            raise UserError(
+                f"{len(different)} queries are in only one of {paths[0]} and {path} (for one "
+                f"{key_in_words(min(different))}); an ensemble needs files of the same queries"
+            )
     most = max(len(prediction.windows) for file in files for prediction in file)
     windows = np.full((len(rows), len(files), most, 2), np.nan)
-    scores = np.broadcast_to(1.0 / np.arange(1, most + 1), windows.shape[:3]).copy()
-    for number, file in enumerate(files):
-        for prediction in file:
-            values = np.reshape(prediction.windows, (-1, 2))
-            windows[rows[prediction.key], number, : len(values)] = values
+    scores = np.full(windows.shape[:3], 1.0 / np.arange(1, most + 1))
+    all_scores = [read_scores(path, file) for path, file in zip(paths, files, strict=True)]
+    unscored = [path for path, values in zip(paths, all_scores, strict=True) if values is None]
+    if 0 < len(unscored) < len(paths):
+        warn(f"{', '.join(unscored)}: no scores beside it, so all files count by rank")
+    for number, (file, file_scores) in enumerate(zip(files, all_scores, strict=True)):
+        for index, prediction in enumerate(file):
+            place = rows[prediction.key], number, slice(len(prediction.windows))
+            windows[place] = np.reshape(prediction.windows, (-1, 2))
+            if not unscored:
+                scores[place] = file_scores[index]
+    if scores.min(initial=0) < 0:
+        raise UserError(f"{', '.join(paths)}: scores below 0; an ensemble needs 0 or more")
     if empty := np.count_nonzero(np.isnan(windows).all(axis=(1, 2, 3))):
         raise UserError(f"{paths[0]}: {empty} queries have no window in any of the files")
-    if unscored := [path for path, own in zip(paths, file_scores, strict=True) if own is None]:
-        if len(unscored) < len(paths):
-            warn(f"{', '.join(unscored)}: no scores beside it, so all files count by rank")
-        return list(rows), windows, scores
-    for number, (path, file) in enumerate(zip(paths, files, strict=True)):
-        for prediction, values in zip(file, file_scores[number], strict=True):
-            if min(values, default=0) < 0:
-                raise UserError(
-                    f"{path}: has scores below 0; an ensemble needs 0 or more, as P(window)"
-                )
-            scores[rows[prediction.key], number, : len(values)] = values
     return list(rows), windows, scores
 
 
@@ -186,11 +116,12 @@ def main(arguments: list[str] | None = None) -> None:
             path = str(predict_run(path, options.split, options.data_root))
         files.append(path)
     queries, windows, scores = read_files(files)
-    weights = np.array(options.weights)
-    if options.method == "clusters":
-        merged, totals = merge_clusters(windows, scores * weights[:, None])
-    else:
-        merged, totals = merge(windows, scores, weights, options.nms_threshold)
+    methods = {
+        "agreement": partial(by_agreement, threshold=options.nms_threshold),
+        "clusters": by_clusters,
+    }
+    weighted = scores * np.array(options.weights)[:, None]
+    merged, totals = merge(windows, weighted, methods[options.method])
     write_results(options.output, queries, merged, totals)
     firsts, best = windows[:, :, 0], merged[:, None, 0]
     same = (iou(firsts, best) > options.nms_threshold) | (firsts == best).all(axis=2)  # (R, F)

@@ -161,8 +161,8 @@ def invent(options: argparse.Namespace, root: Path, widths: dict[str, int]) -> S
     summary = {
         "videos": len(world.videos.uids),
         "clips": len(world.clips.uids),
-        "queries v1": int((~questions.late).sum()),
-        "queries v2": len(questions.late),
+        "queries v1": int((~questions.only_in_v2).sum()),
+        "queries v2": len(questions.only_in_v2),
         "narrations": len(narrations),
     }
     rows = dict(zip(world.clips.uids, map(row_count, world.clips.duration), strict=True))

@@ -17,11 +17,10 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
 from collections import Counter
 from collections.abc import Iterable
 
-from terminaltables import AsciiTable
-
 from utils.base.errors import UserError, run_program
 from utils.base.files import atomic_write, fingerprint
 from utils.base.options import ArgumentParser
+from utils.base.tables import figure_table
 from utils.data.annotations import Annotations, iter_queries, read_annotations
 from utils.data.records import NARRATION_MARK
 
@@ -58,22 +57,16 @@ def main(arguments: list[str] | None = None) -> None:
         "--annotations", required=True, metavar="FILE", help="annotations to draw from"
     )
     parser.add_argument(
-        "--shares",
-        required=True,
-        type=float,
-        nargs="+",
-        metavar="X",
+        "--shares", required=True, type=float, nargs="+", metavar="X",
         help="per cent of the clips; 0 is an empty list (zero-shot)",
-    )
+    )  # fmt: skip
     parser.add_argument(
         "--seed", type=int, default=1, metavar="N", help="another seed, other clips"
     )
     parser.add_argument(
-        "--kind",
-        choices=KINDS,
-        default="queries",
+        "--kind", choices=KINDS, default="queries",
         help="count clips that have these; NaQ files have both",
-    )
+    )  # fmt: skip
     parser.add_argument("--output_dir", required=True, metavar="DIR", help="where the lists go")
     options = parser.parse_args(arguments)
     if not all(0 <= share <= 100 for share in options.shares):
@@ -83,7 +76,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not counts:
         raise UserError(f"{source}: no clip with {options.kind} in it, nothing to draw from")
     order = drawing_order(counts, options.seed)
-    rows = [["share", "clips", options.kind, "file"]]
+    rows = [["file", "share", "clips", options.kind]]
     for share in sorted(set(options.shares)):
         clips = share_of(order, share)
         name = f"{source.stem}_{options.kind}_{share:g}_percent_seed_{options.seed}.txt"
@@ -91,10 +84,8 @@ def main(arguments: list[str] | None = None) -> None:
         with atomic_write(file) as lines:
             lines.write("".join(f"{uid}\n" for uid in clips).encode())
         count = sum(counts[uid] for uid in clips)
-        rows.append([f"{share:g} %", len(clips), count, file])
-    table = AsciiTable([*rows, ["there are", len(counts), counts.total(), source]])
-    table.justify_columns = dict.fromkeys(range(3), "right")
-    print(table.table)
+        rows.append([file, f"{share:g} %", len(clips), count])
+    print(figure_table([*rows, [source, "all", len(counts), counts.total()]]))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from GroundNLQ.text import clean, open_text
 from GroundNLQ.weights import build_model
 from utils.training.processes import Processes
 
-ALONE = Processes(0, 1, torch.device("cpu"))
+CPU = torch.device("cpu")
+ALONE = Processes(0, 1, CPU)
 SHAPE = {"dim": 16, "num_heads": 2, "arch": [1, 1, 1, 0, 2], "text_encoder": "minilm"}
 
 
@@ -57,7 +58,7 @@ def test_queries_are_cleaned_as_published():
 def test_groups_hold_the_batch(split):
     rows = np.arange(len(split.records))
     draws = np.random.default_rng(0).random((len(rows), 2))
-    groups, positives = split.batch(rows, draws, ALONE)
+    groups, positives = split.batch(*ALONE.shares(rows), draws, CPU)
     assert sum(len(inputs.video) for inputs, _ in groups) == len(rows)
     assert positives == sum(int(targets.positive.sum()) for _, targets in groups)
     for inputs, targets in groups:
@@ -70,8 +71,8 @@ def test_groups_hold_the_batch(split):
 def test_shares_of_processes_make_up_the_batch(split):
     draws = np.random.default_rng(0).random((len(split.records), 2))
     rows = np.arange(9)
-    whole, positives = split.batch(rows[:8], draws, ALONE)
-    shares = [split.batch(rows, draws, Processes(r, 2, torch.device("cpu"))) for r in (0, 1)]
+    whole, positives = split.batch(*ALONE.shares(rows[:8]), draws, CPU)
+    shares = [split.batch(*Processes(r, 2, CPU).shares(rows), draws, CPU) for r in (0, 1)]
     assert [counted for _, counted in shares] == [positives, positives]
     together = sum(inputs.video.sum().item() for groups, _ in shares for inputs, _ in groups)
     alone = sum(inputs.video.sum().item() for inputs, _ in whole)
@@ -86,7 +87,7 @@ def test_groups_and_fixed_length_give_the_same_loss(split, simulated, tmp_path):
     model = build_model(split.options, split.width, split.text_width).eval()
     found = []
     for one in (split, fixed):
-        groups, positives = one.batch(np.arange(6), draws, ALONE)
+        groups, positives = one.batch(*ALONE.shares(np.arange(6)), draws, CPU)
         with torch.inference_mode():
             parts = [losses(model(*inputs), *targets, 100.0).total for inputs, targets in groups]
         found.append((positives, sum(parts).item()))
@@ -96,4 +97,4 @@ def test_groups_and_fixed_length_give_the_same_loss(split, simulated, tmp_path):
 def test_clips_longer_than_the_fixed_length_are_refused(simulated, tmp_path):
     fixed = split_of(simulated, tmp_path, published="fixed_length", max_seq_len=64)
     with pytest.raises(Exception, match=r"more than --max_seq_len 64; without"):
-        fixed.batch(np.arange(6), np.zeros((len(fixed.records), 2)), ALONE)
+        fixed.batch(*ALONE.shares(np.arange(6)), np.zeros((len(fixed.records), 2)), CPU)

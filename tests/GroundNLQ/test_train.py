@@ -65,15 +65,15 @@ def test_a_run_leaves_the_published_checkpoint(whole):
 
 def test_a_stopped_run_continues_to_the_same_end(whole, settings, monkeypatch):
     settings = dataclasses.replace(settings, exp_id="stopped")
-    computed = Recipe.losses
+    gathered = Recipe.batch
 
-    def losses(self, network, rows, plan):
+    def batch(self, share, plan):
         if plan.epoch == 1:
             os.kill(os.getpid(), signal.SIGTERM)
-        return computed(self, network, rows, plan)
+        return gathered(self, share, plan)
 
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr(Recipe, "losses", losses)
+        patch.setattr(Recipe, "batch", batch)
         train(settings)
     assert state(settings.run_folder)["step"] == 4
     train(settings)

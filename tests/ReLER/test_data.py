@@ -23,7 +23,13 @@ from utils.training.recipes import plan_epoch
 
 ROWS = {"egovlp": [90, 50, 7, 64, 1], "clip": [90, 49, 7, 63, 1]}
 CPU = torch.device("cpu")
-ALONE = Processes(0, 1, CPU)
+
+
+def whole(rows):
+    """All of a batch, as one process computes it."""
+    return Processes(0, 1, CPU).shares(rows)[0]
+
+
 OPTIONS = Options(task="nlq", fv="egovlp", max_v_l=40, nar_exp_factor=2.5, nar_translate=True)
 
 
@@ -126,7 +132,7 @@ def test_training_batches_are_cut_and_spliced(records, stores, dtype):
     stores = [dataclasses.replace(s, joined=s.joined.astype(dtype)) for s in stores]
     data = make_split(records, stores, nar_exp_factor=1.0, nar_translate=False)
     rows, draws = np.arange(len(records)), make_draws()
-    inputs, targets = data.batch(rows, 2, draws, ALONE)
+    inputs, targets = data.batch(whole(rows), 2, draws, CPU)
     clip_rows = np.array(ROWS["egovlp"])
     cuts, seconds = cut_windows(
         records.clip, records.exact, clip_rows, records.clip, Draws.of(draws)
@@ -153,14 +159,14 @@ def test_training_batches_are_cut_and_spliced(records, stores, dtype):
 def test_jitter_widens_narrations_only(data, records, stores):
     plain = make_split(records, stores, nar_exp_factor=1.0)
     rows, draws = np.arange(len(records)), make_draws()
-    wide, narrow = (d.batch(rows, 2, draws, ALONE)[1] for d in (data, plain))
+    wide, narrow = (d.batch(whole(rows), 2, draws, CPU)[1] for d in (data, plain))
     changed = (wide.start != narrow.start) | (wide.end != narrow.end)
     assert not changed[~records.is_narration].any()
     assert changed[records.is_narration].float().mean() > 0.5
 
 
 def test_saliency_units_lie_inside_and_outside(data, records):
-    inputs, targets = data.batch(np.arange(len(records)), 2, make_draws(), ALONE)
+    inputs, targets = data.batch(whole(np.arange(len(records))), 2, make_draws(), CPU)
     units = inputs.video_mask.sum(1).long()
     window = np.stack((targets.start, targets.end), 1)
     first, last = torch.from_numpy(salient_spans(window, units.numpy())).T[..., None]
@@ -187,14 +193,14 @@ def is_same(batch, other, rows):
 @pytest.mark.parametrize("size", [2, 3])
 def test_processes_share_a_batch(data, size):
     rows, draws = np.random.default_rng(5).permutation(60)[:21], make_draws()
-    whole = data.batch(rows[: 21 // size * size], 4, draws, ALONE)
+    together = data.batch(whole(rows[: 21 // size * size]), 4, draws, CPU)
     share = 21 // size
     for rank in range(size):
-        batch = data.batch(rows, 4, draws, Processes(rank, size, CPU))
-        assert batch[0].video.shape[1] == whole[0].video.shape[1]
-        assert is_same(batch, whole, slice(rank * share, (rank + 1) * share))
-        assert batch[1].units_total * size == pytest.approx(whole[1].units_total)
-        assert batch[1].parts_total * size == pytest.approx(whole[1].parts_total)
+        batch = data.batch(Processes(rank, size, CPU).shares(rows)[0], 4, draws, CPU)
+        assert batch[0].video.shape[1] == together[0].video.shape[1]
+        assert is_same(batch, together, slice(rank * share, (rank + 1) * share))
+        assert batch[1].units_total * size == pytest.approx(together[1].units_total)
+        assert batch[1].parts_total * size == pytest.approx(together[1].parts_total)
 
 
 @settings(max_examples=25, deadline=None)
@@ -203,47 +209,35 @@ def test_a_sample_is_the_same_in_any_batch_and_after_a_restart(
     data, records, stores, order, seed, epoch
 ):
     rows, draws = np.array(order), make_draws(seed, epoch)
-    batch = data.batch(rows, 2, draws, ALONE)
+    batch = data.batch(whole(rows), 2, draws, CPU)
     again = make_split(records, stores)
     for index in (0, 5):
-        alone = again.batch(rows[index : index + 1], 2, make_draws(seed, epoch), ALONE)
+        alone = again.batch(whole(rows[index : index + 1]), 2, make_draws(seed, epoch), CPU)
         assert is_same(alone, batch, slice(index, index + 1))
-
-
-def test_seed_and_epoch_change_the_sample(data):
-    rows = np.arange(10)
-    plans = ((0, 0), (0, 1), (1, 0))
-    videos = [data.batch(rows, 2, make_draws(*plan), ALONE)[0].video for plan in plans]
-    assert not torch.equal(videos[0], videos[1])
-    assert not torch.equal(videos[0], videos[2])
 
 
 @pytest.mark.parametrize("parts", SCALES)
 def test_parts_total_counts_the_model_s_parts(data, parts):
-    inputs, targets = data.batch(np.arange(30), parts, make_draws(), ALONE)
+    inputs, targets = data.batch(whole(np.arange(30)), parts, make_draws(), CPU)
     lengths, padded = inputs.video_mask.sum(1), inputs.video.shape[1]
     assert targets.parts_total == real_parts(lengths, padded, parts).sum()
     labels = part_labels(targets.start, targets.end, padded, parts)
     assert (labels.sum(1) >= 1).all()
 
 
-def test_features_may_stay_unscaled(records, stores):
-    inputs = make_split(records, stores, no_norm_vfeat=True, max_v_l=100).inputs(np.arange(3), CPU)
-    row = stores[0].rows(records.clip[0])
-    assert np.array_equal(inputs.video[0, : len(row), :5], row)
-
-
 def test_compiled_models_get_batches_of_one_shape(data, records, stores):
     padded = make_split(records, stores, compile=True)
     draws, lengths = make_draws(), set()
-    for rows in np.arange(20)[:, None]:
-        few, batch = data.batch(rows, 2, draws, ALONE), padded.batch(rows, 2, draws, ALONE)
+    for row in range(20):
+        one = whole(np.array([row]))
+        few, batch = (split.batch(one, 2, draws, CPU) for split in (data, padded))
         assert batch[0].video.shape == (1, 40, 11) and batch[0].text.shape == (1, 16, 3)
         lengths.add((few[0].video.shape[1], few[0].text.shape[1]))
         assert is_same(few, batch, slice(1))
         assert few[1].highlight.sum() == batch[1].highlight.sum()
     assert len(lengths) > 3
-    assert torch.equal(padded.inputs(rows, CPU).text, data.inputs(rows, CPU).text)  # as before
+    texts = [split.inputs(one.rows, CPU).text for split in (data, padded)]
+    assert torch.equal(*texts)  # as before
 
 
 def test_queries_are_read_whole(records, stores):
@@ -252,7 +246,7 @@ def test_queries_are_read_whole(records, stores):
 
     for compiled, tokens in ((False, 76), (True, 80)):
         data = make_split(records, stores, long, compile=compiled)
-        inputs, _ = data.batch(np.arange(4), 2, make_draws(), ALONE)
+        inputs, _ = data.batch(whole(np.arange(4)), 2, make_draws(), CPU)
         assert inputs.text.shape == (4, tokens, 3) and (inputs.text_mask.sum(1) == 76).all()
 
 
@@ -268,8 +262,8 @@ def test_temporal_endpoints_are_the_published_ones(golden):
 def test_labels_come_from_exact_times_whichever_rows_train(data, records, stores):
     blurred = dataclasses.replace(records, timestamps=records.timestamps * 0)
     rows, draws = np.arange(len(records)), make_draws()
-    again = make_split(blurred, stores).batch(rows, 2, draws, ALONE)[1]
-    assert torch.equal(again.start, data.batch(rows, 2, draws, ALONE)[1].start)
+    again = make_split(blurred, stores).batch(whole(rows), 2, draws, CPU)[1]
+    assert torch.equal(again.start, data.batch(whole(rows), 2, draws, CPU)[1].start)
 
 
 def test_which_rows_train(records):

@@ -53,9 +53,14 @@ def published_split(inputs, samples):
     )
 
     class PublishedSplit:
+        width = video.shape[2]
+
         def inputs(self, rows, device):
             longest = lengths.max()
             return Inputs(video[rows, :longest], mask[rows, :longest], text[rows], text_mask[rows])
+
+        def units(self, rows):
+            return lengths[rows]
 
     split = PublishedSplit()
     split.records = records

@@ -86,7 +86,8 @@ def test_all_scales_are_asked(trained):
         ends = torch.stack([torch.arange(UNITS), torch.arange(UNITS) + 1], 1) / UNITS
         video = torch.cat([pooled, ends.expand(3, -1, -1)], 2)
         query = text(np.array([1, 1, 1]), "cpu")
-        best, _ = model.predict_scales(video, torch.ones(3, UNITS), query.tokens, query.mask, top=4)
+        mask = torch.ones(3, UNITS)
+        best, _ = model.predict_scales(video, mask, query.tokens, query.mask, UNITS, top=4)
     offered = (spans[:, :, None] == best[:, None]).all(-1).any(1)
     assert offered.all()
 

@@ -85,8 +85,7 @@ COMMANDS = {
     "utils/check_data.py": "--data_root DATA --features egovlp --thorough",
     "utils/prepare_features.py": "--data_root DATA --features egovlp",
     "utils/evaluate_ego4d_nlq.py":
-        "--ground_truth_json DATA/nlq_val.json --model_prediction_json DATA/challenge.json "
-        "--breakdown --train_annotations DATA/nlq_train.json",
+        "--ground_truth_json DATA/nlq_val.json --model_prediction_json DATA/challenge.json",
     "utils/validate_submission.py":
         "--annotations DATA/nlq_val.json --predictions DATA/challenge.json "
         "--output DATA/mended.json",
@@ -173,16 +172,17 @@ def make(root: Path) -> Path:
     return root
 
 
-def write_text_encoder(folder: Path) -> None:
-    """A random BERT of one layer."""
+def write_text_encoder(folder: Path, **shape: int) -> Path:
+    """A random BERT, by default of one layer; returns its folder."""
     from transformers import BertConfig, BertModel, BertTokenizerFast  # slow to import
 
     folder.mkdir()
     (folder / "vocab.txt").write_text("\n".join(WORDS))
-    shape = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8}
-    config = BertConfig(vocab_size=len(WORDS), num_hidden_layers=1, **shape)
-    BertModel(config).save_pretrained(folder)
+    small = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8}
+    config = {"vocab_size": len(WORDS), "num_hidden_layers": 1, **small, **shape}
+    BertModel(BertConfig(**config)).save_pretrained(folder)
     BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    return folder
 
 
 def checkpoint(run_folder: Path) -> Path:

@@ -21,8 +21,8 @@ def make_run(folder, *firsts):
 def test_best_evaluation_and_mean_over_seeds(tmp_path):
     one = make_run(tmp_path / "one", 5.0, 10.0, 10.0, 7.0)
     two = make_run(tmp_path / "two", 20.0)
-    said = succeed("utils/compare_runs.py", f"NaQ={one}", f"NaQ={two}", f"NLQ only={one}")
-    rows = [[c.strip() for c in line.split("|")[1:-1]] for line in said.splitlines()[3:-1]]
+    output = succeed("utils/compare_runs.py", f"NaQ={one}", f"NaQ={two}", f"NLQ only={one}")
+    rows = [[c.strip() for c in line.split("|")[1:-1]] for line in output.splitlines()[3:-1]]
     assert rows[0][:2] == ["NaQ (mean of 2)", "15.00 ± 7.07"]
     assert rows[1] == ["seed 1", "10.00", "11.00", "12.00", "13.00", "14.00", "2", "9 of 10"]
     assert rows[2][1] == "20.00"
@@ -39,8 +39,6 @@ def test_wrong_use(tmp_path):
 def test_lines_that_are_no_evaluations(tmp_path):
     run = make_run(tmp_path / "torn", 5.0)
     file = run / "model" / "metrics.jsonl"
-    for text in ('{"step": 1}', '{"R@1 IoU=0.3": [1]}', "[]", '{"R@1', "7"):
+    for text in ('{"step": 1}', '{"R@1 IoU=0.3": [1]}', '{"R@1', "7"):
         file.write_text(text)
         assert "not a training run's evaluations" in refuse("utils/compare_runs.py", f"a={run}")
-    file.write_text('{"R@1 IoU=0.3": 1}')
-    assert "have no R@1 IoU=0.5" in refuse("utils/compare_runs.py", f"a={run}")

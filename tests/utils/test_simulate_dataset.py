@@ -49,15 +49,6 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_same_seed_same_bytes(tmp_path):
-    first, again, other = (
-        contents(simulate(tmp_path / name, "--features", "egovlp", "--seed", seed))
-        for name, seed in (("first", 7), ("again", 7), ("other", 8))
-    )
-    assert first == again
-    assert first["nlq_train.json"] != other["nlq_train.json"]
-
-
 def raw_queries(path: Path) -> list[dict]:
     return [
         query
@@ -81,13 +72,13 @@ def test_oddities_of_real_files(root, version):
         annotations = read_annotations(path)
         duration = {clip.clip_uid: clip.duration for _, clip in iter_clips(annotations)}
         assert any(q.window[1] > duration[q.clip_uid] for q in iter_queries(annotations))
-        listed = [clip.annotations for _, clip in iter_clips(annotations)]
-        assert any(len(each) > 1 for each in listed)
-        assert any(each.language_queries is None for clip in listed for each in clip)
+        of_clips = [clip.annotations for _, clip in iter_clips(annotations)]
+        assert max(map(len, of_clips)) > 1
+        assert any(a.language_queries is None for annotations in of_clips for a in annotations)
 
 
 def test_negative_start(tmp_path):
-    """With more questions some event is under way when its clip begins."""
+    """With more questions some event goes on when its clip begins."""
     root = simulate(tmp_path, "--features", "none", "--nlq_clips", 60, 2, 2, "--queries", 20)
     queries = raw_queries(root / "nlq_train.json")
     starts = [query["clip_start_sec"] for query in queries]
@@ -109,9 +100,9 @@ def test_version_2_holds_version_1_and_more(root):
 def test_test_split_without_times_and_its_answers(root, version):
     files = [f"{name}{version}.json" for name in (
         "nlq_test_unannotated", "simulated_test_ground_truth")]  # fmt: skip
-    hidden, known = (list(iter_queries(read_annotations(root / file))) for file in files)
-    assert len(hidden) == len(known) > 10
-    for question, answer in zip(hidden, known, strict=True):
+    unannotated, annotated = (list(iter_queries(read_annotations(root / f))) for f in files)
+    assert len(unannotated) == len(annotated) > 10
+    for question, answer in zip(unannotated, annotated, strict=True):
         assert question[:5] == answer[:5] and question.window is None
         assert answer.window[1] >= answer.window[0]
     assert all(len(query) <= 1 for query in raw_queries(root / files[0]))
@@ -131,8 +122,8 @@ def test_narrations(root):
     assert min(narrated) > 3
     assert {row[0] for row in rows[1:]} - set(videos)  # videos without clips are narrated too
     for split in ("val", "test_unannotated"):
-        kept_apart = read_annotations(root / f"nlq_{split}.json").videos
-        assert not {video.video_uid for video in kept_apart} & {row[0] for row in rows}
+        held_out = read_annotations(root / f"nlq_{split}.json").videos
+        assert not {video.video_uid for video in held_out} & {row[0] for row in rows}
 
 
 def test_annotations_and_features_are_of_the_same_clips(root):
@@ -152,8 +143,8 @@ def test_annotations_and_features_are_of_the_same_clips(root):
             assert rows == int(clips.get(uid, rows / ROWS_PER_SECOND) * ROWS_PER_SECOND + 1e-9)
         card = json.loads((folder / "feature_card.json").read_text())
         assert card["width"] == FEATURES[name] and card["frame_rate"] / card["stride"] == 1.875
-    made = json.loads((root / "simulation.json").read_text())
-    assert made["seed"] == 1 and made["nlq_clips"] == [12, 6, 6]
+    sizes = json.loads((root / "simulation.json").read_text())
+    assert sizes["seed"] == 1 and sizes["nlq_clips"] == [12, 6, 6]
 
 
 # Kills itself while it writes the fifth clip's features.
@@ -189,11 +180,10 @@ def test_a_simulation_that_was_killed_goes_on(root, tmp_path, annotated):
 
 
 def test_another_simulation_replaces_one_that_was_there(tmp_path):
-    words = ("--preset", "tiny", "--features", "clip", "--data_root")
-    for seed, folder in (("1", "both"), ("2", "both"), ("2", "alone")):
-        main([*words, str(tmp_path / folder), "--seed", seed])
-    alone = contents(tmp_path / "alone")
-    assert alone.items() <= contents(tmp_path / "both").items()
+    for seed, folder in ((1, "both"), (2, "both"), (2, "alone"), (1, "first")):
+        simulate(tmp_path / folder, "--features", "clip", "--seed", seed)
+    first, both, alone = (contents(tmp_path / name) for name in ("first", "both", "alone"))
+    assert alone.items() <= both.items() and first["nlq_train.json"] != alone["nlq_train.json"]
 
 
 def test_real_data_is_not_overwritten(tmp_path):
@@ -234,44 +224,43 @@ def test_wrong_options(tmp_path, options, fault):
     assert not list(tmp_path.iterdir())
 
 
-class TestRealAnnotations:
-    """Features for annotation files."""
+def write_annotations(path: Path, uid: str, queries: list[tuple[str, float, float]]) -> Path:
+    """A file of one clip of 100 s; its last two queries lack text or times."""
+    timed = [
+        {"query": text, "clip_start_sec": start, "clip_end_sec": end}
+        for text, start, end in queries
+    ]
+    annotation = {"annotation_uid": "a", "language_queries": [*timed, {}, {"query": "Who?"}]}
+    clip = {"clip_uid": uid, "video_start_sec": 0.0, "video_end_sec": 100.0}
+    video = {"video_uid": uid, "clips": [clip | {"annotations": [annotation]}]}
+    path.write_text(json.dumps({"videos": [video]}))
+    return path
 
-    def write(self, path: Path, uid: str, queries: list[tuple[str, float, float]]) -> Path:
-        listed = [
-            {"query": text, "clip_start_sec": start, "clip_end_sec": end}
-            for text, start, end in queries
-        ]
-        annotation = {"annotation_uid": "a", "language_queries": [*listed, {}, {"query": "Who?"}]}
-        clip = {"clip_uid": uid, "video_start_sec": 0.0, "video_end_sec": 100.0}
-        video = {"video_uid": uid, "clips": [clip | {"annotations": [annotation]}]}
-        path.write_text(json.dumps({"videos": [video]}))
-        return path
 
-    def test_windows_show_their_words(self, tmp_path):
-        first = self.write(tmp_path / "a.json", "a", [("He cuts the onion", 10, 30)])
-        second = self.write(
-            tmp_path / "b.json", "b", [("cutting an onion", 50, 70), ("washes a plate", 80, 90)]
-        )
-        main(["--data_root", str(tmp_path), "--features", "egovlp",
-              "--annotations", str(first), str(second)])  # fmt: skip
-        folder = tmp_path / "features" / "egovlp"
-        a, b = (torch.load(folder / f"{uid}.pt", weights_only=True).numpy() for uid in "ab")
-        assert a.shape == b.shape == (187, 256)
-        onion = a[19:56].mean(0) - a[75:].mean(0)
-        same = b[94:131].mean(0) - b[:90].mean(0)
-        other = b[150:168].mean(0) - b[:90].mean(0)
-        assert np.corrcoef(onion, same)[0, 1] > 0.55 > 0.35 > np.corrcoef(onion, other)[0, 1]
-        assert not (tmp_path / "nlq_train.json").exists()
+def test_windows_of_real_annotations_show_their_words(tmp_path):
+    first = write_annotations(tmp_path / "a.json", "a", [("He cuts the onion", 10, 30)])
+    queries = [("cutting an onion", 50, 70), ("washes a plate", 80, 90)]
+    second = write_annotations(tmp_path / "b.json", "b", queries)
+    simulate(tmp_path, "--features", "egovlp", "--annotations", first, second)
+    folder = tmp_path / "features" / "egovlp"
+    a, b = (torch.load(folder / f"{uid}.pt", weights_only=True).numpy() for uid in "ab")
+    assert a.shape == b.shape == (187, 256)
+    onion = a[19:56].mean(0) - a[75:].mean(0)
+    same = b[94:131].mean(0) - b[:90].mean(0)
+    other = b[150:168].mean(0) - b[:90].mean(0)
+    assert np.corrcoef(onion, same)[0, 1] > 0.55 > 0.35 > np.corrcoef(onion, other)[0, 1]
+    assert not (tmp_path / "nlq_train.json").exists()
 
-    def test_words(self):
-        assert content_words("#C C cuts the onion?") == ["cut", "onion"]
-        for words in ("slice slices slicing sliced", "roll rolls rolling", "chop chopping"):
-            assert len(set(content_words(words))) == 1
 
-    def test_durations_that_differ(self, tmp_path):
-        first = self.write(tmp_path / "a.json", "a", [])
-        second = tmp_path / "b.json"
-        second.write_text(first.read_text().replace("100.0", "90.0"))
-        with pytest.raises(UserError, match="another duration"):
-            main(["--data_root", str(tmp_path / "out"), "--annotations", str(first), str(second)])
+def test_words_of_real_annotations():
+    assert content_words("#C C cuts the onion?") == ["cut", "onion"]
+    for words in ("slice slices slicing sliced", "roll rolls rolling", "chop chopping"):
+        assert len(set(content_words(words))) == 1
+
+
+def test_durations_that_differ_are_refused(tmp_path):
+    first = write_annotations(tmp_path / "a.json", "a", [])
+    second = tmp_path / "b.json"
+    second.write_text(first.read_text().replace("100.0", "90.0"))
+    with pytest.raises(UserError, match="another duration"):
+        simulate(tmp_path / "out", "--annotations", first, second)

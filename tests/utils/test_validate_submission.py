@@ -1,6 +1,5 @@
 """Challenge files checked against their split."""
 
-import copy
 import json
 
 import numpy as np
@@ -9,10 +8,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.simulated import refuse, succeed
+from utils.base.errors import UserError
 from utils.base.files import read_json
 from utils.data.annotations import iter_queries, read_annotations
 from utils.evaluation.predictions import read_predictions, read_scores, write_results
-from utils.evaluation.submissions import REMEDIES, check, read_split, write_normalised
+from utils.evaluation.submissions import (
+    ODD,
+    REJECTED,
+    check,
+    in_table,
+    read_split,
+    write_normalised,
+)
 
 
 def clip(uid, start, end, annotations):
@@ -62,7 +69,7 @@ def normalised(tmp_path):
 
 def test_a_good_file_has_no_findings(split, normalised):
     cases, predictions = check(good(), split)
-    assert not cases.faults and not cases.oddities
+    assert not cases
     assert normalised(predictions, split) == good()
 
 
@@ -87,9 +94,8 @@ TIMES = ("results", 1, "predicted_times")
 @pytest.mark.parametrize(
     ("edit", "kind", "case"),
     [
-        (change(("version",), ...), "version is missing", "'1.0'"),
-        (change(("version",), 1), "another version", "1 instead of '1.0'"),
-        (change(("challenge",), "vq"), "another challenge", "'vq'"),
+        (change(("version",), ...), "another version or challenge", "version is None"),
+        (change(("challenge",), "vq"), "another version or challenge", "'vq'"),
         (change(("results",), {}), "not a challenge file", "results"),
         (change(("results", 2), ...), "query missing", "clip d, annotation b, query 0"),
         (change(("results", 2, "clip_uid"), "e"), "query not in the split", "clip e"),
@@ -98,44 +104,36 @@ TIMES = ("results", 1, "predicted_times")
         (change(("results", 0, "query_idx"), "0"), "invalid entry", "results[0]: Expected `int`"),
         (change(("results", 0), None), "invalid entry", "results[0]: Expected `object`"),
         (change((*TIMES, 3), [1.0]), "invalid entry", "at `$.predicted_times[3]`"),
-        (change((*TIMES, 3), ["1", "2"]), "invalid entry", "at `$.predicted_times[3][0]`"),
         (change((*TIMES, 3), [True, 2]), "invalid entry", "at `$.predicted_times[3][0]`"),
         (change((*TIMES, 4), ...), "not 5 windows", "results[1]: 4 windows"),
-        (change(TIMES, [[0, 1]] * 6), "not 5 windows", "results[1]: 6 windows"),
         (change(TIMES, []), "not 5 windows", "results[1]: 0 windows"),
         (change((*TIMES, 2), [9.0, 8]), "window ends before it starts", "[9.0, 8.0]"),
     ],
 )
-def test_faults(split, edit, kind, case):
+def test_what_is_rejected(split, edit, kind, case):
     content = good()
     edit(content)
     cases, _ = check(content, split)
-    assert case in cases.faults[kind][0]
-    assert set(cases.faults) <= {kind, "query missing"}
+    assert case in cases[kind][0]
+    assert REJECTED.keys() & cases.keys() <= {kind, "query missing"}
 
 
 @pytest.mark.parametrize(
     ("edit", "kind", "case"),
     [
         (change((*TIMES, 2), [-3, 8]), "window outside its clip", "[-3.0, 8.0], clip of 60.000 s"),
-        (
-            change((*TIMES, 2), [3, 60.1]),
-            "window outside its clip",
-            "results[1].predicted_times[2]",
-        ),
+        (change((*TIMES, 2), [3, 60.1]), "window outside its clip", "results[1].predicted_tim"),
         (change((*TIMES, 2), [3, 3]), "window of no length", "predicted_times[2]: [3.0, 3.0]"),
         (change((*TIMES, 2), [0, 4.5]), "the same window again", "predicted_times[2]: [0.0, 4.5]"),
         (change(("results", 0, "scores"), [1]), "other keys in an entry", "results[0]: scores"),
     ],
 )
-def test_oddities_are_mended(split, normalised, edit, kind, case):
+def test_what_is_odd_is_mended(split, normalised, edit, kind, case):
     content = good()
     edit(content)
     cases, predictions = check(content, split)
-    assert not cases.faults
-    assert {kind: 1} == {name: len(some) for name, some in cases.oddities.items()}
-    assert case in cases.oddities[kind][0]
-    assert kind in REMEDIES or kind == "window of no length"
+    assert list(cases) == [kind] and kind in ODD
+    assert len(cases[kind]) == 1 and case in cases[kind][0]
     mended = normalised(predictions, split)
     times = np.array([result["predicted_times"] for result in mended["results"]])
     assert times.shape == (3, 5, 2) and times.min() >= 0
@@ -150,11 +148,7 @@ def test_order_and_queries_without_text(split, normalised):
     content = good()
     content["results"] = [entry("c", "a", 1), *content["results"][::-1]]
     cases, predictions = check(content, split)
-    assert not cases.faults
-    assert list(cases.oddities) == [
-        "query without text answered",
-        "another order than the split",
-    ]
+    assert list(cases) == ["query without text answered", "another order than the split"]
     assert normalised(predictions, split) == good()
 
 
@@ -163,13 +157,13 @@ def test_cases_are_counted_and_few_are_shown(split):
     for result in content["results"]:
         result["predicted_times"] = [[5.0, 1.0]] * 5
     cases, _ = check(content, split)
-    assert len(cases.faults["window ends before it starts"]) == 15
-    assert len(cases.oddities["the same window again"]) == 12
-    table = cases.findings(2).table()
+    assert len(cases["window ends before it starts"]) == 15
+    assert len(cases["the same window again"]) == 12
+    table = in_table(cases, 2).table()
     assert table.count("results[0].predicted_times") == 4 and "results[1]" not in table
 
 
-def test_scores_go_along(split, tmp_path, capsys):
+def test_scores_go_along(split, tmp_path):
     path, output = tmp_path / "predictions.json", tmp_path / "submission.json"
     keys = [("d", "b", 0), ("c", "a", 2), ("c", "a", 0)]
     windows = np.full((3, 5, 2), (0.0, 1.0)) + np.arange(5)[:, None]
@@ -179,9 +173,8 @@ def test_scores_go_along(split, tmp_path, capsys):
     write_normalised(output, path, predictions, split)
     assert read_scores(output, read_predictions(output)) == scores[::-1].tolist()
     write_results(path, keys[:2], windows[:2], scores[:2])  # of other predictions from now on
-    write_normalised(output, path, predictions, split)
-    assert "left out" in capsys.readouterr().err
-    assert read_scores(output, read_predictions(output)) is None
+    with pytest.raises(UserError, match="scores of other predictions"):
+        write_normalised(output, path, predictions, split)
 
 
 JSON = st.recursive(
@@ -202,15 +195,15 @@ def test_anything_may_stand_in_a_file(split, normalised, data):
     parent, key = data.draw(st.sampled_from(places))
     parent[key] = data.draw(JSON)
     cases, predictions = check(content, split)
-    assert str(cases.findings(3).table())
-    if not cases.faults:
-        assert not check(normalised(predictions, split), split)[0].faults
+    assert cases.keys() <= REJECTED.keys() | ODD.keys() and in_table(cases, 3).table()
+    if not REJECTED.keys() & cases.keys():
+        assert not REJECTED.keys() & check(normalised(predictions, split), split)[0].keys()
 
 
 def test_program(simulated, tmp_path):
     annotations = simulated / "nlq_test_unannotated.json"
     queries = list(iter_queries(read_annotations(annotations)))
-    content = copy.deepcopy(good())
+    content = good()
     content["results"] = [entry(*query.key) for query in reversed(queries)]
     predictions, output = tmp_path / "predictions.json", tmp_path / "out" / "submission.json"
     predictions.write_text(json.dumps(content))

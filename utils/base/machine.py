@@ -79,17 +79,19 @@ def ahead(
     items: Iterable[Item],
     threads: int,
     begin: Callable[[], object] | None = None,
+    waiting: int | None = None,
 ) -> Iterator[Result]:
-    """`work` of each item, in their order, done a few items ahead: memory stays bounded.
+    """`work` of each item, in their order, done ahead: at most `waiting` items (two a thread).
 
     Each thread calls `begin` first.
     """
+    waiting = waiting or 2 * threads
     pending: deque = deque()
     with ThreadPoolExecutor(threads, initializer=begin) as pool:
         try:
             for item in items:
                 pending.append(pool.submit(work, item))
-                if len(pending) > 2 * threads:
+                if len(pending) > waiting:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()

@@ -1,7 +1,7 @@
-"""What a check of many things found: a line each, with a verdict and what to do, as a table."""
+"""Tables: of figures, and of what a check of many things found, a line each with a verdict."""
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,6 +65,13 @@ class Findings(list[Finding]):
             wrapped = (textwrap.fill(t, COLUMN, break_on_hyphens=False) for t in (what, remedy))
             rows.append((check, verdict, *wrapped))
         return AsciiTable(rows).table
+
+
+def figure_table(rows: Sequence[Sequence]) -> str:
+    """A table whose columns stand at the right, but for the first."""
+    table = AsciiTable(rows)
+    table.justify_columns = dict.fromkeys(range(1, len(rows[0])), "right")
+    return table.table
 
 
 def show_size(size: float) -> str:

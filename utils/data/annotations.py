@@ -16,6 +16,7 @@ SAME_BOUND = 1e-3  # seconds by which two mentions of a clip's bound may differ
 Seconds = Annotated[float, Meta(ge=-LONGEST, le=LONGEST)]
 Bounds = tuple[float, float]  # where a clip starts and ends in its video (s)
 ClipBounds = dict[str, dict[str, Bounds]]  # video uid -> clip uid -> bounds
+QueryKey = tuple[str, str, int]  # clip uid, annotation uid, query_idx: of one query only
 
 
 class LanguageQuery(Struct):
@@ -97,9 +98,14 @@ class Query(NamedTuple):
     slot_x: str | None  # what the template's X stands for
 
     @property
-    def key(self) -> tuple[str, str, int]:
-        """Clip uid, annotation uid and query_idx, which tell the query from all others."""
+    def key(self) -> QueryKey:
+        """What tells the query from all others."""
         return self[1:4]
+
+
+def key_in_words(key: QueryKey) -> str:
+    """A query as messages name it."""
+    return "clip {}, annotation {}, query {}".format(*key)
 
 
 def read_annotations(path: str | Path) -> Annotations:

@@ -10,14 +10,19 @@ import numpy as np
 from utils.base.errors import NAMED, named
 from utils.base.tables import Findings
 from utils.base.tasks import ENDINGS
-from utils.data.annotations import Annotations, iter_clips, iter_queries, read_annotations
+from utils.data.annotations import (
+    Annotations,
+    QueryKey,
+    iter_clips,
+    iter_queries,
+    key_in_words,
+    read_annotations,
+)
 from utils.data.narrations import read_narrations
 from utils.data.records import PreparedClip, Records, prepare_split
 from utils.data.spans import EMPTY_SECONDS, exact_unit_windows, unit_windows, window_seconds
 
 TOLERANCE = 0.05  # seconds a window may reach past its clip: annotators' rounding
-
-QueryKey = tuple[str, str, int]  # clip uid, annotation uid, index
 
 
 class AnnotatedSplit(NamedTuple):
@@ -80,22 +85,15 @@ def _check_windows(check: str, content: Annotations, findings: Findings) -> None
     is_reversed = end < start
     is_outside = ~is_reversed & ((start > duration) | (end < 0))
     is_cut = (start < -TOLERANCE) | (end > duration + TOLERANCE)
+    past = f"reach more than {TOLERANCE} s past their clips; they are cut there"
+    leave_out = "--remove_empty_queries_from train val leaves them out (VSLNet)"
     for rows, what, remedy in (
         (is_reversed, "end before they start", "correct or remove them"),
         (is_outside, "lie wholly outside their clips", "correct or remove them"),
-        (
-            is_cut & ~is_reversed & ~is_outside,
-            f"reach more than {TOLERANCE} s past their clips; they are cut there",
-            "",
-        ),
-        (
-            ~is_reversed & (end - start <= EMPTY_SECONDS),
-            "are at most 1/30 s long",
-            "--remove_empty_queries_from train val leaves them out (VSLNet)",
-        ),
+        (is_cut & ~is_reversed & ~is_outside, past, ""),
+        (~is_reversed & (end - start <= EMPTY_SECONDS), "are at most 1/30 s long", leave_out),
     ):
-        keys = [queries[row].key for row in np.flatnonzero(rows)]
-        if keys:
+        if keys := [queries[row].key for row in np.flatnonzero(rows)]:
             findings.warning(check, _count(keys, f"windows {what}"), remedy)
 
 
@@ -146,21 +144,19 @@ def prepared_fault(records: Records, source: AnnotatedSplit | None, is_union: bo
     if source is None:
         return ""
     listed = {
-        (uid, *query)
+        ((uid, annotation, index), sentence, times)
         for uid, clip in source.prepared.items()
-        for query in zip(
-            clip.annotation_uids, clip.query_idx, clip.sentences, clip.timestamps, strict=True,
+        for annotation, index, sentence, times in zip(
+            clip.annotation_uids, clip.query_idx, clip.sentences, clip.timestamps, strict=True
         )
-    }  # fmt: skip
+    }
     held = {
-        (records.clip_uids[clip], records.annotation_uids[annotation], index,
-         records.sentences[sentence], tuple(times))
-        for clip, annotation, index, sentence, times in zip(
-            records.clip.tolist(), records.annotation.tolist(), records.query_idx.tolist(),
-            records.sentence.tolist(), records.timestamps.astype(int).tolist(), strict=True,
+        (key, records.sentences[sentence], tuple(times))
+        for key, sentence, times in zip(
+            records.keys, records.sentence, records.timestamps.astype(int).tolist(), strict=True
         )
-    }  # fmt: skip
-    different = sorted({query[:3] for query in (listed - held if is_union else listed ^ held)})
+    }
+    different = sorted({key for key, *_ in (listed - held if is_union else listed ^ held)})
     if not different:
         return ""
     return _count(different, "queries are others than in the annotation file as it is")
@@ -204,6 +200,6 @@ def wrong_labels(records: Records, units: int, label_times: str) -> np.ndarray:
 
 def _count(keys: list[QueryKey], predicate: str) -> str:
     """How many queries of a kind there are, and the first few of them."""
-    first = [f"clip {clip}, annotation {uid}, query {n}" for clip, uid, n in keys[:NAMED]]
+    first = list(map(key_in_words, keys[:NAMED]))
     more = ["..."] if len(keys) > NAMED else []
     return f"{len(keys)} {predicate} ({'; '.join(first + more)})"

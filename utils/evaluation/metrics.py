@@ -120,18 +120,5 @@ def score_table(scores: Scores, title: str | None = None, mean_R1: bool = False)
     return table.table
 
 
-def breakdown_table(groups: dict[str, Scores], title: str) -> str:
-    """A line for each named group: its number of queries, R@k IoU=t, mIoU."""
-    some_scores = next(iter(groups.values()))
-    names = [f"R@{k}\nIoU={t:g}" for k in some_scores.topK for t in some_scores.thresholds]
-    lines = [["", "queries", *names, "mIoU"]]
-    for name, scores in groups.items():
-        shares = [*scores.recalls, scores.figures["mIoU"]]
-        lines.append([name, str(scores.evaluated), *map(_percent, shares)])
-    table = AsciiTable(lines, title)
-    table.justify_columns = dict.fromkeys(range(1, len(lines[0])), "right")
-    return table.table
-
-
 def _percent(share: float) -> str:
     return f"{100 * share:.2f}"

@@ -13,13 +13,12 @@ from msgspec.structs import astuple
 
 from utils.base.errors import UserError, warn
 from utils.base.files import fingerprint, read_json, write_json
+from utils.data.annotations import QueryKey
 from utils.evaluation.metrics import iou
 
 VERSION = "1.0"
 CHALLENGE = "ego4d_nlq_challenge"
 WINDOWS = 5  # what the challenge asks for, for each query
-
-Key = tuple[str, str, int]  # clip uid, annotation uid, query_idx
 
 
 class Prediction(Struct, frozen=True):
@@ -31,7 +30,7 @@ class Prediction(Struct, frozen=True):
     windows: list[tuple[float, float]] = field(name="predicted_times")  # seconds, best first
 
     @property
-    def key(self) -> Key:
+    def key(self) -> QueryKey:
         """What tells the query from all others."""
         return self.clip_uid, self.annotation_uid, self.query_idx
 
@@ -84,7 +83,7 @@ def suppress(
 
 def write_results(
     path: str | Path,
-    keys: Iterable[Key],
+    keys: Iterable[QueryKey],
     windows: np.ndarray,
     scores: np.ndarray | None = None,
 ) -> None:
@@ -140,7 +139,7 @@ def read_predictions(path: str | Path) -> list[Prediction]:
     for key, value in (("version", VERSION), ("challenge", CHALLENGE)):
         if getattr(content, key) != value:
             warn(f"{path}: {key} is {getattr(content, key)!r}, not {value!r}")
-    first: dict[Key, int] = {}
+    first: dict[QueryKey, int] = {}
     for index, prediction in enumerate(content.results):
         if first.setdefault(prediction.key, index) != index:
             earlier = first[prediction.key]

@@ -4,13 +4,12 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from utils.base.errors import named
 from utils.base.tables import Findings, show_size
-from utils.base.tasks import FEATURES, Task
+from utils.base.tasks import FEATURES
 from utils.data.records import Records
 from utils.features.mapped import find_features
 
@@ -18,33 +17,26 @@ SAMPLE = 64  # clips of a feature whose values are read without `thorough`
 TOKENS_PER_QUERY, TOKEN_BYTES = 12, 768 * 2  # of a text encoder, about
 
 
-class FeatureSize(NamedTuple):
-    """What a feature's stores will take."""
-
-    width: int
-    rows: int  # of all clips
-
-
 def check_features(
     check: str, root: Path, name: str, clips: dict[str, float], thorough: bool,
     remedy: Callable[[str], str], findings: Findings,
-) -> FeatureSize | None:  # fmt: skip
+) -> int:  # fmt: skip
     """Check a feature's files against the clips (uid -> seconds): missing, misfit, damaged.
 
     The values of a sample are read, or of all clips if `thorough`. `remedy` says how features of a
-    name are fetched. Returns None if the feature can't be used.
+    name are fetched. Returns the bytes that all rows take in single precision.
     """
     uids = list(clips)
     files = findings.tried(check, find_features, root, name, uids)
     if files is None:
-        return None
+        return 0
     missing = sorted(set(uids) - {uids[clip] for clip in files.present})
     if missing:
         what = f"{len(missing)} of {len(uids)} clips have none ({named(missing)})"
         findings.error(check, what, f"{remedy(name)}; --allow_missing predicts the other clips")
     layout = findings.tried(check, files.layout, name)
     if layout is None:
-        return None
+        return 0
     rows, width, _ = layout
     if FEATURES.get(name, width) != width:
         what = f"are {width} wide, the published ones {FEATURES[name]}"
@@ -64,33 +56,26 @@ def check_features(
     if shapes is not None:
         read = "all" if thorough else f"{len(shapes)} (--thorough reads all)"
         findings.ok(check, f"{len(files.present)} clips, {width} wide; read {read}")
-    return FeatureSize(width, int(rows.sum()))
+    return 4 * width * int(rows.sum())
 
 
 def check_disk(
-    cache: Path, task: Task, records: dict[str, Records], sizes: dict[str, FeatureSize],
-    findings: Findings,
-) -> None:  # fmt: skip
-    """Check whether the stores that the models build have room."""
+    cache: Path, records: dict[str, Records], feature_bytes: int, findings: Findings
+) -> None:
+    """Check whether the stores that the models build have room, with all that they may hold.
+
+    `records` are of `<data set>/<split>`; each data set has stores of its own.
+    """
     folder = next(path for path in (cache, *cache.absolute().parents) if path.is_dir())
+    data_sets = {name.split("/")[0] for name in records}
+    sentences = sum(len(columns.sentences) for columns in records.values())
+    needed = sentences * TOKENS_PER_QUERY * TOKEN_BYTES + (len(data_sets) or 1) * feature_bytes
+    present = sum(file.stat().st_size for file in cache.glob("*/*"))
+    free = shutil.disk_usage(folder).free
+    what = f"stores take up to {show_size(needed)}; {folder} has {show_size(free)} free"
     if not os.access(folder, os.W_OK):
         findings.error("disk", f"{folder}: can't be written", "name a folder with --cache_dir")
-        return
-    pooled = sum(len(columns.clip_uids) for columns in records.values()) * task.units
-    sentences = sum(len(columns.sentences) for columns in records.values())
-    tokens = sentences * TOKENS_PER_QUERY * TOKEN_BYTES
-    copies = len({name.split("/")[0] for name in records}) or 1  # each data set has its stores
-    vslnet = max((pooled * size.width * 2 for size in sizes.values()), default=0) + tokens
-    reler = copies * sum(size.rows * size.width * 4 for size in sizes.values()) + tokens
-    needed, free = max(vslnet, reler), shutil.disk_usage(folder).free
-    present = sum(file.stat().st_size for file in cache.glob("*/*")) if cache.is_dir() else 0
-    what = (
-        f"stores take up to {show_size(vslnet)} (VSLNet) or {show_size(reler)} (ReLER); {folder} "
-        f"has {show_size(free)} free"
-    )
-    if needed > free + present:
+    elif needed > free + present:
         findings.error("disk", what, "make room, or name another folder with --cache_dir")
-    elif needed > free:
-        findings.warning("disk", f"{what}, and {show_size(present)} of stores", f"empty {cache}?")
     else:
         findings.ok("disk", what)

@@ -26,6 +26,7 @@ from utils.base.machine import find_device
 from utils.base.tasks import ROWS_PER_SECOND, STRIDE
 from utils.features.image_kinds import KINDS, expected_card
 from utils.features.pretrained import find_pretrained, load_pretrained, read_config, trying
+from utils.features.tensors import to_device
 from utils.features.video import sampled_frames
 
 TINY = "tiny"
@@ -96,7 +97,7 @@ class ImageEncoder:
     @torch.inference_mode()
     def encode(self, frames: np.ndarray) -> torch.Tensor:
         """(B, T, H, W, 3) uint8, square -> (B, F) float32."""
-        pixels = torch.from_numpy(frames).to(self.device).float() / 255
+        pixels = to_device(frames, self.device).float() / 255
         pixels = ((pixels - self._mean) / self._deviation).movedim(-1, -3)  # (B, T, 3, H, W)
         if self.kind == "clip":
             return self._model(pixel_values=pixels[:, 0]).image_embeds.float()

@@ -20,7 +20,7 @@ from utils.data.records import Records
 from utils.features.files import FeatureFiles, FeatureFolder, folder_stamp
 from utils.features.packed import PackedFeatures
 from utils.features.stores import create_array, map_array, open_store
-from utils.features.tensors import resident, take
+from utils.features.tensors import resident, take, to_device
 
 FORMAT = 3  # raise when what is stored changes
 
@@ -103,7 +103,7 @@ class PooledFeatures:
         lengths = self.lengths[clips]
         longest = int(lengths.max())
         mask = torch.from_numpy(np.arange(longest) < lengths[:, None])
-        return take(self.table, clips, device, longest).float(), mask.to(device).float()
+        return take(self.table, clips, device, longest).float(), to_device(mask, device).float()
 
     def randomised(self, seed: int) -> PooledFeatures:
         """The same clips with random features: what a model knows without seeing (ablation).

@@ -13,7 +13,7 @@ import numpy as np
 
 from utils.base.lazy import torch
 
-SHARE = 0.6  # of a GPU's free memory that one array may take without being asked to
+RESERVE = 0.4  # of a GPU's memory that arrays leave free, for the steps
 STEP = 16  # query tokens; most queries have fewer
 
 
@@ -26,6 +26,17 @@ def in_steps(length: int, most: int | None = None) -> int:
 def pad_to(x: torch.Tensor, length: int) -> torch.Tensor:
     """(B, N, ...) -> (B, length, ...), zeros after what is there."""
     return torch.nn.functional.pad(x, (0, 0) * (x.ndim - 2) + (0, length - x.shape[1]))
+
+
+def to_device(values: np.ndarray | torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """The values on the device; a GPU copies them from pinned memory, and nothing waits for it."""
+    device = torch.device(device)
+    tensor = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
+    if device.type == tensor.device.type:
+        return tensor
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def resident(
@@ -42,8 +53,10 @@ def resident(
     device = torch.device(device)
     if policy == "cpu" or device.type == "cpu":
         return mapped
-    if policy == "auto" and array.nbytes > SHARE * torch.cuda.mem_get_info(device)[0]:
-        return mapped
+    if policy == "auto":
+        free, total = torch.cuda.mem_get_info(device)
+        if array.nbytes > free - RESERVE * total:
+            return mapped
     return mapped.to(device)
 
 
@@ -54,6 +67,5 @@ def take(
 
     `length`: only so much of the second dimension.
     """
-    index = torch.from_numpy(rows).to(table.device)
-    taken = table[index] if length is None else table[index, :length]
-    return taken.to(device, non_blocking=True)
+    index = to_device(rows, table.device)
+    return to_device(table[index] if length is None else table[index, :length], device)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from utils.base.errors import UserError
 from utils.base.files import fingerprint
 from utils.features.stores import create_array, map_array, open_store
-from utils.features.tensors import pad_to, resident, take
+from utils.features.tensors import pad_to, resident, take, to_device
 from utils.features.text_encoders import EncoderDescription, TextEncoder
 
 FORMAT = 3  # raise when what is stored changes
@@ -91,8 +91,8 @@ class TokenStore(NamedTuple):
         longest = lengths.max()
         index, stored = ragged_index(self.offsets, sentences)
         features = take(self.tokens, index[:, :longest], device).float()
-        stored = torch.from_numpy(stored[:, :longest]).to(device)
-        mask = torch.from_numpy(np.arange(longest) < lengths[:, None]).to(device)
+        stored = to_device(stored[:, :longest], device)
+        mask = to_device(np.arange(longest) < lengths[:, None], device)
         return Text(features * stored[..., None], mask.float())
 
 
@@ -177,7 +177,7 @@ class LiveTokens:
         finally:
             self.encoder.model.eval()
         kept, mask = (
-            torch.from_numpy(np.arange(longest) < ends[:, None]).to(device).float()
+            to_device(np.arange(longest) < ends[:, None], device).float()
             for ends in (lengths + self.padding, lengths)
         )
         return Text(features * kept[..., None], mask)
@@ -191,7 +191,7 @@ class LiveTokens:
         beyond = max(0, width - mask.shape[1])
         index, mask = (np.pad(x, ((0, 0), (0, beyond))) for x in (index, mask))
         numbers = np.where(mask, self.numbers[index], self.encoder.pad_token)
-        numbers, mask = (torch.from_numpy(x).to(device) for x in (numbers, mask))
+        numbers, mask = (to_device(x, device) for x in (numbers, mask))
         with torch.no_grad():
             return self.encoder.encode_batch(numbers, mask)[:, :width].float()
 

@@ -26,7 +26,7 @@ def check_sheet(file: str | Path) -> None:
 def write_sheet(
     file: str | Path,
     video: Path,
-    rows: Sequence[tuple[str, tuple[float, float] | None]],
+    rows: Sequence[tuple[str, Sequence[float] | None]],
     frame_rate: float | None = None,
 ) -> None:
     """Write the sheet, atomically.

@@ -21,31 +21,30 @@ ODD_SHARES = {"missing": 0.003, "null": 0.003, "empty": 0.003, "no_length": 0.02
 NO_QUERIES = 0.02  # annotations without language_queries
 MALFORMED_ROWS = 1e-4  # of egoclip.csv
 
-Annotations = dict[str, Any]
-
 
 def nlq_file(
     world: World, questions: Questions, split: str, version: str, seed: int, times: bool
-) -> Annotations:
+) -> dict[str, Any]:
     """One file of questions, `version` v1 or v2; without `times` it is the unannotated one.
 
     Oddities are the same whether times are written or not, so that indices agree.
     """
-    number = SPLITS.index(split)
-    rng = np.random.default_rng((seed, 7, number, version == "v2"))
-    clips = np.flatnonzero(world.clips.asked & (world.videos.split[world.clips.video] == number))
+    split_number = SPLITS.index(split)
+    rng = np.random.default_rng((seed, 7, split_number, version == "v2"))
+    in_split = world.videos.split[world.clips.video] == split_number
+    clips = np.flatnonzero(world.clips.has_questions & in_split)
     in_file = np.isin(questions.clip, clips)
     if version == "v1":
-        in_file &= ~questions.late
+        in_file &= ~questions.only_in_v2
     rows = np.flatnonzero(in_file).tolist()
     # Of each clip, the queries of each annotation.
     queries: dict[int, dict[int, list]] = {clip: {} for clip in clips.tolist()}
-    for row, odd in zip(rows, _oddities(len(rows), rng), strict=True):
+    for row, oddity in zip(rows, _oddities(len(rows), rng), strict=True):
         annotations = queries[questions.clip[row]]
-        query = _query(world, questions, row, odd, times)
+        query = _query(world, questions, row, oddity, times)
         annotations.setdefault(int(questions.annotator[row]), []).append(query)
-    without_queries = rng.permutation(len(clips))[: max(1, round(NO_QUERIES * len(clips)))]
-    bare = set(clips[without_queries].tolist())
+    chosen = rng.permutation(len(clips))[: max(1, round(NO_QUERIES * len(clips)))]
+    with_empty_annotation = set(clips[chosen].tolist())
 
     content = {}
     for clip, annotations in queries.items():
@@ -54,25 +53,24 @@ def nlq_file(
             {"annotation_uid": f"{uid}-{annotator}", "language_queries": annotations[annotator]}
             for annotator in sorted(annotations)
         ]
-        if clip in bare:
+        if clip in with_empty_annotation:
             content[clip].append({"annotation_uid": f"{uid}-none"})
     return _file(world, split, version, content)
 
 
-def clip_file(world: World, benchmark: str, split: str, version: str) -> Annotations:
+def clip_file(world: World, benchmark: str, split: str, version: str) -> dict[str, Any]:
     """A file of the `vq` or `moments` benchmark: clips, with annotations of other kinds."""
-    number = SPLITS.index(split)
-    column = ("vq", "moments").index(benchmark)
-    listed = world.clips.annotated[:, column] & (world.videos.split[world.clips.video] == number)
+    in_split = world.videos.split[world.clips.video] == SPLITS.index(split)
+    in_file = world.clips.annotated[:, ("vq", "moments").index(benchmark)] & in_split
     empty = {"vq": {"query_sets": {}}, "moments": {"labels": []}}[benchmark]
     content = {
         int(clip): [{"annotation_uid": f"{world.clips.uids[clip]}-{benchmark}", **empty}]
-        for clip in np.flatnonzero(listed)
+        for clip in np.flatnonzero(in_file)
     }
     return _file(world, split, version, content)
 
 
-def _file(world: World, split: str, version: str, content: dict[int, list]) -> Annotations:
+def _file(world: World, split: str, version: str, content: dict[int, list]) -> dict[str, Any]:
     videos: dict[int, dict] = {}
     clips = world.clips
     for clip, annotations in content.items():
@@ -99,20 +97,20 @@ def _file(world: World, split: str, version: str, content: dict[int, list]) -> A
     }
 
 
-def _query(world: World, questions: Questions, row: int, odd: str, times: bool) -> dict:
+def _query(world: World, questions: Questions, row: int, oddity: str, times: bool) -> dict:
     """One entry of `language_queries`."""
     query: dict[str, Any] = phrase(world, questions, row)
-    if odd == "missing":
+    if oddity == "missing":
         del query["query"]
-    elif odd in ("null", "empty"):
-        query["query"] = None if odd == "null" else ""
+    elif oddity in ("null", "empty"):
+        query["query"] = None if oddity == "null" else ""
     if not times:
         return {"query": query["query"]} if "query" in query else {}
     clip = questions.clip[row]
     start, end = questions.window[row].tolist()
-    if odd == "no_length":
+    if oddity == "no_length":
         end = start
-    elif odd == "past_end":
+    elif oddity == "past_end":
         # The question keeps its start; the annotator's end slipped beyond the clip.
         end = float(world.clips.duration[clip]) + 0.3
     elif start == 0.0:
@@ -131,16 +129,16 @@ def _query(world: World, questions: Questions, row: int, odd: str, times: bool) 
 
 def _oddities(count: int, rng: np.random.Generator) -> list[str]:
     """Which questions are odd, and how; each kind at least once where there are a dozen."""
-    odd = [""] * count
+    oddities = [""] * count
     order = iter(rng.permutation(count).tolist())
     for kind, share in ODD_SHARES.items():
         for _ in range(max(round(share * count), int(count >= 12))):
-            odd[next(order)] = kind
-    return odd
+            oddities[next(order)] = kind
+    return oddities
 
 
-def write_narrations(path: Path, world: World, narrations: "pl.DataFrame", seed: int) -> int:
-    """Write egoclip.csv, tab-separated, and return how many malformed rows it holds."""
+def write_narrations(path: Path, world: World, narrations: "pl.DataFrame", seed: int) -> None:
+    """Write egoclip.csv, tab-separated, with a few malformed rows."""
     video = narrations["video"]
     table = narrations.select(
         pl.Series("video_uid", world.videos.uids).gather(video),
@@ -155,17 +153,16 @@ def write_narrations(path: Path, world: World, narrations: "pl.DataFrame", seed:
         pl.format("[{}]", "object").alias("tag_noun"),
     )
     rng = np.random.default_rng((seed, 8))
-    broken = _malformed(world.videos.uids[0], max(len(table) * MALFORMED_ROWS, 5.0), rng)
-    places = np.sort(rng.integers(0, len(table) + 1, len(broken)))
-    bounds = [0, *places.tolist(), len(table)]
+    malformed = _malformed(world.videos.uids[0], max(len(table) * MALFORMED_ROWS, 5.0), rng)
+    positions = np.sort(rng.integers(0, len(table) + 1, len(malformed)))
+    bounds = [0, *positions.tolist(), len(table)]
     with atomic_write(path) as file:
         file.write("\t".join(table.columns).encode() + b"\n")
         for part, (first, last) in enumerate(pairwise(bounds)):
             rows = table[first:last]
             rows.write_csv(file, separator="\t", include_header=False, quote_style="never")
-            if part < len(broken):
-                file.write(broken[part].encode() + b"\n")
-    return len(broken)
+            if part < len(malformed):
+                file.write(malformed[part].encode() + b"\n")
 
 
 def _malformed(uid: str, count: float, rng: np.random.Generator) -> list[str]:

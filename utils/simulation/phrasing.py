@@ -33,20 +33,20 @@ NARRATIONS = (
 def narration_texts(events: Events, chosen: np.ndarray, rng: np.random.Generator) -> pl.Series:
     """(N,) sentences such as `#C C puts the knife on the table`."""
     kind, verb, place = events.kind[chosen], events.verb[chosen], events.place[chosen]
-    ending = rng.choice(3, len(chosen), p=(0.4, 0.45, 0.15))
+    handling_form = rng.choice(3, len(chosen), p=(0.4, 0.45, 0.15))
     hand = rng.integers(0, len(HANDS), len(chosen))
     article = rng.choice(2, len(chosen), p=(0.75, 0.25))
-    spoken = rng.integers(0, 2, len(chosen))
-    way = np.select(
-        [kind == HANDLE, kind == TOGETHER, kind == TALK], [ending, 3, 4 + spoken], 6 + spoken
+    either = rng.integers(0, 2, len(chosen))
+    form = np.select(
+        [kind == HANDLE, kind == TOGETHER, kind == TALK], [handling_form, 3, 4 + either], 6 + either
     )
     # Things are picked up from where others are put on or in.
-    inside = np.array([noun.preposition == "in" for noun in PLACES])
-    preposition = np.where(verb == PICK_UP, 2, inside[place])
-    objects = [f"{word} {noun.name}" for noun in OBJECTS for word in ("the", _a(noun.name))]
+    is_inside = np.array([noun.preposition == "in" for noun in PLACES])
+    preposition = np.where(verb == PICK_UP, 2, is_inside[place])
+    objects = [f"{word} {noun.name}" for noun in OBJECTS for word in ("the", _article(noun.name))]
     table = pl.DataFrame(
         {
-            "way": way,
+            "form": form,
             "verb": _words([verb.third for verb in VERBS], verb),
             "object": _words(objects, 2 * events.object[chosen] + article),
             "preposition": _words(["on", "in", "from"], preposition),
@@ -56,7 +56,7 @@ def narration_texts(events: Events, chosen: np.ndarray, rng: np.random.Generator
         }
     )
     sentences = [
-        pl.when(pl.col("way") == number).then(
+        pl.when(pl.col("form") == number).then(
             pl.format(re.sub(r"{\w+}", "{}", sentence), *re.findall(r"{(\w+)}", sentence))
         )
         for number, sentence in enumerate(NARRATIONS)
@@ -64,7 +64,7 @@ def narration_texts(events: Events, chosen: np.ndarray, rng: np.random.Generator
     return table.select(pl.coalesce(sentences).alias("text")).to_series()
 
 
-def _a(noun: str) -> str:
+def _article(noun: str) -> str:
     return "an" if noun[0] in "aeio" else "a"
 
 

@@ -74,7 +74,7 @@ class Questions:
     template: np.ndarray  # (R,)
     wording: np.ndarray  # (R,) random number that picks the words
     window: np.ndarray  # (R, 2) the answer, seconds in the clip
-    late: np.ndarray  # (R,) bool, only in version 2
+    only_in_v2: np.ndarray  # (R,) bool
     annotator: np.ndarray  # (R,) number of the clip's annotation it belongs to
 
 
@@ -97,13 +97,13 @@ def ask(world: World, mean: float, seed: int) -> Questions:
     order = order[np.sort(first)]
     order = order[np.argsort(clip[order], kind="stable")]
     rank = np.arange(len(order)) - np.searchsorted(clip[order], clip[order])
-    early = np.maximum(rng.poisson(mean, len(world.clips.uids)), 3)  # of each clip, in version 1
-    kept = rank < np.ceil(1.2 * early)[clip[order]]
+    v1_counts = np.maximum(rng.poisson(mean, len(world.clips.uids)), 3)  # of each clip
+    kept = rank < np.ceil(1.2 * v1_counts)[clip[order]]
     chosen, rank = order[kept], rank[kept]
     clip, event = clip[chosen], event[chosen]
 
     annotators = rng.choice((1, 2, 3), len(world.clips.uids), p=(0.6, 0.3, 0.1))
-    late = rank >= early[clip]
+    only_in_v2 = rank >= v1_counts[clip]
     return Questions(
         clip,
         event,
@@ -111,17 +111,17 @@ def ask(world: World, mean: float, seed: int) -> Questions:
         template[chosen],
         rng.integers(0, 1 << 30, len(chosen)),
         _windows(world, clip, event, rng),
-        late,
-        np.where(late, annotators[clip], rng.integers(0, annotators[clip])),
+        only_in_v2,
+        np.where(only_in_v2, annotators[clip], rng.integers(0, annotators[clip])),
     )
 
 
 def _clip_events(world: World) -> tuple[np.ndarray, np.ndarray]:
-    """Number of the clip and of the event, for all events whose middle lies in a clip asked of."""
+    """Numbers of clip and event, of all events whose middle lies in a clip with questions."""
     clips, events = world.clips, world.events
-    none = np.zeros(0, dtype=np.int64)
-    clip_numbers, event_numbers = [none], [none]
-    for clip in np.flatnonzero(clips.asked):
+    empty = np.zeros(0, dtype=np.int64)
+    clip_numbers, event_numbers = [empty], [empty]
+    for clip in np.flatnonzero(clips.has_questions):
         inside = events.inside(clips.start[clip], clips.end[clip], clips.video[clip])
         middle = (events.start[inside] + events.end[inside]) / 2
         inside = inside[(middle > clips.start[clip]) & (middle < clips.end[clip])]

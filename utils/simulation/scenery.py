@@ -20,7 +20,6 @@ DRIFT_SECONDS = 20.0  # between the anchors of the drift
 ENTRY = np.float32(0.5)
 LIES_ABOUT = 12.0  # seconds before and after its use that an object is in view
 
-
 # Of the parts of a row, relative to the direction of a concept.
 VERB, OBJECT, PLACE, PERSON = 1.0, 1.2, 0.6, 0.8
 VIEW = 0.5  # of what lies about
@@ -40,18 +39,18 @@ class Scenery:
     def __init__(self, world: World, name: str, width: int, seed: int):
         self.world, self.name, self.width, self.seed = world, name, width, seed
 
-        def of(concept: str, count: int) -> np.ndarray:
+        def drawn(concept: str, count: int) -> np.ndarray:
             return directions(f"{name} {concept}", seed, count, width)
 
         groups = sorted({noun.group for noun in OBJECTS})
         group = np.array([groups.index(noun.group) for noun in OBJECTS])
-        self._scenarios = of("scenario", len(SCENARIOS))
-        objects = of("object", len(OBJECTS)) + 0.4 * of("group", len(groups))[group]
+        self._scenarios = drawn("scenario", len(SCENARIOS))
+        objects = drawn("object", len(OBJECTS)) + 0.4 * drawn("group", len(groups))[group]
         objects = (objects + 0.2 * self._scenarios[OBJECT_SCENARIO]) / np.sqrt(1.2)
         self._objects = _with_nothing(OBJECT * objects)
-        self._verbs = _with_nothing(VERB * of("verb", len(VERBS)))
-        self._places = _with_nothing(PLACE * of("place", len(PLACES)))
-        self._persons = _with_nothing(PERSON * of("person", len(PERSONS)))
+        self._verbs = _with_nothing(VERB * drawn("verb", len(VERBS)))
+        self._places = _with_nothing(PLACE * drawn("place", len(PLACES)))
+        self._persons = _with_nothing(PERSON * drawn("person", len(PERSONS)))
 
     def rows(self, clip: int) -> np.ndarray:
         """(R, F) float32 features of a clip."""
@@ -81,9 +80,9 @@ def backdrop(
     rng = np.random.default_rng((seed, 6, key, clip))
     anchors = int(rows / ROWS_PER_SECOND / DRIFT_SECONDS) + 2
     drift = rng.standard_normal((anchors, width), dtype=np.float32)
-    place = np.arange(rows) / ROWS_PER_SECOND / DRIFT_SECONDS
-    before = place.astype(np.int64)
-    share = (place - before).astype(np.float32)[:, None]
+    position = np.arange(rows) / ROWS_PER_SECOND / DRIFT_SECONDS  # among the anchors
+    before = position.astype(np.int64)
+    share = (position - before).astype(np.float32)[:, None]
     noise = rng.standard_normal((rows, width), dtype=np.float32)
     drift = (1 - share) * drift[before] + share * drift[before + 1]
     return home + ENTRY * scene.astype(np.float32) + ENTRY * (DRIFT * drift + NOISE * noise)

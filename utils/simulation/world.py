@@ -67,7 +67,7 @@ class Clips:
     video: np.ndarray  # (C,)
     start: np.ndarray  # (C,) seconds in the video
     end: np.ndarray  # (C,)
-    asked: np.ndarray  # (C,) bool, has questions
+    has_questions: np.ndarray  # (C,) bool
     annotated: np.ndarray  # (C, 2) bool, is in the files of visual queries, of moments
 
     @property
@@ -99,7 +99,7 @@ class Events:
 
 @dataclass(frozen=True)
 class World:
-    """Everything that is and happens."""
+    """All videos, clips and events."""
 
     videos: Videos
     clips: Clips
@@ -110,8 +110,8 @@ class World:
 def simulate_world(sizes: Sizes, seed: int) -> World:
     """Make a world; the same sizes and seed give the same world."""
     rng = np.random.default_rng((seed, 1))
-    videos, clips = _lay_out(sizes, rng)
-    return World(videos, clips, _live(videos, rng), rare_objects())
+    videos, clips = _make_videos(sizes, rng)
+    return World(videos, clips, _make_events(videos, rng), rare_objects())
 
 
 def rare_objects() -> np.ndarray:
@@ -119,7 +119,7 @@ def rare_objects() -> np.ndarray:
     return np.bincount(OBJECT_SCENARIO)[OBJECT_SCENARIO] // 2 <= OBJECT_RANK
 
 
-def _lay_out(sizes: Sizes, rng: np.random.Generator) -> tuple[Videos, Clips]:
+def _make_videos(sizes: Sizes, rng: np.random.Generator) -> tuple[Videos, Clips]:
     """Videos of one or two clips, each with some time before, between and after them."""
     counts = [sizes.nlq_clips[0] + sizes.other_clips, *sizes.nlq_clips[1:]]
     split = np.repeat([TRAIN, VAL, TEST], counts)  # of the clips
@@ -145,23 +145,23 @@ def _lay_out(sizes: Sizes, rng: np.random.Generator) -> tuple[Videos, Clips]:
 
     video_split = np.full(len(duration), NO_CLIPS)
     video_split[video] = split
-    asked = np.ones(total, dtype=bool)
+    has_questions = np.ones(total, dtype=bool)
     train = rng.permutation(counts[0])
-    asked[train[sizes.nlq_clips[0] :]] = False
+    has_questions[train[sizes.nlq_clips[0] :]] = False
     annotated = rng.random((total, 2)) < 0.4
     # A clip without questions is there because another benchmark has it.
-    orphan = ~asked & ~annotated.any(1)
-    annotated[orphan, rng.integers(0, 2, total)[orphan]] = True
+    unlisted = ~has_questions & ~annotated.any(1)
+    annotated[unlisted, rng.integers(0, 2, total)[unlisted]] = True
     scenario = rng.permutation(np.arange(len(duration)) % len(SCENARIOS))
     videos = Videos(_uids(rng, len(duration)), video_split, duration, scenario)
-    return videos, Clips(_uids(rng, total), video, start, end, asked, annotated)
+    return videos, Clips(_uids(rng, total), video, start, end, has_questions, annotated)
 
 
-def _live(videos: Videos, rng: np.random.Generator) -> Events:
+def _make_events(videos: Videos, rng: np.random.Generator) -> Events:
     """What happens in each video, from its start to its end."""
     mean = LENGTH_MEDIAN * np.exp(LENGTH_SPREAD**2 / 2) + PAUSE
-    enough = (videos.duration / mean * 1.3 + 12).astype(np.int64)
-    video = np.repeat(np.arange(len(enough)), enough)
+    counts = (videos.duration / mean * 1.3 + 12).astype(np.int64)  # more than have room
+    video = np.repeat(np.arange(len(counts)), counts)
     length = LENGTH_MEDIAN * np.exp(LENGTH_SPREAD * rng.standard_normal(len(video)))
     length = np.clip(length, *LENGTH_LIMITS)
     pause = rng.exponential(PAUSE, len(video))

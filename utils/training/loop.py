@@ -15,16 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from utils.base.errors import UserError, is_out_of_memory, named
 from utils.training.checkpoints import fit_optimizer, fit_state
 from utils.training.evaluations import SELECTION
-from utils.training.guard import SMALLEST_SCALE, FirstWrong, all_finite, clip_gradients
+from utils.training.guard import SMALLEST_SCALE, all_finite
 from utils.training.options import TrainingOptions
-from utils.training.precision import autocast, make_scaler
 from utils.training.processes import (
     LostPeer,
     Processes,
@@ -34,9 +31,10 @@ from utils.training.processes import (
     start_processes,
 )
 from utils.training.profiling import profiled
-from utils.training.recipes import EpochPlan, Recipe, evaluates, plan_epoch, steps_per_epoch
+from utils.training.recipes import Recipe, evaluates
 from utils.training.runs import Run
 from utils.training.slurm import submit
+from utils.training.steps import Stepper
 
 SHAPES = 64  # of batches: lengths of queries, numbers of parts, the last batch of an epoch
 
@@ -138,18 +136,15 @@ class Training:
         self.run = run
         self.processes = processes
         self.signals = signals
-        self.rows = len(recipe.train.records)
-        self.steps = steps_per_epoch(self.rows, options.batch_size, processes.size)
-        self.total = self.steps * options.epochs
-        self.fp16 = options.amp == "fp16"
-        self.scaler = make_scaler(processes.device, options.amp)
-        self.first_wrong = FirstWrong(processes.device)
+        self.stepper = Stepper(recipe, options, processes)
+        self.steps, self.total = self.stepper.steps, self.stepper.total
         self.step = self.steps * recipe.first_epoch
         self.best = -1.0
         self.best_table = ""
         self.to_evaluate = False  # what has been trained so far
         if state is not None:
             self.take_up(state)
+        self.stepper.cut_batches()
 
     def take_up(self, state: dict) -> None:
         """Go on where a state was saved."""
@@ -157,7 +152,8 @@ class Training:
         fit_state(self.recipe.model, state["model"], file)
         fit_optimizer(self.recipe.optimizer, state["optimizer"], file)
         if state["scaler"]:  # empty in older runs without fp16
-            self.scaler.load_state_dict(state["scaler"])
+            self.stepper.scaler.load_state_dict(state["scaler"])
+        self.stepper.pieces = state.get("pieces", 1)  # older runs had one
         self.step, self.to_evaluate = state["step"], state["to_evaluate"]
         self.best, self.best_table = state["best"], state["best_table"]
         if self.processes.main:
@@ -178,7 +174,8 @@ class Training:
             {
                 "model": self.recipe.model.state_dict(),
                 "optimizer": self.recipe.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict(),
+                "scaler": self.stepper.scaler.state_dict(),
+                "pieces": self.stepper.pieces,
                 "step": self.step,
                 "to_evaluate": self.to_evaluate,
                 "best": self.best,
@@ -201,18 +198,19 @@ class Training:
     def go_on(self) -> None:
         """Step, evaluate and save until the last epoch ends, or a signal comes."""
         options, run, processes = self.options, self.run, self.processes
-        network = self.network()
+        stepper = self.stepper
+        network = stepper.network()
         if self.to_evaluate:
             self.evaluate()
         bar = tqdm(total=self.total, initial=self.step, unit="step", disable=not processes.main)
         profiler = profiled(options.profile if processes.main else 0, run.folder / "profile")
         with bar, profiler as note_step:
             while self.step < self.total:
-                plan = self.plan(self.step)
+                plan = stepper.plan(self.step)
                 bar.set_description(f"training, epoch {plan.epoch + 1}/{options.epochs}")
-                for step in range(self.step, (plan.epoch + 1) * self.steps):
+                for step, batch in stepper.batches(plan, self.step):
                     processes.tell(f"step {step}")
-                    losses, norm = self.train_step(network, plan, step)
+                    losses, norm = stepper.take(network, batch, step)
                     self.step = step + 1
                     self.to_evaluate = self.is_evaluated(self.step)
                     bar.update()
@@ -223,7 +221,7 @@ class Training:
                     # Reading waits for a GPU, so it is done where something is read anyway.
                     on_cpu = processes.device.type == "cpu"
                     reads = on_cpu or logged or due or self.to_evaluate or self.signals.received
-                    wrong = self.first_wrong.step() if reads else -1
+                    wrong = stepper.first_wrong.step() if reads else -1
                     stop, due, wrong = processes.largest(self.signals.received, due, wrong)
                     if wrong >= 0:
                         self.end_at(wrong)
@@ -240,60 +238,10 @@ class Training:
                     elif due:
                         self.save()
 
-    def network(self) -> nn.Module:
-        """The model as it is called in training: compiled and shared among processes."""
-        network: nn.Module = self.recipe.model
-        if self.options.compile:
-            # Batches come in few shapes, so each can have code of its own.
-            torch._dynamo.config.recompile_limit = SHAPES
-            network = torch.compile(network, dynamic=False)
-        if self.processes.size > 1:
-            self.processes.expect_soon()
-            network = DistributedDataParallel(network, process_group=self.processes.group)
-        return network
-
-    def plan(self, step: int) -> EpochPlan:
-        """The plan of a step's epoch."""
-        epoch = step // self.steps
-        return plan_epoch(self.options.seed, epoch, self.rows, self.recipe.columns)
-
-    def batch_rows(self, plan: EpochPlan, step: int) -> np.ndarray:
-        """Row numbers of a step's batch."""
-        size = self.options.batch_size
-        return plan.order[step % self.steps * size :][:size]
-
     def is_evaluated(self, step: int) -> bool:
         """Whether an evaluation follows so many steps."""
         period = self.options.eval_period
         return evaluates(step, self.steps, self.total, self.recipe.evaluations, period)
-
-    def train_step(
-        self, network: nn.Module, plan: EpochPlan, step: int
-    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """Losses of a batch and norm of their gradients; if they are finite, the weights change."""
-        optimizer = self.recipe.optimizer
-        for group in optimizer.param_groups:
-            group["lr"] = self.recipe.learning_rate(step, self.steps)
-        network.train()
-        losses = self.losses(network, plan, step)
-        self.scaler.scale(losses["total"]).backward()
-        if self.fp16:
-            self.scaler.unscale_(optimizer)
-        norm = clip_gradients(self.recipe.model, self.options.clip_norm)
-        self.scaler.step(optimizer)
-        self.scaler.update(None if self.fp16 else 1.0)
-        optimizer.zero_grad(set_to_none=True)
-        # In fp16 gradients overflow now and then, until the scaler has lowered its scale.
-        self.first_wrong.note(step, losses, losses["total"] if self.fp16 else norm)
-        return losses, norm
-
-    def losses(self, network: nn.Module, plan: EpochPlan, step: int) -> dict[str, torch.Tensor]:
-        """This process's losses, with the step's own randomness."""
-        options, processes = self.options, self.processes
-        seed = (options.seed * self.total + step) * processes.size + processes.rank
-        torch.manual_seed(seed)
-        with autocast(processes.device, options.amp):
-            return self.recipe.losses(network, self.batch_rows(plan, step), plan)
 
     def log(self, losses: dict[str, torch.Tensor], norm: torch.Tensor) -> None:
         """Losses, gradient norm and learning rate of the last step."""
@@ -320,7 +268,7 @@ class Training:
 
     def refuse_overflow(self) -> None:
         """In fp16 steps are left out while the scale falls; below 1 that would go on for ever."""
-        if self.fp16 and self.scaler.get_scale() < SMALLEST_SCALE:
+        if self.options.amp == "fp16" and self.stepper.scaler.get_scale() < SMALLEST_SCALE:
             self.save()
             raise UserError(
                 f"gradients overflow in fp16 even unscaled, at step {self.step}; begin anew "
@@ -331,9 +279,9 @@ class Training:
         """End the program: the loss or the gradients of step `wrong` were not finite."""
         self.save()
         records = self.recipe.train.records
-        rows = self.processes.shard(self.batch_rows(self.plan(wrong), wrong))
+        rows = self.processes.shard(self.stepper.batch_rows(wrong))
         clips = [records.clip_uids[clip] for clip in records.clip[rows]]
-        reports = self.processes.gather((self.first_wrong.losses(), clips))
+        reports = self.processes.gather((self.stepper.first_wrong.losses(), clips))
         losses, clips = next((r for r in reports if not np.isfinite(r[0]["total"])), reports[0])
         rate = self.recipe.learning_rate(wrong, self.steps)
         values = ", ".join(f"{name} {value:.6g}" for name, value in losses.items())

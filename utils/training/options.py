@@ -75,6 +75,9 @@ class TrainingOptions:
     batch_size: int = option(
         32, "queries a step, over all processes together", usual=True, within="[1, 1e9]"
     )
+    accumulate: int = option(
+        0, "pieces that a batch is computed in (0: as few as a GPU's memory allows)"
+    )
     clip_norm: float = option(1.0, "largest gradient norm", within="(0, inf)")
     seed: int = option(12345, "seed of every random draw", usual=True, within=SEEDS)
     init_from: str | None = option(

@@ -1,5 +1,7 @@
 """Mixed precision, on devices that gain by it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import torch
@@ -37,3 +39,15 @@ def autocast(device: torch.device, amp: str) -> torch.autocast:
 def make_scaler(device: torch.device, amp: str) -> torch.amp.GradScaler:
     """Leaves steps out whose gradients are not finite; scales losses in fp16 only."""
     return torch.amp.GradScaler(device.type, init_scale=2.0**16 if amp == "fp16" else 1.0)
+
+
+@contextmanager
+def fast_products(device: torch.device) -> Iterator[None]:
+    """Within, a GPU multiplies float32 in TF32: in training alone, predictions are float32's."""
+    before = torch.get_float32_matmul_precision()
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -10,12 +10,12 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from types import FrameType, TracebackType
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -80,6 +80,19 @@ class StopSignals:
             yield
         finally:
             self._at_once = False
+
+
+class Share(NamedTuple):
+    """Queries that one process computes at once, of a batch that all processes take a step on."""
+
+    rows: np.ndarray  # (N,) row numbers of the batch, of all processes
+    mine: np.ndarray  # (n,) places in it
+    processes: int
+
+    @property
+    def weight(self) -> float:
+        """Share of this process's queries: what a mean over these counts in the mean over all."""
+        return len(self.mine) * self.processes / len(self.rows)
 
 
 class LostPeer(Exception):
@@ -150,6 +163,13 @@ class Processes:
         share = len(rows) // self.size
         return rows[self.rank * share : (self.rank + 1) * share]
 
+    def shares(self, rows: np.ndarray, pieces: int = 1) -> list[Share]:
+        """This process's share of a batch, cut into so many pieces, fewer if queries are fewer."""
+        rows = rows[: len(rows) // self.size * self.size]
+        mine = self.shard(np.arange(len(rows)))
+        cut = np.array_split(mine, min(pieces, len(mine)))
+        return [Share(rows, piece, self.size) for piece in cut]
+
     def gather(self, value: Any) -> list:
         """The values of all processes, in rank order, on each of them."""
         if self.size == 1:
@@ -173,6 +193,21 @@ class Processes:
         order = np.argsort(rows)
         return tuple(column[order] for column in columns)
 
+    def average(self, tensors: Sequence[torch.Tensor | None]) -> None:
+        """Replace tensors by their means over all processes.
+
+        They travel in one piece: with the same layout every time, sums are rounded the same way,
+        in a run that was stopped and continued too.
+        """
+        if self.size == 1:
+            return
+        kept = [tensor for tensor in tensors if tensor is not None]
+        joined = torch.cat([tensor.flatten() for tensor in kept])
+        dist.all_reduce(joined, group=self.group)
+        parts = (joined / self.size).split([tensor.numel() for tensor in kept])
+        for tensor, part in zip(kept, parts, strict=True):
+            tensor.copy_(part.view_as(tensor))
+
     def meet(self) -> None:
         """Wait until every process is here."""
         self.largest(0)
@@ -192,7 +227,8 @@ def start_processes() -> Processes:
     rank = int(os.environ.get("RANK", "0"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if torch.cuda.is_available():
-        device = torch.device("cuda", local_rank)
+        # Under SLURM a process may see its own GPU alone.
+        device = torch.device("cuda", local_rank % torch.cuda.device_count())
         torch.cuda.set_device(device)
     else:
         device = torch.device("cpu")
@@ -233,8 +269,9 @@ def _meet(rank: int, size: int, device: torch.device) -> Processes:
     prefixed = dist.PrefixStore(f"start {start}", store)
     try:
         dist.init_process_group(
-            backend, timeout=START_PATIENCE, store=prefixed, rank=rank, world_size=size
-        )
+            backend, timeout=START_PATIENCE, store=prefixed, rank=rank, world_size=size,
+            device_id=device if device.type == "cuda" else None,
+        )  # fmt: skip
     except RuntimeError as error:
         processes.give_up(error)
     return processes

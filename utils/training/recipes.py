@@ -14,7 +14,7 @@ from utils.evaluation.predictions import write_results
 from utils.evaluation.scoring import ground_truth, report, score
 from utils.evaluation.timelines import draw_examples
 from utils.training.options import TEXT_FILE, TrainingOptions
-from utils.training.processes import Processes
+from utils.training.processes import Processes, Share
 
 
 class EpochPlan(NamedTuple):
@@ -73,6 +73,8 @@ class Recipe(ABC):
             open_split(options, name, text, processes.device, tolerant=True)
             for name in ("train", "val")
         )
+        # Encoded in the loop, text draws random numbers, and so belongs to its step.
+        self.live = getattr(text, "live", False)
         self.descriptions = {} if text is None else {TEXT_FILE: text.describe()}
         annotations = options.eval_gt_json
         truth = ground_truth(self.val.records, self.val.listed, annotations)
@@ -88,10 +90,16 @@ class Recipe(ABC):
         """Learning rate of the step, counted from 0."""
 
     @abstractmethod
-    def losses(
-        self, network: nn.Module, rows: np.ndarray, plan: EpochPlan
-    ) -> dict[str, torch.Tensor]:
-        """Losses by name over this process's share of `rows`; `total` is what is minimised."""
+    def batch(self, share: Share, plan: EpochPlan) -> Any:
+        """The share's tensors on the device."""
+
+    @abstractmethod
+    def losses(self, network: nn.Module, batch: Any) -> dict[str, torch.Tensor]:
+        """Losses of a share by name; `total` is what is minimised.
+
+        Those of a process's shares add up to what one share would give; means of what processes
+        give are the batch's.
+        """
 
     @abstractmethod
     def predict(self) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,5 @@
 "use strict";
-// The page: its data, which queries are shown and in what order, keyboard and views.
+// The page: its data, building blocks, scores, keyboard and views.
 //
 // The page's script is page.js, queries.js, detail.js and charts.js, one after the other. Queries,
 // runs (challenge files) and clips are known by number. Text of the data goes into the page through
@@ -33,18 +33,6 @@ const predictedWindow = (run, query, rank = 0) => {
   const at = 2 * (query * perQuery + rank);
   return [run.windows[at], run.windows[at + 1]];
 };
-const searched = queries.text.map((text, query) =>
-  [
-    text,
-    objects[queries.object[query]],
-    clipOf(query).uid,
-    clipOf(query).videoUid,
-    annotations[queries.annotation[query]],
-  ]
-    .join("\n")
-    .toLowerCase(),
-);
-const lowerObjects = objects.map((name) => name.toLowerCase());
 
 const narrow = matchMedia("(max-width: 50rem)"); // as in page.css
 const state = { shown: [], selected: -1, zoomed: false };
@@ -115,60 +103,7 @@ const measures = {
   mIoU: (run, rows) => mean(rows, (query) => runs[run].best[0][query]),
 };
 
-// --- which queries, in what order
-
-/** The fields above the list; `best` and `other` are IoU of the chosen file and of the one it is compared with. */
-function readFilters() {
-  const value = (id) => byId(id).value;
-  const number = (id, otherwise) => (value(id) === "" ? otherwise : Number(value(id)));
-  const [run, against] = [number("run", 0), number("against", 0)];
-  return {
-    words: value("search").toLowerCase().split(/\s+/).filter(Boolean),
-    template: number("template", -1),
-    object: value("object").trim().toLowerCase(),
-    clip: number("clip", -1),
-    run,
-    against,
-    best: runs[run].best[number("best", 1) - 1],
-    other: runs[against].best[number("best", 1) - 1],
-    low: number("low", 0),
-    high: number("high", 1),
-    order: value("order"),
-  };
-}
-
-function filtered({ words, template, object, clip, best, low, high }) {
-  const ranged = low > 0 || high < 1;
-  return Array.from({ length: total }, (_, query) => query).filter(
-    (query) =>
-      (template < 0 || queries.template[query] === template) &&
-      (clip < 0 || queries.clip[query] === clip) &&
-      lowerObjects[queries.object[query]].includes(object) &&
-      (!ranged || (best[query] >= low && best[query] <= high)) &&
-      words.every((word) => searched[query].includes(word)),
-  );
-}
-
-const trueLength = (query) => truth[2 * query + 1] - truth[2 * query];
-const orders = {
-  file: { text: "as in the file", key: () => 0 },
-  "iou-down": { text: "IoU, highest first", key: (query, { best }) => -best[query] },
-  "iou-up": { text: "IoU, lowest first", key: (query, { best }) => best[query] },
-  gain: { text: "largest gain in IoU", key: (query, { best, other }) => other[query] - best[query], two: true },
-  loss: { text: "largest loss in IoU", key: (query, { best, other }) => best[query] - other[query], two: true },
-  "length-up": { text: "shortest true window first", key: trueLength },
-  "length-down": { text: "longest true window first", key: (query) => -trueLength(query) },
-};
-
-/** Sort in place; queries without a value come last, equal ones in the order of the file. */
-function sort(shown, filters) {
-  const keys = new Map();
-  for (const query of shown) {
-    const key = orders[filters.order].key(query, filters);
-    keys.set(query, Number.isNaN(key) ? Number.MAX_VALUE : key);
-  }
-  return shown.sort((a, b) => keys.get(a) - keys.get(b));
-}
+// --- what is shown
 
 /** Filter, sort and draw again; the first query is selected, or `keep` if it is shown. */
 function update(keep = -1) {

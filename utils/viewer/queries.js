@@ -1,4 +1,72 @@
-// The list of queries: only the rows in view are in the page, however many there are.
+// Which queries are shown, in what order, and their list.
+
+const searched = queries.text.map((text, query) =>
+  [
+    text,
+    objects[queries.object[query]],
+    clipOf(query).uid,
+    clipOf(query).videoUid,
+    annotations[queries.annotation[query]],
+  ]
+    .join("\n")
+    .toLowerCase(),
+);
+const lowerObjects = objects.map((name) => name.toLowerCase());
+
+/** The fields above the list; `best` and `other` are IoU of the chosen file and of the one it is compared with. */
+function readFilters() {
+  const value = (id) => byId(id).value;
+  const number = (id, otherwise) => (value(id) === "" ? otherwise : Number(value(id)));
+  const [run, against] = [number("run", 0), number("against", 0)];
+  return {
+    words: value("search").toLowerCase().split(/\s+/).filter(Boolean),
+    template: number("template", -1),
+    object: value("object").trim().toLowerCase(),
+    clip: number("clip", -1),
+    run,
+    against,
+    best: runs[run].best[number("best", 1) - 1],
+    other: runs[against].best[number("best", 1) - 1],
+    low: number("low", 0),
+    high: number("high", 1),
+    order: value("order"),
+  };
+}
+
+function filtered({ words, template, object, clip, best, low, high }) {
+  const ranged = low > 0 || high < 1;
+  return Array.from({ length: total }, (_, query) => query).filter(
+    (query) =>
+      (template < 0 || queries.template[query] === template) &&
+      (clip < 0 || queries.clip[query] === clip) &&
+      lowerObjects[queries.object[query]].includes(object) &&
+      (!ranged || (best[query] >= low && best[query] <= high)) &&
+      words.every((word) => searched[query].includes(word)),
+  );
+}
+
+const trueLength = (query) => truth[2 * query + 1] - truth[2 * query];
+const orders = {
+  file: { text: "as in the file", key: () => 0 },
+  "iou-down": { text: "IoU, highest first", key: (query, { best }) => -best[query] },
+  "iou-up": { text: "IoU, lowest first", key: (query, { best }) => best[query] },
+  gain: { text: "largest gain in IoU", key: (query, { best, other }) => other[query] - best[query], two: true },
+  loss: { text: "largest loss in IoU", key: (query, { best, other }) => best[query] - other[query], two: true },
+  "length-up": { text: "shortest true window first", key: trueLength },
+  "length-down": { text: "longest true window first", key: (query) => -trueLength(query) },
+};
+
+/** Sort in place; queries without a value come last, equal ones in the order of the file. */
+function sort(shown, filters) {
+  const keys = new Map();
+  for (const query of shown) {
+    const key = orders[filters.order].key(query, filters);
+    keys.set(query, Number.isNaN(key) ? Number.MAX_VALUE : key);
+  }
+  return shown.sort((a, b) => keys.get(a) - keys.get(b));
+}
+
+// --- the list: only the rows in view are in the page, however many there are
 
 const ROW = 66; // height of a row in pixels, as in page.css
 const AROUND = 6; // rows drawn above and below those in view

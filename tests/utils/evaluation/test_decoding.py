@@ -53,13 +53,13 @@ def test_best_spans_equal_the_outer_product(data, units, padding, k):
     )
     expected = all_pairs(start, end, k)
     spans, scores = best_spans(start[None], end[None], k)
-    found = [
+    ranking = [
         (score, *span) for score, span in zip(scores[0].tolist(), spans[0].tolist(), strict=True)
     ]
-    assert len(found) == k
-    assert found[: len(expected)] == expected
+    assert len(ranking) == k
+    assert ranking[: len(expected)] == expected
     best = expected[0][1:]
-    assert found[len(expected) :] == [(0.0, *best)] * (k - len(expected))
+    assert ranking[len(expected) :] == [(0.0, *best)] * (k - len(expected))
 
 
 def test_best_spans_of_a_batch_equal_those_of_its_rows():
@@ -69,9 +69,9 @@ def test_best_spans_of_a_batch_equal_those_of_its_rows():
     logits = logits.masked_fill(torch.arange(90) >= lengths, -1e30)
     spans, scores = best_spans(*logits, k=5)
     for row in range(40):
-        alone, own = best_spans(logits[0, row : row + 1], logits[1, row : row + 1], k=5)
-        assert torch.equal(alone[0], spans[row])
-        torch.testing.assert_close(own[0], scores[row])
+        row_spans, row_scores = best_spans(logits[0, row : row + 1], logits[1, row : row + 1], k=5)
+        assert torch.equal(row_spans[0], spans[row])
+        torch.testing.assert_close(row_scores[0], scores[row])
     assert (spans < lengths[..., None]).all()
     assert (spans[..., 0] <= spans[..., 1]).all()
 

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from utils.base.errors import UserError
 from utils.evaluation.analysis import by_template, query_object
-from utils.evaluation.metrics import breakdown_table, evaluate, iou, score_table
+from utils.evaluation.metrics import evaluate, iou, score_table
 from utils.evaluation.scoring import read_truth, read_windows
 
 TIMES = st.floats(0, 500).map(lambda time: round(time, 2))
@@ -80,16 +80,6 @@ def test_percentages_and_summary(scores):
     assert (figures["evaluated"], figures["listed"]) == (38, 40)
     assert scores.summary() == "mean R@1 over IoU 0.3 and 0.5: 26.32; 38 of 40 queries evaluated"
     assert json.dumps(figures)
-
-
-def test_breakdown_table_has_a_line_for_each_group(answered):
-    _, truth, windows = answered
-    halves = {name: evaluate(truth[at::2], windows[at::2]) for at, name in enumerate("ab")}
-    table = breakdown_table(halves, "number")
-    assert table.startswith("+number")
-    lines = [line.split() for line in table.splitlines()[4:6]]
-    assert [line[1] for line in lines] == ["a", "b"]
-    assert [line[3] for line in lines] == ["19", "19"]
 
 
 def test_a_window_must_exceed_the_threshold():

@@ -145,6 +145,6 @@ def test_faults_are_named_with_their_place(tmp_path, change, fault):
 def test_what_is_tolerated(tmp_path, capsys):
     results = [prediction(predicted_times=times) for times in ([], [[1, 2]], [[1, 2]] * 9)]
     results = [{**result, "query_idx": number} for number, result in enumerate(results)]
-    found = read(tmp_path, results, version="0.9", challenge=None)
-    assert [len(one.windows) for one in found] == [0, 1, 9]
+    predictions = read(tmp_path, results, version="0.9", challenge=None)
+    assert [len(prediction.windows) for prediction in predictions] == [0, 1, 9]
     assert capsys.readouterr().err.count("warning:") == 2

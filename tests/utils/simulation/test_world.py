@@ -34,7 +34,7 @@ def narrations(world) -> pl.DataFrame:
 
 def test_words_are_distinct():
     for table in (OBJECTS, PLACES):
-        names = [each.name for each in table]
+        names = [noun.name for noun in table]
         assert len(set(names)) == len(names)
     assert len({verb.base for verb in VERBS}) == len(VERBS)
     assert plural("knife") == "knives" and plural("battery") == "batteries"
@@ -68,8 +68,8 @@ def test_clips_lie_in_videos_without_overlap(world):
     assert (clips.start[1:][same] >= clips.end[:-1][same]).all()
     assert (videos.split == NO_CLIPS).sum() == 4
     # Every clip is in some file.
-    assert (clips.asked | clips.annotated.any(1)).all()
-    assert clips.asked.sum() == 30
+    assert (clips.has_questions | clips.annotated.any(1)).all()
+    assert clips.has_questions.sum() == 30
 
 
 def test_narrations(world, narrations):
@@ -106,13 +106,12 @@ def test_questions_have_one_answer(world, questions):
         if questions.template[row] == BEFORE_AFTER:
             assert abs(questions.other[row] - event) == 1
             continue
-        same = np.ones(len(inside), dtype=bool)
+        middle = (events.start[inside] + events.end[inside]) / 2
+        fits = (middle > clips.start[clip]) & (middle < clips.end[clip])
         for name in template.key:
             values = getattr(events, name)
-            same &= values[inside] == values[event]
-        middle = (events.start[inside] + events.end[inside]) / 2
-        same &= (middle > clips.start[clip]) & (middle < clips.end[clip])
-        assert inside[same].tolist() == [event]
+            fits &= values[inside] == values[event]
+        assert inside[fits].tolist() == [event]
 
 
 def test_questions_in_words(world, questions):
@@ -125,13 +124,13 @@ def test_questions_in_words(world, questions):
 
 def test_validation_asks_what_only_narrations_know(world, questions, narrations):
     split = world.videos.split[world.clips.video[questions.clip]]
-    asked = world.events.object[questions.event]
-    train, val = (set(asked[(split == s) & (asked != NOTHING)].tolist()) for s in (TRAIN, VAL))
+    numbers = world.events.object[questions.event]
+    train, val = (set(numbers[(split == s) & (numbers != NOTHING)].tolist()) for s in (TRAIN, VAL))
     assert not any(world.rare[list(train)])
     new = val - train
     assert len(new) > len(val) / 3
-    told = set(narrations["object"].to_list())
-    assert len(new & told) > 0.9 * len(new)
+    narrated = set(narrations["object"].to_list())
+    assert len(new & narrated) > 0.9 * len(new)
 
 
 def test_coverage_is_the_share_of_a_row():

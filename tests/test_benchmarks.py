@@ -1,0 +1,33 @@
+"""Each benchmark runs on its smallest input; what it measures is not judged here."""
+
+import pytest
+
+from tests.simulated import ROOT, succeed
+
+STEP = "--units 60 --widths 8 --steps 1"
+SMALLEST = {
+    "create_naq": "--preset tiny",
+    "evaluation": "--labels 50 --predictions 50 --repeats 1",
+    "groundnlq_step": f"--batch 1 {STEP}",
+    "inference": "--clips 1 --units 16 60 60 --widths 8 --times 1",
+    "learning": "--help",  # its smallest run is a quickstart
+    "reler_step": f"--batch 2 {STEP}",
+    "roofline": "--vslnet_batch 2 --reler_batch 1 --steps 1",
+    "vslnet_step": f"--batch 2 {STEP}",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALLEST)
+def test_runs(name):
+    if name == "create_naq":
+        pytest.importorskip("pandas", reason="the plain version needs it")
+    succeed(f"benchmarks/{name}.py", *SMALLEST[name].split())
+
+
+def test_all_programs_are_listed():
+    programs = {
+        path.stem for path in (ROOT / "benchmarks").glob("*.py") if "run_program(main)" in
+        path.read_text()
+    }  # fmt: skip
+    assert programs == SMALLEST.keys()

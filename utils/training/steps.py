@@ -1,0 +1,143 @@
+"""The steps of a training: the batch of each, its gradients, and how the weights follow them."""
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+import torch
+from torch import nn
+
+from utils.base.machine import ahead
+from utils.training.guard import FirstWrong, clip_gradients
+from utils.training.memory import free_memory, measured_peak, pieces_that_fit
+from utils.training.options import TrainingOptions
+from utils.training.precision import autocast, fast_products, make_scaler
+from utils.training.processes import Processes, Share
+from utils.training.recipes import EpochPlan, Recipe, plan_epoch, steps_per_epoch
+
+SHAPES = 64  # of batches: lengths of queries, numbers of parts, the last batch of an epoch
+
+
+class Stepper:
+    """Takes the steps of a recipe, each with randomness of its own: a function of seed and step."""
+
+    def __init__(self, recipe: Recipe, options: TrainingOptions, processes: Processes):
+        self.recipe = recipe
+        self.options = options
+        self.processes = processes
+        self.rows = len(recipe.train.records)
+        self.steps = steps_per_epoch(self.rows, options.batch_size, processes.size)  # an epoch
+        self.total = self.steps * options.epochs
+        self.pieces = options.accumulate  # that a batch is computed in; 0: not known yet
+        self.scaler = make_scaler(processes.device, options.amp)
+        self.first_wrong = FirstWrong(processes.device)
+        self._plan: EpochPlan | None = None  # of the epoch that is trained
+
+    def network(self) -> nn.Module:
+        """The model as it is called in training, compiled if the options say so."""
+        network: nn.Module = self.recipe.model
+        if self.options.compile:
+            # Batches come in few shapes, so each can have code of its own.
+            torch._dynamo.config.recompile_limit = SHAPES
+            network = torch.compile(network, dynamic=False)
+        self.processes.expect_soon()
+        return network
+
+    def cut_batches(self) -> None:
+        """Find out in how many pieces a batch fits a GPU, by steps on a few of its queries."""
+        device = self.processes.device
+        if device.type == "cpu":
+            self.pieces = self.pieces or 1
+        if self.pieces:
+            return
+        plan, rows = self.plan(0), self.batch_rows(0)
+
+        def peak(queries: int) -> int:
+            share = Share(rows, np.arange(queries), self.processes.size)
+            peak = measured_peak(
+                device, lambda: self.backward(self.recipe.model, [self.recipe.batch(share, plan)])
+            )
+            self.recipe.optimizer.zero_grad(set_to_none=True)
+            return peak
+
+        queries, free = len(self.processes.shard(rows)), free_memory(device)
+        (self.pieces,) = self.processes.largest(pieces_that_fit(queries, peak, free))
+        if self.processes.main:
+            note = f"; batches are computed in {self.pieces} pieces" if self.pieces > 1 else ""
+            held = torch.cuda.memory_allocated(device)
+            print(
+                f"features, tokens and model take {held / 1e9:.1f} GB of GPU memory, "
+                f"{free / 1e9:.1f} GB are left for the step{note}"
+            )
+
+    def plan(self, step: int) -> EpochPlan:
+        """The plan of a step's epoch."""
+        if self._plan is None or self._plan.epoch != step // self.steps:
+            epoch = step // self.steps
+            self._plan = plan_epoch(self.options.seed, epoch, self.rows, self.recipe.columns)
+        return self._plan
+
+    def batch_rows(self, step: int) -> np.ndarray:
+        """Row numbers of a step's batch."""
+        size = self.options.batch_size
+        return self.plan(step).order[step % self.steps * size :][:size]
+
+    def batches(self, plan: EpochPlan, first: int) -> Iterator[tuple[int, list]]:
+        """The epoch's steps from the `first`, each with its batch in pieces, seeded for its draws.
+
+        For a GPU a thread gathers batches ahead of the step. A CPU has no time to spare for that.
+        """
+
+        def gather(step: int) -> list:
+            shares = self.processes.shares(self.batch_rows(step), self.pieces)
+            return [self.recipe.batch(share, plan) for share in shares]
+
+        steps = range(first, (plan.epoch + 1) * self.steps)
+        if self.processes.device.type == "cpu" or self.recipe.live:
+            for step in steps:
+                self.seed(step)
+                yield step, gather(step)
+            return
+        use_device = partial(torch.cuda.set_device, self.processes.device)
+        gathered = ahead(gather, steps, threads=1, begin=use_device, waiting=1)
+        for step, batch in zip(steps, gathered, strict=True):
+            self.seed(step)
+            yield step, batch
+
+    def seed(self, step: int) -> None:
+        """Let torch draw what belongs to the step, on this process."""
+        processes = self.processes
+        number = (self.options.seed * self.total + step) * processes.size + processes.rank
+        torch.manual_seed(number)
+
+    def take(
+        self, network: nn.Module, batch: list, step: int
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """Losses and norm of the gradients; if they are finite, the weights change."""
+        optimizer, fp16 = self.recipe.optimizer, self.options.amp == "fp16"
+        for group in optimizer.param_groups:
+            group["lr"] = self.recipe.learning_rate(step, self.steps)
+        network.train()
+        losses = self.backward(network, batch)
+        self.processes.average([p.grad for p in self.recipe.model.parameters()])
+        if fp16:
+            self.scaler.unscale_(optimizer)
+        norm = clip_gradients(self.recipe.model, self.options.clip_norm)
+        self.scaler.step(optimizer)
+        self.scaler.update(None if fp16 else 1.0)
+        optimizer.zero_grad(set_to_none=True)
+        # In fp16 gradients overflow now and then, until the scaler has lowered its scale.
+        self.first_wrong.note(step, losses, losses["total"] if fp16 else norm)
+        return losses, norm
+
+    def backward(self, network: nn.Module, batch: list) -> dict[str, torch.Tensor]:
+        """Add up gradients and losses of a batch's pieces."""
+        losses: dict[str, torch.Tensor] = {}
+        device = self.processes.device
+        for piece in batch:
+            with fast_products(device):
+                with autocast(device, self.options.amp):
+                    parts = self.recipe.losses(network, piece)
+                self.scaler.scale(parts["total"]).backward()
+            losses = {name: losses.get(name, 0) + part.detach() for name, part in parts.items()}
+        return losses
