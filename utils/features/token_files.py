@@ -69,4 +69,12 @@ def _npz_reader(file: Path) -> Callable[[str], np.ndarray | None]:
         names = set(arrays.files)
     except Exception as error:  # the parser of a damaged file may trip over anything
         raise UserError(f"{file}: not a .npz file ({in_brief(error)})") from None
-    return lambda key: as_rows(arrays[key], f"{file}: {key}") if key in names else None
+
+    def read(key: str) -> np.ndarray | None:
+        try:
+            tokens = arrays[key] if key in names else None
+        except Exception as error:
+            raise UserError(f"{file}: {key} is damaged ({in_brief(error)})") from None
+        return tokens if tokens is None else as_rows(tokens, f"{file}: {key}")
+
+    return read

@@ -1,9 +1,5 @@
 """TensorBoard logs: what is shown, and what happens where they can't be written."""
 
-import resource
-import signal
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import itertools
 import os
-import resource
 import shutil
 import signal
 import subprocess
