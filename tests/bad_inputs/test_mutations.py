@@ -64,6 +64,14 @@ def mutate_json(content: bytes, draw: random.Random) -> bytes:
     return json.dumps(value).encode()
 
 
+def mutate_json_lines(content: bytes, draw: random.Random) -> bytes:
+    """Change one of the lines."""
+    lines = content.split(b"\n")
+    number = draw.randrange(len(lines))
+    lines[number] = mutate_json(lines[number], draw)
+    return b"\n".join(lines)
+
+
 def mutate_bytes(content: bytes, draw: random.Random) -> bytes:
     """Cut off, overwritten here and there, with something put in, repeated, empty or all zeros."""
     place = draw.randrange(len(content))
@@ -180,6 +188,7 @@ KINDS = {
     "val annotations": Kind("nlq_val.json", mutate_json, SCORED[:2], 30),
     "narrations": Kind("egoclip.csv", mutate_table, ["utils/create_naq_dataset.py"], 30),
     "TACoS": Kind("tacos/val.json", mutate_json, ["utils/convert_tacos.py"], 20),
+    "JSON lines": Kind("lines.jsonl", mutate_json_lines, ["utils/convert_jsonl.py"], 20),
     "prepared train": Kind(f"{PREPARED}/train.json", mutate_json, ["utils/check_data.py"], 30),
     "prepared val": Kind(f"{PREPARED}/val.json", mutate_json, [VSLNET, RELER]),
     "clip list": Kind("clips.json", mutate_json, ["VSLNet/main.py train few"], 6),
@@ -192,6 +201,7 @@ KINDS = {
     "ReLER checkpoint": Kind(f"{RELER_RUN}/model_1.t7", mutate_checkpoint, [RELER]),
     "GroundNLQ checkpoint": Kind(f"{GROUNDNLQ_RUN}/model_1.t7", mutate_checkpoint, [GROUNDNLQ]),
     "GroundNLQ options": Kind(f"{GROUNDNLQ_RUN}/options.json", mutate_json, [GROUNDNLQ]),
+    "VSLNet options": Kind(f"{VSLNET_RUN}/configs.json", mutate_json, [VSLNET]),
     "text encoder of a run": Kind(f"{VSLNET_RUN}/text.json", mutate_json, [VSLNET]),
     "encoder folder": Kind("bert/config.json", mutate_json, [VSLNET]),
     "challenge file": Kind("challenge.json", mutate_json, SCORED, 30),
