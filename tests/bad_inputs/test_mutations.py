@@ -74,13 +74,13 @@ def mutate_json_lines(content: bytes, draw: random.Random) -> bytes:
 
 def mutate_bytes(content: bytes, draw: random.Random) -> bytes:
     """Cut off, overwritten here and there, with something put in, repeated, empty or all zeros."""
-    place = draw.randrange(len(content))
+    position = draw.randrange(len(content))
     flipped = bytearray(content)
     for _ in range(draw.randint(1, 8)):
         flipped[draw.randrange(len(content))] = draw.randrange(256)
     junk = draw.choice([b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b"NaN", b"[" * 3000])
-    inserted = content[:place] + junk + content[place:]
-    damaged = [content[:place], bytes(flipped), inserted, content * 2, b"", bytes(len(content))]
+    inserted = content[:position] + junk + content[position:]
+    damaged = [content[:position], bytes(flipped), inserted, content * 2, b"", bytes(len(content))]
     return draw.choice(damaged)
 
 
@@ -91,8 +91,8 @@ def mutate_table(content: bytes, draw: random.Random) -> bytes:
     lines = [line.split(b"\t") for line in content.split(b"\n")]
     for _ in range(draw.randint(1, 4)):
         fields = draw.choice(lines)
-        place = draw.randrange(len(fields) + 1)
-        fields[place : place + draw.randint(0, 1)] = draw.choice([[], [draw.choice(FIELDS)]])
+        position = draw.randrange(len(fields) + 1)
+        fields[position : position + draw.randint(0, 1)] = draw.choice([[], [draw.choice(FIELDS)]])
     return b"\n".join(b"\t".join(fields) for fields in lines)
 
 

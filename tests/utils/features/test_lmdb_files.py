@@ -62,9 +62,9 @@ def test_tokens_of_queries(tmp_path, kind):
         file = tmp_path / "tokens.npz"
         np.savez(file, **tokens)
     store = read_tokens(file, ["a_2", "a_0"], tmp_path / "cache", half=False)
-    found = store.gather(np.array([1, 0]))
-    assert found.mask.tolist() == [[1, 1, 1], [1, 0, 0]]
-    assert found.tokens[1].tolist() == [[0, 1, 2, 3], [0] * 4, [0] * 4]
+    query = store.gather(np.array([1, 0]))
+    assert query.mask.tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert query.tokens[1].tolist() == [[0, 1, 2, 3], [0] * 4, [0] * 4]
     with pytest.raises(UserError, match="has no features of query a_1"):
         read_tokens(file, ["a_0", "a_1"], tmp_path / "cache", half=False)
 

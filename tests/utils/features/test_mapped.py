@@ -199,8 +199,8 @@ def test_rows_that_do_not_fit_the_durations_are_said(data, capsys):
     pooled(data, durations=rates)
     assert capsys.readouterr().err.count("warning") == 0
     pooled(data, durations=rates * 2)
-    said = capsys.readouterr().err
-    assert "rows of 3 of 3 clips do not fit" in said and "a: 40 rows" in said
+    warning = capsys.readouterr().err
+    assert "rows of 3 of 3 clips do not fit" in warning and "a: 40 rows" in warning
     (data / "features/egovlp/feature_card.json").write_text('{"frame_rate": 30, "stride": 32}')
     pooled(data, durations=rates * 2)
     assert "warning" not in capsys.readouterr().err
