@@ -30,7 +30,7 @@ from torch.utils._pytree import tree_map
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from benchmarks import reler_step, vslnet_step
-from benchmarks.timing import circumstances, median_time, training_step
+from benchmarks.timing import Work, circumstances, median_time, training_step
 from ReLER.losses import losses
 from ReLER.model import ReLER, real_parts
 from ReLER.options import LossOptions, ModelOptions
@@ -207,19 +207,25 @@ def inference(case: Case, options: Namespace) -> str:
 
 
 def extraction(options: Namespace) -> str:
-    """Feature rows a second of CLIP's image encoder, from 8-bit pixels on the host."""
-    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = CLIPVisionConfig(patch_size=16, **(small if options.small else {}))
-    encoder = CLIPVisionModelWithProjection(config).to(options.device).eval()
-    images = torch.randint(0, 255, (8 if options.small else IMAGES, 3, 224, 224), dtype=torch.uint8)
+    """Feature rows a second of CLIP's image encoder."""
+    images = 8 if options.small else IMAGES
+    encode = clip_encoder(options.device, images, options.small)
+    rate = images / median_time(encode, options.steps, options.device)
+    return f"CLIP ViT-B/16 in float32: {rate:,.0f} rows/s"
+
+
+def clip_encoder(device: str, images: int, small: bool = False) -> Work:
+    """CLIP's image encoder, with random weights, on 8-bit pixels that lie on the host."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2} if small else {}
+    config = CLIPVisionConfig(patch_size=16, **sizes)
+    encoder = CLIPVisionModelWithProjection(config).to(device).eval()
+    pixels = torch.randint(0, 255, (images, 3, 224, 224), dtype=torch.uint8)
 
     @torch.inference_mode()
     def encode() -> None:
-        pixels = to_device(images, options.device)
-        encoder(pixel_values=pixels.float() / 255)
+        encoder(pixel_values=to_device(pixels, device).float() / 255)
 
-    rate = len(images) / median_time(encode, options.steps, options.device)
-    return f"CLIP ViT-B/16 in float32: {rate:,.0f} rows/s"
+    return encode
 
 
 if __name__ == "__main__":

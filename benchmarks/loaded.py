@@ -26,6 +26,7 @@ import torch
 from terminaltables import AsciiTable
 
 from benchmarks import inference, reler_step, vslnet_step
+from benchmarks.gpu import clip_encoder
 from benchmarks.timing import Work, training_step
 from ReLER.model import ReLER
 from ReLER.options import ModelOptions
@@ -33,7 +34,6 @@ from utils.base.cores import SPINS, usable_cores
 from utils.base.errors import UserError, run_program
 from utils.base.machine import keep_freed_memory
 from utils.base.options import ArgumentParser
-from utils.features.image_encoders import ImageEncoder
 from VSLNet.model import VSLNet, parameter_groups
 
 SPINNING = 300_000  # rounds, libgomp's default
@@ -67,10 +67,8 @@ def predict() -> Work:
 
 
 def extract() -> Work:
-    """Eight feature rows by a small image encoder."""
-    encoder = ImageEncoder("clip", "tiny", "cpu")
-    frames = np.random.default_rng(0).integers(0, 255, (8, 1, 224, 224, 3), np.uint8)
-    return lambda: encoder.encode(frames)
+    """Two feature rows by CLIP's image encoder."""
+    return clip_encoder("cpu", 2)
 
 
 WORK: dict[str, Callable[[], Work]] = {
