@@ -1,4 +1,7 @@
-"""A data root looked over: what is right passes, each kind of harm has its line, steps mend it."""
+"""A data root looked over: the program, with data/checks.py and features/checks.py.
+
+What is right passes, each kind of harm has its line, and the steps mend it.
+"""
 
 import json
 import re
@@ -9,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.samples import prepared_clip
 from tests.simulated import succeed
 from utils.base.errors import UserError
 from utils.check_data import main
@@ -67,8 +71,8 @@ def test_a_simulated_root_has_no_errors(simulated, look, task, more):
     assert re.match(r"18 clips, 256 wide; read ", *of(table, "features egovlp", "ok"))
     queries = list(iter_queries(read_annotations(simulated / "nlq_train.json")))
     if task == "nlq":
-        said = of(table, "annotations, train", "ok")
-        assert said == [f"{len(queries)} queries of {len({q.clip_uid for q in queries})} clips"]
+        words = of(table, "annotations, train", "ok")
+        assert words == [f"{len(queries)} queries of {len({q.clip_uid for q in queries})} clips"]
     (narrations,) = of(table, "narrations", "warning")
     assert re.match(r"98 narrations of 7 of 7 videos; 5 malformed rows skipped", narrations)
 
@@ -136,7 +140,7 @@ def query(content, number=0):
     return raw_queries(content)[number]
 
 
-def timed(start, end):
+def window(start, end):
     def edit(content):
         query(content)["clip_start_sec"], query(content)["clip_end_sec"] = start, end
 
@@ -146,10 +150,10 @@ def timed(start, end):
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (timed(9.0, 3.0), "1 windows end before they start (clip {place})"),
-        (timed(1e5, 2e5), "1 windows lie wholly outside their clips (clip {place})"),
-        (timed(-5, 3.0), "1 windows reach more than 0.05 s past their clips; they are cut there ("),
-        (timed(5.0, 5.0), "windows are at most 1/30 s long (clip {place}"),
+        (window(9.0, 3.0), "1 windows end before they start (clip {place})"),
+        (window(1e5, 2e5), "1 windows lie wholly outside their clips (clip {place})"),
+        (window(-5, 3.0), "1 windows reach more than 0.05 s past their clips; they are cut there"),
+        (window(5.0, 5.0), "windows are at most 1/30 s long (clip {place}"),
         (lambda content: query(content).pop("clip_start_sec"), "has only one of clip_start_sec"),
         (lambda content: query(content).update(query=None), "have no text (clip {place}"),
         (lambda content: query(content).update(query="else?"), "1 queries are others than in"),
@@ -167,9 +171,9 @@ def test_annotations(data, look, edit, words):
     change(file, edit)
     table, _, _ = look(data)
     place = f"{clip_uid}, annotation {annotation_uid}, query {index}"
-    said = of(table, "annotations, val", "warning") + of(table, "annotations, val", "error")
-    said += of(table, "nlq_official_v1, val", "error")
-    assert any(words.format(place=place) in what for what in said), said
+    findings = of(table, "annotations, val", "warning") + of(table, "annotations, val", "error")
+    findings += of(table, "nlq_official_v1, val", "error")
+    assert any(words.format(place=place) in what for what in findings), findings
 
 
 def test_a_file_under_the_name_of_another_version(simulated, data, look):
@@ -187,16 +191,8 @@ def test_splits_that_share_clips(data, look):
 
 
 def test_shares_of_wrong_labels(tmp_path, look):
-    windows = [[10.0, 12.0], [20.05, 20.2], [30.0, 30.3], [0.0, 5.0]]
-    clip = {
-        "fps": 1.875,
-        "num_frames": 100,
-        "timestamps": [[int(t * 1.875) for t in window] for window in windows],
-        "exact_times": windows,
-        "sentences": ["#c c a?", "#c c b?", "#c c c?", "where?"],
-        "annotation_uids": ["a"] * 4,
-        "query_idx": [0, 1, 2, 3],
-    }
+    queries = [("#c c a?", 10.0, 12.0), ("#c c b?", 20.05, 20.2), ("#c c c?", 30.0, 30.3)]
+    clip = prepared_clip(*queries, ("where?", 0.0, 5.0))
     folder = tmp_path / "dataset/nlq_official_v1"
     folder.mkdir(parents=True)
     (folder / "train.json").write_text(json.dumps({"clip": clip}))

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.samples import annotations
 from tests.simulated import refuse, succeed
 from utils.base.errors import UserError
 from utils.base.files import read_json
@@ -21,17 +22,9 @@ from utils.evaluation.submissions import (
     write_normalised,
 )
 
-
-def clip(uid, start, end, annotations):
-    bounds = {"clip_uid": uid, "video_start_sec": start, "video_end_sec": end}
-    return {**bounds, "annotations": annotations}
-
-
-QUERIES = [{"query": "where is it"}, {"query": None}, {"query": "who was it"}]
-FIRST = [{"annotation_uid": "a", "language_queries": QUERIES}, {"annotation_uid": "none"}]
-SECOND = [{"annotation_uid": "b", "language_queries": [{"query": "what"}]}]
-CLIPS = [clip("c", 10.0, 70.0, FIRST), clip("d", 0.0, 30.0, SECOND)]
-ANNOTATIONS = {"videos": [{"video_uid": "v", "clips": CLIPS}]}
+ANNOTATIONS = annotations(
+    60.0, c=[{"query": "where is it"}, {"query": None}, {"query": "who was it"}], d=[{"query": "a"}]
+)
 
 
 def entry(clip, annotation, index):
@@ -45,7 +38,7 @@ def entry(clip, annotation, index):
 
 
 def good():
-    results = [entry("c", "a", 0), entry("c", "a", 2), entry("d", "b", 0)]
+    results = [entry("c", "a", 0), entry("c", "a", 2), entry("d", "a", 0)]
     return {"version": "1.0", "challenge": "ego4d_nlq_challenge", "results": results}
 
 
@@ -97,7 +90,7 @@ TIMES = ("results", 1, "predicted_times")
         (change(("version",), ...), "another version or challenge", "version is None"),
         (change(("challenge",), "vq"), "another version or challenge", "'vq'"),
         (change(("results",), {}), "not a challenge file", "results"),
-        (change(("results", 2), ...), "query missing", "clip d, annotation b, query 0"),
+        (change(("results", 2), ...), "query missing", "clip d, annotation a, query 0"),
         (change(("results", 2, "clip_uid"), "e"), "query not in the split", "clip e"),
         (change(("results", 2, "query_idx"), 1), "query not in the split", "query 1"),
         (change(("results", 2), entry("c", "a", 0)), "query answered twice", "as results[0]"),
@@ -137,7 +130,7 @@ def test_what_is_odd_is_mended(split, normalised, edit, kind, case):
     mended = normalised(predictions, split)
     times = np.array([result["predicted_times"] for result in mended["results"]])
     assert times.shape == (3, 5, 2) and times.min() >= 0
-    assert (times[:2] <= 60).all() and (times[2] <= 30).all()
+    assert (times <= 60).all()
     assert all(
         type(time) is float for window in mended["results"][1]["predicted_times"] for time in window
     )
@@ -165,7 +158,7 @@ def test_cases_are_counted_and_few_are_shown(split):
 
 def test_scores_go_along(split, tmp_path):
     path, output = tmp_path / "predictions.json", tmp_path / "submission.json"
-    keys = [("d", "b", 0), ("c", "a", 2), ("c", "a", 0)]
+    keys = [("d", "a", 0), ("c", "a", 2), ("c", "a", 0)]
     windows = np.full((3, 5, 2), (0.0, 1.0)) + np.arange(5)[:, None]
     scores = np.arange(15.0).reshape(3, 5)
     write_results(path, keys, windows, scores)
@@ -201,13 +194,13 @@ def test_anything_may_stand_in_a_file(split, normalised, data):
 
 
 def test_program(simulated, tmp_path):
-    annotations = simulated / "nlq_test_unannotated.json"
-    queries = list(iter_queries(read_annotations(annotations)))
+    split = simulated / "nlq_test_unannotated.json"
+    queries = list(iter_queries(read_annotations(split)))
     content = good()
     content["results"] = [entry(*query.key) for query in reversed(queries)]
     predictions, output = tmp_path / "predictions.json", tmp_path / "out" / "submission.json"
     predictions.write_text(json.dumps(content))
-    command = ("utils/validate_submission.py", "--annotations", annotations)
+    command = ("utils/validate_submission.py", "--annotations", split)
     printed = succeed(*command, "--predictions", predictions, "--output", output)
     assert f"{len(queries)} of {len(queries)} queries answered" in printed
     assert "acceptable; oddities: 1" in printed and "another order" in printed

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from tests.samples import prepared_clip, timed, write_annotations
 from tests.simulated import refuse
 from tests.utils.viewer.viewer_sample import (
     HOSTILE,
@@ -108,29 +109,14 @@ def test_narrations_of_each_form(tmp_path, made):
     ]
     assert clip["seconds"] == 480.0
 
-    annotations = read_annotations(split)
-    naq = {"query": "#C C cuts", "clip_start_sec": 3.5, "clip_end_sec": 4.5}
-    question = {"query": "where?", "clip_start_sec": 1.0, "clip_end_sec": 2.0}
-    annotated = json.loads(split.read_text())["videos"][1]["clips"][0]
-    annotation = {"annotation_uid": "n", "language_queries": [naq, question]}
-    joined = {**annotated, "annotations": [annotation]}
-    file = tmp_path / "naq.json"
-    file.write_text(json.dumps({"videos": [{"video_uid": "v", "clips": [joined]}]}))
-    expected = {annotated["clip_uid"]: [(3.5, 4.5, "#C C cuts")]}
-    assert clip_narrations(str(file), annotations) == expected
-
-    prepared = {
-        "fps": 1.875,
-        "num_frames": 900,
-        "timestamps": [[6, 8], [1, 3]],
-        "exact_times": [[3.5, 4.5], [1.0, 2.0]],
-        "sentences": ["#c c cuts?", "where?"],
-        "annotation_uids": ["n", "n"],
-        "query_idx": [0, 1],
-    }
-    file.write_text(json.dumps({annotated["clip_uid"]: prepared, "elsewhere": prepared}))
-    expected = {annotated["clip_uid"]: [(3.5, 4.5, "#c c cuts?")]}
-    assert clip_narrations(str(file), annotations) == expected
+    queries = [timed("#C C cuts", 3.5, 4.5), timed("where?", 1.0, 2.0)]
+    naq = write_annotations(tmp_path / "naq.json", **{"clip-001": queries})
+    prepared = tmp_path / "train.json"
+    clip = prepared_clip(("#C C cuts", 3.5, 4.5), ("where?", 1.0, 2.0))
+    prepared.write_text(json.dumps({"clip-001": clip, "elsewhere": clip}))
+    for file in (naq, prepared):
+        narrations = clip_narrations(str(file), read_annotations(split))
+        assert narrations == {"clip-001": [(3.5, 4.5, "#C C cuts")]}
 
 
 def test_split_without_times(tmp_path, capsys):
