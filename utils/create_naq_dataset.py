@@ -182,11 +182,11 @@ def _naq_clips(
 
     def make(group: Sequence[str]) -> list[tuple[str, list[NaqClip]]]:
         bounds = [(uid, clip, *clips[uid][clip]) for uid in group for clip in clips.get(uid, ())]
-        made: dict[str, list[NaqClip]] = {uid: [] for uid in group}
+        new_clips: dict[str, list[NaqClip]] = {uid: [] for uid in group}
         for clip, (count, queries) in zip(bounds, _naq_queries(bounds, narrations), strict=True):
             if count:
-                made[clip[0]].append(_naq_clip(*clip, count, queries))
-        return list(made.items())
+                new_clips[clip[0]].append(_naq_clip(*clip, count, queries))
+        return list(new_clips.items())
 
     groups = (videos[at : at + AT_ONCE] for at in range(0, len(videos), AT_ONCE))
     for group in ahead(make, groups, usable_cores()):

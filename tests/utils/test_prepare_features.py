@@ -70,8 +70,8 @@ def pack(data, *more):
     return data / "features/egovlp.h5"
 
 
-def cut(data, *more, **which):
-    main(cutting(data, *more, **which))
+def cut(data, *more, **options):
+    main(cutting(data, *more, **options))
     return data / "features/egovlp"
 
 
@@ -170,13 +170,13 @@ def test_rows_are_compared_with_durations(data, capsys):
     seconds = {uid: (10.0, 10 + rows / 1.875) for uid, rows in LENGTHS.items()}
     annotate(data / "some.json", {"v": {**seconds, "elsewhere": (0, 5)}})
     pack(data, "--annotations", data / "some.json")
-    said = capsys.readouterr().err
-    assert "no features of 1 of 4 clips in the annotations: elsewhere" in said
-    assert "do not fit" not in said
+    warnings = capsys.readouterr().err
+    assert "no features of 1 of 4 clips in the annotations: elsewhere" in warnings
+    assert "do not fit" not in warnings
     annotate(data / "some.json", {"v": {uid: (0, 2 * end) for uid, (_, end) in seconds.items()}})
     pack(data, "--annotations", data / "some.json")
-    said = capsys.readouterr().err
-    assert "rows of 3 of 3 clips do not fit" in said and "is the stride another" in said
+    warnings = capsys.readouterr().err
+    assert "rows of 3 of 3 clips do not fit" in warnings and "is the stride another" in warnings
 
 
 def test_cuts_equal_plain_slices(videos):
@@ -184,8 +184,8 @@ def test_cuts_equal_plain_slices(videos):
     plain = {u: torch.load(videos / f"videos/{u}.pt", weights_only=True) for u in ("v1", "v2")}
     expected = {"p": plain["v1"][:90], "q": plain["v1"][150:300], "r": plain["v2"][18:120]}
     for uid, rows in expected.items():
-        found = torch.load(folder / f"{uid}.pt", weights_only=True)
-        assert torch.equal(found, rows)
+        features = torch.load(folder / f"{uid}.pt", weights_only=True)
+        assert torch.equal(features, rows)
         assert (folder / f"{uid}.pt").stat().st_size < rows.nbytes + 2000  # not the whole video
     assert json.loads((folder / "feature_shapes.json").read_text()) == {"p": 90, "q": 150, "r": 102}
     card = json.loads((folder / "feature_card.json").read_text())
@@ -270,7 +270,7 @@ def test_a_killed_cut_leaves_nothing_that_is_read(videos, root):
 def test_wrong_command_lines_end_with_one_line(data, capsys):
     annotate(data / "some.json", {"a": {"a1": (0, 9)}})
     videos = ["--from_video_features", data / "features/egovlp"]
-    for words, said in (
+    for words, message in (
         (["../egovlp"], "plain folder names"),
         (["egovlp", "--packed"], "--packed belongs to --from_video_features"),
         (["x", *videos], "needs --annotations"),
@@ -279,7 +279,7 @@ def test_wrong_command_lines_end_with_one_line(data, capsys):
         with pytest.raises(SystemExit, match="2"):
             main(list(map(str, ["--data_root", data, "--features", *words])))
         (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith("error: ") and said in line
+        assert line.startswith("error: ") and message in line
     with pytest.raises(UserError, match="need another name than egovlp"):
         main(packing(data, *videos, "--annotations", data / "some.json"))
     error = refuse(PROGRAM, "--features", "slowfast", "--data_root", data)

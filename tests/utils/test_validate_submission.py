@@ -4,8 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from tests.samples import annotations
 from tests.simulated import refuse, succeed
@@ -128,6 +126,7 @@ def test_what_is_odd_is_mended(split, normalised, edit, kind, case):
     assert list(cases) == [kind] and kind in ODD
     assert len(cases[kind]) == 1 and case in cases[kind][0]
     mended = normalised(predictions, split)
+    assert not REJECTED.keys() & check(mended, split)[0].keys()
     times = np.array([result["predicted_times"] for result in mended["results"]])
     assert times.shape == (3, 5, 2) and times.min() >= 0
     assert (times <= 60).all()
@@ -170,29 +169,6 @@ def test_scores_go_along(split, tmp_path):
         write_normalised(output, path, predictions, split)
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats() | st.sampled_from("cab"),
-    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=3), inner),
-    max_leaves=8,
-)
-
-
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_anything_may_stand_in_a_file(split, normalised, data):
-    content = good()
-    result = data.draw(st.sampled_from(content["results"]))
-    places = [(content, "version"), (content, "results"), (content["results"], 1)]
-    places += [(result, key) for key in result]
-    places += [(result["predicted_times"], 2), (result["predicted_times"][0], 1)]
-    parent, key = data.draw(st.sampled_from(places))
-    parent[key] = data.draw(JSON)
-    cases, predictions = check(content, split)
-    assert cases.keys() <= REJECTED.keys() | ODD.keys() and in_table(cases, 3).table()
-    if not REJECTED.keys() & cases.keys():
-        assert not REJECTED.keys() & check(normalised(predictions, split), split)[0].keys()
-
-
 def test_program(simulated, tmp_path):
     split = simulated / "nlq_test_unannotated.json"
     queries = list(iter_queries(read_annotations(split)))
@@ -204,7 +180,8 @@ def test_program(simulated, tmp_path):
     printed = succeed(*command, "--predictions", predictions, "--output", output)
     assert f"{len(queries)} of {len(queries)} queries answered" in printed
     assert "acceptable; oddities: 1" in printed and "another order" in printed
-    assert [made.key for made in read_predictions(output)] == [query.key for query in queries]
+    keys = [prediction.key for prediction in read_predictions(output)]
+    assert keys == [query.key for query in queries]
     assert "queries answered" in succeed(*command, "--predictions", output)
     assert "odd" not in succeed(*command, "--predictions", output)
 

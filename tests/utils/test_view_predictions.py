@@ -49,12 +49,12 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def sample(tmp_path_factory):
     return make_page(tmp_path_factory.mktemp("viewer"), 35)
 
 
-def test_ious_and_windows_are_those_of_metrics(made):
-    page, split, files = made
+def test_ious_and_windows_are_those_of_metrics(sample):
+    page, split, files = sample
     data = Page(page).data
     queries = list(iter_queries(read_annotations(split)))
     assert data["queries"]["text"] == [query.text for query in queries]
@@ -70,8 +70,8 @@ def test_ious_and_windows_are_those_of_metrics(made):
         np.testing.assert_allclose(np.reshape(shown["windows"], windows.shape), windows, atol=5e-4)
 
 
-def test_one_file_that_asks_for_nothing_else(made):
-    page = Page(made[0])
+def test_one_file_that_asks_for_nothing_else(sample):
+    page = Page(sample[0])
     assert not {"img", "iframe", "object", "embed", "base"} & set(page.tags)
     assert page.tags.count("link") == 1  # the empty icon
     urls = [value for name, value in page.attributes if name in ("src", "href", "action")]
@@ -82,8 +82,8 @@ def test_one_file_that_asks_for_nothing_else(made):
     assert "unsafe" not in policy and "default-src 'none'" in policy
 
 
-def test_hostile_text_stays_text(made):
-    content, page = made[0].read_text(encoding="utf-8"), Page(made[0])
+def test_hostile_text_stays_text(sample):
+    content, page = sample[0].read_text(encoding="utf-8"), Page(sample[0])
     assert page.tags.count("script") == content.count("</script>") == 2
     assert "img" not in page.tags and "<img" not in content
     assert page.data["queries"]["text"][1] == HOSTILE
@@ -99,8 +99,8 @@ def test_scripts_never_write_markup(root):
         assert not re.search(r"</script|<!--", words)
 
 
-def test_narrations_of_each_form(tmp_path, made):
-    page, split, _ = made
+def test_narrations_of_each_form(tmp_path, sample):
+    page, split, _ = sample
     clip = Page(page).data["clips"][0]
     # By start; the one that ends outside the clip is left out.
     assert clip["narrations"] == [
