@@ -48,9 +48,9 @@ def open_text(options: Options, run_folder: Path | None = None) -> EncoderText |
         return WordText(options, vocabulary, vectors)
     if options.predictor == "rnn":
         return WordText(options, *_vocabulary_of_splits(options))
-    name, random = options.text_encoder, options.text_agnostic
+    random_seed = options.seed if options.text_agnostic else None
     return EncoderText(
-        open_encoder(file, name, DEFAULT_ENCODER, random, options.seed),
+        open_encoder(file, options.text_encoder, DEFAULT_ENCODER, random_seed=random_seed),
         options.text_features == "live",
         options.cache,
         options.feature_device,

@@ -146,7 +146,6 @@ def test_a_cut_begins_anew_once_there_is_room(data):
     assert {path.name for path in (data / "features/whole").glob("*.pt")} == {"t1.pt", "t2.pt"}
 
 
-@pytest.mark.slow
 def test_a_training_outlives_a_full_folder_of_tensorboard(data):
     """On a disk of one page, which only the superuser can make."""
     board = data / "boards" / "toy"

@@ -90,3 +90,13 @@ def test_no_option_of_a_model_is_left_out_of_all_help(model, capsys):
     assert end.value.code == 0
     missing = [f.name for f in fields(MODELS[model]) if f"\n  --{f.name}" not in printed]
     assert not missing
+
+
+def test_wrong_arguments_of_scripts(tmp_path):
+    def scratch(*arguments):
+        return refuse("VSLNet/scripts/train_scratch_nlq.sh", *arguments)
+
+    assert "unknown task 'ego5d'" in scratch("cpu", "ego5d", "egovlp", tmp_path, "0.001")
+    assert "LR is missing" in scratch("cpu", "nlq", "egovlp", tmp_path)
+    assert "DEVICES" in refuse("VSLNet/scripts/infer.sh", "gpu", "nlq", "val", "egovlp", tmp_path)
+    assert "SPLIT" in refuse("VSLNet/scripts/infer.sh", "cpu", "nlq", "dev", "egovlp", tmp_path)

@@ -138,22 +138,12 @@ def test_values_of_another_type_are_refused(module, name):
 @pytest.mark.parametrize(
     ("module", "name", "value"),
     [
-        (VSLNet.options, "dim", 10**9),
         (VSLNet.options, "max_pos_len", 10**9),
-        (VSLNet.options, "num_extra_attn_blocks", 100_000),
         (VSLNet.options, "num_heads", 0),
-        (VSLNet.options, "clip_norm", 0),
-        (VSLNet.options, "seed", -1),
         (VSLNet.options, "seed", 2**32),
+        (VSLNet.options, "clip_norm", 0),
         (VSLNet.options, "extend", -50),
-        (VSLNet.options, "epochs", 0),
-        (VSLNet.options, "batch_size", 0),
-        (ReLER.options, "hidden_dim", 10**9),
         (ReLER.options, "num_cross_encoder_layers", 100_000),
-        (ReLER.options, "n_input_proj", 10**6),
-        (ReLER.options, "v_intermediate_size", 10**9),
-        (ReLER.options, "max_v_l", 10**9),
-        (ReLER.options, "temperature", 0),
     ],
 )
 def test_absurd_numbers_are_refused(module, name, value):

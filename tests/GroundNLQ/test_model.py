@@ -65,7 +65,6 @@ def test_logits_and_offsets_of_the_small_models(small, inputs, reference, kind, 
         assert_same(getattr(grounding, part), torch.cat(levels, 1))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "prefix", "arch"),
     [("released", "full", (2, 4, 4, 0, 6)), ("star", "full_star", (2, 4, 4, 6, 0))],

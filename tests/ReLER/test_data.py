@@ -216,14 +216,6 @@ def test_a_sample_is_the_same_in_any_batch_and_after_a_restart(
         assert is_same(alone, batch, slice(index, index + 1))
 
 
-def test_seed_and_epoch_change_the_sample(data):
-    rows = np.arange(10)
-    plans = ((0, 0), (0, 1), (1, 0))
-    videos = [data.batch(whole(rows), 2, make_draws(*plan), CPU)[0].video for plan in plans]
-    assert not torch.equal(videos[0], videos[1])
-    assert not torch.equal(videos[0], videos[2])
-
-
 @pytest.mark.parametrize("parts", SCALES)
 def test_parts_total_counts_the_model_s_parts(data, parts):
     inputs, targets = data.batch(whole(np.arange(30)), parts, make_draws(), CPU)
@@ -231,12 +223,6 @@ def test_parts_total_counts_the_model_s_parts(data, parts):
     assert targets.parts_total == real_parts(lengths, padded, parts).sum()
     labels = part_labels(targets.start, targets.end, padded, parts)
     assert (labels.sum(1) >= 1).all()
-
-
-def test_features_may_stay_unscaled(records, stores):
-    inputs = make_split(records, stores, no_norm_vfeat=True, max_v_l=100).inputs(np.arange(3), CPU)
-    row = stores[0].rows(records.clip[0])
-    assert np.array_equal(inputs.video[0, : len(row), :5], row)
 
 
 def test_compiled_models_get_batches_of_one_shape(data, records, stores):

@@ -10,7 +10,7 @@ import torch
 from tests.simulated import refuse, succeed
 from utils.evaluation.predictions import read_predictions, read_scores
 
-pytestmark = pytest.mark.slow  # whole trainings
+pytestmark = pytest.mark.slow
 
 TINY = (
     "--text_encoder", "minilm", "--hidden_dim", "16", "--bi_num_attention_heads", "2",

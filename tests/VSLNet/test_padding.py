@@ -14,7 +14,7 @@ from tests.bad_inputs.world import run_here
 from tests.VSLNet.test_model import Golden
 from utils.evaluation.predictions import read_predictions
 from utils.features.mapped import pool_rows
-from utils.features.text_encoders import find_encoder, load_encoder
+from utils.features.text_encoders import TextEncoder, find_encoder
 from utils.features.tokens import LiveTokens, encode_sentences
 from utils.layers.span_encoder import REACH
 from VSLNet.model import VSLNet
@@ -106,7 +106,7 @@ def padded_by_the_encoder(sentences):
 
 @pytest.mark.parametrize("live", [True, False])
 def test_padding_has_the_features_the_encoder_gives_it(tmp_path, live):
-    encoder, rows = load_encoder("minilm"), np.array([0, 1, 2])
+    encoder, rows = TextEncoder("minilm"), np.array([0, 1, 2])
     if live:
         tokens = LiveTokens(encoder, SENTENCES, padding=REACH)
     else:
@@ -177,7 +177,7 @@ def released(tmp_path_factory):
     weights = model.state_dict()
     run = folder / "checkpoints" / "vslnet_nlq_official_v1_egovlp_128_bert" / "model"
     run.mkdir(parents=True)
-    encoder = load_encoder("minilm").model.state_dict()
+    encoder = TextEncoder("minilm").model.state_dict()
     torch.save(
         {**weights, **{f"embedding_net.embedder.{k}": v for k, v in encoder.items()}},
         run / "vslnet_40.t7",

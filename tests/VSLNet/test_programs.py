@@ -11,7 +11,7 @@ from tests.bad_inputs.world import write_text_encoder
 from tests.simulated import ROOT, refuse, succeed
 from utils.base.tensor_files import load_last_whole
 
-pytestmark = pytest.mark.slow  # whole trainings
+pytestmark = pytest.mark.slow
 
 ROWS_PER_SECOND = 1.875
 MAIN = ROOT / "VSLNet" / "main.py"

@@ -8,10 +8,10 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.bad_inputs import world
-from tests.simulated import ROOT, refuse, succeed
+from tests.simulated import ROOT, succeed
 from utils.evaluation.predictions import read_predictions, read_scores
 
-pytestmark = pytest.mark.slow  # whole trainings
+pytestmark = pytest.mark.slow
 
 TINY = (
     "--text_encoder", "minilm", "--dim", "16", "--num_heads", "2",
@@ -130,16 +130,6 @@ def test_one_batch_epochs_few_shot_and_mixed_precision(simulated, tmp_path):
     assert "queries evaluated" in printed
     name = "vslnet_nlq_aug_naq_official_v1_egovlp_128_bert_zero"
     assert list((tmp_path / "checkpoints" / name / "model").glob("vslnet_1.t7"))
-
-
-def test_wrong_arguments_of_scripts(tmp_path):
-    def scratch(*arguments):
-        return refuse(f"{SCRIPTS}/train_scratch_nlq.sh", *arguments)
-
-    assert "unknown task 'ego5d'" in scratch("cpu", "ego5d", "egovlp", tmp_path, "0.001")
-    assert "LR is missing" in scratch("cpu", "nlq", "egovlp", tmp_path)
-    assert "DEVICES" in refuse(f"{SCRIPTS}/infer.sh", "gpu", "nlq", "val", "egovlp", tmp_path)
-    assert "SPLIT" in refuse(f"{SCRIPTS}/infer.sh", "cpu", "nlq", "dev", "egovlp", tmp_path)
 
 
 @pytest.mark.long

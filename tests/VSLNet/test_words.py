@@ -12,7 +12,7 @@ from utils.features.tokens import Text
 from VSLNet.layers import CharacterEmbedding
 from VSLNet.options import Options
 from VSLNet.text import WordText
-from VSLNet.words import WIDEST_KERNEL, Vocabulary, build_vocabulary, read_glove, tokenize
+from VSLNet.words import WIDEST_KERNEL, Vocabulary, build_vocabulary, read_glove
 
 
 @pytest.fixture
@@ -20,10 +20,6 @@ def glove(tmp_path):
     file = tmp_path / "glove.txt"
     file.write_text("where 1 2 3\nthe 4 5 6\ncup 7 8 9\n. . . 1 1 1\nspoon 0 0 0\n")
     return file
-
-
-def test_tokens():
-    assert tokenize("Where is the Cup?") == ["where", "is", "the", "cup", "?"]
 
 
 def test_vocabulary_holds_known_words_and_frequent_characters(glove):
@@ -97,11 +93,7 @@ def test_words_with_spaces_and_words_seen_twice(tmp_path):
     }
 
 
-def test_missing_vectors(tmp_path):
-    with pytest.raises(UserError, match="needs the word vectors"):
-        read_glove(tmp_path / "g.txt", {"where"}, 3)
-
-
+@pytest.mark.slow
 def test_trained_and_used_by_the_program(simulated, tmp_path):
     data = tmp_path / "data"
     (data / "features").mkdir(parents=True)

@@ -34,6 +34,7 @@ reading whatever else the program needs.
 def videos(folder: Path) -> Iterator[tuple[str, Path]]:
     """Odd videos, and what they are."""
     yield "a bit flipped", clocked.BASE.with_name("one_bit.mp4")
+    yield "a lost packet", clocked.without_a_frame(folder / "lost.ts")
     yield "two recordings joined, the clock begins again", clocked.BASE.with_name("joined.mpg")
     yield (
         "the clock jumps by 23 days",
@@ -94,7 +95,7 @@ def main() -> None:
             root = shutil.copytree(whole, folder / "data")
             case.damage(root)
             said, memory, seconds = measured(partial(world.run, case.program, root))
-            words = str(said).replace(str(root), "DATA")
+            words = str(said).replace(str(root), "DATA").replace(str(whole), "OTHER")
             lines.append(row(case.what, case.program, words, memory, seconds))
             shutil.rmtree(root)
             print(lines[-1], end="", file=sys.stderr, flush=True)

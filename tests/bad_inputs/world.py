@@ -172,16 +172,17 @@ def make(root: Path) -> Path:
     return root
 
 
-def write_text_encoder(folder: Path) -> None:
-    """A random BERT of one layer."""
+def write_text_encoder(folder: Path, **shape: int) -> Path:
+    """A random BERT, by default of one layer; returns its folder."""
     from transformers import BertConfig, BertModel, BertTokenizerFast  # slow to import
 
     folder.mkdir()
     (folder / "vocab.txt").write_text("\n".join(WORDS))
-    shape = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8}
-    config = BertConfig(vocab_size=len(WORDS), num_hidden_layers=1, **shape)
-    BertModel(config).save_pretrained(folder)
+    small = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8}
+    config = {"vocab_size": len(WORDS), "num_hidden_layers": 1, **small, **shape}
+    BertModel(BertConfig(**config)).save_pretrained(folder)
     BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    return folder
 
 
 def checkpoint(run_folder: Path) -> Path:

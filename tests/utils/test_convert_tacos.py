@@ -50,23 +50,30 @@ def test_windows_in_seconds(public, tmp_path, capsys):
     ]
 
 
-def test_one_file_of_annotations_converts_to_the_same(public, tmp_path):
+@pytest.mark.parametrize(
+    ("one_file", "with_annotations"), [(True, True), (True, False), (False, True)]
+)
+def test_other_forms_convert_to_the_same(public, tmp_path, one_file, with_annotations):
     splits = {}
     for split in ("train", "val", "test"):
         videos = json.loads((public / f"{split}.json").read_text())
-        for video in videos.values():
+        for video in videos.values() if with_annotations else ():
             pairs = zip(video.pop("sentences"), video.pop("timestamps"), strict=True)
             video["annotations"] = [{"sentence": s, "segment(frame)": t} for s, t in pairs]
         splits[split] = videos
-    file = tmp_path / "tacos.json"
-    file.write_text(json.dumps(splits))
+        (tmp_path / f"{split}.json").write_text(json.dumps(videos))
+    (tmp_path / "tacos.json").write_text(json.dumps(splits))
     main(["--input_dir", str(public), "--data_root", str(tmp_path / "old")])
-    main(["--input_dir", str(file), "--data_root", str(tmp_path / "new")])
+    other = tmp_path / "tacos.json" if one_file else tmp_path
+    main(["--input_dir", str(other), "--data_root", str(tmp_path / "new")])
     for split in splits:
         name = f"tacos_{split}.json"
         assert (tmp_path / "new" / name).read_bytes() == (tmp_path / "old" / name).read_bytes()
-    del splits["val"]
-    file.write_text(json.dumps(splits))
+
+
+def test_one_file_that_lacks_a_split(tmp_path):
+    file = tmp_path / "tacos.json"
+    file.write_text('{"train": {}, "test": {}}')
     with pytest.raises(UserError, match=r"tacos.json: holds no split val"):
         main(["--input_dir", str(file), "--data_root", str(tmp_path)])
 

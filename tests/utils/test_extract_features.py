@@ -15,7 +15,7 @@ from utils.base.errors import UserError
 from utils.extract_features import main
 from utils.features.image_encoders import ImageEncoder
 from utils.features.mapped import open_features
-from utils.features.video import find_videos, frames_at, sampled_frames
+from utils.features.video import frames_at, sampled_frames
 
 av = pytest.importorskip("av")
 from tests.utils.features.clocked import remux  # noqa: E402
@@ -79,18 +79,6 @@ def test_rows_are_sixteen_thirtieths_apart(videos, kind, frames):
     assert np.isfinite(rows).all() and rows.std(0).max() > 0
     assert np.array_equal(rows, ImageEncoder(kind, "tiny", "cpu").extract(videos / "slow.mp4"))
     assert encoder.card(rows.shape[1])["window"] == frames
-
-
-def test_videos_that_can_not_be_read(videos, tmp_path):
-    (tmp_path / "notes.txt").write_text("no video")
-    with pytest.raises(UserError, match=r"notes.txt: damaged, or no video"):
-        list(sampled_frames(tmp_path / "notes.txt", 1, 0, 32))
-    with pytest.raises(UserError, match="no video in this folder"):
-        find_videos(tmp_path)
-    with pytest.raises(UserError, match="no such/encoder"):
-        ImageEncoder("clip", "no such/encoder at all")
-    with pytest.raises(UserError, match=r"no config.json"):
-        ImageEncoder("clip", str(tmp_path))
 
 
 def test_a_video_cut_off_in_its_middle_is_warned_of(videos, tmp_path, capsys):

@@ -178,25 +178,6 @@ def _numbers(texts: list[str], table: dict[str, int]) -> np.ndarray:
     return np.fromiter(numbers, dtype=np.int32, count=len(texts))
 
 
-def subsample(
-    records: Records,
-    scaling_clips: str | Path | None = None,
-    zeroshot_clips: str | Path | None = None,
-) -> Records:
-    """Few-shot and zero-shot subsets.
-
-    Args:
-        scaling_clips: file listing the clips whose narrations are kept; None keeps all.
-        zeroshot_clips: file listing the clips whose other queries are kept; None keeps all, an
-            empty list none (zero-shot).
-    """
-    if scaling_clips is not None:
-        records = records.keep_clips(read_clip_list(scaling_clips), narrations=True)
-    if zeroshot_clips is not None:
-        records = records.keep_clips(read_clip_list(zeroshot_clips), narrations=False)
-    return records
-
-
 def read_clip_list(path: str | Path) -> list[str]:
     """Clip uids out of a file: a JSON list, or one uid a line. An empty file is an empty list.
 
@@ -271,8 +252,13 @@ def read_split(
 ) -> tuple[Records, int]:
     """The columns of `<data_root>/dataset/<task>/<name>.json`, and how many queries it lists.
 
-    `scaling_clips` and `zeroshot_clips` are lists of clips whose narrations, or NLQ queries, are
-    kept (see `subsample`). Raises UserError if the file is missing.
+    Args:
+        scaling_clips: file listing the clips whose narrations are kept; None keeps all.
+        zeroshot_clips: file listing the clips whose other queries are kept; None keeps all, an
+            empty list none (zero-shot).
+
+    Raises:
+        UserError: the file is missing or invalid, or nothing is left.
     """
     file = Path(data_root) / "dataset" / task / f"{name}.json"
     if not file.is_file():
@@ -282,8 +268,10 @@ def read_split(
             f"{file}: no such file; make it with utils/prepare_ego4d_dataset.py "
             f"(data sets in {folder}: {', '.join(prepared) or 'none'})"
         )
-    records = read_records(file)
-    chosen = subsample(records, scaling_clips, zeroshot_clips)
+    chosen = records = read_records(file)
+    for clips, narrations in ((scaling_clips, True), (zeroshot_clips, False)):
+        if clips is not None:
+            chosen = chosen.keep_clips(read_clip_list(clips), narrations)
     if not len(chosen):
         raise UserError(f"{file}: no queries in this split, nothing to do")
     return chosen, len(records)

@@ -11,6 +11,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from utils.base.errors import UserError, named, warn
 
 GAP = 60.0  # seconds without a frame that are filled; after more, the clock has jumped
@@ -145,7 +147,7 @@ class Clock:
         self.step = max(1, round(1 / self.tick / min(max(rate, 1), 1000)))  # ticks a frame
         # Frames are not moved by less than this.
         self.doubt = 3 * self.step if container.format.name == SPARSE_TIMES else 0
-        self.jumps: list[str] = []
+        self.jumps: list[tuple[float, float]] = []  # seconds by which the clock jumps, and where
         microseconds = container.start_time
         self.start = round((microseconds or 0) / 1e6 / self.tick)
         self._last = None if microseconds is None else self.start
@@ -179,7 +181,10 @@ class Clock:
         packet.dts, packet.pts = shifted, pts + self._offset if is_close else None
 
     def _note_jump(self, seconds: float) -> None:
-        self.jumps.append(f"by {seconds:+.1f} s at {max(0, self.seconds(self._last)):.1f} s")
+        jump = seconds, max(0, self.seconds(self._last))
+        same = self.jumps and np.allclose(jump, self.jumps[-1], rtol=0, atol=BACK)
+        if not same:  # several packets may tell of one jump
+            self.jumps.append(jump)
 
     def seconds(self, ticks: int) -> float:
         """A packet's or frame's time in the file."""
@@ -233,8 +238,8 @@ class Losses:
         if self._gaps:
             warn(f"{self._file}: no frames {named(self._gaps)}; the last one before is shown")
         if clock.jumps:
-            jumps = f"{self._file}: its clock jumps {named(clock.jumps)}"
-            warn(f"{jumps}; times go on without the jumps")
+            jumps = named(f"by {seconds:+.1f} s at {time:.1f} s" for seconds, time in clock.jumps)
+            warn(f"{self._file}: its clock jumps {jumps}; times go on without the jumps")
         elif end < clock.duration - SHORTFALL * max(1, clock.duration):
             warn(f"{self._file}: its video ends at {end:.1f} s of {clock.duration:.1f} s; cut off?")
 

@@ -80,9 +80,8 @@ def weight_files(folder: Path) -> list[Path]:
 
 def load_pretrained(model_class: Any, folder: Path, what: str, unread: Sequence[str]) -> nn.Module:
     """The model with all its weights, but for those whose names hold a word of `unread`."""
-    load = partial(
-        model_class.from_pretrained, output_loading_info=True, **projection(model_class, folder)
-    )
+    config = load_config(model_class, folder, what)
+    load = partial(model_class.from_pretrained, config=config, output_loading_info=True)
     model, report = load_from(folder, what, load)
     lacking = sorted(k for k in report["missing_keys"] if not any(w in k for w in unread))
     if lacking:  # the library would draw them at random, differently each time
@@ -93,14 +92,15 @@ def load_pretrained(model_class: Any, folder: Path, what: str, unread: Sequence[
     return model
 
 
-def projection(model_class: Any, folder: Path) -> dict[str, Any]:
-    """The configuration of one half of CLIP, whose `projection_dim` may stand with both halves."""
-    width = read_config(folder).projection_dim
-    if width is None or not model_class.__name__.startswith("CLIP"):
-        return {}
-    config = load_from(folder, "CLIP model", model_class.config_class.from_pretrained)
-    config.projection_dim = width
-    return {"config": config}
+def load_config(model_class: Any, folder: Path, what: str) -> Any:
+    """A model's configuration; of half a CLIP, `projection_dim` may stand with the whole's."""
+    from transformers import AutoConfig
+
+    config_class = getattr(model_class, "config_class", None) or AutoConfig
+    config = load_from(folder, what, config_class.from_pretrained)
+    if width := read_config(folder).projection_dim:
+        config.projection_dim = width
+    return config
 
 
 def load_from(folder: Path, what: str, load: Callable) -> Any:

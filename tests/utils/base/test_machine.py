@@ -1,71 +1,86 @@
-"""Pieces of inference that are done at once come back in order, and faults come through."""
+"""Devices by name; work done on several cores comes back in order; freed memory is kept."""
 
+import os
+import subprocess
+import sys
 import threading
-import time
 
 import pytest
 import torch
 
-from utils.base.machine import each_on_a_core
+from utils.base.errors import UserError
+from utils.base.machine import each_on_a_core, find_device
 
 CPU = torch.device("cpu")
 
 
-@pytest.fixture
-def two_threads():
+def test_a_device_that_is_here():
+    assert find_device("cpu") == CPU
+    assert find_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.parametrize("name", ["gpu", "", "cuda:99", "meta"])
+def test_a_device_that_is_not_here(name):
+    with pytest.raises(UserError, match=f"--device {name} is not available here .*; give cpu"):
+        find_device(name)
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request):
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
+    torch.set_num_threads(request.param)
+    yield request.param
+    assert torch.get_num_threads() == request.param
     torch.set_num_threads(before)
 
 
-def test_results_come_in_order(two_threads):
-    def slow_first(item: int) -> int:
-        time.sleep(0.05 / (item + 1))
-        return item * item
+def test_each_has_a_core_of_its_own_and_results_come_in_order(threads):
+    together = threading.Barrier(threads, timeout=20)
 
-    assert list(each_on_a_core(slow_first, range(20), CPU)) == [n * n for n in range(20)]
+    def work(item: int) -> tuple[int, int]:
+        together.wait()  # passes only if so many are at work
+        return item, torch.get_num_threads()
 
-
-def test_each_has_a_core_of_its_own(two_threads):
-    both = threading.Barrier(2, timeout=20)
-
-    def threads(_: int) -> int:
-        both.wait()  # comes only if two are at work
-        return torch.get_num_threads()
-
-    assert list(each_on_a_core(threads, range(4), CPU)) == [1] * 4
-    assert torch.get_num_threads() == 2
-    found = []
-    other = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
-    other.start()
-    other.join()
-    assert found == [2]
+    assert list(each_on_a_core(work, range(8), CPU)) == [(item, 1) for item in range(8)]
 
 
-def test_only_a_few_are_done_ahead(two_threads):
+def test_only_a_few_are_done_ahead_and_faults_come_through(threads):
     begun = []
-    results = each_on_a_core(begun.append, range(100), CPU)
+
+    def work(item: int) -> None:
+        begun.append(item)
+        if item == 50:
+            raise ValueError("fifty")
+
+    results = each_on_a_core(work, range(100), CPU)
     next(results)
-    results.close()
     assert len(begun) <= 6
-    assert torch.get_num_threads() == 2
+    with pytest.raises(ValueError, match="fifty"):
+        list(results)
+    assert len(begun) < 60
 
 
-def test_faults_come_through(two_threads):
-    def work(item: int) -> int:
-        if item == 3:
-            raise ValueError("three")
-        return item
+PROGRAM = """
+import resource, sys
+from utils.base.machine import keep_freed_memory
+import torch
+if sys.argv[1] == "kept":
+    assert keep_freed_memory()
+for step in range(7):
+    if step == 2:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    tensors = [torch.zeros(2_000_000) for _ in range(20)]  # 8 MB each
+    del tensors
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
 
-    with pytest.raises(ValueError, match="three"):
-        list(each_on_a_core(work, range(50), CPU))
-    assert torch.get_num_threads() == 2
 
-
-def test_one_thread_needs_no_other():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    main = threading.get_ident()
-    assert set(each_on_a_core(lambda _: threading.get_ident(), range(3), CPU)) == {main}
-    torch.set_num_threads(before)
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc is Linux's")
+def test_steps_need_no_new_pages():
+    # What the C library gives back depends on what else was freed; this lets it give all back.
+    generous = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**17)}
+    given_back, kept = (
+        int(subprocess.check_output([sys.executable, "-c", PROGRAM, how], env=generous))
+        for how in ("given back", "kept")
+    )
+    assert given_back > 10_000 and kept < given_back / 4

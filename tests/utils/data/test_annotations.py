@@ -83,25 +83,17 @@ QUERY = f"{ANNOTATION}.language_queries[0]"
 @pytest.mark.parametrize(
     ("content", "words", "place"),
     [
-        ([], "Expected `object`, got `array`", None),
         ({}, "missing required field `videos`", None),
-        ({"videos": {}}, "Expected `array`, got `object`", "$.videos"),
         ({"videos": [{"video_uid": "", "clips": []}]}, "length >= 1", "$.videos[0].video_uid"),
-        ({"videos": [{"video_uid": "v", "clips": [{}]}]}, "required field `clip_uid`", CLIP),
-        (annotations(clip_uid=None), "Expected `str`, got `null`", f"{CLIP}.clip_uid"),
         *(
             (annotations(clip_uid=name), "clip_uid: ", CLIP)
             for name in ("", "../c", "a/b", "a\\b", "..", "a\0")
         ),
-        (annotations(video_end_sec="9"), "Expected `float`, got `str`", f"{CLIP}.video_end_sec"),
         (annotations(video_end_sec=1e308), "Expected `float` <= ", f"{CLIP}.video_end_sec"),
         (annotations(video_end_sec=-1), "ends before it starts", CLIP),
         (annotations(annotations=[{"language_queries": []}]), "no annotation_uid", ANNOTATION),
-        (annotations("who?"), "Expected `object`, got `str`", QUERY),
         (annotations(query(7)), "Expected `str | null`, got `int`", f"{QUERY}.query"),
-        (annotations(query(start="1.0")), "got `str`", f"{QUERY}.clip_start_sec"),
         (annotations(query(end=True)), "got `bool`", f"{QUERY}.clip_end_sec"),
-        (annotations(query(start=-1e308)), "Expected `float` >= ", f"{QUERY}.clip_start_sec"),
         (annotations(query(end=None)), "only one of clip_start_sec and clip_end_sec", QUERY),
         (annotations(query(end=float("nan"))), "NaN and Infinity are not numbers of JSON", None),
     ],

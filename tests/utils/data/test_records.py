@@ -1,4 +1,4 @@
-"""Prepared splits as columns."""
+"""Prepared splits as columns, with their subsets and without the clips that can't be used."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from utils.base.errors import UserError
-from utils.data.records import Records, read_clip_list, read_records, subsample
+from utils.data.records import (
+    Records,
+    keep_complete,
+    keep_some,
+    read_clip_list,
+    read_records,
+    read_split,
+)
 
 
 def prepared_clip(**changes) -> dict:
@@ -112,29 +119,14 @@ def test_older_files_without_exact_times(tmp_path):
     np.testing.assert_allclose(read.exact, np.array([[-1, 4], [50, 120]]) / 1.875)
 
 
-@pytest.mark.parametrize("key", sorted(prepared_clip().keys() - {"exact_times"}))
-def test_missing_keys_are_named(tmp_path, key):
-    clip = prepared_clip()
-    del clip[key]
-    with pytest.raises(UserError, match=f"clip a: Object missing required field `{key}`"):
-        records(tmp_path, {"a": clip})
-
-
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
         ({"fps": 0}, "Expected `float` > 0.0 - at `$.fps`"),
-        ({"fps": "1.875"}, "Expected `float`, got `str` - at `$.fps`"),
-        ({"num_frames": -3}, "Expected `int` >= 1 - at `$.num_frames`"),
-        ({"num_frames": 0.5}, "Expected `int`, got `float` - at `$.num_frames`"),
         ({"num_frames": 2**40}, "Expected `int` <= 2147483647 - at `$.num_frames`"),
         ({"sentences": ["one"]}, "1 sentences but 2 timestamps"),
-        ({"sentences": ["one", None]}, "Expected `str`, got `null` - at `$.sentences[1]`"),
-        ({"annotation_uids": ["a"]}, "2 sentences but 1 annotation_uids"),
-        ({"query_idx": [1]}, "2 sentences but 1 query_idx"),
         ({"query_idx": [1, -1]}, "Expected `int` >= 0 - at `$.query_idx[1]`"),
         ({"timestamps": [[1, 2], [3]]}, "Expected `array` of length 2"),
-        ({"timestamps": [[1, 2], [None, 3]]}, "got `null` - at `$.timestamps[1][0]`"),
         ({"exact_times": [[1.0, 2.0]]}, "2 sentences but 1 exact_times"),
     ],
 )
@@ -145,39 +137,42 @@ def test_faults_name_file_and_clip(tmp_path, changes, fault):
     assert fault in str(error.value) and "\n" not in str(error.value)
 
 
-def test_wrong_files(tmp_path):
-    with pytest.raises(UserError, match="no such file"):
-        read_records(tmp_path / "none.json")
-    with pytest.raises(UserError, match="Expected `object`, got `array`"):
-        records(tmp_path, [prepared_clip()])
+def test_a_clip_that_names_a_file_elsewhere_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"clip '\.\./a' can't name a file"):
         records(tmp_path, {"../a": prepared_clip()})
 
 
-def test_a_split_without_queries(tmp_path):
-    nothing = {key: [] for key in ("timestamps", "sentences", "annotation_uids", "query_idx")}
-    for content in ({}, {"a": {"fps": 1.875, "num_frames": 4, **nothing}}):
-        read = records(tmp_path, content)
-        assert len(read) == 0
-        assert read.seconds.shape == read.exact.shape == (0, 2)
-        assert read.is_narration.dtype == bool
+def split(folder: Path, clips: str) -> Path:
+    """A data root whose training split has clips of one narration and one other query each."""
+    file = folder / "dataset" / "task" / "train.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({uid: prepared_clip() for uid in clips}))
+    return folder
 
 
-def test_subsample_by_clip_lists(tmp_path, capsys):
-    read = records(tmp_path, {uid: prepared_clip() for uid in "abc"})
-    lines, listed, empty = (tmp_path / name for name in ("lines.txt", "list.json", "empty.json"))
-    lines.write_text("a\n\n  c \nunknown\n")
-    listed.write_text('["b"]')
-    empty.write_text("[]")
+def test_subsets_by_clip_lists(tmp_path, capsys):
+    root = split(tmp_path / "data", "abc")
+    lines, listed, empty = (str(tmp_path / name) for name in ("lines.txt", "list.json", "empty"))
+    Path(lines).write_text("a\n\n  c \nunknown\n")
+    Path(listed).write_text('["b"]')
+    Path(empty).touch()
 
-    fewer = subsample(read, scaling_clips=lines)
-    assert kept(fewer) == ([0, 2], [0, 1, 2])
+    def subset(*lists):
+        records, count = read_split(root, "task", "train", *lists)
+        assert count == 6  # before any were left out
+        return kept(records)
+
+    assert subset(lines) == ([0, 2], [0, 1, 2])
     assert "1 of 3 listed clips are not in this split" in capsys.readouterr().err
-    assert kept(subsample(read, zeroshot_clips=listed)) == ([0, 1, 2], [1])
-    assert kept(subsample(read, zeroshot_clips=empty)) == ([0, 1, 2], [])
-    assert kept(subsample(read, scaling_clips=empty, zeroshot_clips=listed)) == ([], [1])
-    assert kept(subsample(read)) == ([0, 1, 2], [0, 1, 2])
+    assert subset(None, listed) == ([0, 1, 2], [1])
+    assert subset(None, empty) == ([0, 1, 2], [])
+    assert subset(empty, listed) == ([], [1])
+    assert subset() == ([0, 1, 2], [0, 1, 2])
     assert capsys.readouterr().err == ""
+    with pytest.raises(UserError, match="no queries in this split"):
+        subset(empty, empty)
+    with pytest.raises(UserError, match=r"prepare_ego4d_dataset\.py \(data sets in .*: task\)"):
+        read_split(root, "other", "train")
 
 
 def kept(read: Records) -> tuple[list[int], list[int]]:
@@ -185,16 +180,29 @@ def kept(read: Records) -> tuple[list[int], list[int]]:
     return read.clip[read.is_narration].tolist(), read.clip[~read.is_narration].tolist()
 
 
-def test_clip_lists(tmp_path):
-    path = tmp_path / "clips"
-    path.write_text("")
-    assert read_clip_list(path) == []
-    path.write_text("one\ntwo\n")
-    assert read_clip_list(path) == ["one", "two"]
-    for wrong in ('{"a": 1}', "[1]", '["a"'):
-        path.write_text(wrong)
-        with pytest.raises(UserError, match="clips: "):
-            read_clip_list(path)
-    path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match="must be text"):
-        read_clip_list(path)
+@pytest.mark.parametrize("content", ['{"a": 1}', "[1]", '["a"'])
+def test_clip_lists_that_are_none(tmp_path, content):
+    (tmp_path / "clips").write_text(content)
+    with pytest.raises(UserError, match="clips: "):
+        read_clip_list(tmp_path / "clips")
+
+
+def test_clips_that_lack_a_feature(tmp_path, capsys):
+    records, _ = read_split(split(tmp_path, "abcde"), "task", "train")
+    full = np.full(5, 90)
+    lacking = np.array([90, 0, 90, 90, 0])
+    assert keep_complete(records, {"x": full}, "train", False) is records
+    with pytest.raises(UserError, match=r"train: 2 clips with 4 of 10 queries .*b \(y\), e \(y\)"):
+        keep_complete(records, {"x": full, "y": lacking}, "train", False)
+    left = keep_complete(records, {"x": full, "y": lacking}, "train", True)
+    assert {left.clip_uids[clip] for clip in left.clip} == {"a", "c", "d"}
+    assert "b (y)" in capsys.readouterr().err
+    with pytest.raises(UserError, match="nothing is left"):
+        keep_complete(records, {"x": 0 * full}, "train", True)
+
+
+def test_filter_that_leaves_nothing(tmp_path):
+    records, _ = read_split(split(tmp_path, "a"), "task", "train")
+    assert len(keep_some(records, np.array([True, False]), "train")) == 1
+    with pytest.raises(UserError, match="nothing to do"):
+        keep_some(records, np.array([False, False]), "train")

@@ -68,18 +68,6 @@ def test_nine_pairs_are_as_good_as_all(case):
     assert unit_window(*case) == one_by_one(*case)
 
 
-def test_nine_pairs_are_as_good_as_all_on_many_windows_at_once():
-    draw = np.random.default_rng(5)
-    rows = 4000
-    units = draw.integers(1, 40, rows)
-    duration = draw.integers(1, 900, rows) / 1.875
-    start = np.floor(draw.random(rows) * duration * 1.875) / 1.875
-    end = np.minimum(start + draw.integers(0, 12, rows) / 1.875, duration)
-    found = unit_windows(np.stack([start, end], 1), duration, units)
-    each = zip(start, end, duration, units, strict=True)
-    assert np.array_equal(found, [one_by_one(*case) for case in each])
-
-
 @pytest.mark.parametrize(
     ("case", "expected"),
     [
@@ -129,10 +117,6 @@ def test_exact_windows_touch_the_window_or_are_the_nearest_unit(case):
         assert first == last and abs(first + 0.5 - np.clip(middle, 0, units)) <= 0.5 + 1e-6
 
 
-def test_exact_windows_in_hour_long_clips_with_no_queries_at_all():
-    assert exact_unit_windows(np.zeros((0, 2)), np.zeros(0), np.zeros(0, int)).shape == (0, 2)
-
-
 def test_golden_seconds(golden):
     first, last, units, duration, *expected = columns(golden, "unit_to_time")
     found = window_seconds(np.stack([first, last], 1).astype(int), duration, units)
@@ -148,12 +132,6 @@ def test_units_survive_the_way_to_seconds_and_back(data, units, duration):
     assert seconds[0, 0] < seconds[0, 1]
     assert unit_window(*seconds[0], duration, units) == (first, last)
     assert exact_window(*seconds[0], duration, units) == (first, last)
-
-
-def test_seconds_of_many_windows_a_query():
-    windows = np.array([[[0, 1], [2, 2]], [[0, 0], [3, 3]]])
-    found = window_seconds(windows, np.array([8.0, 40.0])[:, None], np.array([4, 4])[:, None])
-    assert found.tolist() == [[[0, 4], [4, 6]], [[0, 10], [30, 40]]]
 
 
 def test_golden_jitter(golden):
@@ -188,8 +166,3 @@ def test_golden_highlight(golden):
     start, end, units, *expected = columns(golden, "highlight").astype(int)
     found = highlight_windows(np.stack([start, end], 1), units)
     assert np.array_equal(found.T, expected)
-
-
-def test_highlight_without_extension():
-    windows = np.array([[3, 9], [0, 0]])
-    assert np.array_equal(highlight_windows(windows, np.array([10, 1]), extend=0.0), windows)

@@ -61,6 +61,16 @@ def encode(
     return file
 
 
+def without_a_frame(file: Path) -> Path:
+    """A transport stream that lacks the packet with one frame, at 10 s."""
+    content = remux(file).read_bytes()
+    packets = [content[start : start + 188] for start in range(0, len(content), 188)]
+    begins = [n for n, packet in enumerate(packets) if packet[1:3] == b"\x41\x00"]  # of a frame
+    del packets[begins[300]]
+    file.write_bytes(b"".join(packets))
+    return file
+
+
 def with_matrix(file: Path, *matrix: int) -> Path:
     """`base.mp4` with the display matrix a, b, c, d."""
     a, b, c, d = (value << 16 for value in matrix)

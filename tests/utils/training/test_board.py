@@ -1,13 +1,10 @@
 """TensorBoard logs: what is shown, and what happens where they can't be written."""
 
-import resource
-import signal
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.utils.training.lives import file_size_limit
 from utils.training.board import Board
 
 
@@ -34,23 +31,9 @@ def test_what_was_logged_after_the_saved_state_is_not_shown(tmp_path):
     assert [(event.step, event.value) for event in shown] == [(1, 1), (3, 3), (5, 10), (7, 12)]
 
 
-@contextmanager
-def files_of_at_most(size):
-    before = (
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
-        resource.getrlimit(resource.RLIMIT_FSIZE),
-    )
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1][1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before[1])
-        signal.signal(signal.SIGXFSZ, before[0])
-
-
 def test_a_full_disk_ends_the_log_with_a_warning(tmp_path, capsys):
     board = Board(tmp_path)
-    with files_of_at_most(2000):
+    with file_size_limit(2000):
         for step in range(100):
             board.add_scalars({"loss": 1.0}, step)
     board.close()

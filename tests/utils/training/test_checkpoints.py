@@ -39,7 +39,7 @@ def test_namespace_needs_to_be_allowed(tmp_path):
 
 
 @pytest.mark.parametrize("mmap", [False, True])
-@pytest.mark.parametrize("cut", [0, 1, 100, 700, 9000, 300_000, -1, -30])
+@pytest.mark.parametrize("cut", [0, 1, 700, 300_000, -30])
 def test_torn_files_are_named(tmp_path, cut, mmap):
     save_atomically({"x": torch.arange(100_000.0)}, tmp_path / "whole.t7")
     whole = (tmp_path / "whole.t7").read_bytes()
@@ -77,20 +77,16 @@ def test_find_checkpoint(tmp_path):
         find_checkpoint(tmp_path / "empty")
 
 
-def test_fit_state_names_what_does_not_fit():
-    model = nn.Linear(3, 2)
-    with pytest.raises(UserError, match=r"weight is \(2, 4\), this model has \(2, 3\)"):
-        fit_state(model, nn.Linear(4, 2).state_dict(), "a.t7")
-    with pytest.raises(UserError, match="bias missing"):
-        fit_state(model, {"weight": torch.zeros(2, 3)}, "a.t7")
-    with pytest.raises(UserError, match="extra unknown"):
-        fit_state(model, {**model.state_dict(), "extra": torch.zeros(1)}, "a.t7")
-    with pytest.raises(UserError, match="bias holds NaN"):
-        fit_state(
-            model, {"weight": torch.zeros(2, 3), "bias": torch.tensor([0.0, torch.nan])}, "a.t7"
-        )
-    with pytest.raises(UserError, match="not a state dict"):
-        fit_state(model, [1, 2], "a.t7")
-    other = nn.Linear(3, 2)
-    fit_state(model, other.state_dict(), "a.t7")
-    assert torch.equal(model.weight, other.weight)
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (nn.Linear(4, 2).state_dict(), r"weight is \(2, 4\), this model has \(2, 3\)"),
+        ({"weight": torch.zeros(2, 3)}, "bias missing"),
+        ({**nn.Linear(3, 2).state_dict(), "extra": torch.zeros(1)}, "extra unknown"),
+        ({"weight": torch.zeros(2, 3), "bias": torch.tensor([0, torch.nan])}, "bias holds NaN"),
+        ([1, 2], "not a state dict"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(state, words):
+    with pytest.raises(UserError, match=words):
+        fit_state(nn.Linear(3, 2), state, "a.t7")

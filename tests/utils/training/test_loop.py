@@ -1,41 +1,28 @@
-"""The training loop with a toy recipe: stopping, continuing, several processes, schedules."""
+"""The training loop with a toy recipe: plans, schedules, options that differ."""
 
 import json
-import subprocess
-import sys
 
 import pytest
-import torch
 
 from tests.utils.training import toy_training
 from utils.base.errors import UserError
 from utils.training.recipes import evaluates, plan_epoch, steps_per_epoch
 
 
-def run_toy(folder, *arguments, processes=1):
-    launch = [sys.executable]
-    if processes > 1:
-        launch += ["-m", "torch.distributed.run", "--standalone"]
-        launch += ["--nproc_per_node", str(processes)]
-    return subprocess.run(
-        [*launch, toy_training.__file__, "--folder", str(folder), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+def train(folder, **options):
+    toy_training.train(toy_training.Options(folder=str(folder), **options))
 
 
-def weights(folder):
-    return torch.load(folder / "state.pt", weights_only=True)["model"]["weight"]
+def contents(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 def test_plan_is_a_function_of_seed_and_epoch():
     first, again = plan_epoch(1, 2, 100, 3), plan_epoch(1, 2, 100, 3)
     assert (first.order == again.order).all() and (first.draws == again.draws).all()
-    assert sorted(first.order) == list(range(100))
-    assert first.draws.shape == (100, 3)
-    assert (plan_epoch(1, 3, 100, 3).order != first.order).any()
-    assert (plan_epoch(2, 2, 100, 3).order != first.order).any()
+    assert sorted(first.order) == list(range(100)) and first.draws.shape == (100, 3)
+    for other in (plan_epoch(1, 3, 100, 3), plan_epoch(2, 2, 100, 3)):
+        assert (other.order != first.order).any() and (other.draws != first.draws).all()
 
 
 @pytest.mark.parametrize(
@@ -51,63 +38,37 @@ def test_too_few_rows_for_the_processes():
 
 
 @pytest.mark.parametrize(
-    ("steps", "expected"),
+    ("steps", "period", "expected"),
     [
-        (1, [1, 2]),
-        (2, [1, 2, 3, 4]),
-        (3, [1, 3, 4, 6]),
-        (4, [2, 4, 6, 8]),
-        (5, [2, 5, 7, 10]),
-        (433, [216, 433, 649, 866]),
+        (1, 0, [1, 2]),
+        (2, 0, [1, 2, 3, 4]),
+        (3, 0, [1, 3, 4, 6]),
+        (5, 0, [2, 5, 7, 10]),
+        (433, 0, [216, 433, 649, 866]),
+        (4, 3, [3, 6, 8]),  # --eval_period
     ],
 )
-def test_evaluated_twice_an_epoch_the_second_time_at_its_end(steps, expected):
+def test_evaluated_twice_an_epoch_the_second_time_at_its_end(steps, period, expected):
     total = 2 * steps
-    seen = [step for step in range(1, total + 1) if evaluates(step, steps, total, 2, 0)]
+    seen = [step for step in range(1, total + 1) if evaluates(step, steps, total, 2, period)]
     assert seen == expected
 
 
-def test_eval_period_replaces_it():
-    assert [step for step in range(1, 9) if evaluates(step, 4, 8, 2, period=3)] == [3, 6, 8]
+def test_a_finished_run_is_not_trained_again_nor_with_other_options(tmp_path):
+    train(tmp_path)
+    kept = sorted(file.name for file in tmp_path.glob("*.t7"))
+    assert kept == ["toy_16.t7", "toy_20.t7", "toy_24.t7"]  # the last three
+    before = contents(tmp_path)
+    with pytest.raises(UserError, match=r"other options \(--rate was 0\.1, is now 0\.2\)"):
+        train(tmp_path, rate=0.2)
+    assert contents(tmp_path) == before
+    train(tmp_path)
+    assert contents(tmp_path)["metrics.jsonl"] == before["metrics.jsonl"]
+    train(tmp_path, rate=0.2, restart=True)
+    assert json.loads((tmp_path / "options.json").read_text())["rate"] == 0.2
+    assert contents(tmp_path)["toy_24.t7"] != before["toy_24.t7"]
 
 
-def test_two_processes_make_the_same_steps_as_one(tmp_path):
-    assert run_toy(tmp_path / "one").returncode == 0
-    two = run_toy(tmp_path / "two", processes=2)
-    assert two.returncode == 0, two.stderr
-    torch.testing.assert_close(
-        weights(tmp_path / "two"), weights(tmp_path / "one"), rtol=1e-4, atol=1e-6
-    )
-
-
-def test_changed_options_are_refused_by_name_and_restart_begins_anew(tmp_path):
-    assert run_toy(tmp_path / "run").returncode == 0
-    before = {file: file.read_bytes() for file in (tmp_path / "run").iterdir()}
-    changed = run_toy(tmp_path / "run", "--rate", "0.2")
-    assert changed.returncode == 2
-    assert {file: file.read_bytes() for file in (tmp_path / "run").iterdir()} == before
-    assert "--rate was 0.1, is now 0.2" in changed.stderr
-    assert changed.stderr.count("\n") == 1
-    anew = run_toy(tmp_path / "run", "--rate", "0.2", "--restart")
-    assert anew.returncode == 0, anew.stderr
-    assert json.loads((tmp_path / "run" / "options.json").read_text())["rate"] == 0.2
-
-
-def test_finished_run_is_not_trained_again(tmp_path):
-    assert run_toy(tmp_path / "run").returncode == 0
-    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
-    assert run_toy(tmp_path / "run").returncode == 0
-    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
-
-
-def test_last_three_checkpoints_are_kept(tmp_path):
-    assert run_toy(tmp_path / "run").returncode == 0
-    kept = sorted(file.name for file in (tmp_path / "run").glob("*.t7"))
-    assert kept == ["toy_16.t7", "toy_20.t7", "toy_24.t7"]
-
-
-def test_loss_that_is_not_finite_stops_the_run(tmp_path):
-    wrong = run_toy(tmp_path / "run", "--rate", "1e30")
-    assert wrong.returncode == 2
-    assert "training went wrong at step" in wrong.stderr
-    assert "Traceback" not in wrong.stderr
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    with pytest.raises(UserError, match="training went wrong at step"):
+        train(tmp_path, rate=1e30)

@@ -16,8 +16,8 @@ from tests.utils.training.lives import free_port
 pytestmark = pytest.mark.slow
 
 
-def tasks(folder, *arguments, count=2, act=lambda jobs: None, words="error"):
-    """Start tasks as SLURM does; returns their exit codes and the lines that begin with words."""
+def tasks(folder, *arguments, count=2, own=((), (), ()), act=lambda jobs: None):
+    """Start tasks as SLURM does; returns their exit codes and the lines that say why they ended."""
     command = [sys.executable, toy_training.__file__, "--folder", str(folder), *arguments]
     group = {
         "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()),
@@ -25,7 +25,8 @@ def tasks(folder, *arguments, count=2, act=lambda jobs: None, words="error"):
     }  # fmt: skip
     jobs = [
         subprocess.Popen(
-            command, env={**os.environ, **group, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            [*command, *own[rank]],
+            env={**os.environ, **group, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )
         for rank in range(count)
@@ -33,7 +34,10 @@ def tasks(folder, *arguments, count=2, act=lambda jobs: None, words="error"):
     act(jobs)
     said = [job.communicate(timeout=120)[1] for job in jobs]
     assert "Traceback" not in "".join(said), said
-    errors = [[line for line in text.splitlines() if line.startswith(words)] for text in said]
+    errors = [
+        [line for line in text.splitlines() if line.startswith(("error", "stopped by"))]
+        for text in said
+    ]
     return [job.returncode for job in jobs], errors
 
 
@@ -63,7 +67,7 @@ def test_a_signal_before_the_state_is_read_changes_nothing(stopped, number):
         for job in jobs:
             job.send_signal(number)
 
-    codes, said = tasks(stopped, "--fate", "late", "--rank", "1", act=act, words="stopped by")
+    codes, said = tasks(stopped, "--fate", "late", "--rank", "1", act=act)
     assert codes == [128 + number, 130 if number == signal.SIGINT else -number]
     assert said[0] == [f"stopped by {number.name} before {stopped} was continued"]
     assert contents(stopped) == before
@@ -104,17 +108,7 @@ def test_of_three_only_the_lost_one_is_named(tmp_path):
 
 def test_options_that_differ_are_refused(tmp_path):
     """As of a machine that does not see the run's folder."""
-    port = str(free_port())
-    jobs = [
-        subprocess.Popen(
-            [sys.executable, toy_training.__file__, "--folder", tmp_path, "--rate", rate],
-            env={**os.environ, "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2",
-                 "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port},
-            stderr=subprocess.PIPE, text=True,
-        )
-        for rank, rate in (("0", "0.1"), ("1", "0.2"))
-    ]  # fmt: skip
-    said = [job.communicate(timeout=120)[1] for job in jobs]
-    assert [job.returncode for job in jobs] == [2, 2]
-    assert "--rate is 0.1 in process 0 and 0.2 in process 1" in said[0]
+    rates = (("--rate", "0.1"), ("--rate", "0.2"))
+    codes, errors = tasks(tmp_path, own=rates)
+    assert codes == [2, 2] and "--rate is 0.1 in process 0 and 0.2 in process 1" in errors[0][0]
     assert not (tmp_path / "state.pt").exists()

@@ -11,7 +11,6 @@ import time
 
 import pytest
 
-from tests.simulated import refuse, succeed
 from tests.utils.training import toy_training
 from utils.base.errors import UserError
 from utils.base.files import machine_name
@@ -35,14 +34,16 @@ def slow_run(folder):
 
 
 def test_a_second_training_of_a_folder_is_refused_until_the_first_is_dead(tmp_path):
+    options = toy_training.Options(folder=str(tmp_path))
     with slow_run(tmp_path) as job:
-        said = refuse(*TOY, "--folder", tmp_path)
-        assert f"process {job.pid} on {socket.gethostname()} is writing here" in said
+        name = f"process {job.pid} on {socket.gethostname()}"
+        with pytest.raises(UserError, match=f"{name} is writing here"):
+            toy_training.train(options)
         assert job.poll() is None
         job.send_signal(signal.SIGKILL)
         job.wait()
     began = time.monotonic()
-    succeed(*TOY, "--folder", tmp_path)
+    toy_training.train(options)
     assert time.monotonic() - began < writers.WATCH_SECONDS
 
 
