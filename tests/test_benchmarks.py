@@ -10,9 +10,11 @@ STEP = "--units 60 --widths 8 --steps 1"
 SMALLEST = {
     "create_naq": "--preset tiny",
     "evaluation": "--labels 50 --predictions 50 --repeats 1",
+    "gpu": "--device cpu --small --steps 1",
     "groundnlq_step": f"--batch 1 {STEP}",
     "inference": "--clips 1 --units 16 60 --widths 8 --times 1",
     "learning": "--help",  # its smallest run is a quickstart
+    "loaded": "--work vslnet extraction --busy 1 --seconds 0.1 --rounds 1",
     "reler_step": f"--batch 2 {STEP}",
     "roofline": "--vslnet_batch 2 --reler_batch 1 --steps 1",
     "vslnet_step": f"--batch 2 {STEP}",

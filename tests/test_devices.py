@@ -4,8 +4,12 @@ A training step must neither copy from the host and wait, nor need a value on th
 devices. Computed in pieces it must give the gradients of the whole batch.
 """
 
+import signal
+import subprocess
+import time
 from contextlib import nullcontext
 
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -17,6 +21,7 @@ import ReLER.options
 import ReLER.train
 import VSLNet.options
 import VSLNet.train
+from tests.simulated import ROOT, succeed
 from utils.training.guard import FirstWrong, clip_gradients
 from utils.training.processes import Processes
 from utils.training.recipes import plan_epoch
@@ -158,3 +163,82 @@ def test_pieces_of_a_batch_give_its_gradients(make_recipe):
     for sums, found in others:
         assert sums == pytest.approx(whole, rel=1e-5)
         assert torch.allclose(found, expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
+
+
+# On a GPU, where there is one.
+
+GPUS = torch.cuda.device_count()
+
+
+def needs_gpus(number):
+    """Marks a test for machines with so many."""
+    reason = f"needs {number} GPUs, there are {GPUS}"
+    return [pytest.mark.cuda, pytest.mark.skipif(number > GPUS, reason=reason)]
+
+
+def needs_gpu(test):
+    for mark in needs_gpus(1):
+        test = mark(test)
+    return test
+
+
+STEPS = 20
+
+
+def losses_of_steps(recipe):
+    """Total losses of the first steps of a training."""
+    stepper = Stepper(recipe, recipe.options, recipe.processes)
+    stepper.cut_batches()
+    network, totals = stepper.network(), []
+    while len(totals) < STEPS:
+        first = len(totals)
+        for step, batch in stepper.batches(stepper.plan(first), first):
+            totals.append(stepper.take(network, batch, step)[0]["total"].item())
+    return torch.tensor(totals[:STEPS])
+
+
+@needs_gpu
+@pytest.mark.parametrize(
+    ("settings", "tolerance"),
+    [
+        ({"feature_device": "cuda"}, 1e-3),
+        ({"feature_device": "cpu"}, 1e-3),
+        ({"accumulate": 3}, 1e-3),
+        ({"amp": "bf16"}, 5e-2),
+        ({"amp": "fp16"}, 5e-2),
+    ],
+    ids=["resident", "host", "pieces", "bf16", "fp16"],
+)
+def test_losses_are_those_of_the_cpu(make_recipe, settings, tolerance):
+    expected = losses_of_steps(make_recipe(CPU, batch_size=30))
+    found = losses_of_steps(make_recipe(torch.device("cuda", 0), batch_size=30, **settings))
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+
+
+@needs_gpu
+def test_windows_are_those_of_the_cpu(make_recipe):
+    (expected, scores), (found, found_scores) = (
+        make_recipe(device).predict() for device in (CPU, torch.device("cuda", 0))
+    )
+    same = np.isclose(found, expected, atol=1e-3).all((1, 2))
+    assert same.mean() > 0.95  # of nearly equal scores either may come first
+    assert np.allclose(found_scores, scores, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "devices", [pytest.param("0", marks=needs_gpus(1)), pytest.param("0,1", marks=needs_gpus(2))]
+)
+def test_a_training_on_gpus_is_stopped_continued_and_predicts(simulated, tmp_path, devices):
+    script = "VSLNet/scripts/train_scratch_nlq.sh"
+    tiny = ("--text_encoder", "minilm", "--dim", "16", "--num_heads", "2", "--epochs", "4",
+            "--data_root", simulated, "--save_every_minutes", "0")  # fmt: skip
+    arguments = (devices, "nlq", "egovlp", tmp_path, "0.001", *tiny)
+    job = subprocess.Popen(["bash", str(ROOT / script), *map(str, arguments)])
+    while not list(tmp_path.rglob("metrics.jsonl")) and job.poll() is None:
+        time.sleep(0.2)
+    job.send_signal(signal.SIGTERM)
+    assert job.wait(timeout=200) in (0, 128 + signal.SIGTERM)
+    succeed(script, *arguments)
+    printed = succeed("VSLNet/scripts/infer.sh", devices, "nlq", "val", "egovlp", tmp_path,
+                      "--data_root", simulated)  # fmt: skip
+    assert "Rank@1" in printed

@@ -10,7 +10,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -192,6 +192,21 @@ class Processes:
         rows, *columns = (np.concatenate(share) for share in shares)
         order = np.argsort(rows)
         return tuple(column[order] for column in columns)
+
+    def average(self, tensors: Sequence[torch.Tensor | None]) -> None:
+        """Replace tensors by their means over all processes.
+
+        They travel in one piece: with the same layout every time, sums are rounded the same way,
+        in a run that was stopped and continued too.
+        """
+        if self.size == 1:
+            return
+        kept = [tensor for tensor in tensors if tensor is not None]
+        joined = torch.cat([tensor.flatten() for tensor in kept])
+        dist.all_reduce(joined, group=self.group)
+        parts = (joined / self.size).split([tensor.numel() for tensor in kept])
+        for tensor, part in zip(kept, parts, strict=True):
+            tensor.copy_(part.view_as(tensor))
 
     def meet(self) -> None:
         """Wait until every process is here."""

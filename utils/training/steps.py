@@ -1,13 +1,11 @@
 """The steps of a training: the batch of each, its gradients, and how the weights follow them."""
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from utils.base.machine import ahead
 from utils.training.guard import FirstWrong, clip_gradients
@@ -36,15 +34,13 @@ class Stepper:
         self._plan: EpochPlan | None = None  # of the epoch that is trained
 
     def network(self) -> nn.Module:
-        """The model as it is called in training: compiled and shared among processes."""
+        """The model as it is called in training, compiled if the options say so."""
         network: nn.Module = self.recipe.model
         if self.options.compile:
             # Batches come in few shapes, so each can have code of its own.
             torch._dynamo.config.recompile_limit = SHAPES
             network = torch.compile(network, dynamic=False)
-        if self.processes.size > 1:
-            self.processes.expect_soon()
-            network = DistributedDataParallel(network, process_group=self.processes.group)
+        self.processes.expect_soon()
         return network
 
     def cut_batches(self) -> None:
@@ -123,6 +119,7 @@ class Stepper:
             group["lr"] = self.recipe.learning_rate(step, self.steps)
         network.train()
         losses = self.backward(network, batch)
+        self.processes.average([p.grad for p in self.recipe.model.parameters()])
         if fp16:
             self.scaler.unscale_(optimizer)
         norm = clip_gradients(self.recipe.model, self.options.clip_norm)
@@ -134,12 +131,11 @@ class Stepper:
         return losses, norm
 
     def backward(self, network: nn.Module, batch: list) -> dict[str, torch.Tensor]:
-        """Add up gradients and losses of a batch's pieces; processes meet at the last."""
+        """Add up gradients and losses of a batch's pieces."""
         losses: dict[str, torch.Tensor] = {}
         device = self.processes.device
         for piece in batch:
-            apart = piece is not batch[-1] and isinstance(network, DistributedDataParallel)
-            with network.no_sync() if apart else nullcontext(), fast_products(device):
+            with fast_products(device):
                 with autocast(device, self.options.amp):
                     parts = self.recipe.losses(network, piece)
                 self.scaler.scale(parts["total"]).backward()

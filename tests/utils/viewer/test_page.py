@@ -300,7 +300,7 @@ def test_answers(browser, tmp_path):
     pytest.importorskip("av")
     from tests.utils.features.clocked import encode
 
-    encode(tmp_path / "my day #1.webm", "libvpx", rate=10)  # every browser plays it
+    encode(tmp_path / "my day #1.webm", "libvpx")  # every browser plays it
     questions = ["Where was the card?", HOSTILE]
     windows = [[[12, 15], [3, 4], [np.nan, np.nan]], [[3.2, 4], [86390, 86399], [16, 18.0]]]
     scores = [[0.25, 1.23456e-5, np.nan], [0.5, 0.25, 0.1]]
