@@ -238,8 +238,6 @@ def test_hostile_text_stays_text(page):
     assert texts(page, ".facts dd")[:2] == [f"T{HOSTILE}", f"S{HOSTILE}"]
     assert f"#C C {HOSTILE}" in texts(page, ".narrations li span")
     assert texts(page, "#figures tbody th") == [f"Wide {HOSTILE}", "Close"]
-    press(page, "c")
-    assert texts(page, ".legend li") == ["Ground truth", f"Wide {HOSTILE}", "Close"]
     assert page.title == f"Predictions: Wide {HOSTILE}, Close"
     assert page.find_elements(By.TAG_NAME, "img") == []
 
