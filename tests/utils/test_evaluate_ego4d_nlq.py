@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from tests.simulated import refuse, succeed
 from utils.base.errors import UserError
 from utils.evaluate_ego4d_nlq import main
 
@@ -50,12 +49,6 @@ def test_prints_the_published_table(files, golden, capsys):
     ) in lines
 
 
-def test_runs_as_a_file_from_anywhere(files, root, tmp_path):
-    program = root / "utils" / "evaluate_ego4d_nlq.py"
-    assert "|  31.58   |  21.05   |" in succeed(program, *files.options(), folder=tmp_path)
-    refuse(program, *files.options()[:3], "none.json")
-
-
 def test_counts_all_that_is_not_evaluated(files, capsys):
     first, second = files.queries()[:2]
     del first["clip_start_sec"], first["clip_end_sec"]
@@ -84,13 +77,6 @@ def test_ground_truth_without_times_is_refused(files):
     for query in files.queries():
         del query["clip_start_sec"], query["clip_end_sec"]
     with pytest.raises(UserError, match=r"truth\.json: its 40 queries have no times, so predict"):
-        main(files.options())
-
-
-def test_predictions_of_another_split_are_refused(files):
-    for result in files.predictions["results"]:
-        result["clip_uid"] += "?"
-    with pytest.raises(UserError, match=r"none of its 38 predictions .* another split or version"):
         main(files.options())
 
 
