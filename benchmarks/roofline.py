@@ -60,19 +60,18 @@ def main(arguments: list[str] | None = None) -> None:
     )
     for name, batch, make in (
         ("VSLNet, 256 dims", options.vslnet_batch, vslnet),
-        ("VSLNet, 2304 dims", options.vslnet_batch, lambda size: vslnet(size, 2304)),
+        ("VSLNet, 2304 dims", options.vslnet_batch, partial(vslnet, width=2304)),
         ("ReLER, 256+512 dims", options.reler_batch, reler),
-        ("ReLER, 2304+512 dims", options.reler_batch, lambda size: reler(size, 2304)),
+        ("ReLER, 2304+512 dims", options.reler_batch, partial(reler, width=2304)),
         ("GroundNLQ, 256 dims", options.groundnlq_batch, groundnlq),
-        ("GroundNLQ, 2304 dims", options.groundnlq_batch, lambda size: groundnlq(size, 2304)),
+        ("GroundNLQ, 2304 dims", options.groundnlq_batch, partial(groundnlq, width=2304)),
     ):
-        model, loss = make(batch)
+        model, loss = make(batch, device=options.device)
         model.to(options.device).train()
         optimizer = torch.optim.AdamW(parameter_groups(model), lr=1e-6, fused=True)
-        loss_here = partial(loss, options.device)
-        step = training_step(loss_here, optimizer, 1.0, dtype, options.device)
+        step = training_step(loss, optimizer, 1.0, dtype, options.device)
         operations, traffic = cost(step)
-        saved = saved_bytes(loss_here, dtype, options.device)
+        saved = saved_bytes(loss, dtype, options.device)
         seconds = median_time(step, options.steps, options.device)
         rate = batch / seconds
         print(
@@ -86,40 +85,39 @@ def main(arguments: list[str] | None = None) -> None:
         )
 
 
-def vslnet(batch: int, width: int = 256) -> tuple[nn.Module, Loss]:
+def vslnet(batch: int, device: str, width: int = 256) -> tuple[nn.Module, Loss]:
     """The published size, 128 units."""
     torch.manual_seed(0)
     model = VSLNet(width, vslnet_step.TEXT_WIDTH, max_pos_len=128)
-    content = vslnet_step.random_batch(batch, 128, width)
-    return model, lambda device: vslnet_step.our_loss(model, moved(content, device))
+    content = moved(vslnet_step.random_batch(batch, 128, width), device)
+    return model, lambda: vslnet_step.our_loss(model, content)
 
 
-def reler(batch: int, width: int = 256) -> tuple[nn.Module, Loss]:
+def reler(batch: int, device: str, width: int = 256) -> tuple[nn.Module, Loss]:
     """The published size, 600 units, 4 parts: the mean of the scales."""
     torch.manual_seed(0)
     width += reler_step.FURTHER_DIMS
     model = ReLER(ModelOptions(), width)
-    content = reler_step.random_batch(batch, 600, width)
-    return model, lambda device: reler_step.our_loss(model, moved(content, device), 4)
+    content = moved(reler_step.random_batch(batch, 600, width), device)
+    return model, lambda: reler_step.our_loss(model, content, 4)
+
+
+def groundnlq(batch: int, device: str, width: int = 256) -> tuple[nn.Module, Loss]:
+    """The published size, clips of 900 rows."""
+    sizes = Namespace(units=900, batch=batch)
+    model = groundnlq_step.make_model(width)
+    padded = groundnlq_step.our_padding(model, sizes)
+    inputs, targets = moved(groundnlq_step.make_batch(model, width, sizes, padded), device)
+
+    def loss() -> torch.Tensor:
+        return losses(model(*inputs), *targets, groundnlq_step.NORMALISER).total
+
+    return model, loss
 
 
 def moved(batch: Any, device: str) -> Any:
     """A batch on a device."""
     return tree_map(lambda x: x.to(device) if isinstance(x, torch.Tensor) else x, batch)
-
-
-def groundnlq(batch: int, width: int = 256) -> tuple[nn.Module, Loss]:
-    """The published size, clips of 900 rows."""
-    sizes = Namespace(units=900, batch=batch)
-    model = groundnlq_step.make_model(width)
-    padded = groundnlq_step.our_padding(model, sizes)
-    inputs, targets = groundnlq_step.make_batch(model, width, sizes, padded)
-
-    def loss(device: str) -> torch.Tensor:
-        grounding = model(*(x.to(device) for x in inputs))
-        return losses(grounding, *(x.to(device) for x in targets), groundnlq_step.NORMALISER).total
-
-    return model, loss
 
 
 class Traffic(TorchDispatchMode):

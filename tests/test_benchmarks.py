@@ -1,16 +1,20 @@
 """Each benchmark runs on its smallest input; what it measures is not judged here."""
 
+import sys
+
 import pytest
 
-from tests.simulated import ROOT, succeed
+from tests.simulated import ROOT, refuse, succeed
 
 STEP = "--units 60 --widths 8 --steps 1"
 SMALLEST = {
     "create_naq": "--preset tiny",
     "evaluation": "--labels 50 --predictions 50 --repeats 1",
+    "gpu": "--device cpu --small --steps 1",
     "groundnlq_step": f"--batch 1 {STEP}",
     "inference": "--clips 1 --units 16 60 60 --widths 8 --times 1",
     "learning": "--help",  # its smallest run is a quickstart
+    "loaded": "--work vslnet extraction --busy 1 --seconds 0.1 --rounds 1",
     "reler_step": f"--batch 2 {STEP}",
     "roofline": "--vslnet_batch 2 --reler_batch 1 --steps 1",
     "vslnet_step": f"--batch 2 {STEP}",
@@ -31,3 +35,9 @@ def test_all_programs_are_listed():
         path.read_text()
     }  # fmt: skip
     assert programs == SMALLEST.keys()
+
+
+def test_outside_its_environment_a_program_says_how_to_get_in():
+    for name in SMALLEST:
+        line = refuse(sys.executable, "-I", "-S", ROOT / f"benchmarks/{name}.py")
+        assert "lacks torch, numpy, transformers, ...; run: " in line

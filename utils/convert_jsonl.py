@@ -70,21 +70,21 @@ def convert(path: Path, split: str) -> tuple[dict, int, int]:
         for number, content in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 1):
             if not content.strip():
                 continue
-            place = f"{path}: line {number}"
-            line = parse_json(content, JsonLine, place)
+            source = f"{path}: line {number}"
+            line = parse_json(content, JsonLine, source)
             annotation, _, index_text = line.query_id.rpartition("_")
             index, clip = int(index_text), line.video_id
             if fault := clip_name_fault(clip):
-                raise UserError(f"{place}: {fault}")
+                raise UserError(f"{source}: {fault}")
             if index >= MOST_QUERIES:
-                raise UserError(f"{place}: query_id {line.query_id} counts over {MOST_QUERIES}")
+                raise UserError(f"{source}: query_id {line.query_id} counts over {MOST_QUERIES}")
             if durations.setdefault(clip, line.duration) != line.duration:
-                raise UserError(f"{place}: clip {clip} has another duration than before")
+                raise UserError(f"{source}: clip {clip} has another duration than before")
             if clip_of.setdefault(annotation, clip) != clip:
-                raise UserError(f"{place}: annotation {annotation} is of another clip before")
+                raise UserError(f"{source}: annotation {annotation} is of another clip before")
             of_annotation = queries.setdefault(clip, {}).setdefault(annotation, {})
             if index in of_annotation:
-                raise UserError(f"{place}: query_id {line.query_id} is given twice")
+                raise UserError(f"{source}: query_id {line.query_id} is given twice")
             of_annotation[index] = _query(line)
             count += 1
             windows += len(line.timestamps)

@@ -77,24 +77,24 @@ def choose(names: list[str] | None, manifest: Path, urls: list[str]) -> dict[str
         UserError: a name is unknown, or an address or the manifest is malformed.
     """
     sources = read_manifest(manifest).features
-    given: dict[str, Source] = {}
+    url_sources: dict[str, Source] = {}
     for text in urls:
         name, separator, url = text.partition("=")
         if not separator or clip_name_fault(name):
             raise UserError(f"--url {text}: must be TYPE=URL, such as egovlp=https://...")
         width = sources[name].width if name in sources else None
         try:
-            given.setdefault(name, Source([], width)).parts.append(RemoteFile(url))
+            url_sources.setdefault(name, Source([], width)).parts.append(RemoteFile(url))
         except ValueError as fault:
             raise UserError(f"--url {text}: {fault}") from None
-    sources |= given
+    sources |= url_sources
     names = list(sources) if names is None else list(dict.fromkeys(names))
     if unknown := [name for name in names if name not in sources]:
         raise UserError(
             f"unknown feature type '{unknown[0]}'; known: {', '.join(sources)} (several names are "
             "separated by spaces); for another one give --url"
         )
-    if unused := [name for name in given if name not in names]:
+    if unused := [name for name in url_sources if name not in names]:
         raise UserError(f"--url {unused[0]}=...: '{unused[0]}' is not among --feature_types")
     return {name: sources[name] for name in names}
 
@@ -167,8 +167,8 @@ def unpack(parts: list[Path], folder: Path, source: Source) -> int:
         shapes = {name: fetched_shapes for name, p in paths.items() if p.name == SHAPES_FILE}
         list(extract(archive, shapes))
     # Clips that were there before keep their number of rows.
-    kept = {uid: n for uid, n in read_shapes(folder).items() if f"{uid}.pt" in present}
-    if listed := read_shapes(fetched_shapes.parent) | kept:
+    present_rows = {uid: n for uid, n in read_shapes(folder).items() if f"{uid}.pt" in present}
+    if listed := read_shapes(fetched_shapes.parent) | present_rows:
         write_json(folder / SHAPES_FILE, listed)
     return len(missing)
 

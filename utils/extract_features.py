@@ -34,17 +34,17 @@ def main(arguments: list[str] | None = None) -> None:
     check_output_folder("--output_dir", folder)
     check_card(folder, expected_card(options.type, options.encoder))
     shapes = read_shapes(folder)
-    waiting = {
+    missing = {
         name: file
         for name, file in videos.items()
         if options.overwrite or name not in shapes or not (folder / f"{name}.pt").is_file()
     }
     broken = 0
-    if waiting:
+    if missing:
         from utils.features.image_encoders import ImageEncoder  # brings PyTorch
 
         encoder = ImageEncoder(options.type, options.encoder, options.device)
-        bar = tqdm(waiting.items(), desc=f"extracting {options.type} features", unit="video")
+        bar = tqdm(missing.items(), desc=f"extracting {options.type} features", unit="video")
         for name, file in bar:
             try:
                 rows = encoder.extract(file, options.frame_rate)
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
             save_atomically(torch.from_numpy(rows), folder / f"{name}.pt")
             shapes[name] = len(rows)
             write_json(folder / SHAPES_FILE, shapes, indent=True)
-    extracted, before = len(waiting) - broken, len(videos) - len(waiting)
+    extracted, before = len(missing) - broken, len(videos) - len(missing)
     print(f"{extracted} extracted, {before} there before, {broken} broken: {folder}")
     if broken:
         raise UserError(f"{broken} of {len(videos)} videos could not be read; they are named above")

@@ -33,7 +33,7 @@ from utils.features.lmdb_files import LmdbFeatures
 from utils.features.mapped import check_durations
 from utils.features.packed import PackedFeatures, write_packed
 
-GIVEN = ("frame_rate", "stride", "model", "source")  # of the card, as options
+CARD_OPTIONS = ("frame_rate", "stride", "model", "source")  # the values of the card they name
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -63,7 +63,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--dtype", choices=("float16", "float32"), help="precision (default: that of the files)")
     add("--overwrite", action="store_true", help="replace what was made from other files")
     card = parser.add_argument_group(
-        "feature card (default: feature_card.json of the input, or that of published features)"
+        "feature card (default: feature_card.json of the input, or that of published features)",
+        argument_default=argparse.SUPPRESS,
     )
     card.add_argument("--frame_rate", type=float, metavar="X", help="frames a second of the videos")
     card.add_argument("--stride", type=float, metavar="X", help="frames between rows")
@@ -93,9 +94,9 @@ def prepare(name: str, bounds: ClipCuts, options: argparse.Namespace) -> None:
         files = LmdbFeatures(Path(options.from_lmdb))
     else:
         files = open_videos(Path(videos), folder, bounds) if videos else open_folder(folder)
-    given = {key: getattr(options, key) for key in GIVEN if getattr(options, key) is not None}
+    given_values = {key: value for key, value in vars(options).items() if key in CARD_OPTIONS}
     defaults = {"frame_rate": FRAME_RATE, "stride": STRIDE, "model": "unknown"}
-    files.card = {**defaults, "source": str(files.path), **files.card, **given}
+    files.card = {**defaults, "source": str(files.path), **files.card, **given_values}
     check_card(files.card, files.path)
     missing = sorted(bounds.keys() - {files.clip_uids[clip] for clip in files.present})
     if missing:
@@ -107,12 +108,11 @@ def prepare(name: str, bounds: ClipCuts, options: argparse.Namespace) -> None:
     card["program"] = "utils/prepare_features.py"
     if videos:
         card["cut"] = "rows nearest to the clip's bounds in the features of its video"
-    else:
-        if not options.from_lmdb:
-            card["folder_stamp"] = folder_stamp(folder)
-        seconds = {clip: end - start for clip, (_, start, end) in bounds.items()}
-        durations = np.array([seconds.get(uid, np.nan) for uid in files.clip_uids])
-        check_durations(files, name, lengths, durations)
+    elif not options.from_lmdb:
+        card["folder_stamp"] = folder_stamp(folder)
+    seconds = {clip: end - start for clip, (_, start, end) in bounds.items()}
+    durations = np.array([seconds.get(uid, np.nan) for uid in files.clip_uids])
+    check_durations(files, name, lengths, durations)
     card["fingerprint"] = fingerprint(files.stamps(), card)
     card["date"] = datetime.now(UTC).isoformat(timespec="seconds")
     rows, size = lengths[lengths > 0], lengths.sum() * width * np.dtype(card["dtype"]).itemsize

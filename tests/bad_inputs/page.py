@@ -53,16 +53,16 @@ def videos(folder: Path) -> Iterator[tuple[str, Path]]:
     yield "a recording that was not finished", unfinished
 
 
-def read_video(file: Path, said: list[str]) -> None:
-    """Read a video; what is said of it goes into `said`."""
+def read_video(file: Path, messages: list[str]) -> None:
+    """Read a video; what is printed goes into `messages`."""
     import utils.features.containers as containers
 
-    containers.warn = said.append
+    containers.warn = messages.append
     try:
         rows = sum(1 for _ in sampled_frames(file, 1.875, 0.5 / 1.875, 48))
-        said.append(f"{rows} rows")
+        messages.append(f"{rows} rows")
     except UserError as error:
-        said.append(str(error))
+        messages.append(str(error))
 
 
 def measured(act: Callable[[], object]) -> tuple[object, float, float]:
@@ -78,9 +78,9 @@ def _peak() -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def row(what: str, program: str, said: str, memory: float, seconds: float) -> str:
+def row(what: str, program: str, message: str, memory: float, seconds: float) -> str:
     """A line of the table."""
-    words = said.replace("|", "\\|").replace("`", "'")
+    words = message.replace("|", "\\|").replace("`", "'")
     return f"| {what} | {program} | `{words}` | {memory:.0f} | {seconds:.1f} |\n"
 
 
@@ -94,15 +94,15 @@ def main() -> None:
         for case in CASES:
             root = shutil.copytree(whole, folder / "data")
             case.damage(root)
-            said, memory, seconds = measured(partial(world.run, case.program, root))
-            words = str(said).replace(str(root), "DATA").replace(str(whole), "OTHER")
+            message, memory, seconds = measured(partial(world.run, case.program, root))
+            words = str(message).replace(str(root), "DATA").replace(str(whole), "OTHER")
             lines.append(row(case.what, case.program, words, memory, seconds))
             shutil.rmtree(root)
             print(lines[-1], end="", file=sys.stderr, flush=True)
         for what, file in videos(folder):
-            said_lines: list[str] = []
-            _, memory, seconds = measured(partial(read_video, file, said_lines))
-            words = "; ".join(said_lines).replace(f"{file.parent}/", "")
+            messages: list[str] = []
+            _, memory, seconds = measured(partial(read_video, file, messages))
+            words = "; ".join(messages).replace(f"{file.parent}/", "")
             lines.append(row(what, "utils/extract_features.py", words, memory, seconds))
     PAGE.write_text(HEAD + "".join(lines))
 

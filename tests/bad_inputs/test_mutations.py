@@ -64,15 +64,23 @@ def mutate_json(content: bytes, draw: random.Random) -> bytes:
     return json.dumps(value).encode()
 
 
+def mutate_json_lines(content: bytes, draw: random.Random) -> bytes:
+    """Change one of the lines."""
+    lines = content.split(b"\n")
+    number = draw.randrange(len(lines))
+    lines[number] = mutate_json(lines[number], draw)
+    return b"\n".join(lines)
+
+
 def mutate_bytes(content: bytes, draw: random.Random) -> bytes:
     """Cut off, overwritten here and there, with something put in, repeated, empty or all zeros."""
-    place = draw.randrange(len(content))
+    position = draw.randrange(len(content))
     flipped = bytearray(content)
     for _ in range(draw.randint(1, 8)):
         flipped[draw.randrange(len(content))] = draw.randrange(256)
     junk = draw.choice([b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b"NaN", b"[" * 3000])
-    inserted = content[:place] + junk + content[place:]
-    damaged = [content[:place], bytes(flipped), inserted, content * 2, b"", bytes(len(content))]
+    inserted = content[:position] + junk + content[position:]
+    damaged = [content[:position], bytes(flipped), inserted, content * 2, b"", bytes(len(content))]
     return draw.choice(damaged)
 
 
@@ -83,8 +91,8 @@ def mutate_table(content: bytes, draw: random.Random) -> bytes:
     lines = [line.split(b"\t") for line in content.split(b"\n")]
     for _ in range(draw.randint(1, 4)):
         fields = draw.choice(lines)
-        place = draw.randrange(len(fields) + 1)
-        fields[place : place + draw.randint(0, 1)] = draw.choice([[], [draw.choice(FIELDS)]])
+        position = draw.randrange(len(fields) + 1)
+        fields[position : position + draw.randint(0, 1)] = draw.choice([[], [draw.choice(FIELDS)]])
     return b"\n".join(b"\t".join(fields) for fields in lines)
 
 
@@ -180,6 +188,7 @@ KINDS = {
     "val annotations": Kind("nlq_val.json", mutate_json, SCORED[:2], 30),
     "narrations": Kind("egoclip.csv", mutate_table, ["utils/create_naq_dataset.py"], 30),
     "TACoS": Kind("tacos/val.json", mutate_json, ["utils/convert_tacos.py"], 20),
+    "JSON lines": Kind("lines.jsonl", mutate_json_lines, ["utils/convert_jsonl.py"], 20),
     "prepared train": Kind(f"{PREPARED}/train.json", mutate_json, ["utils/check_data.py"], 30),
     "prepared val": Kind(f"{PREPARED}/val.json", mutate_json, [VSLNET, RELER]),
     "clip list": Kind("clips.json", mutate_json, ["VSLNet/main.py train few"], 6),
@@ -191,6 +200,7 @@ KINDS = {
     "VSLNet checkpoint": Kind(f"{VSLNET_RUN}/vslnet_1.t7", mutate_checkpoint, [VSLNET]),
     "ReLER checkpoint": Kind(f"{RELER_RUN}/model_1.t7", mutate_checkpoint, [RELER]),
     "GroundNLQ checkpoint": Kind(f"{GROUNDNLQ_RUN}/model_1.t7", mutate_checkpoint, [GROUNDNLQ]),
+    "VSLNet options": Kind(f"{VSLNET_RUN}/configs.json", mutate_json, [VSLNET]),
     "text encoder of a run": Kind(f"{VSLNET_RUN}/text.json", mutate_json, [VSLNET]),
     "encoder folder": Kind("bert/config.json", mutate_json, [VSLNET]),
     "challenge file": Kind("challenge.json", mutate_json, SCORED, 30),

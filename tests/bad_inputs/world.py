@@ -47,6 +47,11 @@ TACOS = {
     }
     for k in (1, 2)
 }
+JSON_LINES = b"\n".join(
+    b'{"query": "Where?", "query_id": "a_%d", "video_id": "v1", "duration": 32.0, '
+    b'"timestamps": [[1.5, 4]]}' % number
+    for number in range(3)
+)
 MANIFEST = {
     "features": {
         "egovlp": {
@@ -80,6 +85,7 @@ COMMANDS = {
     "utils/prepare_ego4d_dataset.py": f"{_SPLITS} --output_save_path DATA/{PREPARED}",
     "utils/create_naq_dataset.py": "--type nlq --em_version v1 --data_root DATA",
     "utils/convert_tacos.py": "--input_dir DATA/tacos --data_root DATA/out",
+    "utils/convert_jsonl.py": "--input DATA/lines.jsonl --split val --output DATA/lines.json",
     "utils/subsample_clips.py":
         "--annotations DATA/nlq_train.json --shares 50 --output_dir DATA/out",
     "utils/check_data.py": "--data_root DATA --features egovlp --thorough",
@@ -150,6 +156,7 @@ def make(root: Path) -> Path:
     for name in ("vq", "moments"):
         write_json(root / f"{name}_train.json", annotations("train"))
     (root / "egoclip.csv").write_bytes(NARRATIONS)
+    (root / "lines.jsonl").write_bytes(JSON_LINES)
     write_json(root / "manifest.json", MANIFEST)
     write_json(root / "clips.json", ["t1", "t2"])
     for name in ("egovlp", "clip"):

@@ -52,9 +52,9 @@ def contents(root, name="egovlp"):
     return {path.stem: torch.load(path) for path in folder.glob("*.pt")}, shapes
 
 
-def assert_same(found, clips=CLIPS):
-    assert found.keys() == clips.keys()
-    assert all(torch.equal(found[uid], clips[uid]) for uid in found)
+def assert_same(features, clips=CLIPS):
+    assert features.keys() == clips.keys()
+    assert all(torch.equal(features[uid], clips[uid]) for uid in features)
 
 
 def test_program(tmp_path, manifest):
@@ -71,8 +71,8 @@ def test_program(tmp_path, manifest):
         printed = succeed(*command, "--feature_types", "egovlp")
         assert "egovlp: takes 20.0 kB" in printed
         assert "egovlp: 4 clips fetched, 4 there" in printed
-        found, shapes = contents(tmp_path)
-        assert_same(found)
+        features, shapes = contents(tmp_path)
+        assert_same(features)
         assert shapes == SHAPES
         assert [path.name for path in (tmp_path / "downloads").iterdir()] == ["egovlp.lock"]
         assert "are there" in succeed(*command)
@@ -106,11 +106,11 @@ def test_the_published_layout_behind_redirections(tmp_path, manifest, golden):
             PROGRAM, "--feature_types", "slowfast", "--manifest", path, "--data_root", tmp_path
         )
     assert "slowfast: 3 clips fetched, 3 there" in printed
-    found, _ = contents(tmp_path, "slowfast")
-    assert {uid: rows[0, 0].item() for uid, rows in found.items()} == {
+    features, _ = contents(tmp_path, "slowfast")
+    assert {uid: rows[0, 0].item() for uid, rows in features.items()} == {
         "clip-a": 0, "clip-b": 1, "clip-c": 2,
     }  # fmt: skip
-    assert all(rows.shape == (3000, 6) for rows in found.values())
+    assert all(rows.shape == (3000, 6) for rows in features.values())
 
 
 def test_our_manifest_holds_the_published_links():
@@ -135,8 +135,8 @@ def test_clips_that_are_there_are_kept(tmp_path, manifest):
     with serve({"/x": Behaviour(make_zip(FILES))}) as address:
         source = read_manifest(manifest([{"url": f"{address}/x"}])).features["egovlp"]
         assert download(tmp_path, "egovlp", source) == 3
-    found, shapes = contents(tmp_path)
-    assert_same(found, {**CLIPS, "clip-1": mine, "mine": mine})
+    features, shapes = contents(tmp_path)
+    assert_same(features, {**CLIPS, "clip-1": mine, "mine": mine})
     assert shapes == {"clip-0": 5, "clip-1": 50, "clip-2": 7, "clip-3": 8, "mine": 50}
 
 

@@ -12,7 +12,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.simulated import refuse
 from tests.utils.features.feature_sample import LENGTHS, source, write_features
 from utils.base.errors import UserError
 from utils.features.mapped import open_features
@@ -70,8 +69,8 @@ def pack(data, *more):
     return data / "features/egovlp.h5"
 
 
-def cut(data, *more, **which):
-    main(cutting(data, *more, **which))
+def cut(data, *more, **options):
+    main(cutting(data, *more, **options))
     return data / "features/egovlp"
 
 
@@ -126,8 +125,7 @@ def test_cards_that_can_not_be_kept_are_refused(data):
     card = data / "features/egovlp/feature_card.json"
     for content, words in (
         ({"width": 7}, "features are 5 wide, their feature card says 7"),
-        ({"a\0b": 1}, "egovlp: its feature card can't be kept"),
-        ({"x" * 70_000: 1}, "egovlp: its feature card can't be kept"),
+        ({"x": "a\0b"}, "egovlp: its feature card can't be kept"),
     ):
         card.write_text(json.dumps(content))
         with pytest.raises(UserError, match=words):
@@ -160,9 +158,6 @@ def test_bad_files_are_named_and_nothing_is_made(data):
     torch.save(torch.full((7, 5), 7e4), data / "features/egovlp/b.pt")
     with pytest.raises(UserError, match=r"b\.pt: 70000 is too large for float16; give --dtype"):
         pack(data, "--dtype", "float16")
-    torch.save(torch.full((7, 5), torch.nan), data / "features/egovlp/b.pt")
-    with pytest.raises(UserError, match=r"b\.pt: NaN or infinite values in row 0"):
-        pack(data)
     assert hidden(data) == [] and not (data / "features/egovlp.h5").exists()
 
 
@@ -170,13 +165,13 @@ def test_rows_are_compared_with_durations(data, capsys):
     seconds = {uid: (10.0, 10 + rows / 1.875) for uid, rows in LENGTHS.items()}
     annotate(data / "some.json", {"v": {**seconds, "elsewhere": (0, 5)}})
     pack(data, "--annotations", data / "some.json")
-    said = capsys.readouterr().err
-    assert "no features of 1 of 4 clips in the annotations: elsewhere" in said
-    assert "do not fit" not in said
+    stderr = capsys.readouterr().err
+    assert "no features of 1 of 4 clips in the annotations: elsewhere" in stderr
+    assert "do not fit" not in stderr
     annotate(data / "some.json", {"v": {uid: (0, 2 * end) for uid, (_, end) in seconds.items()}})
     pack(data, "--annotations", data / "some.json")
-    said = capsys.readouterr().err
-    assert "rows of 3 of 3 clips do not fit" in said and "is the stride another" in said
+    stderr = capsys.readouterr().err
+    assert "rows of 3 of 3 clips do not fit" in stderr and "is the stride another" in stderr
 
 
 def test_cuts_equal_plain_slices(videos):
@@ -184,8 +179,8 @@ def test_cuts_equal_plain_slices(videos):
     plain = {u: torch.load(videos / f"videos/{u}.pt", weights_only=True) for u in ("v1", "v2")}
     expected = {"p": plain["v1"][:90], "q": plain["v1"][150:300], "r": plain["v2"][18:120]}
     for uid, rows in expected.items():
-        found = torch.load(folder / f"{uid}.pt", weights_only=True)
-        assert torch.equal(found, rows)
+        cut_rows = torch.load(folder / f"{uid}.pt", weights_only=True)
+        assert torch.equal(cut_rows, rows)
         assert (folder / f"{uid}.pt").stat().st_size < rows.nbytes + 2000  # not the whole video
     assert json.loads((folder / "feature_shapes.json").read_text()) == {"p": 90, "q": 150, "r": 102}
     card = json.loads((folder / "feature_card.json").read_text())
@@ -229,38 +224,24 @@ def test_cuts_that_the_videos_do_not_allow(videos, capsys):
 # Kills itself while it writes the second clip.
 KILLED = """
 import os, signal, sys
-from utils.features import cuts, files
+from utils.features import cuts
 from utils.prepare_features import main
 calls = 0
-def kill(features, dtype, where, cast=files.in_precision):
+def kill(features, dtype, where, cast=cuts.in_precision):
     global calls
     calls += 1
     if calls == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     return cast(features, dtype, where)
-files.in_precision = cuts.in_precision = kill
+cuts.in_precision = kill
 main(sys.argv[1:])
 """
 
 
-def kill(root, words):
-    command = [sys.executable, "-c", KILLED, *words]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-
-
-def test_a_killed_packing_leaves_nothing_that_is_read(data, root):
-    kill(root, packing(data))
-    (left,) = hidden(data)
-    assert left.startswith(".egovlp.h5.") and not (data / "features/egovlp.h5").exists()
-    packed = PackedFeatures(pack(data), list(LENGTHS))
-    for clip, uid in enumerate(LENGTHS):
-        np.testing.assert_array_equal(packed.read(clip), source(data, uid))
-    assert hidden(data) == []
-
-
 def test_a_killed_cut_leaves_nothing_that_is_read(videos, root):
-    kill(root, cutting(videos))
+    command = [sys.executable, "-c", KILLED, *cutting(videos)]
+    killed = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     (left,) = hidden(videos)
     assert left.startswith(".egovlp.") and not (videos / "features/egovlp").exists()
     names = {"p.pt", "q.pt", "r.pt", "feature_shapes.json", "feature_card.json"}
@@ -270,7 +251,7 @@ def test_a_killed_cut_leaves_nothing_that_is_read(videos, root):
 def test_wrong_command_lines_end_with_one_line(data, capsys):
     annotate(data / "some.json", {"a": {"a1": (0, 9)}})
     videos = ["--from_video_features", data / "features/egovlp"]
-    for words, said in (
+    for words, message in (
         (["../egovlp"], "plain folder names"),
         (["egovlp", "--packed"], "--packed belongs to --from_video_features"),
         (["x", *videos], "needs --annotations"),
@@ -279,11 +260,9 @@ def test_wrong_command_lines_end_with_one_line(data, capsys):
         with pytest.raises(SystemExit, match="2"):
             main(list(map(str, ["--data_root", data, "--features", *words])))
         (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith("error: ") and said in line
+        assert line.startswith("error: ") and message in line
     with pytest.raises(UserError, match="need another name than egovlp"):
         main(packing(data, *videos, "--annotations", data / "some.json"))
-    error = refuse(PROGRAM, "--features", "slowfast", "--data_root", data)
-    assert "slowfast: no folder of .pt files" in error
     for words in (["--stride", 0], ["--frame_rate", "nan"]):
         with pytest.raises(UserError, match=words[0][2:]):
             pack(data, *words)

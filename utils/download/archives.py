@@ -56,8 +56,8 @@ def open_archive(parts: Sequence[Path]) -> Iterator[zipfile.ZipFile]:
                 stream = io.BufferedReader(Joined(files), BLOCK)
             archive = stack.enter_context(zipfile.ZipFile(stream))
             # `.pt` files are zips too: of a zip that is cut off, the last one's directory is taken.
-            begins = [entry.header_offset for entry in archive.infolist()]
-            if min(begins, default=0) > len(VOLUME_MARK):
+            offsets = [entry.header_offset for entry in archive.infolist()]
+            if min(offsets, default=0) > len(VOLUME_MARK):
                 raise zipfile.BadZipFile("its end is missing")
             yield archive
     except (UserError, OSError, MemoryError):  # of the machine, not of the archive
@@ -117,33 +117,33 @@ def _whole_directory(stream: BinaryIO, sizes: Sequence[int]) -> bytes:
         stream: the volumes in a row.
         sizes: bytes of each volume.
     """
-    begins = [0, *accumulate(sizes)]
-    stream.seek(max(0, begins[-1] - END.size - FULL_16 - LOCATOR_64.size))
+    starts = [0, *accumulate(sizes)]
+    stream.seek(max(0, starts[-1] - END.size - FULL_16 - LOCATOR_64.size))
     tail = stream.read()
     end = tail.rindex(b"PK\5\6")
     *_, volume, _, _, size, offset, _ = END.unpack_from(tail, end)
     if tail[end - LOCATOR_64.size :].startswith(b"PK\6\7"):
         _, end_volume, end_offset, _ = LOCATOR_64.unpack_from(tail, end - LOCATOR_64.size)
-        stream.seek(begins[end_volume] + end_offset)
+        stream.seek(starts[end_volume] + end_offset)
         *_, volume, _, _, size, offset = END_64.unpack(stream.read(END_64.size))
-    stream.seek(begins[volume] + offset)
-    old = io.BytesIO(stream.read(size))
-    old.seek(0, io.SEEK_END)
-    old.write(END.pack(b"PK\5\6", 0, 0, FULL_16, FULL_16, size, 0, 0))
-    with zipfile.ZipFile(old) as archive:
+    stream.seek(starts[volume] + offset)
+    directory = io.BytesIO(stream.read(size))
+    directory.seek(0, io.SEEK_END)
+    directory.write(END.pack(b"PK\5\6", 0, 0, FULL_16, FULL_16, size, 0, 0))
+    with zipfile.ZipFile(directory) as archive:
         entries = archive.infolist()
-    new = bytearray()
+    rewritten = bytearray()
     for entry in entries:
         name = entry.orig_filename.encode("utf-8" if entry.flag_bits & 0x800 else "cp437")
-        large = entry.file_size, entry.compress_size, begins[entry.volume] + entry.header_offset
-        new += ENTRY.pack(
+        large = entry.file_size, entry.compress_size, starts[entry.volume] + entry.header_offset
+        rewritten += ENTRY.pack(
             b"PK\1\2", 45, 45, entry.flag_bits, entry.compress_type, 0, 0, entry.CRC,
             FULL_32, FULL_32, len(name), 28, 0, 0, 0, entry.external_attr, FULL_32,
         )  # fmt: skip
-        new += name + struct.pack("<2H3Q", 1, 24, *large)
-    begin, length = begins[-1], len(new)
-    new += END_64.pack(
+        rewritten += name + struct.pack("<2H3Q", 1, 24, *large)
+    begin, length = starts[-1], len(rewritten)
+    rewritten += END_64.pack(
         b"PK\6\6", END_64.size - 12, 45, 45, 0, 0, len(entries), len(entries), length, begin
     )
-    new += LOCATOR_64.pack(b"PK\6\7", 0, begin + length, 1)
-    return bytes(new) + END.pack(b"PK\5\6", 0, 0, FULL_16, FULL_16, FULL_32, FULL_32, 0)
+    rewritten += LOCATOR_64.pack(b"PK\6\7", 0, begin + length, 1)
+    return bytes(rewritten) + END.pack(b"PK\5\6", 0, 0, FULL_16, FULL_16, FULL_32, FULL_32, 0)

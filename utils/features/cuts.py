@@ -68,13 +68,13 @@ def write_folder(
     with tempfile.TemporaryDirectory(
         dir=folder.parent, prefix=temporary_prefix(folder.name), suffix=TEMPORARY
     ) as work:
-        new = Path(work) / "new"
+        finished = Path(work) / "finished"
         for clip, features in files.each(f"cutting {name} features"):
             rows = np.ascontiguousarray(in_precision(features, card["dtype"], files.where(clip)))
-            save_atomically(torch.from_numpy(rows), new / f"{files.clip_uids[clip]}.pt")
+            save_atomically(torch.from_numpy(rows), finished / f"{files.clip_uids[clip]}.pt")
         listed = {files.clip_uids[clip]: lengths[clip] for clip in files.present}
-        write_json(new / SHAPES_FILE, listed)
-        write_json(new / CARD_FILE, card, indent=True)
+        write_json(finished / SHAPES_FILE, listed)
+        write_json(finished / CARD_FILE, card, indent=True)
         if folder.exists():
             folder.rename(Path(work) / "replaced")
-        new.rename(folder)
+        finished.rename(folder)

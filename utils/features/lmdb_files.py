@@ -33,11 +33,18 @@ class LmdbFile:
             )
         except lmdb.Error as error:
             raise UserError(f"{path}: not an LMDB file ({in_brief(error)})") from None
+        pages = self._environment.info()["last_pgno"] + 1
+        if self.data.stat().st_size < pages * self._environment.stat()["psize"]:
+            raise UserError(f"{path}: cut off; fetch it again")  # reading on would end the process
 
     def keys(self) -> list[str]:
         """All keys, sorted."""
         with self._environment.begin() as transaction:
-            return [bytes(key).decode() for key in transaction.cursor().iternext(values=False)]
+            keys = list(transaction.cursor().iternext(values=False))
+        try:
+            return [bytes(key).decode() for key in keys]
+        except UnicodeDecodeError as error:
+            raise UserError(f"{self.path}: has a key that is no clip uid ({error})") from None
 
     def read(self, key: str) -> np.ndarray | None:
         """The array of a key, None if there is no such key; raises UserError if it is unusable."""

@@ -137,8 +137,6 @@ def _lay_out(
         stream.truncate(size + SLACK)
     alignment = {"alignment_threshold": size, "alignment_interval": PAGE}
     try:
-        if any("\0" in key for key in attributes):  # HDF5 would keep what stands before it
-            raise ValueError("a name holds a NUL byte")
         with h5py.File(file, "w", locking=False, **alignment) as packed:
             packed.attrs.update(attributes)
             packed["clip_uids"] = [files.clip_uids[clip] for clip in files.present]

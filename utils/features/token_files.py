@@ -10,8 +10,7 @@ from tqdm import tqdm
 from utils.base.errors import UserError, in_brief
 from utils.base.files import file_stamp, fingerprint
 from utils.features.lmdb_files import LmdbFile, as_rows
-from utils.features.stores import create_array, map_array, open_store
-from utils.features.tensors import resident
+from utils.features.stores import create_array, open_store
 from utils.features.tokens import TokenStore
 
 
@@ -58,9 +57,7 @@ def read_tokens(
         return {"file": str(file), "queries": len(keys)}
 
     folder = open_store(cache, "tokens", fingerprint(file_stamp(data), keys, half), build)
-    files = (folder / f"{name}.npy" for name in ("tokens", "offsets", "lengths"))
-    tokens, offsets, lengths = map(map_array, files)
-    return TokenStore(resident(tokens, device, device_policy), offsets, lengths)
+    return TokenStore.open(folder, device, device_policy)
 
 
 def _npz_reader(file: Path) -> Callable[[str], np.ndarray | None]:
@@ -69,4 +66,12 @@ def _npz_reader(file: Path) -> Callable[[str], np.ndarray | None]:
         names = set(arrays.files)
     except Exception as error:  # the parser of a damaged file may trip over anything
         raise UserError(f"{file}: not a .npz file ({in_brief(error)})") from None
-    return lambda key: as_rows(arrays[key], f"{file}: {key}") if key in names else None
+
+    def read(key: str) -> np.ndarray | None:
+        try:
+            tokens = arrays[key] if key in names else None
+        except Exception as error:
+            raise UserError(f"{file}: {key} is damaged ({in_brief(error)})") from None
+        return tokens if tokens is None else as_rows(tokens, f"{file}: {key}")
+
+    return read

@@ -85,6 +85,13 @@ class TokenStore(NamedTuple):
     offsets: np.ndarray  # (S + 1,) first token of each sentence
     lengths: np.ndarray  # (S,) tokens of each sentence
 
+    @classmethod
+    def open(cls, folder: Path, device: torch.device | str, device_policy: str) -> "TokenStore":
+        """Map `tokens.npy`, `offsets.npy` and `lengths.npy` of a store."""
+        files = (folder / f"{name}.npy" for name in cls._fields)
+        tokens, offsets, lengths = map(map_array, files)
+        return cls(resident(tokens, device, device_policy), offsets, lengths)
+
     def gather(self, sentences: np.ndarray, device: torch.device | str = "cpu") -> Text:
         """The sentences' features in float32; what is not stored of the padding is zero."""
         lengths = self.lengths[sentences]
@@ -118,16 +125,16 @@ def encode_sentences(
 
     def build(folder: Path) -> dict:
         tokens = LiveTokens(encoder, sentences)
-        kept = np.minimum(tokens.lengths + padding, tokens.lengths.max())
-        offsets = np.concatenate(([0], np.cumsum(kept)))
+        stored_lengths = np.minimum(tokens.lengths + padding, tokens.lengths.max())
+        offsets = np.concatenate(([0], np.cumsum(stored_lengths)))
         stored = create_array(folder / "tokens.npy", (offsets[-1], encoder.width), precision)
         # Sentences of like length together: little padding; the longest first: if the memory is
         # short, it is known at once.
-        waiting = np.argsort(-tokens.lengths, kind="stable")
+        remaining = np.argsort(-tokens.lengths, kind="stable")
         with tqdm(total=len(sentences), desc="encoding text", unit="sentence", leave=False) as bar:
-            while len(waiting):
-                count = max(1, TOKENS_AT_ONCE // tokens.lengths[waiting[0]])
-                rows, waiting = waiting[:count], waiting[count:]
+            while len(remaining):
+                count = max(1, TOKENS_AT_ONCE // tokens.lengths[remaining[0]])
+                rows, remaining = remaining[:count], remaining[count:]
                 index, mask = ragged_index(offsets, rows)
                 features = tokens.encode(rows, device, mask.shape[1]).cpu().numpy()[mask]
                 with np.errstate(over="ignore"):
@@ -147,9 +154,7 @@ def encode_sentences(
 
     key = fingerprint(FORMAT, encoder.fingerprint, sentences, padding, half)
     folder = open_store(cache, "tokens", key, build)
-    files = (folder / f"{name}.npy" for name in ("tokens", "offsets", "lengths"))
-    tokens, offsets, lengths = map(map_array, files)
-    return TokenStore(resident(tokens, device, device_policy), offsets, lengths)
+    return TokenStore.open(folder, device, device_policy)
 
 
 class LiveTokens:
@@ -176,11 +181,11 @@ class LiveTokens:
             features = self.encode(sentences, device, longest)
         finally:
             self.encoder.model.eval()
-        kept, mask = (
+        stored, mask = (
             to_device(np.arange(longest) < ends[:, None], device).float()
             for ends in (lengths + self.padding, lengths)
         )
-        return Text(features * kept[..., None], mask)
+        return Text(features * stored[..., None], mask)
 
     def encode(self, sentences: np.ndarray, device: torch.device | str, width: int) -> torch.Tensor:
         """Features (B, Q, dim) float32 of the first Q = `width` tokens of each sentence.

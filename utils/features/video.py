@@ -98,14 +98,14 @@ def frames_at(
     Times beyond the end give the last frame.
     """
     images: dict[float, np.ndarray] = {}
-    waiting = sorted(set(times), reverse=True)
-    for shown in shown_frames(file, frame_rate, waiting):
-        while waiting and waiting[-1] < shown.end:
-            images[waiting.pop()] = _pixels(shown, side)
-        if not waiting:
+    remaining = sorted(set(times), reverse=True)
+    for shown in shown_frames(file, frame_rate, remaining):
+        while remaining and remaining[-1] < shown.end:
+            images[remaining.pop()] = _pixels(shown, side)
+        if not remaining:
             break
     else:
-        images |= dict.fromkeys(waiting, _pixels(shown, side))
+        images |= dict.fromkeys(remaining, _pixels(shown, side))
     return [images[time] for time in times]
 
 

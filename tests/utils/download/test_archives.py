@@ -71,15 +71,15 @@ def test_volumes(golden, tmp_path):
 
 @settings(max_examples=40)
 @given(st.booleans(), st.integers(0, 2**32), st.integers(0, 255))
-def test_damage_is_one_clear_line_or_harmless(tmp_path_factory, stored, place, flip):
+def test_damage_is_one_clear_line_or_harmless(tmp_path_factory, stored, position, flip):
     """A byte that is another one, or the end cut off."""
     compression = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
     content = bytearray(make_zip({"a.pt": FILES["a.pt"][:500], "b.pt": b"b" * 500}, compression))
-    place %= len(content)
+    position %= len(content)
     if flip:
-        content[place] ^= flip
+        content[position] ^= flip
     else:
-        del content[place:]
+        del content[position:]
     folder = tmp_path_factory.mktemp("damage")
     try:
         unpack(folder, bytes(content))

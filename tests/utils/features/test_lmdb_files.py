@@ -1,10 +1,14 @@
 """Features and tokens out of LMDB files."""
 
+import contextlib
 import io
+import random
 
 import numpy as np
 import pytest
 
+from tests.bad_inputs import world
+from tests.bad_inputs.test_mutations import mutate_bytes
 from tests.utils.features.feature_sample import LENGTHS
 from utils.base.errors import UserError
 from utils.features.lmdb_files import LmdbFile, read_array
@@ -24,7 +28,7 @@ def write(folder, values):
     lmdb = pytest.importorskip("lmdb")
     with lmdb.open(str(folder), map_size=1 << 24) as file, file.begin(write=True) as transaction:
         for key, content in values.items():
-            transaction.put(key.encode(), content)
+            transaction.put(key.encode(errors="surrogateescape"), content)
     return folder
 
 
@@ -58,9 +62,9 @@ def test_tokens_of_queries(tmp_path, kind):
         file = tmp_path / "tokens.npz"
         np.savez(file, **tokens)
     store = read_tokens(file, ["a_2", "a_0"], tmp_path / "cache", half=False)
-    found = store.gather(np.array([1, 0]))
-    assert found.mask.tolist() == [[1, 1, 1], [1, 0, 0]]
-    assert found.tokens[1].tolist() == [[0, 1, 2, 3], [0] * 4, [0] * 4]
+    query = store.gather(np.array([1, 0]))
+    assert query.mask.tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert query.tokens[1].tolist() == [[0, 1, 2, 3], [0] * 4, [0] * 4]
     with pytest.raises(UserError, match="has no features of query a_1"):
         read_tokens(file, ["a_0", "a_1"], tmp_path / "cache", half=False)
 
@@ -74,3 +78,20 @@ def test_what_is_no_array_is_refused(tmp_path):
     (tmp_path / "file").write_bytes(b"rubbish")
     with pytest.raises(UserError, match="not an LMDB file"):
         LmdbFile(tmp_path / "file")
+    folder = write(tmp_path / "odd", {"\udcff": b"", "a": bytes(9000)})
+    with pytest.raises(UserError, match="no clip uid"):
+        LmdbFile(folder).keys()
+    data = folder / "data.mdb"
+    data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
+    with pytest.raises(UserError, match="odd: cut off"):
+        LmdbFile(folder)
+
+
+def test_npz_files_changed_at_random(tmp_path):
+    file = tmp_path / "tokens.npz"
+    np.savez(file, a_0=np.ones((3, 4), np.float32))
+    content = file.read_bytes()
+    for seed in range(30):
+        file.write_bytes(mutate_bytes(content, random.Random(seed)))
+        with world.limits(-1), contextlib.suppress(UserError):
+            assert read_tokens(file, ["a_0"], tmp_path / "cache", half=False).tokens.shape == (3, 4)

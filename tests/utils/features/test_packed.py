@@ -59,12 +59,6 @@ def test_a_packed_file_is_mapped_and_not_copied_and_preferred(data):
     assert opened(data, name="egovlp").joined.filename == data / "features/egovlp.h5"
 
 
-@pytest.mark.parametrize(("factor", "warns"), [(1, False), (2, True)])
-def test_rows_are_compared_with_durations(data, capsys, factor, warns):
-    opened(data, durations=np.array([40, 7, 1, 16]) / 1.875 * factor)
-    assert ("rows of 3 of 3 clips do not fit" in capsys.readouterr().err) is warns
-
-
 def refused(data, words, uids=("a", "b")):
     with pytest.raises(UserError, match=rf"packed\.h5: .*{words}") as error:
         opened(data, uids)

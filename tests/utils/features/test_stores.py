@@ -117,9 +117,9 @@ def start(root, cache, seconds):
 
 def test_of_several_processes_one_builds_and_the_others_wait(tmp_path, root):
     processes = [start(root, tmp_path, 0.5) for _ in range(3)]
-    said = [process.communicate(timeout=300)[0].split() for process in processes]
-    assert sorted(map(len, said)) == [1, 1, 2]
-    assert {words[-1] for words in said} == {"12345678"}
+    outputs = [process.communicate(timeout=300)[0].split() for process in processes]
+    assert sorted(map(len, outputs)) == [1, 1, 2]
+    assert {words[-1] for words in outputs} == {"12345678"}
     assert (tmp_path / "log.lock").read_text() == "built\n"
     assert left_in(tmp_path) == ["numbers-abc"]
 
@@ -190,6 +190,6 @@ def test_a_long_wait_is_explained(tmp_path, monkeypatch, capsys):
         timer.start()
         assert (open_numbers(tmp_path) == 7).all()
         timer.join()
-    said = capsys.readouterr().err
-    assert said.count("warning: ") == 1
-    assert f"builds {tmp_path / f'numbers-{KEY}'}; if there is none, delete {lock}" in said
+    stderr = capsys.readouterr().err
+    assert stderr.count("warning: ") == 1
+    assert f"builds {tmp_path / f'numbers-{KEY}'}; if there is none, delete {lock}" in stderr

@@ -16,8 +16,8 @@ def stored(tmp_path):
 
 
 def test_on_the_host_nothing_is_copied(stored):
-    for place in ("auto", "cpu", "cuda"):
-        table = resident(stored, "cpu", place)
+    for policy in ("auto", "cpu", "cuda"):
+        table = resident(stored, "cpu", policy)
         assert table.data_ptr() == stored.__array_interface__["data"][0]
 
 
@@ -28,21 +28,21 @@ def test_a_batch_is_the_same_wherever_the_table_lies(stored):
     assert torch.equal(take(resident(stored), rows, "cpu"), torch.from_numpy(stored[rows]))
 
 
-@pytest.mark.parametrize(("free", "place", "moved"), [
+@pytest.mark.parametrize(("free", "policy", "moved"), [
     (1000, "auto", True), (10, "auto", False), (10, "cuda", True), (1000, "cpu", False),
 ])  # fmt: skip
-def test_a_gpu_takes_what_fits(stored, monkeypatch, free, place, moved):
+def test_a_gpu_takes_what_fits(stored, monkeypatch, free, policy, moved):
     gpu = torch.device("meta")  # a device that is not the CPU, and is everywhere
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2000))
-    assert (resident(stored, gpu, place).device == gpu) is moved
+    assert (resident(stored, gpu, policy).device == gpu) is moved
 
 
 @given(st.integers(1, 200), st.integers(1, 200))
 def test_lengths_grow_in_steps_up_to_the_most(length, most):
     length = min(length, most)
-    found = in_steps(length, most)
-    assert length <= found <= most
-    assert found == most or (found % STEP == 0 and found - length < STEP)
+    padded = in_steps(length, most)
+    assert length <= padded <= most
+    assert padded == most or (padded % STEP == 0 and padded - length < STEP)
 
 
 def test_zeros_follow_what_is_there():
