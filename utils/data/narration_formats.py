@@ -106,8 +106,9 @@ def read_any_narrations(paths: Sequence[Path], form: str, video_uids: Sequence[s
     if missing := [path for path in paths if not path.is_file()]:
         raise UserError(f"{missing[0]}: no such file")
     rows, videos = FORMATS[form](paths, set(video_uids)), pl.Enum(list(video_uids))
+    source = f"{paths[0]}, read as {form} for {len(video_uids)} videos"
     blocks = (_block(chunk, videos) for chunk in iter(lambda: list(islice(rows, AT_ONCE)), []))
-    return join_blocks(blocks, video_uids, f"{paths[0]} (--format {form})", 1, "narration")
+    return join_blocks(blocks, video_uids, source, 1, "narration")
 
 
 def _block(rows: list[Row], videos: pl.Enum) -> Block:
@@ -190,7 +191,8 @@ def table_rows(columns: Sequence[str], paths: Sequence[Path], _: set[str]) -> It
                     video, start, end, text = (line[name] for name in columns)
                     yield video, seconds(start), seconds(end), as_narration(text)
             except csv.Error as error:
-                raise UserError(f"{path}: line {table.line_num}: {error}") from None
+                fault = f"line {table.line_num}: {error}; is a quote not closed?"
+                raise UserError(f"{path}: {fault}") from None
 
 
 def cue_rows(paths: Sequence[Path], video_uids: set[str]) -> Iterator[Row]:

@@ -168,7 +168,7 @@ def _header(path: Path) -> list[str]:
     if missing := [name for name in COLUMNS if name not in columns]:
         remedy = "NaQ is made from EgoClip's egoclip.csv"
         if line.lstrip().startswith(("{", "[")):
-            raise UserError(f"{path}: JSON, such as Ego4D's own narration.json; {remedy}")
+            raise UserError(f"{path}: JSON, such as Ego4D's narration.json: give its --format")
         if all(name in line for name in COLUMNS):
             raise UserError(f"{path}: its columns are not separated by tabs; {remedy}, as released")
         raise UserError(f"{path}: column {', '.join(missing)} is missing from its header")
