@@ -199,7 +199,7 @@ CASES = [
          written("narrations/train0.srt", "1\n00:01 --> 00:02\na".encode("utf-16")),
          "train0.srt: is text in UTF-16; save it as UTF-8"),
     Case("a video given as subtitles", f"{NAQ} vtt", written("narrations/train0.vtt", bytes(2**20)),
-         "train0.vtt, read as vtt for 2 videos: none of its 0 narrations can be read"),
+         r"train0.vtt \(--format vtt, .*: 1\): none of its 0 narrations can be read"),
     Case("narrations of other videos than the features", f"{NAQ} own",
          written("own/feature_shapes.json", b'{"train0": 60, "x": 60}'),
          r"own: 1 of its 2 videos \(train0, x\) have narrations, two are needed"),

@@ -106,7 +106,7 @@ def read_any_narrations(paths: Sequence[Path], form: str, video_uids: Sequence[s
     if missing := [path for path in paths if not path.is_file()]:
         raise UserError(f"{missing[0]}: no such file")
     rows, videos = FORMATS[form](paths, set(video_uids)), pl.Enum(list(video_uids))
-    source = f"{paths[0]}, read as {form} for {len(video_uids)} videos"
+    source = f"{paths[0]} (--format {form}, clips of videos: {len(video_uids)})"
     blocks = (_block(chunk, videos) for chunk in iter(lambda: list(islice(rows, AT_ONCE)), []))
     return join_blocks(blocks, video_uids, source, 1, "narration")
 
