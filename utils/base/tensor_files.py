@@ -15,17 +15,21 @@ from utils.base.files import atomic_write
 from utils.base.lazy import torch
 
 
-def load_safely(path: str | Path, allow: tuple = (), mmap: bool = False) -> Any:
+def load_safely(
+    path: str | Path, allow: tuple = (), mmap: bool = False, skip_objects: bool = False
+) -> Any:
     """Read a file written by `torch.save` onto the CPU, without running code from it.
 
-    `allow` lists the classes accepted besides tensors and plain containers. Raises `UserError`
-    for a missing, torn or foreign file, and names the type that was refused in a hostile one.
+    `allow` lists the classes accepted besides tensors and plain containers; with `skip_objects`
+    those of other classes are read as empty objects. Raises `UserError` for a missing, torn or
+    foreign file, and names the type that was refused in a hostile one.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
-        with torch.serialization.safe_globals(list(allow)):
+        stand_ins = _stand_ins(path) if skip_objects else []
+        with torch.serialization.safe_globals([*allow, *stand_ins]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap or None)
     except (pickle.UnpicklingError, KeyError) as error:  # KeyError: an invalid pickle opcode
         refused = re.search(r"GLOBAL (\S+)", str(error))
@@ -44,6 +48,17 @@ def load_safely(path: str | Path, allow: tuple = (), mmap: bool = False) -> Any:
         if is_out_of_memory(error):
             raise
         raise UserError(f"{path}: damaged or cut off ({in_brief(error)}); fetch it again") from None
+
+
+def _stand_ins(path: Path) -> list[tuple[type, str]]:
+    """An empty class of our own for each class or function that a file names."""
+
+    def ignore(*arguments: Any, **options: Any) -> None:
+        pass
+
+    names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    methods = {"__init__": ignore, "__setstate__": ignore}
+    return [(type("Skipped", (), methods), name) for name in names]
 
 
 def save_atomically(value: Any, path: str | Path, keep_previous: bool = False) -> None:
