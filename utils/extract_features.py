@@ -74,9 +74,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--output_dir", metavar="DIR", help="where they go (default: data/features/<type>)"
     )
     parser.add_argument(
-        "--encoder", metavar="NAME|DIR",
-        help="image encoder on the hub or in a folder (default: the published one); tiny: a small "
-        "one with random weights, to try things",
+        "--encoder", metavar="NAME|DIR|FILE",
+        help="image encoder on the hub or in a folder (default: the published one), for egovlp its "
+        "checkpoint egovlp.pth; tiny: a small one with random weights, to try things",
     )  # fmt: skip
     add_frame_rate(parser)
     parser.add_argument("--device", default="auto", help="auto: the GPU if there is one")

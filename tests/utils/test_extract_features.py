@@ -14,6 +14,7 @@ from tests.simulated import run
 from utils.base.errors import UserError
 from utils.extract_features import main
 from utils.features.image_encoders import ImageEncoder
+from utils.features.image_kinds import KINDS
 from utils.features.mapped import open_features
 from utils.features.video import frames_at, sampled_frames
 
@@ -71,14 +72,14 @@ def test_frames_are_those_shown_at_their_times(videos, name, seconds):
     assert images[0].shape == (24, 32, 3) and images[0].dtype == np.uint8  # by the shorter side
 
 
-@pytest.mark.parametrize(("kind", "frames"), [("clip", 1), ("videomae", 16)])
-def test_rows_are_sixteen_thirtieths_apart(videos, kind, frames):
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_are_sixteen_thirtieths_apart(videos, kind):
     encoder = ImageEncoder(kind, "tiny", "cpu")
     rows = encoder.extract(videos / "slow.mp4")
     assert rows.dtype == np.float32 and abs(len(rows) - 8 * RATE) <= 1
     assert np.isfinite(rows).all() and rows.std(0).max() > 0
     assert np.array_equal(rows, ImageEncoder(kind, "tiny", "cpu").extract(videos / "slow.mp4"))
-    assert encoder.card(rows.shape[1])["window"] == frames
+    assert encoder.card(rows.shape[1])["window"] == KINDS[kind].frames
 
 
 def test_a_video_cut_off_in_its_middle_is_warned_of(videos, tmp_path, capsys):

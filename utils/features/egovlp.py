@@ -44,9 +44,7 @@ def read_checkpoint(file: Path) -> State:
 
 def load_weights(module: nn.Module, state: State) -> nn.Module:
     """A module with those weights of a checkpoint that it has; they may stay in the file."""
-    # Missing weights are an error of `load_state_dict`.
-    names = module.state_dict().keys() & state.keys()
-    module.load_state_dict({name: state[name] for name in names}, assign=True)
+    module.load_state_dict({name: state[name] for name in module.state_dict()}, assign=True)
     return module
 
 

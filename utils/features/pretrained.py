@@ -129,7 +129,7 @@ def trying(folder: Path, what: str, act: Callable, *arguments: Any, **options: A
         if is_out_of_memory(error):
             raise
         reason = in_brief(error, 150)
-        raise UserError(f"{folder}: can't be used as a {what} ({reason})") from None
+        raise UserError(f"{folder}: can't be used as the {what} ({reason})") from None
 
 
 def _from_hub(name: str, what: str, files: Sequence[str], remedy: str) -> Path:

@@ -247,8 +247,7 @@ class EgoVLPText(TextEncoder):
         state = read_checkpoint(Path(name))
         text = ("text_model.", "txt_proj.")
         self._state = {name: state[name] for name in state if name.startswith(text)}
-        self._config = trying(Path(name), WHAT, _distilbert_sizes, self._state)
-        self.width = len(self._state["txt_proj.1.bias"])
+        self._config, self.width = trying(Path(name), WHAT, _distilbert_sizes, self._state)
         self.max_tokens = self._config["max_position_embeddings"]
         self._vocabulary = self._config["vocab_size"]
         beside = Path(name).parent
@@ -282,10 +281,10 @@ class EgoVLPText(TextEncoder):
         return model.requires_grad_(False).eval()
 
 
-def _distilbert_sizes(state: dict[str, torch.Tensor]) -> dict[str, int]:
-    """The sizes in a DistilBERT's config.json, out of its weights."""
+def _distilbert_sizes(state: dict[str, torch.Tensor]) -> tuple[dict[str, int], int]:
+    """The sizes of a DistilBERT as its configuration has them, and the width of the projection."""
     vocabulary, dim = state["text_model.embeddings.word_embeddings.weight"].shape
-    return {
+    config = {
         "vocab_size": vocabulary,
         "max_position_embeddings": len(state["text_model.embeddings.position_embeddings.weight"]),
         "n_layers": count_layers(state, "text_model.transformer.layer."),
@@ -293,3 +292,4 @@ def _distilbert_sizes(state: dict[str, torch.Tensor]) -> dict[str, int]:
         "dim": dim,
         "hidden_dim": len(state["text_model.transformer.layer.0.ffn.lin1.bias"]),
     }
+    return config, len(state["txt_proj.1.bias"])

@@ -42,6 +42,13 @@ def weights(shapes):
 SMALL = {**golden("egovlp")[1]["keys"], **golden("egovlp_text")[1]["keys"]}
 
 
+def released_shapes():
+    """Of the full model."""
+    schema = json.loads((GOLDEN / "schema_egovlp.json").read_text())
+    parts = ("text_model", "video_model", "txt_proj", "vid_proj")
+    return {name: shape for part in parts for name, shape in schema[part].items()}
+
+
 class ConfigParser:
     """Stands for the class of that name that the released file holds an object of."""
 

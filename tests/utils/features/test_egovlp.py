@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.bad_inputs.world import Hostile
+from tests.bad_inputs.world import WORDS, Hostile
 from tests.utils.features.egovlp_sample import GOLDEN, SMALL, golden, weights, write_checkpoint
 from utils.base.errors import UserError
 from utils.base.tasks import ROWS_PER_SECOND
@@ -19,7 +19,8 @@ from utils.features import image_encoders, text_encoders, video
 from utils.features.egovlp import FRAME_SIZE, VideoBranch, load_weights, read_checkpoint
 from utils.features.image_encoders import ImageEncoder
 from utils.features.image_kinds import KINDS
-from utils.features.text_encoders import open_encoder
+from utils.features.text_encoders import EgoVLPText, open_encoder
+from utils.features.tokens import LiveTokens
 from utils.features.video import sampled_frames
 
 CLOSE = {"atol": 1e-5, "rtol": 0}
@@ -67,6 +68,47 @@ def test_the_text_branch_gives_the_golden_numbers(tmp_path, monkeypatch):
     video_feature = golden("egovlp")[0]["feature"]
     similarity = F.cosine_similarity(tokens[:, None, 0], video_feature, dim=-1)
     torch.testing.assert_close(similarity, arrays["similarity"], **CLOSE)
+
+
+def test_questions_are_tokenized_as_for_bert(tmp_path):
+    """With the vocabulary beside the checkpoint, or MiniLM's, which is BERT's."""
+    file = str(write_checkpoint(tmp_path / "egovlp.pth", SMALL))
+    encoder = EgoVLPText(file)
+    encoder._vocabulary = None  # the real one has more tokens than the small model
+    assert encoder.tokenize(["Where is the CUP?"])[0].tolist() == [
+        101,
+        2073,
+        2003,
+        1996,
+        2452,
+        1029,
+        102,
+    ]
+    (tmp_path / "vocab.txt").write_text("\n".join(WORDS))
+    tokens = LiveTokens(EgoVLPText(file), ["Where is the CUP?", "who"])
+    assert [WORDS[number] for number in tokens.numbers[tokens.offsets[1] :]] == [
+        "[CLS]",
+        "who",
+        "[SEP]",
+    ]
+    features, mask, _ = tokens.gather(np.arange(2))
+    assert features.shape == (2, 7, 16) and mask.sum(1).tolist() == [7, 3]
+    ablated = [EgoVLPText(file, random_seed=seed) for seed in (1, 2)]
+    assert len({encoder.fingerprint for encoder in (*ablated, encoder)}) == 3
+    assert not torch.equal(*(LiveTokens(x, ["who"]).gather(np.arange(1)).tokens for x in ablated))
+
+
+def test_bare_weights_are_read_and_others_refused(tmp_path):
+    state, file = weights(SMALL), tmp_path / "bare.pth"
+    torch.save(state, file)
+    assert ImageEncoder("egovlp", str(file), "cpu")
+    for missing in ("vid_proj.0.weight", "txt_proj.1.bias"):
+        torch.save({name: value for name, value in state.items() if name != missing}, file)
+        with pytest.raises(UserError, match=rf"the checkpoint of EgoVLP .*{missing}"):
+            _ = ImageEncoder("egovlp", str(file), "cpu"), EgoVLPText(str(file)).model
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(UserError, match="damaged or cut off"):
+        EgoVLPText(str(file))
 
 
 @pytest.mark.parametrize("name", ["wide", "tall", "square", "unresized"])
