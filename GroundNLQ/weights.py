@@ -78,7 +78,7 @@ def read_values(file: Path) -> dict[str, Any]:
 
     try:
         waiting = [yaml.safe_load(file.read_text(encoding="utf-8"))]
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{file}: not a file of options ({in_brief(error)})") from None
     values: dict[str, Any] = {}
     for settings in waiting:

@@ -168,15 +168,10 @@ class Split:
         )
         units = np.minimum(cuts.rows, options.max_v_l)
         windows = label_units(seconds, cuts.rows, units)
-        if options.nar_exp_factor > 1:
-            windows = jitter_windows(
-                windows,
-                units,
-                records.is_narration[rows],
-                options.nar_exp_factor,
-                options.nar_translate,
-                draws.jitter,
-            )
+        windows = jitter_windows(
+            windows, units, records.is_narration[rows], draws.jitter,
+            options.nar_exp_factor, options.nar_translate,
+        )  # fmt: skip
         return Samples(cuts, units, windows, draws)
 
     def _video(

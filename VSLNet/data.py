@@ -10,14 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from utils.data.records import Records, keep_complete, keep_some, read_split
-from utils.data.spans import (
-    EMPTY_SECONDS,
-    exact_unit_windows,
-    highlight_windows,
-    jitter_windows,
-    unit_windows,
-)
+from utils.data.records import Records, keep_complete, keep_some, label_windows, read_split
+from utils.data.spans import EMPTY_SECONDS, highlight_windows, jitter_windows
 from utils.features.mapped import PooledFeatures, pooled_features
 from utils.features.tensors import in_steps, pad_to, to_device
 from utils.features.tokens import EncoderText, Gather, Text
@@ -61,16 +55,10 @@ class Split:
         options = self.options
         mine = share.rows[share.mine]
         units = self.units[mine]
-        windows = self.windows[mine]
-        if options.nar_exp_factor > 1:
-            windows = jitter_windows(
-                windows,
-                units,
-                self.records.is_narration[mine],
-                options.nar_exp_factor,
-                options.nar_translate,
-                draws[mine],
-            )
+        windows = jitter_windows(
+            self.windows[mine], units, self.records.is_narration[mine], draws[mine],
+            options.nar_exp_factor, options.nar_translate,
+        )  # fmt: skip
         video, video_mask = self.features.gather(self.records.clip[mine], device)
         text = self.text(self.records.sentence[mine], device)
         if options.compile:
@@ -90,13 +78,6 @@ class Split:
             float(self.units[share.rows].sum()) / share.processes,
             share.weight,
         )
-
-
-def label_windows(records: Records, units: np.ndarray, label_times: str) -> np.ndarray:
-    """(R, 2) first and last unit of each window, from exact or from truncated times."""
-    if label_times == "exact":
-        return exact_unit_windows(records.exact, records.duration, units)
-    return unit_windows(records.seconds, records.duration, units)
 
 
 def open_split(

@@ -1,8 +1,10 @@
 """Each benchmark runs on its smallest input; what it measures is not judged here."""
 
+import sys
+
 import pytest
 
-from tests.simulated import ROOT, succeed
+from tests.simulated import ROOT, refuse, succeed
 
 STEP = "--units 60 --widths 8 --steps 1"
 SMALLEST = {
@@ -33,3 +35,9 @@ def test_all_programs_are_listed():
         path.read_text()
     }  # fmt: skip
     assert programs == SMALLEST.keys()
+
+
+def test_outside_its_environment_a_program_says_how_to_get_in():
+    for name in SMALLEST:
+        line = refuse(sys.executable, "-I", "-S", ROOT / f"benchmarks/{name}.py")
+        assert "lacks torch, numpy, transformers, ...; run: " in line

@@ -128,13 +128,13 @@ def test_nothing_in_a_prediction_waits_but_for_its_result(make_recipe, monkeypat
 
 def test_a_thread_gathers_batches_ahead(make_recipe, monkeypatch):
     recipe = make_recipe(META, batch_size=30, feature_device="cuda")
-    told = []
-    monkeypatch.setattr(torch.cuda, "set_device", told.append)
+    devices = []
+    monkeypatch.setattr(torch.cuda, "set_device", devices.append)
     stepper = Stepper(recipe, recipe.options, recipe.processes)
     stepper.pieces = 2
     plan = stepper.plan(0)
     batches = dict(stepper.batches(plan, 1))
-    assert list(batches) == list(range(1, stepper.steps)) and told == [META]
+    assert list(batches) == list(range(1, stepper.steps)) and devices == [META]
     for step, batch in batches.items():
         shares = recipe.processes.shares(stepper.batch_rows(step), 2)
         for piece, share in zip(batch, shares, strict=True):

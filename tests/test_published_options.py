@@ -117,8 +117,8 @@ def test_numbers_that_make_no_sense_are_refused(module, name, capsys):
     for value in ("nan", "inf", "-inf", "-3"):
         with pytest.raises((UserError, SystemExit)) as refused:
             parse(module, f"--{name}={value}")
-        said = str(refused.value) if refused.type is UserError else capsys.readouterr().err
-        assert re.search(rf"--{name}( must be in |.*: invalid int value)", said)
+        message = str(refused.value) if refused.type is UserError else capsys.readouterr().err
+        assert re.search(rf"--{name}( must be in |.*: invalid int value)", message)
         with pytest.raises(UserError, match=f"opt.json: --{name} must be "):
             adopt(parse(module), {name: float(value)}, "opt.json")
 
@@ -153,14 +153,14 @@ def test_absurd_numbers_are_refused(module, name, value):
 
 @pytest.mark.parametrize("program", list(PUBLISHED)[2:])
 def test_small_programs_have_their_published_options(program):
-    said = succeed(program, "--help")
+    page = succeed(program, "--help")
     for option in PUBLISHED[program]:
-        assert option["name"] in said
+        assert option["name"] in page
 
 
 def test_as_a_user_meets_it():
     wide = refuse("VSLNet/main.py", "--task", "t", "--fv", "f", "--dim", "1000000000")
     assert wide == "error: --dim must be in [1, 8192], is 1000000000"
     list_of_scales = ("--numscale_list", "2", "4")
-    said = refuse("ReLER/main.py", "--task", "t", "--fv", "f", *list_of_scales)
-    assert "clips are cut into 2, 3, 4, 5, 6 parts" in said
+    error = refuse("ReLER/main.py", "--task", "t", "--fv", "f", *list_of_scales)
+    assert "clips are cut into 2, 3, 4, 5, 6 parts" in error

@@ -65,8 +65,8 @@ def test_no_module_imports_itself_by_way_of_others():
 
 def test_only_the_table_of_models_imports_by_a_name_of_its_own_making():
     files = [file for package in ("utils", *MODELS) for file in (ROOT / package).rglob("*.py")]
-    made = [file for file in files if "import_module" in file.read_text()]
-    assert made == [ROOT / "utils" / "search" / "models.py"]
+    importing = [file for file in files if "import_module" in file.read_text()]
+    assert importing == [ROOT / "utils" / "search" / "models.py"]
 
 
 @pytest.mark.parametrize("room", ROOMS)

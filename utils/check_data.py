@@ -6,6 +6,7 @@ Prints a table (check, verdict, what, what to do), then the commands that get wh
 the order in which they can be run. Exit code 0 if nothing is an error, else 2.
 """
 
+import argparse
 import shlex
 import sys
 from pathlib import Path
@@ -180,8 +181,8 @@ def queried_clips(records: dict[str, Records], splits: Splits) -> dict[str, floa
     return clips
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run all checks and print what they found."""
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_root", default="data", metavar="DIR", help="the folder to check")
     parser.add_argument("--task", default="nlq", choices=sorted(TASKS), help="what will be trained")
@@ -195,11 +196,16 @@ def main(arguments: list[str] | None = None) -> None:
         "--units", type=int, metavar="N", help="units of a clip, for labels (default: the task's)"
     )
     options = parser.parse_args(arguments)
+    if options.units is not None and options.units < 1:
+        parser.error("--units must be at least 1")
+    return options
+
+
+def check(options: argparse.Namespace) -> tuple[Findings, Steps]:
+    """What all checks found, and the commands that get what is missing."""
     root, task, findings = Path(options.data_root), TASKS[options.task], Findings()
     if root.exists() and not root.is_dir():
         raise UserError(f"{root}: is not a folder; name the data root with --data_root")
-    if options.units is not None and options.units < 1:
-        parser.error("--units must be at least 1")
     steps = Steps(root, options.task)
     splits = check_sources(root, task, steps, findings)
     units = options.units or task.units
@@ -209,22 +215,31 @@ def main(arguments: list[str] | None = None) -> None:
     present = {path.stem for path in (*folders, *(root / "features").glob("[!.]*.h5"))}
     feature_bytes = 0
     for name in options.features or sorted(present) or FEATURES:
-        check = f"features {name}"
+        title = f"features {name}"
         if name not in present:
-            findings.missing(check, root / "features" / name, steps.features(name))
+            findings.missing(title, root / "features" / name, steps.features(name))
         elif not clips:
-            findings.warning(check, "no clips are known to check them with")
+            findings.warning(title, "no clips are known to check them with")
         else:
             feature_bytes += check_features(
-                check, root, name, clips, options.thorough, steps.features, findings
+                title, root, name, clips, options.thorough, steps.features, findings
             )
     cache = Path(options.cache_dir) if options.cache_dir else root / "cache"
     check_disk(cache, records, feature_bytes, findings)
+    return findings, steps
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run all checks and print what they found."""
+    options = parse(arguments)
+    findings, steps = check(options)
     print(findings.table(), steps, sep="\n\n")
     errors, warnings = findings.count("error"), findings.count("warning")
     if errors:
-        raise UserError(f"{root}: see the table (errors: {errors}, warnings: {warnings})")
-    print(f"{root}: no errors (warnings: {warnings})")
+        raise UserError(
+            f"{options.data_root}: see the table (errors: {errors}, warnings: {warnings})"
+        )
+    print(f"{options.data_root}: no errors (warnings: {warnings})")
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ import gc
 import math
 import random
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -50,26 +50,15 @@ class NaqClip(NamedTuple):
     queries: int  # in the annotation
 
 
-@dataclass
-class Stats:
-    """What a set of annotations holds."""
+Counts = Counter[tuple[str, str]]  # queries of each clip, by video uid and clip uid
 
-    queries: int = 0
-    videos: set[str] = field(default_factory=set)
-    clips: set[tuple[str, str]] = field(default_factory=set)
 
-    def add(self, video_uid: str, clip_uid: str, queries: int) -> None:
-        """Count a clip, and queries of it."""
-        self.videos.add(video_uid)
-        self.clips.add((video_uid, clip_uid))
-        self.queries += queries
-
-    def show(self, name: str) -> None:
-        """Print the three counts."""
-        print(f"========> {name} stats")
-        print(f"# queries {self.queries}")
-        print(f"# videos {len(self.videos)}")
-        print(f"# clips {len(self.clips)}")
+def show(name: str, counts: Counts) -> None:
+    """Print how many queries, videos and clips there are."""
+    print(f"========> {name} stats")
+    print(f"# queries {counts.total()}")
+    print(f"# videos {len({video_uid for video_uid, _ in counts})}")
+    print(f"# clips {len(counts)}")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -100,11 +89,15 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"egoclip.csv: {narrations.describe_skipped()}", file=sys.stderr)
 
     output = root / f"{options.type}_aug_naq_train{ending}"
-    counts = write_union(output, annotated, clips, narrations)
+    annotated_counts, naq_counts = write_union(output, annotated, clips, narrations)
+    union_counts = annotated_counts.copy()
+    union_counts.update(naq_counts)
     name = options.type.upper()
-    for title, stats in zip((name, "NaQ", f"{name}+NaQ"), counts, strict=True):
-        stats.show(title)
-    if not counts[1].queries:
+    for title, counts in (
+        (name, annotated_counts), ("NaQ", naq_counts), (f"{name}+NaQ", union_counts),
+    ):  # fmt: skip
+        show(title, counts)
+    if not naq_counts:
         warn("no narration lies inside a clip: do egoclip.csv and the clips belong together?")
     print(f"wrote {output}", file=sys.stderr)
 
@@ -118,57 +111,52 @@ def v1_share(clips: ClipBounds) -> ClipBounds:
 
 def write_union(
     path: Path, annotated: dict, clips: ClipBounds, narrations: Narrations
-) -> tuple[Stats, Stats, Stats]:
+) -> tuple[Counts, Counts]:
     """Write annotated and NaQ queries as one annotation file, videos and clips sorted by uid.
 
     Videos are written as they are made, so memory holds the new queries of a few of them only.
 
-    Returns: what there is in the annotated queries, in NaQ, and in what was written.
+    Returns: what there is in the annotated queries, and in NaQ.
     """
-    annotated_stats, naq_stats, union_stats = Stats(), Stats(), Stats()
-    merged = _clips_by_uid(annotated, annotated_stats, path)
+    annotated_counts, naq_counts = Counter(), Counter()
+    merged = _clips_by_uid(annotated, annotated_counts, path)
     videos = sorted(merged.keys() | clips.keys())
     with atomic_write(path) as file:
-        separator = b'{"videos": ['
+        file.write(b'{"videos": [')
+        separator = b""
         naq_clips = _naq_clips(videos, clips, narrations)
         bar = tqdm(naq_clips, desc=f"writing {path.name}", unit="video", total=len(videos))
         for video_uid, new_clips in bar:
             video_clips = merged.pop(video_uid, {})
-            for clip_uid, clip in video_clips.items():
-                union_stats.add(video_uid, clip_uid, _count(clip["annotations"]))
             for new in new_clips:
                 clip_uid = new.clip["clip_uid"]
                 clip = video_clips.setdefault(clip_uid, new.clip)
                 check_bounds(clip_uid, _bounds(new.clip), _bounds(clip), path)
                 clip["annotations"].append(new.annotation)
-                for stats in (naq_stats, union_stats):
-                    stats.add(video_uid, clip_uid, new.queries)
+                naq_counts[video_uid, clip_uid] = new.queries
             if video_clips:
                 sorted_clips = [video_clips[clip_uid] for clip_uid in sorted(video_clips)]
                 video = {"video_uid": video_uid, "clips": sorted_clips, "split": "train"}
                 file.write(separator + to_json(video))
                 separator = b", "
-        file.write(b"]}" if union_stats.clips else b'{"videos": []}')
-    return annotated_stats, naq_stats, union_stats
+        file.write(b"]}")
+    return annotated_counts, naq_counts
 
 
-def _clips_by_uid(annotated: dict, stats: Stats, path: Path) -> dict[str, dict[str, dict]]:
+def _clips_by_uid(annotated: dict, counts: Counts, path: Path) -> dict[str, dict[str, dict]]:
     """video uid -> clip uid -> clip; a clip listed twice becomes one with both's annotations."""
     merged: dict[str, dict[str, dict]] = {}
     for video in annotated["videos"]:
         video_uid = video["video_uid"]
         for clip in video["clips"]:
             clip_uid, annotations = clip["clip_uid"], clip.get("annotations") or []
-            stats.add(video_uid, clip_uid, _count(annotations))
+            queries = sum(len(each.get("language_queries") or ()) for each in annotations)
+            counts[video_uid, clip_uid] += queries
             video_clips = merged.setdefault(video_uid, {})
             first = video_clips.setdefault(clip_uid, clip | {"annotations": []})
             check_bounds(clip_uid, _bounds(first), _bounds(clip), path)
             first["annotations"].extend(annotations)
     return merged
-
-
-def _count(annotations: list[dict]) -> int:
-    return sum(len(each.get("language_queries") or ()) for each in annotations)
 
 
 def _bounds(clip: dict) -> tuple[float, float]:
@@ -182,11 +170,11 @@ def _naq_clips(
 
     def make(group: Sequence[str]) -> list[tuple[str, list[NaqClip]]]:
         bounds = [(uid, clip, *clips[uid][clip]) for uid in group for clip in clips.get(uid, ())]
-        made: dict[str, list[NaqClip]] = {uid: [] for uid in group}
+        new_clips: dict[str, list[NaqClip]] = {uid: [] for uid in group}
         for clip, (count, queries) in zip(bounds, _naq_queries(bounds, narrations), strict=True):
             if count:
-                made[clip[0]].append(_naq_clip(*clip, count, queries))
-        return list(made.items())
+                new_clips[clip[0]].append(_naq_clip(*clip, count, queries))
+        return list(new_clips.items())
 
     groups = (videos[at : at + AT_ONCE] for at in range(0, len(videos), AT_ONCE))
     for group in ahead(make, groups, usable_cores()):

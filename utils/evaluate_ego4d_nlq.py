@@ -3,7 +3,7 @@
     python utils/evaluate_ego4d_nlq.py --ground_truth_json data/nlq_val.json \\
         --model_prediction_json vslnet_700_val_result.json --thresholds 0.3 0.5 --topK 1 3 5
 
-By template, object, window length and position: utils/analyse_predictions.py.
+With intervals, by window length and position, beside another model: utils/analyse_predictions.py.
 """
 
 import argparse
@@ -19,7 +19,8 @@ import numpy as np
 from utils.base.errors import UserError, run_program
 from utils.base.options import ArgumentParser
 from utils.data.spans import EMPTY_SECONDS
-from utils.evaluation.metrics import evaluate, score_table
+from utils.evaluation.analysis import by_object, by_template
+from utils.evaluation.metrics import breakdown_table, evaluate, score_table
 from utils.evaluation.scoring import read_truth, read_windows
 
 
@@ -41,11 +42,19 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--skip_empty_windows", action="store_true",
         help="drop ground truth of at most 1/30 s, as published figures do",
     )  # fmt: skip
+    parser.add_argument(
+        "--breakdown", action="store_true", help="also score each template and object frequency"
+    )
+    parser.add_argument(
+        "--train_annotations", metavar="FILE", help="annotations to count objects in (--breakdown)"
+    )
     options = parser.parse_args(arguments)
     if not all(0 <= threshold < 1 for threshold in options.thresholds):
         parser.error("--thresholds must be 0 or more and below 1")
     if min(options.topK) < 1:
         parser.error("--topK must be 1 or more")
+    if options.train_annotations and not options.breakdown:
+        parser.error("--train_annotations needs --breakdown")
     return options
 
 
@@ -63,9 +72,8 @@ def main(arguments: list[str] | None = None) -> None:
         raise UserError(
             f"{options.model_prediction_json}: no prediction is for a query to evaluate"
         )
-    scores = evaluate(
-        truth[evaluated], windows[evaluated], options.thresholds, options.topK, len(queries)
-    )
+    protocol = options.thresholds, options.topK
+    scores = evaluate(truth[evaluated], windows[evaluated], *protocol, listed=len(queries))
     print(score_table(scores))
     print(scores.summary())
     print(
@@ -75,6 +83,19 @@ def main(arguments: list[str] | None = None) -> None:
         f"({'left out' if options.skip_empty_windows else 'kept'}); "
         f"predictions without query: {unknown}"
     )
+    if not options.breakdown:
+        return
+    by_frequency = by_object(queries, options.ground_truth_json, options.train_annotations)
+    for grouping in (by_template(queries), by_frequency):
+        groups = {
+            name: evaluate(truth[rows & evaluated], windows[rows & evaluated], *protocol)
+            for name, rows in grouping.masks().items()
+            if (rows & evaluated).any()
+        }
+        if groups:
+            print(f"\n{breakdown_table(groups, grouping.title)}")
+        if remark := grouping.ungrouped(evaluated):
+            print(remark)
 
 
 if __name__ == "__main__":

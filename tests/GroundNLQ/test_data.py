@@ -36,16 +36,16 @@ def test_jitter(folder):
     rows = np.array(cases["rows"])
     start, end, k, u = (rows[:, columns[name]] for name in ("start", "end", "k", "u"))
     draws = np.stack(((k - 0.5) / 10, (u + 1) / 2), 1)
-    found = jitter(np.stack((start, end), 1), draws, 10.0, whole=True, translate=True)
-    np.testing.assert_allclose(found, rows[:, 4:6], rtol=1e-12)
+    jittered = jitter(np.stack((start, end), 1), draws, 10.0, whole=True, translate=True)
+    np.testing.assert_allclose(jittered, rows[:, 4:6], rtol=1e-12)
 
 
 def test_jitter_as_for_the_other_models():
     windows = np.array([[10.0, 12.0], [30.0, 31.0]])
     draws = np.array([[0.5, 0.0], [0.999, 0.999]])
-    found = jitter(windows, draws, 5.0, whole=False, translate=True)
-    assert found[0].tolist() == pytest.approx([10, 16])
-    assert found[1].tolist() == pytest.approx([26.008, 31.004], abs=1e-3)
+    jittered = jitter(windows, draws, 5.0, whole=False, translate=True)
+    assert jittered[0].tolist() == pytest.approx([10, 16])
+    assert jittered[1].tolist() == pytest.approx([26.008, 31.004], abs=1e-3)
     assert jitter(windows, draws, 1.0, whole=True, translate=True) == pytest.approx(windows)
 
 
@@ -85,13 +85,13 @@ def test_groups_and_fixed_length_give_the_same_loss(split, simulated, tmp_path):
     )
     draws = np.random.default_rng(0).random((len(split.records), 2))
     model = build_model(split.options, split.width, split.text_width).eval()
-    found = []
+    sums = []
     for one in (split, fixed):
         groups, positives = one.batch(*ALONE.shares(np.arange(6)), draws, CPU)
         with torch.inference_mode():
             parts = [losses(model(*inputs), *targets, 100.0).total for inputs, targets in groups]
-        found.append((positives, sum(parts).item()))
-    assert found[0] == pytest.approx(found[1], rel=1e-4)
+        sums.append((positives, sum(parts).item()))
+    assert sums[0] == pytest.approx(sums[1], rel=1e-4)
 
 
 def test_clips_longer_than_the_fixed_length_are_refused(simulated, tmp_path):

@@ -45,7 +45,7 @@ def losses_of(model, reference, name, normaliser):
 
 @pytest.mark.parametrize("name", WINDOWS)
 def test_losses(small, reference, name):
-    found, normaliser = losses_of(small(), reference, name, 200.0)
+    loss, normaliser = losses_of(small(), reference, name, 200.0)
     positive, offsets = labels_of(reference, name)
     valid = torch.cat([reference[f"level{level}/mask"] for level in range(4)], 1)[CLIPS[name]]
     expected = reference[f"{name}/cls_targets"].bool() & valid
@@ -54,7 +54,7 @@ def test_losses(small, reference, name):
         torch.from_numpy(offsets)[expected], reference[f"{name}/reg_targets"].float()[expected]
     )
     assert normaliser.item() == pytest.approx(reference[f"{name}/normaliser_after"].item())
-    for part, value in zip(("final", "cls", "reg"), found, strict=True):
+    for part, value in zip(("final", "cls", "reg"), loss, strict=True):
         assert value.item() == pytest.approx(reference[f"{name}/{part}_loss"].item(), rel=1e-4)
 
 
@@ -62,8 +62,8 @@ def test_gradients_and_a_step(small, reference):
     trained = AveragedModel(small())
     model = trained.model
     optimizer = torch.optim.AdamW(parameter_groups(model, 0.05), lr=1e-3)
-    found, normaliser = losses_of(model, reference, "train", 200.0)
-    found.total.backward()
+    loss, normaliser = losses_of(model, reference, "train", 200.0)
+    loss.total.backward()
     norms = {name: p.grad.norm().item() for name, p in model.named_parameters()}
     for name, norm in norms.items():
         expected = reference[f"grad_norm/{name}"].item()
@@ -86,8 +86,8 @@ def assert_weights(trained, reference, weights, average):
         names = [name for name in reference if name.startswith(f"{prefix}/")]
         assert names
         for name in names:
-            found = state[name.removeprefix(f"{prefix}/")]
-            torch.testing.assert_close(found, reference[name], rtol=0, atol=1e-5)
+            value = state[name.removeprefix(f"{prefix}/")]
+            torch.testing.assert_close(value, reference[name], rtol=0, atol=1e-5)
 
 
 def test_eight_steps(small, reference):
@@ -105,10 +105,10 @@ def test_eight_steps(small, reference):
         positive, offsets = map(torch.from_numpy, labels)
         now = next_normaliser(trained.normaliser, int(positive.sum()))
         assert now.item() == pytest.approx(normaliser)
-        found = losses(model(*batch_of(reference, clips)), positive, offsets, now.float())
-        assert found.classification.item() == pytest.approx(classification, rel=1e-4)
-        assert found.regression.item() == pytest.approx(regression, rel=1e-4)
-        found.total.backward()
+        loss = losses(model(*batch_of(reference, clips)), positive, offsets, now.float())
+        assert loss.classification.item() == pytest.approx(classification, rel=1e-4)
+        assert loss.regression.item() == pytest.approx(regression, rel=1e-4)
+        loss.total.backward()
         found_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         assert found_norm.item() == pytest.approx(norm, rel=1e-4)
         optimizer.step()
@@ -131,5 +131,5 @@ def test_parameter_groups_and_schedules_are_the_published_ones(small, schema, fo
         warmup = schedule["warmup_epochs"] * steps
         total = warmup + schedule["epochs"] * steps
         for step, rate in schedule["rows"]:
-            found = cosine_schedule(step, warmup, total, schedule["base_lr"])
-            assert found == pytest.approx(rate, rel=1e-9, abs=1e-15)
+            scheduled = cosine_schedule(step, warmup, total, schedule["base_lr"])
+            assert scheduled == pytest.approx(rate, rel=1e-9, abs=1e-15)

@@ -14,12 +14,12 @@ from tests.GroundNLQ.drawn import rows_of, state_dict
 FORWARD = {"rtol": 0, "atol": 1e-4}
 
 
-def assert_same(found, expected, mask=None):
+def assert_same(actual, expected, mask=None):
     """Equal to what a forward pass may differ by, where the mask is 1."""
     if mask is not None:
         mask = mask.bool()
-        found, expected = found[mask], expected[mask]
-    torch.testing.assert_close(found, expected, **FORWARD)
+        actual, expected = actual[mask], expected[mask]
+    torch.testing.assert_close(actual, expected, **FORWARD)
 
 
 @torch.inference_mode()
@@ -46,8 +46,8 @@ def test_every_stage_is_the_published_one(small, inputs, reference):
     encoded, query = model.encode_video(video, video_mask), model.encode_query(text, text_mask)
     assert_same(query, reference["text_stem"])
     levels = model.pyramid(encoded, video_mask, query, text_mask)
-    for name, found in stages.items():
-        assert_same(found, reference[name])
+    for name, stage in stages.items():
+        assert_same(stage, reference[name])
     plain = stages["video_embedding_with_positions"] - sine_positions(256, 32) * mask
     assert_same(plain, reference["video_embedding"])
     for level, (x, mask) in enumerate(levels):
@@ -59,10 +59,10 @@ def test_every_stage_is_the_published_one(small, inputs, reference):
 @pytest.mark.parametrize(("kind", "prefix"), [("small", ""), ("small_star", "star/")])
 @torch.inference_mode()
 def test_logits_and_offsets_of_the_small_models(small, inputs, reference, kind, prefix):
-    found = small(kind)(*inputs)
+    grounding = small(kind)(*inputs)
     for part in ("logits", "offsets"):
         levels = [reference[f"{prefix}level{level}/{part}"] for level in range(4)]
-        assert_same(getattr(found, part), torch.cat(levels, 1))
+        assert_same(getattr(grounding, part), torch.cat(levels, 1))
 
 
 @pytest.mark.parametrize(
@@ -81,12 +81,12 @@ def test_full_size_models(schema, reference, kind, prefix, arch):
     video[0, :300] = torch.from_numpy(rows_of("full-video", 300, 2304))
     mask = (torch.arange(rows) < 300).float()[None]
     text = torch.from_numpy(rows_of("full-text", 8, 512))[None]
-    found = model(video, mask, text, torch.ones(1, 8))
+    grounding = model(video, mask, text, torch.ones(1, 8))
     for part in ("logits", "offsets"):
         expected = [reference[f"{prefix}/level{level}/{part}"] for level in range(7)]
-        assert_same(getattr(found, part)[found.mask.bool()], torch.cat(expected))
+        assert_same(getattr(grounding, part)[grounding.mask.bool()], torch.cat(expected))
     windows, scores = soft_nms(
-        *candidates(found.logits.sigmoid() * found.mask, found.offsets, rows, 7), 5
+        *candidates(grounding.logits.sigmoid() * grounding.mask, grounding.offsets, rows, 7), 5
     )
     seconds = ((windows + 0.5) * 16.043 / 30).clamp(0, 160.2)
     expected = reference[f"{prefix}/seconds_published"], reference[f"{prefix}/scores"]
@@ -98,14 +98,14 @@ def test_full_size_models(schema, reference, kind, prefix, arch):
 def test_more_padding_changes_nothing_once_each_level_has_some(small, reference):
     model = small()
     text, text_mask = reference["text_features"][1:2, :4], torch.ones(1, 4)
-    found = []
+    predictions = []
     for rows in (padded_rows(np.array(150), 4), 256, 320):
         video = torch.zeros(1, rows, 24)
         video[0, :150] = reference["video_features"][1, :150]
         result = model(video, (torch.arange(rows) < 150).float()[None], text, text_mask)
-        found.append((result.logits[result.mask.bool()], result.offsets[result.mask.bool()]))
-    for other in found[1:]:
-        torch.testing.assert_close(other, found[0], rtol=0, atol=1e-5)
+        predictions.append((result.logits[result.mask.bool()], result.offsets[result.mask.bool()]))
+    for other in predictions[1:]:
+        torch.testing.assert_close(other, predictions[0], rtol=0, atol=1e-5)
 
 
 def test_lengths_leave_a_position_free_at_the_coarsest_level():
@@ -131,14 +131,14 @@ def test_windowed_attention_is_attention_with_a_window(rows):
     torch.manual_seed(0)
     query, key, value = torch.randn(3, 2, rows, 8, dtype=torch.float64)
     mask = (torch.arange(rows) < torch.tensor([[rows], [rows // 2]])).double()[..., None]
-    found = attend_nearby(query, key, value, mask, 2, 4)
+    attended = attend_nearby(query, key, value, mask, 2, 4)
     place = torch.arange(rows)
-    seen = ((place[:, None] - place).abs() <= 4) & mask.transpose(1, 2).bool()
+    is_near = ((place[:, None] - place).abs() <= 4) & mask.transpose(1, 2).bool()
     heads = [x.unflatten(2, (2, 4)).transpose(1, 2) for x in (query, key, value)]
-    expected = torch.nn.functional.scaled_dot_product_attention(*heads, attn_mask=seen[:, None])
+    expected = torch.nn.functional.scaled_dot_product_attention(*heads, attn_mask=is_near[:, None])
     expected = expected.transpose(1, 2).flatten(2)
     inside = mask[..., 0].bool()
-    torch.testing.assert_close(found[inside], expected[inside])
+    torch.testing.assert_close(attended[inside], expected[inside])
 
 
 def test_halving_is_max_pooling():

@@ -10,8 +10,8 @@ CLIPS = range(3)
 PARTS = ("segments", "scores")
 
 
-def assert_same(found, expected, tolerance):
-    torch.testing.assert_close(found.double(), expected.double(), rtol=0, atol=tolerance)
+def assert_same(actual, expected, tolerance):
+    torch.testing.assert_close(actual.double(), expected.double(), rtol=0, atol=tolerance)
 
 
 def decoded(reference, clip, **settings):
@@ -58,9 +58,9 @@ def test_a_window_shorter_than_a_row_or_outside_the_clip_gets_the_nearest_row(wi
 @pytest.mark.parametrize("clip", CLIPS)
 def test_candidates(reference, clip):
     windows, scores, count = decoded(reference, clip)
-    for part, found in zip(PARTS, (windows, scores), strict=True):
+    for part, candidates_of_part in zip(PARTS, (windows, scores), strict=True):
         levels = [reference[f"decoded/clip{clip}/level{level}/{part}"] for level in range(4)]
-        assert_same(found[0, :count], torch.cat(levels), 1e-4)
+        assert_same(candidates_of_part[0, :count], torch.cat(levels), 1e-4)
     windows, scores, count = decoded(reference, clip, least_score=0.2, most=10)
     expected = [reference[f"decoded_top10_thresh0.2/clip{clip}/{name}"] for name in PARTS]
     if not len(expected[0]):  # our best one nevertheless
@@ -93,11 +93,11 @@ def test_soft_nms(reference, case):
     both_scores[0] = 0
     both_scores[0, : len(scores)] = scores
     sigma, least = settings.tolist()
-    found, decayed = soft_nms(both, both_scores, len(scores) + more, sigma, least)
+    suppressed, decayed = soft_nms(both, both_scores, len(scores) + more, sigma, least)
     assert int((decayed[0] > 0).sum()) == len(out)
-    assert_same(found[0, : len(out)], out[:, :2], 1e-6)
+    assert_same(suppressed[0, : len(out)], out[:, :2], 1e-6)
     assert_same(decayed[0, : len(out)], out[:, 2], 1e-5)
-    assert torch.equal(soft_nms(both, both_scores, 5, sigma, least)[0], found[:, :5])
+    assert torch.equal(soft_nms(both, both_scores, 5, sigma, least)[0], suppressed[:, :5])
 
 
 def test_a_query_without_any_good_point_keeps_its_best():

@@ -117,8 +117,8 @@ def test_a_run_predicts_with_its_own_options(whole, settings):
     assert all(len(prediction.windows) == 5 for prediction in read_predictions(file))
     averaged = load_trained(last(whole), ALONE.device, use_average=True)
     expected = torch.load(last(whole), weights_only=True)["state_dict_ema"]
-    found = averaged.model.state_dict()
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    state = averaged.model.state_dict()
+    assert all(torch.equal(state[name], expected[name]) for name in expected)
     options = dataclasses.replace(settings, mode="val", fv="clip")
     with pytest.raises(UserError, match=r"\(512, 384\) wide, but .* trained on \(256, 384\)"):
         infer(whole, **vars(options))

@@ -6,6 +6,7 @@ import torch
 
 from ReLER.model import ReLER
 from ReLER.options import ModelOptions
+from utils.data.records import Records
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +37,25 @@ def published_model(reference) -> ReLER:
     }
     model.load_state_dict(weights)
     return model.eval()
+
+
+def make_records(clip: np.ndarray, fps: np.ndarray, num_frames: np.ndarray, exact: np.ndarray):
+    """Queries with windows (R, 2) in seconds; every second one is a narration."""
+    numbers = np.arange(len(clip), dtype=np.int32)
+    return Records(
+        clip_uids=[f"clip{i}" for i in range(len(num_frames))],
+        sentences=[f"{'#c c ' if i % 2 else ''}sentence {i}?" for i in numbers],
+        annotation_uids=["a"],
+        fps=fps,
+        num_frames=num_frames,
+        clip=clip.astype(np.int32),
+        sentence=numbers,
+        annotation=numbers * 0,
+        query_idx=numbers,
+        timestamps=np.floor(exact * 1.875),
+        exact=exact,
+        is_narration=numbers % 2 == 1,
+    )
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from ReLER.losses import part_labels
 from ReLER.model import real_parts
 from ReLER.options import SCALES, Options
 from ReLER.pooling import temporal_endpoints
-from utils.data.records import Records
+from tests.ReLER.conftest import make_records
 from utils.features.mapped import FeatureStore, pool_rows
 from utils.features.tokens import Text
 from utils.training.processes import Processes
@@ -47,29 +47,6 @@ def numbered(sentences, device):
     return Text(torch.from_numpy(sentences)[:, None, None] * torch.ones(1, 8, 3), mask.float())
 
 
-def make_records(queries=60, clips=5, seed=0):
-    generator = np.random.default_rng(seed)
-    clip = generator.integers(0, clips, queries).astype(np.int32)
-    num_frames = np.array(ROWS["egovlp"][:clips])
-    start = generator.random(queries) * (num_frames[clip] / 1.875 * 0.95)
-    exact = np.stack((start, start + generator.random(queries) * 4), 1)
-    numbers = np.arange(queries, dtype=np.int32)
-    return Records(
-        clip_uids=[f"clip{i}" for i in range(clips)],
-        sentences=[f"{'#c c ' if i % 2 else ''}sentence {i}?" for i in range(queries)],
-        annotation_uids=["a"],
-        fps=np.full(clips, 1.875),
-        num_frames=num_frames,
-        clip=clip,
-        sentence=numbers,
-        annotation=np.zeros(queries, np.int32),
-        query_idx=numbers,
-        timestamps=np.floor(exact * 1.875),
-        exact=exact,
-        is_narration=numbers % 2 == 1,
-    )
-
-
 def make_split(records, stores, gather=numbered, **changes):
     options = dataclasses.replace(OPTIONS, **changes)
     return Split(records, stores, gather, options, CPU)
@@ -86,7 +63,11 @@ def stores():
 
 @pytest.fixture(scope="module")
 def records():
-    return make_records()
+    generator = np.random.default_rng(0)
+    clip, num_frames = generator.integers(0, 5, 60), np.array(ROWS["egovlp"])
+    start = generator.random(60) * (num_frames[clip] / 1.875 * 0.95)
+    exact = np.stack((start, start + generator.random(60) * 4), 1)
+    return make_records(clip, np.full(5, 1.875), num_frames, exact)
 
 
 @pytest.fixture(scope="module")

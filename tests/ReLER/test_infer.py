@@ -11,7 +11,7 @@ import torch
 from ReLER.data import Inputs
 from ReLER.infer import predict
 from ReLER.options import SCALES, Options
-from utils.data.records import Records
+from tests.ReLER.conftest import make_records
 from utils.training.processes import Processes
 
 DURATIONS = np.array([90.0, 61.0, 44.0])  # seconds
@@ -35,22 +35,8 @@ def published_split(inputs, samples):
     """Some of the published samples as a split of so many clips of one query each."""
     video, mask, text, text_mask = (x[samples] for x in inputs)
     lengths = mask.sum(1).long().numpy()
-    numbers = np.arange(len(samples), dtype=np.int32)
     times = np.tile([1.0, 2.0], (len(samples), 1))
-    records = Records(
-        clip_uids=[f"clip{sample}" for sample in samples],
-        sentences=[f"sentence {sample}?" for sample in samples],
-        annotation_uids=["a"],
-        fps=lengths / DURATIONS[samples],
-        num_frames=lengths,
-        clip=numbers,
-        sentence=numbers,
-        annotation=np.zeros_like(numbers),
-        query_idx=numbers,
-        timestamps=times,
-        exact=times,
-        is_narration=np.zeros(len(samples), bool),
-    )
+    records = make_records(np.arange(len(samples)), lengths / DURATIONS[samples], lengths, times)
 
     class PublishedSplit:
         width = video.shape[2]

@@ -28,9 +28,16 @@ from VSLNet.weights import build_model, checkpoint_state
 LONG = 10_000.0  # seconds: every clip is one clip
 
 
+def save_run(options, model, text):
+    """A run folder as training leaves it."""
+    write_json(options.run_folder / options.OPTIONS_FILE, dataclasses.asdict(options))
+    write_json(options.run_folder / TEXT_FILE, text.describe())
+    save_atomically(checkpoint_state(model, text, False), options.run_folder / "vslnet_7.t7")
+
+
 @pytest.fixture(scope="module")
 def trained(simulated, tmp_path_factory):
-    """A run folder as training leaves it, with weights that have opinions."""
+    """A run whose weights have opinions, and what it predicts."""
     folder = tmp_path_factory.mktemp("search")
     options = Options(
         task="nlq_official_v1", fv="egovlp", mode="val", data_root=str(simulated),
@@ -43,9 +50,7 @@ def trained(simulated, tmp_path_factory):
     model = build_model(options, split.features.width, text)
     for block in (model.predictor.start_block, model.predictor.end_block):
         block[2].conv1d.weight.data *= 5
-    write_json(options.run_folder / options.OPTIONS_FILE, dataclasses.asdict(options))
-    write_json(options.run_folder / TEXT_FILE, text.describe())
-    save_atomically(checkpoint_state(model, text, False), options.run_folder / "vslnet_7.t7")
+    save_run(options, model, text)
     windows = predict(model, split, options, processes)[0]
     return options, split.records, windows
 
@@ -125,9 +130,7 @@ def test_ask_refuses_wrong_use(trained, simulated, tmp_path):
         ([file, "--video", "nowhere.mp4"], "no such video"),
         ([file, file], "one file each; 2 given"),
         ([file, "--top", "0"], "--top"),
-        ([file, "--nms_threshold", "0"], "--nms_threshold"),
         ([file, "--clip_seconds", "-1"], "--clip_seconds"),
-        ([file, "--clip_seconds", "inf"], "--clip_seconds"),
         ([file, "--device", "gpu"], "--device gpu is not available here"),
     ):
         with pytest.raises(UserError, match=words):
@@ -151,9 +154,7 @@ def untrained(tmp_path):
         )  # fmt: skip
         text = open_text(options)
         model = build_model(options, width, text)
-        write_json(options.run_folder / options.OPTIONS_FILE, dataclasses.asdict(options))
-        write_json(options.run_folder / TEXT_FILE, text.describe())
-        save_atomically(checkpoint_state(model, text, False), options.run_folder / "vslnet_7.t7")
+        save_run(options, model, text)
         return ["--checkpoint", str(options.run_folder), "--video", str(video)]
 
     return make

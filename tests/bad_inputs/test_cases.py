@@ -12,7 +12,16 @@ import pytest
 import torch
 
 from tests.bad_inputs import world
-from tests.bad_inputs.world import PREPARED, RELER_RUN, ROWS, VSLNET_RUN, WIDTH, WORDS_RUN, Hostile
+from tests.bad_inputs.world import (
+    GROUNDNLQ_RUN,
+    PREPARED,
+    RELER_RUN,
+    ROWS,
+    VSLNET_RUN,
+    WIDTH,
+    WORDS_RUN,
+    Hostile,
+)
 from utils.data.annotations import JSON_LINES
 
 Damage = Callable[[Path], Any]  # done to the data root
@@ -218,6 +227,10 @@ CASES = [
          "model_1.t7: --enc_layers 2 is not supported"),
     Case("options that are text", VSLNET, edited(f"{VSLNET_RUN}/configs.json", "dim", value="x"),
          "--dim must be `int`, got `str`"),
+    Case("options nested too deep", "GroundNLQ/main.py",
+         written(f"{GROUNDNLQ_RUN}/options.json", b"[" * 3000), "not a file of options"),
+    Case("options with a date that does not exist", "GroundNLQ/main.py",
+         written(f"{GROUNDNLQ_RUN}/options.json", b"dim: 2001-99-99"), "not a file of options"),
     Case("a text encoder without a name", VSLNET, written(f"{VSLNET_RUN}/text.json", b"[1]"),
          "text.json"),
     Case("another text encoder than in training", VSLNET,

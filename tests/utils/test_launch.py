@@ -73,8 +73,8 @@ def test_a_process_lost_while_a_run_is_continued_leaves_every_file(whole, tmp_pa
 def test_restarts_continue_even_what_was_begun_anew(whole, tmp_path):
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     launch = (*TOY[:2], "--max_restarts", "1", *TOY[2:])
-    said = succeed(*launch, tmp_path, "--restart", "--kill_at", "9", "--rank", "1")
-    assert f"continuing {tmp_path} at step 9 of 24" in said
+    output = succeed(*launch, tmp_path, "--restart", "--kill_at", "9", "--rank", "1")
+    assert f"continuing {tmp_path} at step 9 of 24" in output
     assert differences(whole, tmp_path) == []
 
 
@@ -85,7 +85,7 @@ def test_signals_are_passed_on(whole, tmp_path):
             assert job.poll() is None
             time.sleep(0.05)
         job.send_signal(signal.SIGUSR1)
-        said = job.communicate(timeout=60)[1].decode()
+        errors = job.communicate(timeout=60)[1].decode()
     assert job.returncode == 128 + signal.SIGUSR1
-    assert said.count("stopped by SIGUSR1 after step") == 1 and "error" not in said
+    assert errors.count("stopped by SIGUSR1 after step") == 1 and "error" not in errors
     check_continues(whole, tmp_path)

@@ -69,8 +69,8 @@ def pack(data, *more):
     return data / "features/egovlp.h5"
 
 
-def cut(data, *more, **which):
-    main(cutting(data, *more, **which))
+def cut(data, *more, **options):
+    main(cutting(data, *more, **options))
     return data / "features/egovlp"
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.samples import timed, write_annotations
 from tests.simulated import ROOT, refuse
 from utils.base.errors import UserError
 from utils.base.tasks import FEATURES, ROWS_PER_SECOND, SPLITS
@@ -224,23 +225,12 @@ def test_wrong_options(tmp_path, options, fault):
     assert not list(tmp_path.iterdir())
 
 
-def write_annotations(path: Path, uid: str, queries: list[tuple[str, float, float]]) -> Path:
-    """A file of one clip of 100 s; its last two queries lack text or times."""
-    timed = [
-        {"query": text, "clip_start_sec": start, "clip_end_sec": end}
-        for text, start, end in queries
-    ]
-    annotation = {"annotation_uid": "a", "language_queries": [*timed, {}, {"query": "Who?"}]}
-    clip = {"clip_uid": uid, "video_start_sec": 0.0, "video_end_sec": 100.0}
-    video = {"video_uid": uid, "clips": [clip | {"annotations": [annotation]}]}
-    path.write_text(json.dumps({"videos": [video]}))
-    return path
-
-
 def test_windows_of_real_annotations_show_their_words(tmp_path):
-    first = write_annotations(tmp_path / "a.json", "a", [("He cuts the onion", 10, 30)])
-    queries = [("cutting an onion", 50, 70), ("washes a plate", 80, 90)]
-    second = write_annotations(tmp_path / "b.json", "b", queries)
+    incomplete = [{}, {"query": "Who?"}]
+    queries = [timed("He cuts the onion", 10, 30), *incomplete]
+    first = write_annotations(tmp_path / "a.json", a=queries)
+    queries = [timed("cutting an onion", 50, 70), timed("washes a plate", 80, 90), *incomplete]
+    second = write_annotations(tmp_path / "b.json", b=queries)
     simulate(tmp_path, "--features", "egovlp", "--annotations", first, second)
     folder = tmp_path / "features" / "egovlp"
     a, b = (torch.load(folder / f"{uid}.pt", weights_only=True).numpy() for uid in "ab")
@@ -259,8 +249,7 @@ def test_words_of_real_annotations():
 
 
 def test_durations_that_differ_are_refused(tmp_path):
-    first = write_annotations(tmp_path / "a.json", "a", [])
-    second = tmp_path / "b.json"
-    second.write_text(first.read_text().replace("100.0", "90.0"))
+    first = write_annotations(tmp_path / "a.json", a=[])
+    second = write_annotations(tmp_path / "b.json", 90.0, a=[])
     with pytest.raises(UserError, match="another duration"):
         simulate(tmp_path / "out", "--annotations", first, second)

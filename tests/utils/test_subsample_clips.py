@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests import samples
 from tests.simulated import refuse, succeed
 from utils.base.errors import UserError
 from utils.data.annotations import Annotations
@@ -18,18 +19,8 @@ UIDS = st.lists(st.text("abcdef0123", min_size=1, max_size=6), unique=True, max_
 
 def annotations(**texts):
     """One clip for each name, with the texts of its queries."""
-    clips = [
-        {
-            "clip_uid": uid,
-            "video_start_sec": 0,
-            "video_end_sec": 9,
-            "annotations": [
-                {"annotation_uid": "a", "language_queries": [{"query": text} for text in words]}
-            ],
-        }
-        for uid, words in texts.items()
-    ]
-    return {"videos": [{"video_uid": "v", "clips": clips}]}
+    clips = {uid: [{"query": text} for text in words] for uid, words in texts.items()}
+    return samples.annotations(**clips)
 
 
 def test_counts_only_clips_that_have_such_queries():

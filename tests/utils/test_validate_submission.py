@@ -4,9 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
+from tests.samples import annotations
 from tests.simulated import refuse, succeed
 from utils.base.errors import UserError
 from utils.base.files import read_json
@@ -21,17 +20,9 @@ from utils.evaluation.submissions import (
     write_normalised,
 )
 
-
-def clip(uid, start, end, annotations):
-    bounds = {"clip_uid": uid, "video_start_sec": start, "video_end_sec": end}
-    return {**bounds, "annotations": annotations}
-
-
-QUERIES = [{"query": "where is it"}, {"query": None}, {"query": "who was it"}]
-FIRST = [{"annotation_uid": "a", "language_queries": QUERIES}, {"annotation_uid": "none"}]
-SECOND = [{"annotation_uid": "b", "language_queries": [{"query": "what"}]}]
-CLIPS = [clip("c", 10.0, 70.0, FIRST), clip("d", 0.0, 30.0, SECOND)]
-ANNOTATIONS = {"videos": [{"video_uid": "v", "clips": CLIPS}]}
+ANNOTATIONS = annotations(
+    60.0, c=[{"query": "where is it"}, {"query": None}, {"query": "who was it"}], d=[{"query": "a"}]
+)
 
 
 def entry(clip, annotation, index):
@@ -45,7 +36,7 @@ def entry(clip, annotation, index):
 
 
 def good():
-    results = [entry("c", "a", 0), entry("c", "a", 2), entry("d", "b", 0)]
+    results = [entry("c", "a", 0), entry("c", "a", 2), entry("d", "a", 0)]
     return {"version": "1.0", "challenge": "ego4d_nlq_challenge", "results": results}
 
 
@@ -97,7 +88,7 @@ TIMES = ("results", 1, "predicted_times")
         (change(("version",), ...), "another version or challenge", "version is None"),
         (change(("challenge",), "vq"), "another version or challenge", "'vq'"),
         (change(("results",), {}), "not a challenge file", "results"),
-        (change(("results", 2), ...), "query missing", "clip d, annotation b, query 0"),
+        (change(("results", 2), ...), "query missing", "clip d, annotation a, query 0"),
         (change(("results", 2, "clip_uid"), "e"), "query not in the split", "clip e"),
         (change(("results", 2, "query_idx"), 1), "query not in the split", "query 1"),
         (change(("results", 2), entry("c", "a", 0)), "query answered twice", "as results[0]"),
@@ -135,9 +126,10 @@ def test_what_is_odd_is_mended(split, normalised, edit, kind, case):
     assert list(cases) == [kind] and kind in ODD
     assert len(cases[kind]) == 1 and case in cases[kind][0]
     mended = normalised(predictions, split)
+    assert not REJECTED.keys() & check(mended, split)[0].keys()
     times = np.array([result["predicted_times"] for result in mended["results"]])
     assert times.shape == (3, 5, 2) and times.min() >= 0
-    assert (times[:2] <= 60).all() and (times[2] <= 30).all()
+    assert (times <= 60).all()
     assert all(
         type(time) is float for window in mended["results"][1]["predicted_times"] for time in window
     )
@@ -165,7 +157,7 @@ def test_cases_are_counted_and_few_are_shown(split):
 
 def test_scores_go_along(split, tmp_path):
     path, output = tmp_path / "predictions.json", tmp_path / "submission.json"
-    keys = [("d", "b", 0), ("c", "a", 2), ("c", "a", 0)]
+    keys = [("d", "a", 0), ("c", "a", 2), ("c", "a", 0)]
     windows = np.full((3, 5, 2), (0.0, 1.0)) + np.arange(5)[:, None]
     scores = np.arange(15.0).reshape(3, 5)
     write_results(path, keys, windows, scores)
@@ -177,41 +169,19 @@ def test_scores_go_along(split, tmp_path):
         write_normalised(output, path, predictions, split)
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats() | st.sampled_from("cab"),
-    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=3), inner),
-    max_leaves=8,
-)
-
-
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_anything_may_stand_in_a_file(split, normalised, data):
-    content = good()
-    result = data.draw(st.sampled_from(content["results"]))
-    places = [(content, "version"), (content, "results"), (content["results"], 1)]
-    places += [(result, key) for key in result]
-    places += [(result["predicted_times"], 2), (result["predicted_times"][0], 1)]
-    parent, key = data.draw(st.sampled_from(places))
-    parent[key] = data.draw(JSON)
-    cases, predictions = check(content, split)
-    assert cases.keys() <= REJECTED.keys() | ODD.keys() and in_table(cases, 3).table()
-    if not REJECTED.keys() & cases.keys():
-        assert not REJECTED.keys() & check(normalised(predictions, split), split)[0].keys()
-
-
 def test_program(simulated, tmp_path):
-    annotations = simulated / "nlq_test_unannotated.json"
-    queries = list(iter_queries(read_annotations(annotations)))
+    split = simulated / "nlq_test_unannotated.json"
+    queries = list(iter_queries(read_annotations(split)))
     content = good()
     content["results"] = [entry(*query.key) for query in reversed(queries)]
     predictions, output = tmp_path / "predictions.json", tmp_path / "out" / "submission.json"
     predictions.write_text(json.dumps(content))
-    command = ("utils/validate_submission.py", "--annotations", annotations)
+    command = ("utils/validate_submission.py", "--annotations", split)
     printed = succeed(*command, "--predictions", predictions, "--output", output)
     assert f"{len(queries)} of {len(queries)} queries answered" in printed
     assert "acceptable; oddities: 1" in printed and "another order" in printed
-    assert [made.key for made in read_predictions(output)] == [query.key for query in queries]
+    keys = [prediction.key for prediction in read_predictions(output)]
+    assert keys == [query.key for query in queries]
     assert "queries answered" in succeed(*command, "--predictions", output)
     assert "odd" not in succeed(*command, "--predictions", output)
 

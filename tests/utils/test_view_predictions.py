@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from tests.samples import prepared_clip, timed, write_annotations
 from tests.simulated import refuse
 from tests.utils.viewer.viewer_sample import (
     HOSTILE,
@@ -48,12 +49,12 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def sample(tmp_path_factory):
     return make_page(tmp_path_factory.mktemp("viewer"), 35)
 
 
-def test_ious_and_windows_are_those_of_metrics(made):
-    page, split, files = made
+def test_ious_and_windows_are_those_of_metrics(sample):
+    page, split, files = sample
     data = Page(page).data
     queries = list(iter_queries(read_annotations(split)))
     assert data["queries"]["text"] == [query.text for query in queries]
@@ -69,8 +70,8 @@ def test_ious_and_windows_are_those_of_metrics(made):
         np.testing.assert_allclose(np.reshape(shown["windows"], windows.shape), windows, atol=5e-4)
 
 
-def test_one_file_that_asks_for_nothing_else(made):
-    page = Page(made[0])
+def test_one_file_that_asks_for_nothing_else(sample):
+    page = Page(sample[0])
     assert not {"img", "iframe", "object", "embed", "base"} & set(page.tags)
     assert page.tags.count("link") == 1  # the empty icon
     urls = [value for name, value in page.attributes if name in ("src", "href", "action")]
@@ -81,8 +82,8 @@ def test_one_file_that_asks_for_nothing_else(made):
     assert "unsafe" not in policy and "default-src 'none'" in policy
 
 
-def test_hostile_text_stays_text(made):
-    content, page = made[0].read_text(encoding="utf-8"), Page(made[0])
+def test_hostile_text_stays_text(sample):
+    content, page = sample[0].read_text(encoding="utf-8"), Page(sample[0])
     assert page.tags.count("script") == content.count("</script>") == 2
     assert "img" not in page.tags and "<img" not in content
     assert page.data["queries"]["text"][1] == HOSTILE
@@ -98,8 +99,8 @@ def test_scripts_never_write_markup(root):
         assert not re.search(r"</script|<!--", words)
 
 
-def test_narrations_of_each_form(tmp_path, made):
-    page, split, _ = made
+def test_narrations_of_each_form(tmp_path, sample):
+    page, split, _ = sample
     clip = Page(page).data["clips"][0]
     # By start; the one that ends outside the clip is left out.
     assert clip["narrations"] == [
@@ -108,29 +109,14 @@ def test_narrations_of_each_form(tmp_path, made):
     ]
     assert clip["seconds"] == 480.0
 
-    annotations = read_annotations(split)
-    naq = {"query": "#C C cuts", "clip_start_sec": 3.5, "clip_end_sec": 4.5}
-    question = {"query": "where?", "clip_start_sec": 1.0, "clip_end_sec": 2.0}
-    annotated = json.loads(split.read_text())["videos"][1]["clips"][0]
-    annotation = {"annotation_uid": "n", "language_queries": [naq, question]}
-    joined = {**annotated, "annotations": [annotation]}
-    file = tmp_path / "naq.json"
-    file.write_text(json.dumps({"videos": [{"video_uid": "v", "clips": [joined]}]}))
-    expected = {annotated["clip_uid"]: [(3.5, 4.5, "#C C cuts")]}
-    assert clip_narrations(str(file), annotations) == expected
-
-    prepared = {
-        "fps": 1.875,
-        "num_frames": 900,
-        "timestamps": [[6, 8], [1, 3]],
-        "exact_times": [[3.5, 4.5], [1.0, 2.0]],
-        "sentences": ["#c c cuts?", "where?"],
-        "annotation_uids": ["n", "n"],
-        "query_idx": [0, 1],
-    }
-    file.write_text(json.dumps({annotated["clip_uid"]: prepared, "elsewhere": prepared}))
-    expected = {annotated["clip_uid"]: [(3.5, 4.5, "#c c cuts?")]}
-    assert clip_narrations(str(file), annotations) == expected
+    queries = [timed("#C C cuts", 3.5, 4.5), timed("where?", 1.0, 2.0)]
+    naq = write_annotations(tmp_path / "naq.json", **{"clip-001": queries})
+    prepared = tmp_path / "train.json"
+    clip = prepared_clip(("#C C cuts", 3.5, 4.5), ("where?", 1.0, 2.0))
+    prepared.write_text(json.dumps({"clip-001": clip, "elsewhere": clip}))
+    for file in (naq, prepared):
+        narrations = clip_narrations(str(file), read_annotations(split))
+        assert narrations == {"clip-001": [(3.5, 4.5, "#C C cuts")]}
 
 
 def test_split_without_times(tmp_path, capsys):

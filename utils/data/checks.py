@@ -19,8 +19,8 @@ from utils.data.annotations import (
     read_annotations,
 )
 from utils.data.narrations import read_narrations
-from utils.data.records import PreparedClip, Records, prepare_split
-from utils.data.spans import EMPTY_SECONDS, exact_unit_windows, unit_windows, window_seconds
+from utils.data.records import PreparedClip, Records, label_windows, prepare_split
+from utils.data.spans import EMPTY_SECONDS, window_seconds
 
 TOLERANCE = 0.05  # seconds a window may reach past its clip: annotators' rounding
 
@@ -190,10 +190,7 @@ def check_labels(check: str, records: Records, units: int, findings: Findings) -
 def wrong_labels(records: Records, units: int, label_times: str) -> np.ndarray:
     """(R,) whether the interval of VSLNet's label, one of `units` a clip, misses the window."""
     count = np.minimum(units, records.num_frames[records.clip])
-    if label_times == "exact":
-        windows = exact_unit_windows(records.exact, records.duration, count)
-    else:
-        windows = unit_windows(records.seconds, records.duration, count)
+    windows = label_windows(records, count, label_times)
     label = window_seconds(windows, records.duration, count)
     return (label[:, 1] < records.exact[:, 0]) | (label[:, 0] > records.exact[:, 1])
 

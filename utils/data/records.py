@@ -23,6 +23,7 @@ from utils.data.annotations import (
     iter_queries,
     read_annotations,
 )
+from utils.data.spans import exact_unit_windows, unit_windows
 
 NARRATION_MARK = "#"  # narrations begin with it ("#C C picks the knife"), other queries don't
 
@@ -275,6 +276,13 @@ def read_split(
     if not len(chosen):
         raise UserError(f"{file}: no queries in this split, nothing to do")
     return chosen, len(records)
+
+
+def label_windows(records: Records, units: np.ndarray, label_times: str) -> np.ndarray:
+    """(R, 2) first and last of `units` (R,) of each window, from exact or from truncated times."""
+    if label_times == "exact":
+        return exact_unit_windows(records.exact, records.duration, units)
+    return unit_windows(records.seconds, records.duration, units)
 
 
 def keep_some(records: Records, chosen: np.ndarray, name: str) -> Records:

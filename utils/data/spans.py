@@ -86,13 +86,13 @@ def jitter_windows(
     windows: np.ndarray,
     units: np.ndarray,
     is_narration: np.ndarray,
+    draws: np.ndarray,
     factor: float,
     translate: bool,
-    draws: np.ndarray,
 ) -> np.ndarray:
     """Narrations' windows, each stretched by 1 to `factor` and, if `translate`, moved.
 
-    The new window contains the old one and stays within the clip.
+    The new window contains the old one and stays within the clip; a `factor` of 1 changes nothing.
 
     Args:
         windows: (R, 2) first and last unit.
@@ -103,6 +103,8 @@ def jitter_windows(
     Returns:
         (R, 2) int64 windows.
     """
+    if factor == 1:
+        return windows
     start, end = windows.T
     stretch, move = draws.T
     centre = (start + end) / 2

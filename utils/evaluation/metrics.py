@@ -11,6 +11,7 @@ import numpy as np
 from terminaltables import AsciiTable
 
 from utils.base.errors import UserError
+from utils.base.tables import figure_table
 
 RANKING_THRESHOLDS = (0.3, 0.5)  # the challenge ranks by the mean R@1 over these
 
@@ -118,6 +119,17 @@ def score_table(scores: Scores, title: str | None = None, mean_R1: bool = False)
     # All columns but the last, as published.
     table.justify_columns = dict.fromkeys(range(len(columns) - 1), "center")
     return table.table
+
+
+def breakdown_table(groups: dict[str, Scores], title: str) -> str:
+    """A line for each named group: its number of queries, R@k IoU=t, mIoU."""
+    first = next(iter(groups.values()))
+    names = [f"R@{k}\nIoU={t:g}" for k in first.topK for t in first.thresholds]
+    lines = [["", "queries", *names, "mIoU"]]
+    for name, scores in groups.items():
+        shares = [*scores.recalls, scores.figures["mIoU"]]
+        lines.append([name, str(scores.evaluated), *map(_percent, shares)])
+    return f"{title}\n{figure_table(lines)}"
 
 
 def _percent(share: float) -> str:

@@ -103,11 +103,10 @@ def load_run(
             such device.
     """
     checkpoint = find_checkpoint(run)
-    found_device = find_device(device)
     if clip_seconds is not None and not 0 < clip_seconds < math.inf:
         raise UserError(f"--clip_seconds must be above 0 and finite, is {clip_seconds:g}")
     searcher = package_of(checkpoint).module("search").Searcher
-    model = searcher(checkpoint, text_encoder, found_device)
+    model = searcher(checkpoint, text_encoder, find_device(device))
     return TrainedRun(model, clip_seconds or _trained_clip_seconds(model.options), image_encoders)
 
 
@@ -146,7 +145,7 @@ class TrainedRun:
         """
         if isinstance(video, str | Path) and Path(video).suffix != ".pt":
             video = self.extract(Path(video), frame_rate)
-        features, card_rate = read_features(video, self.model.features)
+        features, card_rate = video_features(video, self.model.features)
         rate = rate or card_rate
         width = sum(part.shape[1] for part in features)
         if self.model.width != width:
@@ -232,12 +231,8 @@ class EncodedVideo:
         windows, scores = [], []
         for batch in batches(clips):
             encoded = self.clips[torch.from_numpy(batch).to(self.clips.device)]
-            spans, score = self.model.ask(encoded, text, question, count, look)
-            spans, score, starts = (
-                spans.cpu().numpy(),
-                score.cpu().numpy(),
-                self.starts[batch, None],
-            )
+            answers = self.model.ask(encoded, text, question, count, look)
+            (spans, score), starts = (x.cpu().numpy() for x in answers), self.starts[batch, None]
             # A span that touches a border is cut off there, unless it is the video's.
             cut_off = (spans[..., 0] == 0) & (starts > 0)
             cut_off |= (spans[..., 1] == units - 1) & (starts < self.starts[-1])
@@ -268,21 +263,21 @@ def as_trained(question: str) -> str:
     return clean_sentence(question)
 
 
-def read_features(video: VideoSource, names: tuple[str, ...]) -> tuple[list[np.ndarray], float]:
+def video_features(video: VideoSource, names: tuple[str, ...]) -> tuple[list[np.ndarray], float]:
     """The features a model reads, each (R, F), and their rows a second."""
     sources = list(video) if isinstance(video, tuple | list) else [video]
     if len(sources) != len(names):
         raise UserError(
             f"the model reads {' and '.join(names)} features, one file each; {len(sources)} given"
         )
-    features, rates = zip(*map(_read_feature, sources), strict=True)
+    features, rates = zip(*map(_feature_rows, sources), strict=True)
     if len(set(rates)) > 1:
         listed = ", ".join(f"{rate:g}" for rate in rates)
         raise UserError(f"features of different rates ({listed} rows a second): extract them alike")
     return list(features), rates[0]
 
 
-def _read_feature(source: FeatureSource) -> tuple[np.ndarray, float]:
+def _feature_rows(source: FeatureSource) -> tuple[np.ndarray, float]:
     if isinstance(source, str | Path):
         file = Path(source)
         if file.suffix != ".pt" or not file.is_file():

@@ -8,8 +8,7 @@ import sys
 import pytest
 from tqdm import tqdm
 
-from tests.simulated import refuse
-from utils.base.errors import in_brief, is_out_of_memory, warn
+from utils.base.errors import UserError, in_brief, is_out_of_memory, run_program, warn
 
 
 @pytest.mark.parametrize(
@@ -36,17 +35,28 @@ def test_a_warning_stands_on_a_line_of_its_own_beside_a_bar(capsys):
     assert said.count("reading") >= 2  # the bar goes on under it
 
 
-def test_out_of_memory_is_one_line():
-    program = (
-        "import sys; sys.path.insert(0, '.'); import torch; "
-        "from utils.base.errors import run_program; "
-        "run_program(lambda: torch.ones(1 << 44), '--size')"
-    )
-    line = refuse(sys.executable, "-c", program)
-    assert line.removeprefix("error: the machine is out of memory ") == (
-        f"(tried to allocate {4 << 44} bytes); lower --size, or try --amp bf16, --feature_device "
-        "cpu, fewer processes; what was saved is intact"
-    )
+@pytest.mark.parametrize(
+    ("fault", "code", "words"),
+    [
+        (UserError("file a:\n bad"), 2, "error: file a: bad\n"),
+        (OSError(28, "No space left on device", "b"), 2, "error: No space left on device (b)\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+        (
+            RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+            2,
+            "error: the GPU is out of memory (tried to allocate 2.00 gib); lower --size, or try "
+            "--amp bf16, --feature_device cpu, fewer processes; what was saved is intact\n",
+        ),
+    ],
+)
+def test_programs_end_with_one_line(fault, code, words, capsys):
+    def main():
+        raise fault
+
+    with pytest.raises(SystemExit) as stopped:
+        run_program(main, "--size")
+    assert stopped.value.code == code
+    assert capsys.readouterr().err == words
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,5 @@
 """Files: whole or not at all, and clear words about bad ones."""
 
-import json
-import signal
-import subprocess
-import sys
-import textwrap
 from typing import Any
 
 import msgspec
@@ -41,14 +36,10 @@ def test_json_round_trip(tmp_path):
 @pytest.mark.parametrize(
     ("content", "schema", "words"),
     [
-        (b"", Any, "not valid JSON (Input data was truncated)"),
         (b'{"a": 1', Example, "not valid JSON (Input data was truncated)"),
         (b'{"a":\n[1,]}', Any, "not valid JSON (trailing comma in array at line 2, column 4)"),
-        (b"<html></html>", Example, "not valid JSON (invalid character at line 1, column 1)"),
         ("[]".encode("utf-16"), Example, "is text in UTF-16; save it as UTF-8"),
-        (b'["\xff"]', Any, "not valid JSON ('utf-8' codec can't decode byte 0xff"),
         (b"[" * 5000 + b"]" * 5000, Any, "not valid JSON (maximum recursion depth exceeded"),
-        (b'{"a": NaN}', Example, "line 1, column 7: NaN and Infinity are not numbers of JSON)"),
         (b"[0,\n -Infinity]", Any, "line 2, column 3: NaN and Infinity are not numbers of JSON)"),
         (b'{"a": 1e999}', Example, "Number out of range - at `$.a`"),
         (b'{"a": "x"}', Example, "Expected `float | null`, got `str` - at `$.a`"),
@@ -73,11 +64,6 @@ def test_json_lines_are_told_apart_whatever_the_schema_says(tmp_path):
     assert read_json(path, Example) == Example(1.0)
 
 
-def test_missing_file(tmp_path):
-    with pytest.raises(UserError, match="no such file"):
-        read_json(tmp_path / "nowhere.json")
-
-
 def test_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
     target = tmp_path / "a.bin"
     target.write_bytes(b"old")
@@ -86,24 +72,6 @@ def test_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
         raise RuntimeError
     assert target.read_bytes() == b"old"
     assert [file.name for file in tmp_path.iterdir()] == ["a.bin"]
-
-
-def test_a_process_killed_in_mid_write_leaves_the_old_file(tmp_path):
-    target = tmp_path / "a.json"
-    target.write_text('{"old": true}')
-    program = textwrap.dedent(
-        f"""
-        import os, signal
-        from utils.base.files import atomic_write
-        with atomic_write({str(target)!r}) as file:
-            file.write(b"half a ")
-            file.flush()
-            os.kill(os.getpid(), signal.SIGKILL)
-        """
-    )
-    done = subprocess.run([sys.executable, "-c", program])
-    assert done.returncode == -signal.SIGKILL
-    assert json.loads(target.read_text()) == {"old": True}
 
 
 def test_fingerprint_ignores_key_order_and_sees_changes(tmp_path):

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import pytest
 
-from utils.base.errors import UserError, run_program
 from utils.base.options import option, parse_options
 
 
@@ -54,21 +53,3 @@ def test_help_shows_defaults_and_all_options_only_if_asked(wish, all_shown, caps
     assert "what to call it" in said and "how many (default: 3)" in said
     assert ("which (default: ['train'])" in said) == ("--loud" in said) == all_shown
     assert "--no-loud" not in said
-
-
-@pytest.mark.parametrize(
-    ("fault", "code", "words"),
-    [
-        (UserError("file a:\n bad"), 2, "error: file a: bad\n"),
-        (OSError(28, "No space left on device", "b"), 2, "error: No space left on device (b)\n"),
-        (KeyboardInterrupt(), 130, "interrupted\n"),
-    ],
-)
-def test_programs_end_with_one_line(fault, code, words, capsys):
-    def main():
-        raise fault
-
-    with pytest.raises(SystemExit) as stopped:
-        run_program(main)
-    assert stopped.value.code == code
-    assert capsys.readouterr().err == words

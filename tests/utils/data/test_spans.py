@@ -141,9 +141,9 @@ def test_golden_jitter(golden):
             np.array([[start, end]]),
             np.array([units]),
             np.array([query.startswith("#")]),
+            np.array([[stretch, move]]),
             factor,
             translate,
-            np.array([[stretch, move]]),
         )
         assert found.tolist() == [expected]
 
@@ -156,7 +156,7 @@ def test_jitter_widens_within_the_clip_and_spares_other_queries(data, units, fac
     windows = np.array([[first, last]] * 2)
     draws = np.array([[data.draw(draw), data.draw(draw)]] * 2)
     lengths, narrations = np.array([units] * 2), np.array([True, False])
-    found = jitter_windows(windows, lengths, narrations, factor, translate, draws)
+    found = jitter_windows(windows, lengths, narrations, draws, factor, translate)
     assert 0 <= found[0, 0] <= first and last <= found[0, 1] < units
     assert found[0, 1] - found[0, 0] <= factor * (last - first + 1) + 1
     assert found[1].tolist() == [first, last]

@@ -1,12 +1,11 @@
 """Groups of queries, figures and intervals."""
 
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.samples import write_annotations
 from utils.analyse_predictions import FIGURES
 from utils.data.annotations import Query
 from utils.evaluation import analysis
@@ -39,14 +38,7 @@ def test_by_object(tmp_path):
         {"query": "where?", "template": "Objects: Where is X?", "slot_x": name}
         for name in ["cup"] + ["pan"] * 2 + ["tap"] * 9
     ]
-    clip = {
-        "clip_uid": "c",
-        "video_start_sec": 0,
-        "video_end_sec": 9,
-        "annotations": [{"annotation_uid": "a", "language_queries": training_queries}],
-    }
-    training = tmp_path / "train.json"
-    training.write_text(json.dumps({"videos": [{"video_uid": "v", "clips": [clip]}]}))
+    training = write_annotations(tmp_path / "train.json", c=training_queries)
     slots = ["Tap!", "cup", "dog", "pan", None]
     queries = [query("Objects: Where is X?", slot) for slot in slots]
     groups = by_object(queries, "val.json", str(training))
@@ -59,7 +51,7 @@ def test_by_object(tmp_path):
     assert "--train_annotations" in by_object(queries, "val.json", None).note
     for entry in training_queries:
         del entry["slot_x"]
-    training.write_text(json.dumps({"videos": [{"video_uid": "v", "clips": [clip]}]}))
+    write_annotations(training, c=training_queries)
     groups = by_object(queries, "val.json", str(training))
     assert groups.note == f"{training} names no objects (`slot_x`)" and not groups.names
 

@@ -31,18 +31,6 @@ def test_golden_spans(golden, predictor):
     assert (scores.diff(dim=1) <= 0).all()
 
 
-def test_golden_spans_of_several_scales(golden):
-    numbers = np.load(golden / "reler.npz")
-    for parts in range(2, 7):
-        name = f"N{parts}/"
-        logits = [torch.from_numpy(numbers[f"{name}{end}_logits"]) for end in ("start", "end")]
-        plain = torch.triu(logits[0].softmax(1)[..., None] * logits[1].softmax(1)[:, None])
-        values, places = plain.flatten(1).topk(5)
-        spans, scores = best_spans(*logits)
-        assert torch.equal(spans[..., 0] * plain.shape[1] + spans[..., 1], places)
-        assert torch.equal(scores, values)
-
-
 @given(st.data(), st.integers(1, 12), st.integers(0, 3), st.sampled_from([1, 5, 20]))
 def test_best_spans_equal_the_outer_product(data, units, padding, k):
     start, end = (

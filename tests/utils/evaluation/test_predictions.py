@@ -46,20 +46,6 @@ def test_suppress(data, candidates, threshold):
     assert (kept_scores[:, 0] == scores.max(axis=1)).all()
 
 
-def test_suppress_keeps_the_scores_order_where_nothing_overlaps():
-    windows = np.array([[[n, n + 1.0] for n in (4, 2, 8, 6, 0, 10)]])
-    scores = np.array([[0.1, 0.9, 0.5, 0.4, 0.3, 0.2]])
-    kept, kept_scores = suppress(windows, scores, 0.5)
-    assert kept[0, :, 0].tolist() == [2, 8, 6, 0, 10]
-    assert kept_scores.tolist() == [[0.9, 0.5, 0.4, 0.3, 0.2]]
-
-
-def test_suppress_puts_windows_set_aside_last():
-    windows = np.array([[[0.0, 10.0], [0.0, 9.0], [1.0, 10.0], [50.0, 60.0]]])
-    kept, _ = suppress(windows, np.array([[4.0, 3.0, 2.0, 1.0]]), 0.5, k=3)
-    assert kept.tolist() == [[[0, 10], [50, 60], [0, 9]]]
-
-
 @pytest.fixture
 def scored(golden, tmp_path):
     """A challenge file with scores beside it, its queries, windows and scores."""
@@ -128,12 +114,8 @@ def read(tmp_path, results, **top):
     ("change", "fault"),
     [
         ({"clip_uid": 3}, r"Expected `str`, got `int` - at `\$\.results\[1\]\.clip_uid`"),
-        ({"query_idx": "1"}, r"Expected `int`, got `str` - at `\$\.results\[1\]\.query_idx`"),
         ({"query_idx": -1}, r"Expected `int` >= 0 - at `\$\.results\[1\]\.query_idx`"),
-        ({"predicted_times": None}, "Expected `array`, got `null`"),
         ({"predicted_times": [[1, 2], [3]]}, r"length 2 - at .*\.predicted_times\[1\]`"),
-        ({"predicted_times": [[1, None]]}, r"got `null` - at .*\.predicted_times\[0\]\[1\]`"),
-        ({"predicted_times": [[1, float("inf")]]}, "NaN and Infinity are not numbers of JSON"),
         ({"query_idx": 7}, r"results\[1\]: the same query as results\[0\]"),
     ],
 )

@@ -38,8 +38,8 @@ def test_parts_count_as_if_side_by_side():
     layer, x = Conv1D(5, 3), torch.randn(2, 7, 5)
     one_for_all = x[:, :1, 4:]
     together = torch.cat((x[..., :4], one_for_all.expand(-1, 7, -1)), 2)
-    found = layer(x[..., :1], x[..., 1:4], one_for_all)
-    torch.testing.assert_close(found, layer(together))
+    from_parts = layer(x[..., :1], x[..., 1:4], one_for_all)
+    torch.testing.assert_close(from_parts, layer(together))
 
 
 def test_convolutions_reach_no_further_than_their_kernels():

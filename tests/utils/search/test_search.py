@@ -24,7 +24,7 @@ class Bright:
     looks = 1
     options = SimpleNamespace(data_root="nowhere")
     device = torch.device("cpu")
-    seen = 0
+    most_clips = 0
 
     def join(self, features):
         return features[0]
@@ -33,7 +33,7 @@ class Bright:
         return questions
 
     def encode(self, clips):
-        self.seen = max(self.seen, len(clips))
+        self.most_clips = max(self.most_clips, len(clips))
         return clips
 
     def ask(self, clips, text, question, count, look):
@@ -84,7 +84,7 @@ def test_answers_are_within_the_video_ranked_and_differ():
     overlap = np.minimum(ends[:, None], ends) - np.maximum(starts[:, None], starts)
     union = np.maximum(ends[:, None], ends) - np.minimum(starts[:, None], starts)
     assert (np.triu(overlap / union, 1) <= 0.3).all()
-    assert model.seen <= 16  # memory does not grow with the video
+    assert model.most_clips <= 16  # memory does not grow with the video
 
 
 def test_a_video_shorter_than_a_clip_is_one_clip():
