@@ -6,6 +6,7 @@ same command: videos that are done are not read again.
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 if not __package__:  # run as a file: make the checkout importable wherever it lies
@@ -14,10 +15,11 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
 
 from tqdm import tqdm
 
-from utils.base.errors import UserError, run_program
+from utils.base.errors import UserError, named, run_program
 from utils.base.files import check_output_folder, legible, write_json
 from utils.base.lazy import torch
 from utils.base.options import ArgumentParser
+from utils.base.tables import figure_table
 from utils.base.tensor_files import save_atomically
 from utils.features.cards import CARD_FILE, SHAPES_FILE, read_card, read_shapes
 from utils.features.image_kinds import KINDS, expected_card
@@ -29,10 +31,11 @@ SAME = ("frame_rate", "stride", "window", "model", "hash")  # of cards in one fo
 def main(arguments: list[str] | None = None) -> None:
     """Extract what is not there yet; broken videos are named and left out, with exit code 2."""
     options = parse(arguments)
-    videos = by_name([file for path in options.videos for file in find_videos(path)])
+    videos = files_by_name([file for path in options.videos for file in find_videos(path)])
     folder = Path(options.output_dir or f"data/features/{options.type}")
     check_output_folder("--output_dir", folder)
     check_card(folder, expected_card(options.type, options.encoder))
+    released = released_files(Path(options.like), videos) if options.like else {}
     shapes = read_shapes(folder)
     missing = {
         name: file
@@ -61,6 +64,8 @@ def main(arguments: list[str] | None = None) -> None:
             write_json(folder / SHAPES_FILE, shapes, indent=True)
     extracted, before = len(missing) - broken, len(videos) - len(missing)
     print(f"{extracted} extracted, {before} there before, {broken} broken: {folder}")
+    if released:
+        print(likeness_table(folder, released))
     if broken:
         raise UserError(f"{broken} of {len(videos)} videos could not be read; they are named above")
 
@@ -78,21 +83,24 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="image encoder on the hub or in a folder (default: the published one), for egovlp its "
         "checkpoint egovlp.pth; tiny: a small one with random weights, to try things",
     )  # fmt: skip
+    parser.add_argument(
+        "--like", metavar="DIR", help="released features of the same clips: say whether rows match"
+    )
     add_frame_rate(parser)
     parser.add_argument("--device", default="auto", help="auto: the GPU if there is one")
     parser.add_argument("--overwrite", action="store_true", help="extract again what is there")
     return parser.parse_args(arguments)
 
 
-def by_name(videos: list[Path]) -> dict[str, Path]:
+def files_by_name(videos: list[Path]) -> dict[str, Path]:
     """The videos by the names their features get."""
-    named: dict[str, Path] = {}
+    by_name: dict[str, Path] = {}
     for file in videos:
         name = legible(file.stem)  # it is also written into JSON
-        other = named.setdefault(name, file)
+        other = by_name.setdefault(name, file)
         if other.resolve() != file.resolve():
             raise UserError(f"{other} and {file} would both be {name}.pt; rename one")
-    return named
+    return by_name
 
 
 def check_card(folder: Path, card: dict) -> None:
@@ -104,6 +112,37 @@ def check_card(folder: Path, card: dict) -> None:
                 f"{folder}: holds features of another kind ({name} {known.get(name)}, not "
                 f"{card[name]}); give another --output_dir"
             )
+
+
+def released_files(folder: Path, names: Iterable[str]) -> dict[str, Path]:
+    """A folder's features of the same names; raises UserError if there are none."""
+    files = {name: folder / f"{name}.pt" for name in names}
+    files = {name: file for name, file in files.items() if file.is_file()}
+    if not files:
+        raise UserError(f"--like {folder}: holds no features of these videos ({named(names)})")
+    return files
+
+
+def likeness_table(folder: Path, released: dict[str, Path]) -> str:
+    """How extracted rows compare with released ones of the same names, and whether they match."""
+    from utils.features.files import read_features
+    from utils.features.likeness import compare_rows
+
+    table: list[list] = [["", "rows", "released", "cosine", "shift", "then", "far apart", ""]]
+    matches = 0
+    for name, file in released.items():
+        if not (folder / f"{name}.pt").is_file():  # the video is broken
+            continue
+        rows, others = read_features(folder / f"{name}.pt"), read_features(file)
+        if rows.shape[1] != others.shape[1]:
+            raise UserError(f"{file}: {others.shape[1]} wide, rows here are {rows.shape[1]}")
+        likeness = compare_rows(rows, others)
+        matches += likeness.match
+        cosines = (likeness.cosine, likeness.best_cosine, likeness.far_cosine)
+        cosine, best, far = (f"{value:.3f}" for value in cosines)
+        verdict = "matches" if likeness.match else "differs"
+        table.append([name, *likeness[:2], cosine, f"{likeness.shift:+d}", best, far, verdict])
+    return f"{figure_table(table)}\n{matches} of {len(table) - 1} match"
 
 
 if __name__ == "__main__":

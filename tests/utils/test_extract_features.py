@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from utils.base.errors import UserError
 from utils.extract_features import main
 from utils.features.image_encoders import ImageEncoder
 from utils.features.image_kinds import KINDS
+from utils.features.likeness import compare_rows
 from utils.features.mapped import open_features
 from utils.features.video import frames_at, sampled_frames
 
@@ -164,3 +166,30 @@ def test_a_folder_that_cannot_be_written_is_refused_before_videos_are_read(video
     ):
         with pytest.raises(UserError, match=words):
             main(["--videos", str(videos), "--output_dir", str(folder)])
+
+
+def test_rows_are_compared_with_released_ones(videos, tmp_path, capsys):
+    """A grid that drifts, later rows and zeros at the end are alike, another model is not."""
+    command = ["--type", "egovlp", "--encoder", "tiny", "--output_dir", str(tmp_path / "own")]
+    command += ["--videos", str(videos / "steady.mp4"), str(videos / "slow.mp4"), "--like"]
+    released = tmp_path / "released"
+    released.mkdir()
+    with pytest.raises(UserError, match="holds no features of these videos"):
+        main([*command, str(released)])
+    rows = ImageEncoder("egovlp", "tiny", "cpu").extract(videos / "steady.mp4")
+    rows = np.random.default_rng(0).normal(size=rows.shape).astype(np.float32)
+    drifting = rows[np.round(np.arange(len(rows) - 1) * 1.87 / 1.875).astype(int)]
+    drifting[-2:] = 0
+    likeness = compare_rows(rows, drifting)
+    assert likeness.match and likeness.best_cosine == pytest.approx(1)
+    later = compare_rows(rows[1:], rows)
+    assert (later.shift, later.match) == (1, True) and later.cosine < 0.5 < later.best_cosine
+    assert not compare_rows(rows, rows[: len(rows) // 2]).match  # half as many
+    torch.save(torch.from_numpy(rows).half(), released / "steady.pt")  # of another model
+    main([*command, str(released)])
+    assert "differs" in capsys.readouterr().out
+    shutil.copy(tmp_path / "own" / "steady.pt", released)
+    main([*command, str(released)])
+    out = capsys.readouterr().out
+    assert re.search(r"steady \|\s+22 \|\s+22 \|\s+1\.000 \|\s+\+0 \|.*matches", out)
+    assert "1 of 1 match" in out
