@@ -209,7 +209,6 @@ KINDS = {
     "VSLNet checkpoint": Kind(f"{VSLNET_RUN}/vslnet_1.t7", mutate_checkpoint, [VSLNET]),
     "ReLER checkpoint": Kind(f"{RELER_RUN}/model_1.t7", mutate_checkpoint, [RELER]),
     "GroundNLQ checkpoint": Kind(f"{GROUNDNLQ_RUN}/model_1.t7", mutate_checkpoint, [GROUNDNLQ]),
-    "GroundNLQ options": Kind(f"{GROUNDNLQ_RUN}/options.json", mutate_json, [GROUNDNLQ]),
     "VSLNet options": Kind(f"{VSLNET_RUN}/configs.json", mutate_json, [VSLNET]),
     "text encoder of a run": Kind(f"{VSLNET_RUN}/text.json", mutate_json, [VSLNET]),
     "encoder folder": Kind("bert/config.json", mutate_json, [VSLNET]),
