@@ -19,7 +19,7 @@ from GroundNLQ.losses import Losses, losses, next_normaliser
 from GroundNLQ.model import Grounding, GroundNLQ
 from GroundNLQ.options import Options
 from GroundNLQ.text import open_text
-from GroundNLQ.weights import AVERAGE, WEIGHTS, begin_with, build_model
+from GroundNLQ.weights import AVERAGE, OPTIONS, WEIGHTS, begin_with, build_model
 from utils.training import loop, recipes
 from utils.training.checkpoints import find_checkpoint
 from utils.training.processes import Processes, Share
@@ -129,11 +129,12 @@ class Recipe(recipes.Recipe):
         return predict(model, self.val, self.options, self.processes)
 
     def checkpoint(self, epoch: int, step: int) -> tuple[str, dict]:
-        """Weights, their average, optimizer and epoch, in the published layout."""
+        """Weights, their average, optimizer and epoch, in the published layout; the options."""
         content = {
             "epoch": epoch,
             WEIGHTS: self.model.model.state_dict(),
             AVERAGE: self.model.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            OPTIONS: vars(self.options),
         }
         return f"model_{step}.t7", content

@@ -1,7 +1,7 @@
 """GroundNLQ's checkpoints, in the published layout: weights, their average, optimizer, epoch.
 
-The frozen text encoder is never among the weights. Released files hold no options: shapes are read
-off the weights, the rest out of a configuration beside them.
+The frozen text encoder is never among the weights. Ours hold the options of their run, too; for
+released files shapes are read off the weights, the rest out of a configuration beside them.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ from utils.base.tensor_files import load_safely
 from utils.training.checkpoints import Trained, fit_state
 from utils.training.options import KEPT
 
-WEIGHTS, AVERAGE = "state_dict", "state_dict_ema"
+WEIGHTS, AVERAGE, OPTIONS = "state_dict", "state_dict_ema", "options"
 VIDEO_WEIGHT = "backbone.vid_embd.0.conv.weight"  # (D, F, 3)
 TEXT_WEIGHT = "backbone.txt_embd.0.conv.weight"  # (D, E, 1)
 HEADS = "head"  # in the names of the heads' weights
@@ -40,7 +40,7 @@ def load_trained(checkpoint: Path, device: torch.device, **overrides: Any) -> Tr
     checkpoint, or its options don't fit it.
     """
     content = read_checkpoint(checkpoint)
-    options = _trained_options(checkpoint, content[WEIGHTS], overrides)
+    options = _trained_options(checkpoint, content, overrides)
     weights = content.get(AVERAGE) if options.use_average else content[WEIGHTS]
     video_dim, text_dim = (content[WEIGHTS][n].shape[1] for n in (VIDEO_WEIGHT, TEXT_WEIGHT))
     model = build_model(options, video_dim, text_dim)
@@ -48,8 +48,10 @@ def load_trained(checkpoint: Path, device: torch.device, **overrides: Any) -> Tr
     return Trained(options, model.to(device).eval(), open_text(options, checkpoint.parent))
 
 
-def _trained_options(checkpoint: Path, weights: dict, overrides: dict) -> Options:
-    trained, source = read_options(checkpoint.parent)
+def _trained_options(checkpoint: Path, content: dict, overrides: dict) -> Options:
+    weights, trained, source = content[WEIGHTS], content.get(OPTIONS), checkpoint
+    if not isinstance(trained, dict):
+        trained, source = read_options(checkpoint.parent)
     names = (*KEPT, *UNSAID, "text_features")
     values = {"mode": "val"} | {name: trained[name] for name in names if name in trained}
     values |= {k: v for k, v in overrides.items() if v is not None or k not in UNSAID}
@@ -59,15 +61,13 @@ def _trained_options(checkpoint: Path, weights: dict, overrides: dict) -> Option
 
 
 def read_options(folder: Path) -> tuple[dict[str, Any], Path]:
-    """The options of the run in a folder, or those that a published configuration says.
+    """Options that the configuration beside a released checkpoint says, and its file.
 
-    Also the file they are from. All released models count 16.043 frames a row.
+    All released models count 16.043 frames a row.
     """
-    files = (folder / name for name in (Options.OPTIONS_FILE, "config.yaml", "config.json"))
+    files = (folder / name for name in ("config.yaml", "config.json"))
     file = next(filter(Path.is_file, files), folder)
     values = {} if file == folder else read_values(file)
-    if file.name == Options.OPTIONS_FILE:
-        return values, file
     renamed = {name: values[old] for old, name in PUBLISHED_NAMES.items() if old in values}
     return {"frames_per_row": PUBLISHED_FRAMES} | renamed, file
 
@@ -83,7 +83,7 @@ def read_values(file: Path) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for settings in waiting:
         if not isinstance(settings, dict):
-            raise UserError(f"{file}: must be an object of options; copy the run again")
+            raise UserError(f"{file}: must be an object of options")
         values |= settings
         waiting += [value for value in settings.values() if isinstance(value, dict)]
     return values

@@ -1,16 +1,19 @@
-"""Queries a second in inference of both models, compared with plain implementations.
+"""Queries a second in inference of all models, compared with plain implementations.
 
 Plain: each query's text goes through BERT or CLIP, its clip through the whole model (for ReLER at
-each of the five scales), and the best spans come from the whole outer product. Ours reads stored
-token features, encodes a clip once for its queries (VSLNet), embeds it once for all scales and
-gives each core its own queries (ReLER), and forms only the rows of the outer product that can hold
-a best span. Both must find the same windows; plain models are those of `vslnet_step.py` and
-`reler_step.py`.
+each of the five scales, for GroundNLQ padded to 2,560 rows), and the best spans come from the whole
+outer product. Ours reads stored token features, encodes a clip once for its queries (VSLNet,
+GroundNLQ), embeds it once for all scales and gives each core its own queries (ReLER), pads a clip
+no more than its numbers need (GroundNLQ), and forms only the rows of the outer product that can
+hold a best span. Both must find the same windows; plain models are those of `vslnet_step.py`,
+`reler_step.py` and `groundnlq_step.py`.
 
     python benchmarks/inference.py
+    python benchmarks/inference.py --models GroundNLQ --clips 1
 """
 
 import sys
+from argparse import Namespace
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -21,10 +24,11 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
 
 import torch
 
-from benchmarks import reler_step, vslnet_step
+from benchmarks import groundnlq_step, reler_step, vslnet_step
 from benchmarks.evaluation import plain_best
 from benchmarks.text import bert_in_the_loop, clip_in_the_loop, stored
 from benchmarks.timing import Work, circumstances, compare
+from GroundNLQ.infer import ranked_windows
 from ReLER.infer import CPU_BATCH
 from ReLER.model import ReLER
 from ReLER.options import SCALES, ModelOptions
@@ -44,9 +48,10 @@ Versions = tuple[Callable[[], Spans], Callable[[], Spans]]  # plain, ours
 def main(arguments: list[str] | None = None) -> None:
     """Check that both versions find the same windows, then time them."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", default=[*VERSIONS], choices=VERSIONS, help="which")
     parser.add_argument("--clips", type=int, default=4, help="clips of a batch")
     parser.add_argument(
-        "--units", type=int, nargs=2, default=[128, 600], help="of a clip, VSLNet's and ReLER's"
+        "--units", type=int, nargs=3, default=[128, 600, 900], help="of a clip, model by model"
     )
     parser.add_argument("--widths", type=int, nargs="+", default=[256, 2304], help="feature widths")
     parser.add_argument("--times", type=int, default=5, help="timed batches of each version")
@@ -55,10 +60,10 @@ def main(arguments: list[str] | None = None) -> None:
         f"seconds for {options.clips} clips of {QUERIES} queries, {circumstances()}; wall time "
         f"(CPU time), medians of {options.times} batches taken in turn, ratios to plain"
     )
-    models = (("VSLNet", vslnet_versions), ("ReLER", reler_versions))
-    for (model, make), units in zip(models, options.units, strict=True):
+    units = dict(zip(VERSIONS, options.units, strict=True))
+    for model in options.models:
         for width in options.widths:
-            versions = partial(make, width, units, options.clips)
+            versions = partial(VERSIONS[model], width, units[model], options.clips)
             makers = {
                 "plain float32": partial(checked_plain, versions),
                 "ours float32": partial(ours, versions, torch.float32),
@@ -151,6 +156,46 @@ def reler_versions(width: int, units: int, clip_count: int) -> Versions:
         return torch.cat(spans), torch.cat(scores)
 
     return plain, ours
+
+
+def groundnlq_versions(width: int, units: int, clip_count: int) -> Versions:
+    """Both versions on the same clips."""
+    count = clip_count * QUERIES
+    model = groundnlq_step.make_model(width).eval()
+    sizes = Namespace(units=units, batch=count)
+    clip_index = torch.arange(clip_count).repeat_interleave(QUERIES)  # of each query
+
+    def batch(padded: int) -> list[torch.Tensor]:
+        inputs, _ = groundnlq_step.make_batch(model, width, sizes, padded)
+        return [inputs.video[:clip_count], *inputs[1:]]
+
+    padded = groundnlq_step.our_padding(model, sizes)
+    video, mask, text, text_mask = batch(padded)
+    plain_video, plain_mask, *_ = batch(groundnlq_step.PADDED)
+    clip = cache(partial(clip_in_the_loop, count))  # of plain alone
+    store = stored(groundnlq_step.TEXT_WIDTH, count, groundnlq_step.TOKENS)
+
+    def plain() -> Spans:
+        clip()()
+        best = []
+        for n in range(count):  # all of them at once would take ten GB
+            one = plain_video[clip_index[n], None], plain_mask[:1], text[n, None], text_mask[:1]
+            grounding = groundnlq_step.plain_grounding(model, *one)
+            best.append(ranked_windows(grounding, groundnlq_step.PADDED, model.levels, 5))
+        windows, scores = zip(*best, strict=True)
+        return torch.cat(windows), torch.cat(scores)
+
+    def ours() -> Spans:
+        store()
+        encoded = model.encode_video(video, mask[:clip_count])
+        query = model.encode_query(text, text_mask)
+        grounding = model.ground(encoded[clip_index], mask, query, text_mask)
+        return ranked_windows(grounding, padded, model.levels, 5)
+
+    return plain, ours
+
+
+VERSIONS = {"VSLNet": vslnet_versions, "ReLER": reler_versions, "GroundNLQ": groundnlq_versions}
 
 
 if __name__ == "__main__":

@@ -6,11 +6,12 @@ measures the machine's ceilings (matrix product, copy) with the same number of t
 step. The share of a ceiling is the time that products (or copies) alone would take, divided by the
 time of the step.
 
-    python benchmarks/roofline.py                  # both models, float32
+    python benchmarks/roofline.py                  # all models, float32
     python benchmarks/roofline.py --device cuda --dtype bfloat16 --vslnet_batch 2048
 """
 
 import sys
+from argparse import Namespace
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -26,8 +27,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import reler_step, vslnet_step
+from benchmarks import groundnlq_step, reler_step, vslnet_step
 from benchmarks.timing import Loss, circumstances, median_time, training_step
+from GroundNLQ.losses import losses
 from ReLER.model import ReLER
 from ReLER.options import ModelOptions
 from utils.base.errors import run_program
@@ -46,6 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="in")
     parser.add_argument("--vslnet_batch", type=int, default=32, help="queries a step")
     parser.add_argument("--reler_batch", type=int, default=16, help="queries a step")
+    parser.add_argument("--groundnlq_batch", type=int, default=2, help="queries a step")
     parser.add_argument("--steps", type=int, default=5, help="timed steps")
     options = parser.parse_args(arguments)
     dtype = getattr(torch, options.dtype)
@@ -60,6 +63,8 @@ def main(arguments: list[str] | None = None) -> None:
         ("VSLNet, 2304 dims", options.vslnet_batch, partial(vslnet, width=2304)),
         ("ReLER, 256+512 dims", options.reler_batch, reler),
         ("ReLER, 2304+512 dims", options.reler_batch, partial(reler, width=2304)),
+        ("GroundNLQ, 256 dims", options.groundnlq_batch, groundnlq),
+        ("GroundNLQ, 2304 dims", options.groundnlq_batch, partial(groundnlq, width=2304)),
     ):
         model, loss = make(batch, device=options.device)
         model.to(options.device).train()
@@ -95,6 +100,19 @@ def reler(batch: int, device: str, width: int = 256) -> tuple[nn.Module, Loss]:
     model = ReLER(ModelOptions(), width)
     content = moved(reler_step.random_batch(batch, 600, width), device)
     return model, lambda: reler_step.our_loss(model, content, 4)
+
+
+def groundnlq(batch: int, device: str, width: int = 256) -> tuple[nn.Module, Loss]:
+    """The published size, clips of 900 rows."""
+    sizes = Namespace(units=900, batch=batch)
+    model = groundnlq_step.make_model(width)
+    padded = groundnlq_step.our_padding(model, sizes)
+    inputs, targets = moved(groundnlq_step.make_batch(model, width, sizes, padded), device)
+
+    def loss() -> torch.Tensor:
+        return losses(model(*inputs), *targets, groundnlq_step.NORMALISER).total
+
+    return model, loss
 
 
 def moved(batch: Any, device: str) -> Any:

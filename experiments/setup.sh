@@ -58,24 +58,16 @@ describe_task "$TASK"
 # steps than the published recipes.
 SIZES=() STAGE_1=() NLQ_ONLY=() TUNING=()
 case "$MODEL" in
-  vslnet)
-    SCRIPTS="VSLNet/scripts"
-    NLQ_ONLY_LR=0.001
-    TUNING_LR=0.0001
-    ;;
-  reler)
-    SCRIPTS="ReLER/scripts"
-    NLQ_ONLY_LR=0.0001
-    TUNING_LR=0.00001
-    ;;
-  groundnlq)
-    SCRIPTS="GroundNLQ/scripts"
-    FACTOR=10
-    NLQ_ONLY_LR=0.0001
-    TUNING_LR=0.00005
-    ;;
+  vslnet) PACKAGE=VSLNet ;;
+  reler) PACKAGE=ReLER ;;
+  groundnlq) PACKAGE=GroundNLQ FACTOR=10 ;;
   *) fail "--model is '$MODEL'; give vslnet, reler or groundnlq" ;;
 esac
+SCRIPTS="$PACKAGE/scripts"
+describe_stage $PACKAGE scratch
+NLQ_ONLY_LR="$RATE"
+describe_stage $PACKAGE tuning
+TUNING_LR="$RATE"
 if [ "$WORLD" != real ] && [ "$MODEL" = vslnet ]; then
   SIZES=(--text_encoder minilm --max_pos_len 64 --dim 64 --num_heads 2 --drop_rate 0)
   STAGE_1=(--epochs 6 --batch_size 32 --init_lr 0.004 --warmup_proportion 0.1 --eval_period 100)

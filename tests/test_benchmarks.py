@@ -12,7 +12,7 @@ SMALLEST = {
     "evaluation": "--labels 50 --predictions 50 --repeats 1",
     "gpu": "--device cpu --small --steps 1",
     "groundnlq_step": f"--batch 1 {STEP}",
-    "inference": "--clips 1 --units 16 60 --widths 8 --times 1",
+    "inference": "--clips 1 --units 16 60 60 --widths 8 --times 1",
     "learning": "--help",  # its smallest run is a quickstart
     "loaded": "--work vslnet extraction --busy 1 --seconds 0.1 --rounds 1",
     "reler_step": f"--batch 2 {STEP}",

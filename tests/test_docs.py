@@ -18,8 +18,9 @@ import pytest
 import GroundNLQ.options
 import ReLER.options
 import VSLNet.options
-from tests.bad_inputs.world import TACOS
+from tests.bad_inputs.world import OTHER_NARRATIONS, TACOS
 from tests.simulated import ROOT, refuse, run, succeed
+from utils.data.annotations import read_clips
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TINY = "--text_encoder minilm --dim 16 --num_heads 2 --epochs 1"
@@ -27,6 +28,8 @@ TINY = "--text_encoder minilm --dim 16 --num_heads 2 --epochs 1"
 SMALLER = {
     r"^bash experiments/quickstart\.sh$": "true",  # was run by the fixture, with --dry
     r"DEVICES=0,1,2,3": "DEVICES=cpu",
+    r"^(python utils/(extract_features|ask)\.py .*videos.*)$": r"\1 --encoder tiny",
+    r"^(python VSLNet/main\.py --task naq .*)$": rf"\1 {TINY} --max_pos_len 16",
     r"^(\s*bash \S*scripts/(train|finetune)\w*\.sh .*)$": rf"\1 {TINY}",
 }
 # Starts of commands that can't run here, and why. Their options are parsed.
@@ -101,6 +104,14 @@ def checkout(simulated, quickstart, tmp_path) -> Path:
     for split in ("train", "val", "test"):
         (folder / "tacos" / f"{split}.json").write_text(json.dumps(TACOS))
     write_video(folder / "kitchen.mp4")
+    narrated = min(read_clips([simulated / "nlq_train_v2.json"])).encode()
+    narrations = OTHER_NARRATIONS["ego4d"].replace(b"train0", narrated)
+    (folder / "data" / "narration.json").write_bytes(narrations)
+    (folder / "videos").mkdir()
+    for name in ("monday", "tuesday"):
+        write_video(folder / "videos" / f"{name}.mp4")
+        subtitles = "1\n00:00:01,000 --> 00:00:02,500\nI take the cup.\n"
+        (folder / "videos" / f"{name}.srt").write_text(subtitles)
     return folder
 
 

@@ -67,8 +67,8 @@ class Steps:
         """EgoClip's table."""
         page = PAGES["EgoClip narrations (egoclip.csv)"]
         return self._step(
-            f"put EgoClip's egoclip.csv into {self.root}: {page} (Ego4D's own narrations are not "
-            "in this form)"
+            f"put EgoClip's egoclip.csv into {self.root}: {page}  # or give other narrations to "
+            "create_naq_dataset.py: --narrations FILE --format FORMAT"
         )
 
     def naq(self) -> str:

@@ -1,29 +1,36 @@
-"""Narrations to NaQ: turn EgoClip narrations into training queries and join them with NLQ or TACoS.
+"""Narrations to NaQ: turn narrations into training queries, joined with NLQ or TACoS, or alone.
 
-Reads egoclip.csv, {vq,nlq,moments}_train.json and {nlq,tacos}_train.json (for v2: ..._v2.json)
-under the data root; writes {nlq,tacos}_aug_naq_train.json (..._v2.json) there.
+    python utils/create_naq_dataset.py --type nlq --em_version v2
+    python utils/create_naq_dataset.py --narrations videos/*.srt --format srt \\
+        --features data/features/clip
+
+The first reads egoclip.csv, {vq,nlq,moments}_train.json and {nlq,tacos}_train.json (for v2:
+..._v2.json) under the data root; writes {nlq,tacos}_aug_naq_train.json (..._v2.json) there. The
+second needs no annotations: the clips are the videos that have features, long ones cut into
+several; writes naq_train.json and naq_val.json.
 """
 
+import argparse
 import gc
 import math
 import random
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice, pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 if not __package__:  # run as a file: make the checkout importable wherever it lies
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     import utils.base.environment
 
 import numpy as np
-from msgspec import Raw
+from msgspec import Meta, Raw
 from tqdm import tqdm
 
 from utils.base.cores import usable_cores
-from utils.base.errors import UserError, run_program, warn
+from utils.base.errors import UserError, named, run_program, warn
 from utils.base.files import atomic_write, read_json, to_json
 from utils.base.lazy import polars as pl
 from utils.base.machine import ahead
@@ -36,10 +43,14 @@ from utils.data.annotations import (
     read_annotations,
     read_clips,
 )
-from utils.data.narrations import Narrations, read_narrations
+from utils.data.narration_formats import FORMATS, read_any_narrations
+from utils.data.narrations import Narrations
+from utils.features.cards import SHAPES_FILE, read_card, rows_per_second
 
 V1_SHARE, V1_SEED = 0.95, 300  # the published v1 data set holds 95 % of the videos
 AT_ONCE = 50  # videos made in one go
+
+Rows = Annotated[int, Meta(ge=1, lt=2**24)]  # of a video's features: up to a hundred days
 
 
 class NaqClip(NamedTuple):
@@ -64,15 +75,81 @@ def show(name: str, counts: Counts) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Read clips and narrations, write their union with the annotated queries, print counts."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--type", choices=("nlq", "tacos"), required=True, help="joined with this")
-    parser.add_argument(
-        "--em_version", choices=("v1", "v2"), required=True, help="version of the annotations"
-    )
-    parser.add_argument("--data_root", default="data", metavar="DIR", help="where the files lie")
+    add = parser.add_argument
+    add("--type", choices=("nlq", "tacos"), help="joined with this")
+    add("--em_version", choices=("v1", "v2"), help="version of the annotations")
+    add("--data_root", default="data", metavar="DIR", help="where the files lie")
+    add(
+        "--narrations", nargs="+", metavar="FILE",
+        help="narrations; subtitles are one file a video (default: DIR/egoclip.csv)",
+    )  # fmt: skip
+    add("--format", choices=("egoclip", *FORMATS), default="egoclip", help="what they are")
+    add(
+        "--features", metavar="DIR",
+        help="videos of your own: a folder with their features, instead of --type, --em_version",
+    )  # fmt: skip
+    add(
+        "--clip_seconds", type=float, default=480.0, metavar="X",
+        help="videos of your own that are longer are cut into equal clips",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
-    root = Path(options.data_root)
-    ending = ENDINGS[options.em_version]
+    annotated = options.type is not None and options.em_version is not None
+    if annotated == bool(options.features):
+        parser.error("give either --type and --em_version, or --features for videos of your own")
+    if not options.clip_seconds >= 1:
+        parser.error("--clip_seconds must be at least 1")
+    if annotated:
+        join_annotated(options)
+    else:
+        make_own(options)
 
+
+def read_files(options: argparse.Namespace, clips: ClipBounds) -> Narrations:
+    """The narrations of the clips' videos, out of the files that the options name."""
+    files = list(map(Path, options.narrations or [f"{options.data_root}/egoclip.csv"]))
+    narrations = read_any_narrations(files, options.format, sorted(clips))
+    print(f"{files[0].name}: {narrations.describe_skipped()}", file=sys.stderr)
+    return narrations
+
+
+def make_own(options: argparse.Namespace) -> None:
+    """NaQ alone, of videos that have features; every tenth narrated video is for validation."""
+    folder = Path(options.features)
+    clips = own_clips(folder, options.clip_seconds)
+    narrations = read_files(options, clips)
+    narrated = {video for video, (first, last) in narrations.extents.items() if first < last}
+    if len(narrated) < 2:
+        raise UserError(
+            f"{folder}: {len(narrated)} of its {len(clips)} videos ({named(clips)}) have "
+            "narrations, two are needed: for training and for validation; do the narrations name "
+            "videos as the features do?"
+        )
+    videos = shuffled(narrated)
+    in_val = max(1, len(videos) // 10)
+    for split, chosen in (("train", videos[in_val:]), ("val", videos[:in_val])):
+        output = Path(options.data_root) / f"naq_{split}.json"
+        clips_of_split = {video: clips[video] for video in chosen}
+        _, counts = write_union(output, {"videos": []}, clips_of_split, narrations, split)
+        show(f"NaQ {split}", counts)
+        print(f"wrote {output}", file=sys.stderr)
+
+
+def own_clips(folder: Path, clip_seconds: float) -> ClipBounds:
+    """Clips of the videos whose features are in a folder: whole, or cut into equal parts."""
+    rate = rows_per_second(read_card(folder))
+    clips: ClipBounds = {}
+    for video, rows in read_json(folder / SHAPES_FILE, dict[str, Rows]).items():
+        duration = rows / rate
+        parts = max(1, math.ceil(duration / clip_seconds))
+        bounds = pairwise(duration * part / parts for part in range(parts + 1))
+        names = [video] if parts == 1 else [f"{video}_part{part + 1}" for part in range(parts)]
+        clips[video] = dict(zip(names, bounds, strict=True))
+    return clips
+
+
+def join_annotated(options: argparse.Namespace) -> None:
+    """Narrations of Ego4D's clips, joined with NLQ or TACoS."""
+    root, ending = Path(options.data_root), ENDINGS[options.em_version]
     clips = read_clips([root / name for name in clip_sources(options.em_version)])
     print(f"# Unique videos: {len(clips)}")
     print(f"# Unique clips: {sum(map(len, clips.values()))}", flush=True)
@@ -85,8 +162,7 @@ def main(arguments: list[str] | None = None) -> None:
             "narrations need Ego4D's own annotations"
         )
     annotated = read_json(file)  # with all its keys, which are carried along
-    narrations = read_narrations(root / "egoclip.csv", sorted(clips))
-    print(f"egoclip.csv: {narrations.describe_skipped()}", file=sys.stderr)
+    narrations = read_files(options, clips)
 
     output = root / f"{options.type}_aug_naq_train{ending}"
     annotated_counts, naq_counts = write_union(output, annotated, clips, narrations)
@@ -98,19 +174,24 @@ def main(arguments: list[str] | None = None) -> None:
     ):  # fmt: skip
         show(title, counts)
     if not naq_counts:
-        warn("no narration lies inside a clip: do egoclip.csv and the clips belong together?")
+        warn("no narration lies inside a clip: do the narrations and the clips belong together?")
     print(f"wrote {output}", file=sys.stderr)
 
 
 def v1_share(clips: ClipBounds) -> ClipBounds:
-    """The videos of the published v1 data set: sorted, shuffled with its seed, the first 95 %."""
-    videos = sorted(clips)
+    """The videos of the published v1 data set: the first 95 % of the shuffled ones."""
+    return {video: clips[video] for video in shuffled(clips)[: int(V1_SHARE * len(clips))]}
+
+
+def shuffled(video_uids: Iterable[str]) -> list[str]:
+    """Video uids, always in the same order."""
+    videos = sorted(video_uids)
     random.Random(V1_SEED).shuffle(videos)
-    return {video: clips[video] for video in videos[: int(V1_SHARE * len(videos))]}
+    return videos
 
 
 def write_union(
-    path: Path, annotated: dict, clips: ClipBounds, narrations: Narrations
+    path: Path, annotated: dict, clips: ClipBounds, narrations: Narrations, split: str = "train"
 ) -> tuple[Counts, Counts]:
     """Write annotated and NaQ queries as one annotation file, videos and clips sorted by uid.
 
@@ -136,7 +217,7 @@ def write_union(
                 naq_counts[video_uid, clip_uid] = new.queries
             if video_clips:
                 sorted_clips = [video_clips[clip_uid] for clip_uid in sorted(video_clips)]
-                video = {"video_uid": video_uid, "clips": sorted_clips, "split": "train"}
+                video = {"video_uid": video_uid, "clips": sorted_clips, "split": split}
                 file.write(separator + to_json(video))
                 separator = b", "
         file.write(b"]}")

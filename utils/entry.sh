@@ -62,15 +62,18 @@ arguments() {
   done
 }
 
-# describe_task TASK: DATASET, NAQ_DATASET, UNITS and files, as the table has them.
-describe_task() {
+# describe_task TASK: DATASET, NAQ_DATASET, UNITS and files, as utils/base/tasks.py has them.
+describe_task() { _ask_table tasks "$1"; }
+# describe_stage MODEL STAGE: EPOCHS, BATCH_SIZE, RATE, WARMUP, ... as utils/base/stages.py has them.
+describe_stage() { _ask_table stages "$@"; }
+_ask_table() {
   local row
-  row="$(PYTHONPATH="$CODE_ROOT" "$PYTHON" -c '
+  row="$(PYTHONPATH="$CODE_ROOT" "$PYTHON" -c "
 import sys
 import utils.base.environment
 from utils.base.errors import run_program
-from utils.base.tasks import shell_variables
-run_program(lambda: print(shell_variables(sys.argv[1])))' "$1")"
+from utils.base.$1 import shell_variables
+run_program(lambda: print(shell_variables(*sys.argv[1:])))" "${@:2}")"
   eval "$row"
 }
 

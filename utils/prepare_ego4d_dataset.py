@@ -1,7 +1,7 @@
 """Annotation files to prepared data sets: DIR/{train,val,test}.json, one entry a clip.
 
-Takes files in the Ego4D schema (NLQ, NLQ joined with NaQ, TACoS). Times become positions of
-feature rows, 1.875 a second, beside the exact seconds.
+Takes files in the Ego4D schema (NLQ, TACoS, either joined with NaQ, or NaQ alone). Times become
+positions of feature rows, 1.875 a second, beside the exact seconds.
 """
 
 import gc
@@ -21,14 +21,14 @@ from utils.data.records import prepare_split
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Prepare the three splits and print how much each holds."""
+    """Prepare the splits and print how much each holds."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     for split in SPLITS:
         explanation = f"annotations of the {split} split"
         if split == "test":
-            explanation += "; its queries may lack times"
+            explanation += ", if there is one; its queries may lack times"
         parser.add_argument(
-            f"--input_{split}_split", required=True, metavar="FILE", help=explanation
+            f"--input_{split}_split", required=split != "test", metavar="FILE", help=explanation
         )
     parser.add_argument(
         "--output_save_path",
@@ -37,7 +37,8 @@ def main(arguments: list[str] | None = None) -> None:
         help="folder to write, such as data/dataset/nlq_official_v1",
     )
     options = parser.parse_args(arguments)
-    inputs = {split: Path(getattr(options, f"input_{split}_split")) for split in SPLITS}
+    files = {split: getattr(options, f"input_{split}_split") for split in SPLITS}
+    inputs = {split: Path(file) for split, file in files.items() if file is not None}
     for split, path in inputs.items():  # found before the first split is worked on for minutes
         if not path.is_file():
             raise UserError(f"--input_{split}_split {path}: no such file")

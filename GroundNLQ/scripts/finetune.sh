@@ -7,9 +7,10 @@
 source "$(dirname "${BASH_SOURCE[0]}")/../../utils/entry.sh"
 arguments DEVICES TASK FEAT EXPT_ROOT LR CKPT -- "$@"
 describe_task "$TASK"
+describe_stage GroundNLQ tuning
 
 launch GroundNLQ/main.py --mode train \
   --task "$DATASET" --fv "$FEAT" \
   --data_root "$DATA_ROOT" --eval_gt_json "$DATA_ROOT/$VAL_ANNOTATIONS" \
-  --epochs 10 --warmup_epochs 4 --batch_size 2 --lr "$LR" --init_from "$CKPT" \
+  --epochs "$EPOCHS" --warmup_epochs "$WARMUP" --batch_size "$BATCH_SIZE" --lr "$LR" --init_from "$CKPT" \
   --results_root "$EXPT_ROOT" --exp_id "${DATASET}_${FEAT}"

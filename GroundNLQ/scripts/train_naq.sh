@@ -8,10 +8,11 @@
 source "$(dirname "${BASH_SOURCE[0]}")/../../utils/entry.sh"
 arguments DEVICES TASK FEAT EXPT_ROOT NAR_EXP_FACTOR -- "$@"
 describe_task "$TASK"
+describe_stage GroundNLQ naq
 
 launch GroundNLQ/main.py --mode train \
   --task "$NAQ_DATASET" --fv "$FEAT" \
   --data_root "$DATA_ROOT" --eval_gt_json "$DATA_ROOT/$VAL_ANNOTATIONS" \
-  --epochs 10 --warmup_epochs 4 --batch_size 16 --lr 0.0002 \
+  --epochs "$EPOCHS" --warmup_epochs "$WARMUP" --batch_size "$BATCH_SIZE" --lr "$RATE" \
   --nar_exp_factor "$NAR_EXP_FACTOR" --nar_translate \
   --results_root "$EXPT_ROOT" --exp_id "${NAQ_DATASET}_${FEAT}"

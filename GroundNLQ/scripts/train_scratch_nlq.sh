@@ -6,9 +6,10 @@
 source "$(dirname "${BASH_SOURCE[0]}")/../../utils/entry.sh"
 arguments DEVICES TASK FEAT EXPT_ROOT LR -- "$@"
 describe_task "$TASK"
+describe_stage GroundNLQ scratch
 
 launch GroundNLQ/main.py --mode train \
   --task "$DATASET" --fv "$FEAT" \
   --data_root "$DATA_ROOT" --eval_gt_json "$DATA_ROOT/$VAL_ANNOTATIONS" \
-  --epochs 13 --warmup_epochs 5 --batch_size 4 --lr "$LR" \
+  --epochs "$EPOCHS" --warmup_epochs "$WARMUP" --batch_size "$BATCH_SIZE" --lr "$LR" \
   --results_root "$EXPT_ROOT" --exp_id "${DATASET}_${FEAT}"

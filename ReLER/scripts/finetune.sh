@@ -6,9 +6,10 @@
 source "$(dirname "${BASH_SOURCE[0]}")/../../utils/entry.sh"
 arguments DEVICES TASK FEAT EXPT_ROOT LR CKPT -- "$@"
 describe_task "$TASK"
+describe_stage ReLER tuning
 
 launch ReLER/main.py --mode train \
   --task "$DATASET" --fv "$FEAT" \
   --data_root "$DATA_ROOT" --eval_gt_json "$DATA_ROOT/$VAL_ANNOTATIONS" \
-  --epochs 200 --batch_size 32 --lr "$LR" --resume "$CKPT" \
+  --epochs "$EPOCHS" --batch_size "$BATCH_SIZE" --lr "$LR" --resume "$CKPT" \
   --results_root "$EXPT_ROOT" --exp_id "${DATASET}_${FEAT}"

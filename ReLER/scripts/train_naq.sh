@@ -7,10 +7,11 @@
 source "$(dirname "${BASH_SOURCE[0]}")/../../utils/entry.sh"
 arguments DEVICES TASK FEAT EXPT_ROOT NAR_EXP_FACTOR -- "$@"
 describe_task "$TASK"
+describe_stage ReLER naq
 
 launch ReLER/main.py --mode train \
   --task "$NAQ_DATASET" --fv "$FEAT" \
   --data_root "$DATA_ROOT" --eval_gt_json "$DATA_ROOT/$VAL_ANNOTATIONS" \
-  --epochs 200 --batch_size 768 --lr 0.00015 \
+  --epochs "$EPOCHS" --batch_size "$BATCH_SIZE" --lr "$RATE" \
   --nar_exp_factor "$NAR_EXP_FACTOR" --nar_translate \
   --results_root "$EXPT_ROOT" --exp_id "${NAQ_DATASET}_${FEAT}"

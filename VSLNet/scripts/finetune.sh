@@ -6,11 +6,12 @@
 source "$(dirname "${BASH_SOURCE[0]}")/../../utils/entry.sh"
 arguments DEVICES TASK FEAT EXPT_ROOT LR CKPT -- "$@"
 describe_task "$TASK"
+describe_stage VSLNet tuning
 
 launch VSLNet/main.py --mode train --predictor bert \
   --task "$DATASET" --fv "$FEAT" --max_pos_len "$UNITS" \
   --data_root "$DATA_ROOT" --eval_gt_json "$DATA_ROOT/$VAL_ANNOTATIONS" \
-  --epochs 200 --batch_size 32 --init_lr "$LR" --warmup_proportion 0.025 \
+  --epochs "$EPOCHS" --batch_size "$BATCH_SIZE" --init_lr "$LR" --warmup_proportion "$WARMUP_PROPORTION" \
   --init_from "$CKPT" \
   --remove_empty_queries_from train val \
   --model_dir "$EXPT_ROOT/checkpoints" \

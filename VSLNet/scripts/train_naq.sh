@@ -7,11 +7,12 @@
 source "$(dirname "${BASH_SOURCE[0]}")/../../utils/entry.sh"
 arguments DEVICES TASK FEAT EXPT_ROOT NAR_EXP_FACTOR -- "$@"
 describe_task "$TASK"
+describe_stage VSLNet naq
 
 launch VSLNet/main.py --mode train --predictor bert \
   --task "$NAQ_DATASET" --fv "$FEAT" --max_pos_len "$UNITS" \
   --data_root "$DATA_ROOT" --eval_gt_json "$DATA_ROOT/$VAL_ANNOTATIONS" \
-  --epochs 200 --batch_size 2048 --init_lr 0.001 --warmup_proportion 0.025 \
+  --epochs "$EPOCHS" --batch_size "$BATCH_SIZE" --init_lr "$RATE" --warmup_proportion "$WARMUP_PROPORTION" \
   --nar_exp_factor "$NAR_EXP_FACTOR" --nar_translate \
   --remove_empty_queries_from train val \
   --model_dir "$EXPT_ROOT/checkpoints" \

@@ -56,7 +56,7 @@ def test_a_run_leaves_the_published_checkpoint(whole):
     names = {file.name for file in whole.iterdir()}
     assert {"options.json", "text.json", "metrics.jsonl", "eval_results.txt", "state.pt"} <= names
     content = torch.load(last(whole), weights_only=True)
-    assert {*content} == {"epoch", "state_dict", "state_dict_ema", "optimizer"}
+    assert {*content} == {"epoch", "state_dict", "state_dict_ema", "optimizer", "options"}
     weights, average = content["state_dict"], content["state_dict_ema"]
     assert weights.keys() == average.keys()
     assert any(not torch.equal(weights[name], average[name]) for name in weights)
@@ -112,9 +112,13 @@ def test_fine_tuning_takes_all_weights_or_begins_with_new_heads(whole, settings)
         assert model.normaliser == 200
 
 
-def test_a_run_predicts_with_its_own_options(whole, settings):
+def test_a_run_predicts_with_its_own_options(whole, settings, tmp_path):
     file = predict_run(whole, "val")
     assert all(len(prediction.windows) == 5 for prediction in read_predictions(file))
+    # Its checkpoint holds them, wherever it is copied to.
+    copied = load_trained(shutil.copy(last(whole), tmp_path / "best.t7"), ALONE.device)
+    assert copied.options == load_trained(last(whole), ALONE.device).options
+    assert (copied.options.row_frames, copied.options.text_encoder) == (16, "minilm")
     averaged = load_trained(last(whole), ALONE.device, use_average=True)
     expected = torch.load(last(whole), weights_only=True)["state_dict_ema"]
     state = averaged.model.state_dict()

@@ -140,7 +140,8 @@ PACK, FEW = "utils/prepare_features.py", "VSLNet/main.py train few"
 EVALUATE, VALIDATE = "utils/evaluate_ego4d_nlq.py", "utils/validate_submission.py"
 ENSEMBLE, VIDEOS = "utils/ensemble_predictions.py", "utils/extract_features.py"
 VSLNET, RELER = "VSLNet/main.py", "ReLER/main.py"
-NARRATIONS = world.NARRATIONS
+NARRATIONS, OTHER_NARRATIONS = world.NARRATIONS, world.OTHER_NARRATIONS
+PASS = ("train0", "narration_pass_1")
 
 CASES = [
     # annotations
@@ -174,6 +175,36 @@ CASES = [
          written("egoclip.csv", NARRATIONS.replace(b"\tclip_end\t", b"\t")), "column clip_end"),
     Case("narrations with commas", NAQ,
          written("egoclip.csv", NARRATIONS.replace(b"\t", b",")), "not separated by tabs"),
+    Case("Ego4D's narrations are cut off", f"{NAQ} ego4d", cut_off("narrations/train0.ego4d"),
+         "train0.ego4d: not valid JSON .*cut off"),
+    Case("a narration's time is text", f"{NAQ} ego4d",
+         edited("narrations/train0.ego4d", *PASS, "narrations", 0, "timestamp_sec", value="soon"),
+         r"train0.ego4d: video train0: .*narration_pass_1.narrations\[0\].timestamp_sec"),
+    Case("Ego4D's narrations given as Ego-Exo4D's", f"{NAQ} egoexo4d",
+         written("narrations/train0.egoexo4d", OTHER_NARRATIONS["ego4d"]),
+         "train0.egoexo4d: .*annotations"),
+    Case("a take is an object", f"{NAQ} egoexo4d",
+         edited("narrations/train0.egoexo4d", "annotations", "train0", value={}),
+         "train0.egoexo4d: take train0: "),
+    Case("EPIC-KITCHENS lacks a column", f"{NAQ} epic",
+         written("narrations/train0.epic", b"video_id,narration\na,b\n"),
+         "train0.epic: column start_timestamp, stop_timestamp is missing"),
+    Case("a text with a comma", f"{NAQ} csv",
+         written("narrations/train0.csv", b"video,start,end,text\ntrain0,1,2,cuts, eats\n"),
+         "train0.csv: line 2 has 5 fields, the header 4"),
+    Case("a quote that is not closed", f"{NAQ} csv",
+         written("narrations/train0.csv", b'video,start,end,text\ntrain0,1,2,"cuts\n' * 9),
+         "train0.csv: line .*; is a quote not closed?"),
+    Case("subtitles in UTF-16", f"{NAQ} srt",
+         written("narrations/train0.srt", "1\n00:01 --> 00:02\na".encode("utf-16")),
+         "train0.srt: is text in UTF-16; save it as UTF-8"),
+    Case("a video given as subtitles", f"{NAQ} vtt", written("narrations/train0.vtt", bytes(2**20)),
+         r"train0.vtt \(--format vtt, .*: 1\): none of its 0 narrations can be read"),
+    Case("narrations of other videos than the features", f"{NAQ} own",
+         written("own/feature_shapes.json", b'{"train0": 60, "x": 60}'),
+         r"own: 1 of its 2 videos \(train0, x\) have narrations, two are needed"),
+    Case("own videos without a list of lengths", f"{NAQ} own", gone("own/feature_shapes.json"),
+         "feature_shapes.json: no such file"),
     # prepared data sets and clip lists
     Case("the data set was not prepared", VSLNET, gone(VAL),
          "val.json: no such file; make it with utils/prepare_ego4d_dataset.py"),
@@ -287,6 +318,8 @@ def test_a_bad_input_ends_in_one_line(data, case):
     ("program", "options", "message"),
     [
         (PREPARE, ["--output", "x"], "unrecognized arguments: --output x"),
+        (NAQ, ["--features", "x"], "either --type and --em_version, or --features"),
+        (f"{NAQ} own", ["--clip_seconds", "0"], "--clip_seconds must be at least 1"),
         (VSLNET, ["--num_heads", "3"], "--dim 8 must be a multiple of --num_heads 3"),
         ("VSLNet/main.py train", ["--fv", "nothing"], "features/nothing"),
         ("utils/download_features.py", ["--feature_types", "slowfast"], "slowfast"),

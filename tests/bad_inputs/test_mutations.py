@@ -21,6 +21,7 @@ from tests.bad_inputs import world
 from tests.bad_inputs.world import (
     CLIPS,
     GROUNDNLQ_RUN,
+    OTHER_NARRATIONS,
     PREPARED,
     RELER_RUN,
     ROWS,
@@ -187,6 +188,14 @@ KINDS = {
     "train annotations": Kind("nlq_train.json", mutate_json, ANNOTATED, 30),
     "val annotations": Kind("nlq_val.json", mutate_json, SCORED[:2], 30),
     "narrations": Kind("egoclip.csv", mutate_table, ["utils/create_naq_dataset.py"], 30),
+    **{
+        f"narrations, {form}": Kind(
+            f"narrations/train0.{form}",
+            mutate_json if form.startswith("ego") else mutate_bytes,
+            [f"utils/create_naq_dataset.py {form}"],
+        )
+        for form in OTHER_NARRATIONS
+    },
     "TACoS": Kind("tacos/val.json", mutate_json, ["utils/convert_tacos.py"], 20),
     "JSON lines": Kind("lines.jsonl", mutate_json_lines, ["utils/convert_jsonl.py"], 20),
     "prepared train": Kind(f"{PREPARED}/train.json", mutate_json, ["utils/check_data.py"], 30),
@@ -200,7 +209,6 @@ KINDS = {
     "VSLNet checkpoint": Kind(f"{VSLNET_RUN}/vslnet_1.t7", mutate_checkpoint, [VSLNET]),
     "ReLER checkpoint": Kind(f"{RELER_RUN}/model_1.t7", mutate_checkpoint, [RELER]),
     "GroundNLQ checkpoint": Kind(f"{GROUNDNLQ_RUN}/model_1.t7", mutate_checkpoint, [GROUNDNLQ]),
-    "GroundNLQ options": Kind(f"{GROUNDNLQ_RUN}/options.json", mutate_json, [GROUNDNLQ]),
     "VSLNet options": Kind(f"{VSLNET_RUN}/configs.json", mutate_json, [VSLNET]),
     "text encoder of a run": Kind(f"{VSLNET_RUN}/text.json", mutate_json, [VSLNET]),
     "encoder folder": Kind("bert/config.json", mutate_json, [VSLNET]),

@@ -36,6 +36,18 @@ NARRATIONS = (
     b"train1\tpass_2\t11\t12\t#C C talks to a person\n"
     b"elsewhere\tpass_1\t1.0\t2.0\t#C C looks around\n"
 )
+# Format -> a file of narrations of the train videos.
+OTHER_NARRATIONS = {
+    "ego4d": b'{"train0": {"narration_pass_1": {"narrations": [{"timestamp_sec": 12.5, '
+    b'"timestamp_frame": 375, "narration_text": "#C C eats"}]}}}',
+    "egoexo4d": b'{"annotations": {"train0": [{"rejected": false, "descriptions": [{"text": '
+    b'"C eats.", "timestamp": 12.5}]}]}}',
+    "epic": b"video_id,start_timestamp,stop_timestamp,narration\n"
+    b"train0,00:00:12.50,00:00:13.00,open door\n",
+    "csv": b"video,start,end,text\ntrain0,12,13,opens a door\ntrain1,1:20,1:25,cuts\n",
+    "srt": b"1\n00:00:12,500 --> 00:00:13,000\nI open it.\n",
+    "vtt": b"WEBVTT\n\n00:12.500 --> 00:13.000\nI open it.\n",
+}
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "where", "is", "the", "cup", "who", "?"]
 VECTORS = b"the 0.1 0.2 0.3 0.4\ncup 1 -1 1e-3 0\n. . . 1 2 3 4\nwho 0 0 0 0"
 TACOS = {
@@ -84,6 +96,8 @@ _GROUNDNLQ = (
 COMMANDS = {
     "utils/prepare_ego4d_dataset.py": f"{_SPLITS} --output_save_path DATA/{PREPARED}",
     "utils/create_naq_dataset.py": "--type nlq --em_version v1 --data_root DATA",
+    "utils/create_naq_dataset.py own":
+        "--narrations DATA/narrations/train0.csv --format csv --features DATA/own --data_root DATA",
     "utils/convert_tacos.py": "--input_dir DATA/tacos --data_root DATA/out",
     "utils/convert_jsonl.py": "--input DATA/lines.jsonl --split val --output DATA/lines.json",
     "utils/subsample_clips.py":
@@ -117,6 +131,12 @@ COMMANDS = {
     "ReLER/main.py train": f"{_RELER} --mode train",
     "GroundNLQ/main.py": f"{_GROUNDNLQ} --mode val --output DATA/challenge_3.json",
     "GroundNLQ/main.py train": f"{_GROUNDNLQ} --mode train",
+}  # fmt: skip
+COMMANDS |= {
+    f"utils/create_naq_dataset.py {form}":
+        f"--type nlq --em_version v1 --data_root DATA --narrations DATA/narrations/train0.{form} "
+        f"--format {form}"
+    for form in OTHER_NARRATIONS
 }  # fmt: skip
 
 
@@ -156,6 +176,10 @@ def make(root: Path) -> Path:
     for name in ("vq", "moments"):
         write_json(root / f"{name}_train.json", annotations("train"))
     (root / "egoclip.csv").write_bytes(NARRATIONS)
+    (root / "narrations").mkdir()
+    for form, content in OTHER_NARRATIONS.items():
+        (root / "narrations" / f"train0.{form}").write_bytes(content)
+    write_json(root / "own" / "feature_shapes.json", {"train0": ROWS, "train1": ROWS})
     (root / "lines.jsonl").write_bytes(JSON_LINES)
     write_json(root / "manifest.json", MANIFEST)
     write_json(root / "clips.json", ["t1", "t2"])

@@ -1,5 +1,6 @@
 """Narrations to NaQ: the published data set, and odd inputs."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -14,9 +15,12 @@ from hypothesis import strategies as st
 from tests.samples import timed, write_annotations
 from tests.simulated import refuse, succeed
 from utils.base.errors import UserError
+from utils.base.files import write_json
 from utils.create_naq_dataset import _naq_queries, main
-from utils.data.annotations import read_clips
-from utils.data.narrations import index_narrations
+from utils.data.annotations import iter_clips, read_annotations, read_clips
+from utils.data.narrations import index_narrations, read_narrations
+from utils.data.records import read_records
+from utils.prepare_ego4d_dataset import main as prepare
 
 
 @pytest.fixture
@@ -59,6 +63,66 @@ def test_tacos_is_joined_with_the_same_narrations(data_root, capsys):
     statistics = [line.split()[-1] for line in capsys.readouterr().out.splitlines()[2:]]
     of_tacos, of_naq, of_union = ["1", "1", "1"], ["399", "26", "51"], ["400", "27", "52"]
     assert statistics == ["stats", *of_tacos, "stats", *of_naq, "stats", *of_union]
+
+
+def test_other_narrations_are_joined_as_egoclips(data_root):
+    """Here EgoClip's own windows and texts, as a plain table."""
+    choices = ["--type", "nlq", "--em_version", "v2", "--data_root", str(data_root)]
+    main(choices)
+    output = data_root / "nlq_aug_naq_train_v2.json"
+    expected = output.read_bytes()
+    videos = [f"video-{number:02}" for number in range(40)]
+    egoclip = read_narrations(data_root / "egoclip.csv", videos)
+    with (data_root / "table.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["video", "start", "end", "text"])
+        for video in videos:
+            for row in egoclip.inside(video, 0, 1e9):
+                times = egoclip.starts[row], egoclip.ends[row]
+                table.writerow([video, *times, egoclip.texts[int(row)]])
+    main([*choices, "--narrations", str(data_root / "table.csv"), "--format", "csv"])
+    assert output.read_bytes() == expected
+
+
+def own_videos(folder: Path, rows: dict[str, int]) -> list[str]:
+    """Features of videos, subtitles of one second every ten; the options to make NaQ of them."""
+    write_json(folder / "features" / "feature_shapes.json", rows)
+    for video in rows:
+        cues = "\n\n".join(f"0:{s} --> 0:{s + 1}\nI cut." for s in range(0, 90, 10))
+        (folder / f"{video}.vtt").write_text(f"WEBVTT\n\n{cues}")
+    files = [str(folder / f"{video}.vtt") for video in rows]
+    return ["--narrations", *files, "--format", "vtt", "--features", str(folder / "features"),
+            "--data_root", str(folder)]  # fmt: skip
+
+
+def test_videos_without_annotations(tmp_path, capsys):
+    """A tenth of the videos is for validation; long videos are cut into equal clips."""
+    rows = {f"v{number:02}": 75 for number in range(20)} | {"long": 225, "silent": 75}
+    options = own_videos(tmp_path, rows)
+    (tmp_path / "silent.vtt").write_text("WEBVTT\n")
+    main([*options, "--clip_seconds", "50"])
+    titles = capsys.readouterr().out.splitlines()[::4]
+    assert titles == ["========> NaQ train stats", "========> NaQ val stats"]
+    splits = {name: read_annotations(tmp_path / f"naq_{name}.json") for name in ("train", "val")}
+    videos = {name: {video.video_uid for video in splits[name].videos} for name in splits}
+    assert len(videos["train"]) == 19 and len(videos["val"]) == 2
+    assert videos["train"] | videos["val"] == rows.keys() - {"silent"}
+    clips = {clip.clip_uid: clip for split in splits.values() for _, clip in iter_clips(split)}
+    assert clips["v00"].bounds == (0.0, 40.0)
+    parts = [clips[f"long_part{part}"] for part in (1, 2, 3)]
+    assert [part.bounds for part in parts] == [(0.0, 40.0), (40.0, 80.0), (80.0, 120.0)]
+    windows = [
+        (query.clip_start_sec, query.clip_end_sec, query.query)
+        for part in parts
+        for query in part.annotations[0].language_queries
+    ]
+    assert windows == [(start % 40, start % 40 + 1, "# I cut.") for start in range(0, 90, 10)]
+    names = [f"{name}={tmp_path / f'naq_{name}.json'}" for name in splits]
+    prepare([*(f"--input_{name.replace('=', '_split=')}" for name in names),
+             "--output_save_path", str(tmp_path / "dataset")])  # fmt: skip
+    assert not (tmp_path / "dataset" / "test.json").exists()
+    prepared = read_records(tmp_path / "dataset" / "val.json")
+    assert prepared.is_narration.all() and prepared.num_frames.tolist() == [75, 75]
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=5))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from mmap import ACCESS_READ, mmap
@@ -27,7 +27,7 @@ COLUMNS = ("video_uid", "clip_start", "clip_end", "clip_text")
 BLOCK = 1 << 23  # bytes read at once; a longer line is skipped
 TAB = "\0"  # stands for a tab inside quotes while lines are split
 
-# Why a row is skipped -> how many are, and the first one's line in the file, counted from 1.
+# Why a row is skipped -> how many are, and the first one's number (EgoClip: line), counted from 1.
 Faults = dict[str, tuple[int, int]]
 
 
@@ -38,9 +38,10 @@ class Narrations:
     starts: np.ndarray  # (N,) seconds in the video
     ends: np.ndarray  # (N,)
     texts: pl.Series  # (N,)
-    faults: Faults  # malformed rows of the whole file
+    faults: Faults  # malformed rows
     by_start: np.ndarray  # (N,) row numbers sorted by video, then start
     extents: dict[str, tuple[int, int]]  # video uid -> its part of by_start
+    counted: str = "line"  # what the numbers in `faults` count
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -53,8 +54,8 @@ class Narrations:
     def describe_skipped(self) -> str:
         """How many rows are malformed, and why."""
         reasons = [
-            f"{rows} with {fault} (first: line {line})"
-            for fault, (rows, line) in sorted(self.faults.items(), key=lambda item: -item[1][0])
+            f"{rows} with {fault} (first: {self.counted} {first})"
+            for fault, (rows, first) in sorted(self.faults.items(), key=lambda item: -item[1][0])
         ]
         return f"{self.skipped} malformed rows skipped" + ": " * bool(reasons) + ", ".join(reasons)
 
@@ -76,6 +77,7 @@ def index_narrations(
     ends: np.ndarray,
     texts: pl.Series,
     faults: Faults | None = None,
+    counted: str = "line",
 ) -> Narrations:
     """Sort narrations for searching.
 
@@ -87,11 +89,11 @@ def index_narrations(
     by_start = columns.select(pl.arg_sort_by("video", "start")).to_series().to_numpy()
     bounds = np.searchsorted(videos, np.arange(len(video_uids) + 1), sorter=by_start).tolist()
     extents = dict(zip(video_uids, pairwise(bounds), strict=True))
-    return Narrations(starts, ends, texts, faults or {}, by_start, extents)
+    return Narrations(starts, ends, texts, faults or {}, by_start, extents, counted)
 
 
 def read_narrations(path: str | Path, video_uids: Sequence[str]) -> Narrations:
-    """Read the narrations of `video_uids` (distinct).
+    """Read EgoClip's narrations of `video_uids` (distinct).
 
     Fields in double quotes are read as pandas reads them, if the quotes close on the same line.
     Malformed rows are skipped and counted by reason: a surplus field, times that are missing or not
@@ -107,7 +109,6 @@ def read_narrations(path: str | Path, video_uids: Sequence[str]) -> Narrations:
     columns, videos = _header(path), pl.Enum(list(video_uids))
     size = path.stat().st_size
     bar = tqdm(total=size, desc=f"reading {path.name}", unit="B", unit_scale=True, mininterval=0.5)
-    tables, faults, well_formed, line = [], {}, 0, 2
     with bar, path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
 
         def read(part: slice) -> tuple[Block, int]:
@@ -118,16 +119,33 @@ def read_narrations(path: str | Path, video_uids: Sequence[str]) -> Narrations:
             lines = os.pread(file.fileno(), length, part.start)
             return parse_block(path, lines, columns, videos), part.stop
 
-        # Each block is reduced to the rows of the videos at once, so that memory stays bounded.
-        for block, end in ahead(read, _blocks(content), usable_cores()):
-            tables += block.tables
-            well_formed += block.well_formed
-            for fault, (rows, first) in block.faults.items():
-                _add_fault(faults, fault, rows, line + first)
-            line += block.lines
-            bar.update(end - bar.n)
+        def blocks() -> Iterator[Block]:
+            for block, end in ahead(read, _blocks(content), usable_cores()):
+                bar.update(end - bar.n)
+                yield block
+
+        return join_blocks(blocks(), video_uids, str(path), 2, "line")
+
+
+def join_blocks(
+    blocks: Iterable[Block], video_uids: Sequence[str], source: str, first: int, counted: str
+) -> Narrations:
+    """Narrations of the videos, out of blocks whose rows are numbered on from `first`.
+
+    Each block holds only rows of the videos, so that memory stays bounded.
+
+    Raises:
+        UserError: no row is well-formed; the message begins with `source`.
+    """
+    tables, faults, well_formed, number = [], {}, 0, first
+    for block in blocks:
+        tables += block.tables
+        well_formed += block.well_formed
+        for fault, (rows, first_row) in block.faults.items():
+            _add_fault(faults, fault, rows, number + first_row)
+        number += block.rows
     if not well_formed:
-        raise UserError(f"{path}: none of its {line - 2} lines can be read; fetch it again")
+        raise UserError(f"{source}: none of its {number - first} {counted}s can be read")
     table = pl.concat(tables)
     return index_narrations(
         video_uids,
@@ -136,6 +154,7 @@ def read_narrations(path: str | Path, video_uids: Sequence[str]) -> Narrations:
         table["end"].to_numpy(),
         table["text"],
         faults,
+        counted,
     )
 
 
@@ -149,7 +168,7 @@ def _header(path: Path) -> list[str]:
     if missing := [name for name in COLUMNS if name not in columns]:
         remedy = "NaQ is made from EgoClip's egoclip.csv"
         if line.lstrip().startswith(("{", "[")):
-            raise UserError(f"{path}: JSON, such as Ego4D's own narration.json; {remedy}")
+            raise UserError(f"{path}: JSON, such as Ego4D's narration.json: give its --format")
         if all(name in line for name in COLUMNS):
             raise UserError(f"{path}: its columns are not separated by tabs; {remedy}, as released")
         raise UserError(f"{path}: column {', '.join(missing)} is missing from its header")
@@ -167,17 +186,16 @@ def _blocks(content: mmap) -> Iterator[slice]:
 
 
 class Block(NamedTuple):
-    """What some lines of the file hold."""
+    """What some rows of a file hold."""
 
     tables: list[pl.DataFrame]  # well-formed rows of the videos: video number, start, end, text
     well_formed: int  # rows, of all videos
-    lines: int
-    faults: Faults  # lines counted from 0
+    rows: int
+    faults: Faults  # rows counted from 0
 
 
 def parse_block(path: Path, content: bytes, columns: list[str], videos: pl.Enum) -> Block:
     """Parse whole lines of the file at `path`; returns their well-formed rows and their faults."""
-    lines = content.count(b"\n") + (not content.endswith(b"\n"))
     faults: Faults = {}
     content = _plain_fields(content, faults)
     # The header has a name too many, so that a surplus field shows.
@@ -200,34 +218,46 @@ def parse_block(path: Path, content: bytes, columns: list[str], videos: pl.Enum)
     start, end = _seconds(start), _seconds(end)
     if TAB.encode() in content:
         text = text.str.replace_all(TAB, "\t", literal=True)
+    blank = fields.select(pl.all_horizontal(pl.all() == "")).to_series()
+    table = pl.DataFrame({"video": video, "start": start, "end": end, "text": text})
+    return sort_out(table, videos, {"": blank, "a field too many": surplus != ""}, faults)
+
+
+def sort_out(
+    table: pl.DataFrame, videos: pl.Enum, checks: Mapping[str, pl.Series], faults: Faults
+) -> Block:
+    """Keep the well-formed rows of the videos, and count the malformed ones by their first fault.
+
+    Args:
+        table: video (uid), start, end (seconds; null if invalid), text.
+        checks: further faults -> (N,) bool, the rows that have them; "" is not counted.
+        faults: of rows that are not in the table as they stand in the file.
+    """
+    video, start, end, text = table.get_columns()
     checks = {
-        "a field too many": surplus != "",
+        **checks,
         "times that are no numbers": ~(start.is_finite() & end.is_finite()).fill_null(False),
         "an end before its start": (start > end).fill_null(False),
         "no text": ~text.str.contains(r"\S"),
     }
-    blank = fields.select(pl.all_horizontal(pl.all() == "")).to_series()
     fault = pl.select(
         pl.coalesce(*(pl.when(bad).then(pl.lit(name)) for name, bad in checks.items()))
     ).to_series()
-    malformed = pl.DataFrame({"fault": fault}).with_row_index("line")
-    malformed = malformed.filter(pl.col("fault").is_not_null() & ~blank)
-    for name, rows, first in malformed.group_by("fault").agg(
-        pl.len(), pl.col("line").min()
+    malformed = pl.DataFrame({"fault": fault}).with_row_index("row")
+    for name, rows, first in malformed.filter(pl.col("fault") != "").group_by("fault").agg(
+        pl.len(), pl.col("row").min()
     ).iter_rows():  # fmt: skip
         _add_fault(faults, name, rows, first)
     number = video.cast(videos, strict=False).to_physical()
-    table = pl.DataFrame({"video": number, "start": start, "end": end, "text": text})
     well_formed = fault.is_null()
-    return Block(
-        [table.filter(well_formed & number.is_not_null())], well_formed.sum(), lines, faults
-    )
+    kept = table.with_columns(number.alias("video")).filter(well_formed & number.is_not_null())
+    return Block([kept], well_formed.sum(), len(table), faults)
 
 
-def _add_fault(faults: Faults, fault: str, rows: int, line: int) -> None:
-    """Count malformed rows, the first of them in this line."""
-    counted, first = faults.get(fault, (0, line))
-    faults[fault] = counted + rows, min(first, line)
+def _add_fault(faults: Faults, fault: str, rows: int, first: int) -> None:
+    """Count malformed rows, the first of them of this number."""
+    counted, before = faults.get(fault, (0, first))
+    faults[fault] = counted + rows, min(before, first)
 
 
 def _plain_fields(content: bytes, faults: Faults) -> bytes:

@@ -172,5 +172,5 @@ def test_wrong_narration_files(tmp_path):
     with pytest.raises(UserError, match="none of its 1 lines can be read"):
         read_narrations(path, ["v"])
     path.write_text('{"v": {"narration_pass_1": {"narrations": []}}}')
-    with pytest.raises(UserError, match="JSON, such as Ego4D's own"):
+    with pytest.raises(UserError, match=r"JSON, .*: give its --format"):
         read_narrations(path, ["v"])

@@ -1,0 +1,243 @@
+"""Narrations in all forms that NaQ is made from, read as the same columns.
+
+Ego4D's and Ego-Exo4D's annotators gave each narration one time; its window is EgoVLP's. Tables
+(EPIC-KITCHENS, csv) and subtitles hold windows.
+"""
+
+from __future__ import annotations
+
+import csv
+import html
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+import numpy as np
+from msgspec import Raw, Struct
+
+from utils.base.errors import UserError
+from utils.base.files import UTF_16, parse_json
+from utils.base.lazy import polars as pl
+from utils.data.annotations import Seconds
+from utils.data.narrations import Block, Narrations, join_blocks, read_narrations, sort_out
+from utils.data.records import NARRATION_MARK
+
+AT_ONCE = 1 << 16  # narrations made into columns together
+LONGEST_LINE = 1 << 17  # characters, of a table
+LARGEST_SUBTITLES = 1 << 26  # bytes of a file
+TAG = re.compile(r"<[^>]*>|\{\\[^}]*\}")  # <i>, <v Anna>, {\an8}: how a subtitle is shown
+CUE_TIMES = re.compile(r"([\d:.,]+)\s*-->\s*([\d:.,]+).*\n?")
+
+Row = tuple[str, float, float, str]  # video, start, end (s; NaN if invalid), text
+
+
+class Ego4dNarration(Struct, rename={"time": "timestamp_sec", "text": "narration_text"}):
+    """A narration in Ego4D's narration.json."""
+
+    time: Seconds | None = None
+    text: str | None = None
+
+
+class Ego4dPass(Struct):
+    """What one annotator wrote of a video."""
+
+    narrations: list[Ego4dNarration] = []
+
+
+class Ego4dVideo(Struct):
+    """Both annotators' narrations of a video; videos that were not narrated have none."""
+
+    narration_pass_1: Ego4dPass | None = None
+    narration_pass_2: Ego4dPass | None = None
+
+
+class AtomicDescription(Struct, rename={"time": "timestamp"}):
+    """A narration in Ego-Exo4D's atomic_descriptions_{train,val}.json."""
+
+    time: Seconds | None = None
+    text: str | None = None
+
+
+class AtomicAnnotation(Struct):
+    """What one annotator wrote of a take."""
+
+    descriptions: list[AtomicDescription] = []
+    rejected: bool = False
+
+
+class AtomicDescriptions(Struct):
+    """The file: annotations of each take, by its uid."""
+
+    annotations: dict[str, Raw]
+
+
+class Pass(NamedTuple):
+    """What one annotator wrote of a video: N narrations."""
+
+    video: str
+    times: np.ndarray  # (N,) seconds, NaN where one is missing
+    texts: list[str | None]  # N
+
+    @property
+    def distance(self) -> float:
+        """Mean seconds between neighbouring narrations, NaN of fewer than two."""
+        times = self.times[np.isfinite(self.times)]
+        return float(np.ptp(times)) / (len(times) - 1) if len(times) > 1 else math.nan
+
+
+def read_any_narrations(paths: Sequence[Path], form: str, video_uids: Sequence[str]) -> Narrations:
+    """Read the narrations of `video_uids` (distinct) out of files of one of `FORMATS`.
+
+    Malformed narrations are skipped and counted. Texts get `NARRATION_MARK`, which tells narrations
+    from questions, if they do not begin with it.
+
+    Raises:
+        UserError: a file is missing or not of this form, or no narration is well-formed.
+    """
+    if form == "egoclip":
+        if len(paths) > 1:
+            raise UserError(f"{paths[1]}: egoclip is one file")
+        return read_narrations(paths[0], video_uids)
+    if missing := [path for path in paths if not path.is_file()]:
+        raise UserError(f"{missing[0]}: no such file")
+    rows, videos = FORMATS[form](paths, set(video_uids)), pl.Enum(list(video_uids))
+    source = f"{paths[0]} (--format {form}, clips of videos: {len(video_uids)})"
+    blocks = (_block(chunk, videos) for chunk in iter(lambda: list(islice(rows, AT_ONCE)), []))
+    return join_blocks(blocks, video_uids, source, 1, "narration")
+
+
+def _block(rows: list[Row], videos: pl.Enum) -> Block:
+    columns = {"video": pl.String, "start": pl.Float64, "end": pl.Float64, "text": pl.String}
+    return sort_out(pl.DataFrame(rows, schema=columns, orient="row"), videos, {}, {})
+
+
+def _map_json(path: Path, schema: Any) -> Any:
+    """The content of a large JSON file; its `Raw` parts stay on the disk until they are parsed."""
+    if not path.stat().st_size:
+        raise UserError(f"{path}: the file is empty")
+    with path.open("rb") as file:
+        return parse_json(mmap(file.fileno(), 0, access=ACCESS_READ), schema, path)
+
+
+def ego4d_passes(path: Path) -> Iterator[Pass]:
+    """The passes in Ego4D's narration.json."""
+    for uid, content in _map_json(path, dict[str, Raw]).items():
+        video = parse_json(content, Ego4dVideo, f"{path}: video {uid}")
+        for annotator in (video.narration_pass_1, video.narration_pass_2):
+            if annotator:
+                yield _pass(uid, annotator.narrations)
+
+
+def egoexo4d_passes(path: Path) -> Iterator[Pass]:
+    """The passes in Ego-Exo4D's atomic descriptions; rejected ones are left out."""
+    for uid, content in _map_json(path, AtomicDescriptions).annotations.items():
+        for annotation in parse_json(content, list[AtomicAnnotation], f"{path}: take {uid}"):
+            if not annotation.rejected:
+                yield _pass(uid, annotation.descriptions)
+
+
+def _pass(uid: str, narrations: Sequence[Ego4dNarration | AtomicDescription]) -> Pass:
+    times = np.array([narration.time for narration in narrations], np.float64)  # None: NaN
+    return Pass(uid, times, [narration.text for narration in narrations])
+
+
+def point_rows(
+    read_passes: Callable[[Path], Iterator[Pass]], paths: Sequence[Path], video_uids: set[str]
+) -> Iterator[Row]:
+    """Narrations of the videos, with EgoVLP's windows (Lin et al. 2022, arXiv:2206.01670).
+
+    A window is time +- beta / (2 alpha) s: beta is the mean distance between neighbouring
+    narrations of the pass, alpha the mean of beta over all passes of the files (4.9 s in EgoClip).
+    A pass of one narration gets a window of 1 s. No window begins before its video.
+    """
+    distances, passes = [], []
+    for path in paths:
+        for narrations in read_passes(path):
+            distances.append(narrations.distance)
+            if narrations.video in video_uids:
+                passes.append(narrations)
+    known = [distance for distance in distances if distance > 0]
+    alpha = sum(known) / len(known) if known else 1.0
+    for narrations in passes:
+        beta = narrations.distance
+        half = (alpha if math.isnan(beta) else beta) / (2 * alpha)
+        starts, ends = np.maximum(narrations.times - half, 0.0), narrations.times + half
+        for start, end, text in zip(starts, ends, narrations.texts, strict=True):
+            yield narrations.video, start, end, as_narration(text or "")
+
+
+def table_rows(columns: Sequence[str], paths: Sequence[Path], _: set[str]) -> Iterator[Row]:
+    """Rows of tables with commas; `columns` name the video, start, end and text in the header."""
+    for path in paths:
+        with _open_text(path) as file:
+            table = csv.reader(iter(partial(file.readline, LONGEST_LINE), ""), strict=True)
+            try:
+                header = next(table, [])
+                if missing := [name for name in columns if name not in header]:
+                    names = ", ".join(missing)
+                    raise UserError(f"{path}: column {names} is missing from its header")
+                for fields in filter(None, table):  # blank lines have no fields
+                    if len(fields) != len(header):
+                        raise UserError(
+                            f"{path}: line {table.line_num} has {len(fields)} fields, the header "
+                            f"{len(header)}; put texts that hold commas in double quotes"
+                        )
+                    line = dict(zip(header, fields, strict=True))
+                    video, start, end, text = (line[name] for name in columns)
+                    yield video, seconds(start), seconds(end), as_narration(text)
+            except csv.Error as error:
+                fault = f"line {table.line_num}: {error}; is a quote not closed?"
+                raise UserError(f"{path}: {fault}") from None
+
+
+def cue_rows(paths: Sequence[Path], video_uids: set[str]) -> Iterator[Row]:
+    """Cues of subtitles, a file a video: `<video>.srt` or `<video>.<language>.srt`, or .vtt."""
+    for path in paths:
+        if path.stat().st_size > LARGEST_SUBTITLES:
+            raise UserError(f"{path}: larger than {LARGEST_SUBTITLES >> 20} MiB, not subtitles")
+        with _open_text(path) as file:
+            content = "\n".join(file.read().splitlines())
+        video = path.stem if path.stem in video_uids else Path(path.stem).stem
+        for block in re.split(r"\n\s*\n", content):
+            if times := CUE_TIMES.search(block):
+                text = html.unescape(TAG.sub("", block[times.end() :]))
+                yield video, seconds(times[1]), seconds(times[2]), as_narration(text)
+
+
+def _open_text(path: Path) -> TextIO:
+    with path.open("rb") as file:
+        if file.read(2) in UTF_16:
+            raise UserError(f"{path}: is text in UTF-16; save it as UTF-8")
+    return path.open(encoding="utf-8-sig", errors="replace", newline="")
+
+
+def as_narration(text: str) -> str:
+    """The text on one line, with `NARRATION_MARK`; empty if there is none."""
+    text = " ".join(text.split())
+    return text if not text or text.startswith(NARRATION_MARK) else f"{NARRATION_MARK} {text}"
+
+
+def seconds(text: str) -> float:
+    """A time as seconds: 75.5, 1:15.5, 00:01:15,500; NaN if it is none of these."""
+    try:
+        return sum(
+            float(part) * 60**power
+            for power, part in enumerate(reversed(text.replace(",", ".").split(":")))
+        )
+    except (ValueError, OverflowError):
+        return math.nan
+
+
+FORMATS: dict[str, Callable[[Sequence[Path], set[str]], Iterator[Row]]] = {
+    "ego4d": partial(point_rows, ego4d_passes),
+    "egoexo4d": partial(point_rows, egoexo4d_passes),
+    "epic": partial(table_rows, ("video_id", "start_timestamp", "stop_timestamp", "narration")),
+    "csv": partial(table_rows, ("video", "start", "end", "text")),
+    "srt": cue_rows,
+    "vtt": cue_rows,
+}
