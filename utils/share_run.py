@@ -27,7 +27,6 @@ from utils.base.hub import is_on_hub, send_folder
 from utils.base.options import ArgumentParser
 from utils.base.tensor_files import load_safely, write_safetensors
 from utils.search.models import Package, package_of_run
-from utils.search.search import CLIPS_FILE, trained_clip_seconds
 from utils.training.checkpoints import SHARED, find_checkpoint
 from utils.training.evaluations import best_evaluation
 from utils.training.options import TEXT_FILE
@@ -58,6 +57,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def share(run: str, folder: Path, name: str) -> None:
     """Write a run's weights, options, description of its text encoder and card into the folder."""
+    from utils.search.search import CLIPS_FILE, trained_clip_seconds  # slow to import
+
     checkpoint = find_checkpoint(run)
     package = package_of_run(checkpoint)
     if package is None:
