@@ -18,13 +18,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from msgspec import Meta, Struct
 from tqdm import tqdm
 
 from utils.base.errors import UserError, warn
+from utils.base.files import read_json
 from utils.base.machine import each_on_a_core, find_device
 from utils.base.tasks import ROWS_PER_SECOND
 from utils.data.records import clean_sentence, read_records
@@ -44,6 +46,15 @@ CLIPS_AT_ONCE = 16
 CANDIDATES = 10  # spans a clip offers to a question
 PROMISING = 10  # clips that later looks are taken at
 CUT_OFF = 4.6  # taken from the score of a span that a clip's border cuts off: a hundredth is left
+
+CLIPS_FILE = "clips.json"  # in the folder of a shared run
+
+
+class Clips(Struct):
+    """How long a run's training clips were."""
+
+    median_seconds: Annotated[float, Meta(gt=0, le=1e6)]
+
 
 FeatureSource = str | Path | np.ndarray | torch.Tensor
 VideoSource = FeatureSource | Sequence[FeatureSource]
@@ -107,12 +118,17 @@ def load_run(
         raise UserError(f"--clip_seconds must be above 0 and finite, is {clip_seconds:g}")
     searcher = package_of(checkpoint).module("search").Searcher
     model = searcher(checkpoint, text_encoder, find_device(device))
-    return TrainedRun(model, clip_seconds or _trained_clip_seconds(model.options), image_encoders)
+    if clip_seconds is None:
+        options = model.options
+        clip_seconds = trained_clip_seconds(checkpoint.parent, options.data_root, options.task)
+    return TrainedRun(model, clip_seconds, image_encoders)
 
 
-def _trained_clip_seconds(options: Any) -> float:
+def trained_clip_seconds(run: Path, data_root: str, task: str) -> float:
     """Half of the clips of the data set of training are longer, half shorter."""
-    file = Path(options.data_root) / "dataset" / options.task / "val.json"
+    if (run / CLIPS_FILE).is_file():
+        return read_json(run / CLIPS_FILE, Clips).median_seconds
+    file = Path(data_root) / "dataset" / task / "val.json"
     if file.is_file():
         records = read_records(file)
         return float(np.median(records.num_frames / records.fps))
