@@ -33,6 +33,7 @@ from utils.training.options import TEXT_FILE
 
 FIGURES = ("R@1 IoU=0.3", "R@1 IoU=0.5", "R@5 IoU=0.3", "R@5 IoU=0.5", "mIoU")
 LEFT_OUT = ("optimizer", "lr_scheduler", "scheduler")  # of a checkpoint
+OPTIONS = {"opt", "options"}  # in a checkpoint
 STARTS = ("init_from",)  # options that name files of the machine, beside the free ones
 
 
@@ -65,8 +66,9 @@ def share(run: str, folder: Path, name: str) -> None:
         raise UserError(f"{checkpoint}: no options beside it that say how it was trained")
     content = load_safely(checkpoint, allow=(Namespace,))
     content = {key: value for key, value in content.items() if key not in LEFT_OUT}
-    if isinstance(content.get("opt"), Namespace):
-        content["opt"] = shareable(vars(content["opt"]), package)
+    for key in OPTIONS & content.keys():
+        values = content[key]
+        content[key] = shareable(values if isinstance(values, dict) else vars(values), package)
     before = read_json(checkpoint.parent / package.options_file, dict)
     seconds = trained_clip_seconds(checkpoint.parent, before["data_root"], before["task"])
     trained = shareable(before, package)
