@@ -4,15 +4,21 @@ Rows are 16/30 s apart, whatever the videos' frame rates. A stopped extraction i
 same command: videos that are done are not read again.
 """
 
+from __future__ import annotations
+
 import argparse
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 if not __package__:  # run as a file: make the checkout importable wherever it lies
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     import utils.base.environment
 
+import numpy as np
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from utils.base.errors import UserError, named, run_program
@@ -36,34 +42,32 @@ def main(arguments: list[str] | None = None) -> None:
     check_output_folder("--output_dir", folder)
     check_card(folder, expected_card(options.type, options.encoder))
     released = released_files(Path(options.like), videos) if options.like else {}
-    shapes = read_shapes(folder)
-    missing = {
-        name: file
-        for name, file in videos.items()
-        if options.overwrite or name not in shapes or not (folder / f"{name}.pt").is_file()
-    }
-    broken = 0
+    listed = read_shapes(folder)
+    missing = [v for v in videos if options.overwrite or not is_extracted(folder, v, listed)]
+    extracted = broken = 0
     if missing:
         from utils.features.image_encoders import ImageEncoder  # brings PyTorch
 
-        encoder = ImageEncoder(options.type, options.encoder, options.device)
-        bar = tqdm(missing.items(), desc=f"extracting {options.type} features", unit="video")
-        for name, file in bar:
-            try:
-                rows = encoder.extract(file, options.frame_rate)
-            except UserError as fault:
-                bar.write(f"broken: {fault}", file=sys.stderr)
-                broken += 1
-                continue
-            card = encoder.card(rows.shape[1])
-            check_card(folder, card)
-            if not (folder / CARD_FILE).is_file():
-                write_json(folder / CARD_FILE, card, indent=True)
-            save_atomically(torch.from_numpy(rows), folder / f"{name}.pt")
-            shapes[name] = len(rows)
-            write_json(folder / SHAPES_FILE, shapes, indent=True)
-    extracted, before = len(missing) - broken, len(videos) - len(missing)
-    print(f"{extracted} extracted, {before} there before, {broken} broken: {folder}")
+        folder.mkdir(parents=True, exist_ok=True)
+        encoder = ImageEncoder(options.type, options.encoder, device_of_process(options.device))
+        bar = tqdm(missing, desc=f"extracting {options.type} features", unit="video")
+        for name in bar:
+            with claimed(folder / f".{name}.claim") as is_ours:
+                done = not options.overwrite and is_extracted(folder, name, read_shapes(folder))
+                if done or not is_ours:
+                    continue
+                try:
+                    rows = encoder.extract(videos[name], options.frame_rate)
+                except UserError as fault:
+                    bar.write(f"broken: {fault}", file=sys.stderr)
+                    broken += 1
+                    continue
+                save_rows(folder, name, rows, encoder.card(rows.shape[1]))
+                extracted += 1
+    before = len(videos) - len(missing)
+    elsewhere = len(missing) - extracted - broken
+    others = f"{elsewhere} by other processes, " if elsewhere else ""
+    print(f"{extracted} extracted, {before} there before, {others}{broken} broken: {folder}")
     if released:
         print(likeness_table(folder, released))
     if broken:
@@ -90,6 +94,42 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto: the GPU if there is one")
     parser.add_argument("--overwrite", action="store_true", help="extract again what is there")
     return parser.parse_args(arguments)
+
+
+def is_extracted(folder: Path, name: str, listed: dict[str, int]) -> bool:
+    """Whether a video's features are there, and in the folder's list."""
+    return name in listed and (folder / f"{name}.pt").is_file()
+
+
+@contextmanager
+def claimed(file: Path) -> Iterator[bool]:
+    """Whether no other process, on any machine that shares the disk, works on what `file` names.
+
+    The claim of a process that is killed ends with it.
+    """
+    try:
+        with FileLock(file, timeout=0):
+            yield True
+            file.unlink(missing_ok=True)  # whoever waits for it finds the features there
+    except Timeout:
+        yield False
+
+
+def device_of_process(name: str) -> str:
+    """Of several processes that torchrun starts on a machine, each takes a GPU of its own."""
+    if name == "auto" and "LOCAL_RANK" in os.environ and torch.cuda.is_available():
+        return f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
+    return name
+
+
+def save_rows(folder: Path, name: str, rows: np.ndarray, card: dict) -> None:
+    """Save a video's features, and list it when they are on the disk."""
+    check_card(folder, card)
+    if not (folder / CARD_FILE).is_file():
+        write_json(folder / CARD_FILE, card, indent=True)
+    save_atomically(torch.from_numpy(rows), folder / f"{name}.pt")
+    with FileLock(folder / f".{SHAPES_FILE}.lock"):
+        write_json(folder / SHAPES_FILE, {**read_shapes(folder), name: len(rows)}, indent=True)
 
 
 def files_by_name(videos: list[Path]) -> dict[str, Path]:

@@ -4,14 +4,16 @@ import json
 import os
 import re
 import shutil
+import sys
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
-from tests.simulated import run
+from tests.simulated import run, succeed
 from utils.base.errors import UserError
 from utils.extract_features import main
 from utils.features.image_encoders import ImageEncoder
@@ -131,6 +133,26 @@ def test_a_folder_is_extracted_and_continued(videos, tmp_path, capsys):
         main([*command, *other[:-1]])
     with pytest.raises(UserError, match=r"another kind \(model tiny, not openai/clip"):
         main([*command[2:], "--videos", str(videos / "slow.mp4")])
+
+
+@pytest.mark.slow
+def test_processes_share_the_videos(videos, tmp_path):
+    folder, out = tmp_path / "videos", tmp_path / "out"
+    folder.mkdir()
+    for number in range(6):
+        shutil.copy(videos / "slow.mp4", folder / f"{number}.mp4")
+    out.mkdir()
+    words = ["utils/extract_features.py", "--encoder", "tiny", "--device", "cpu"]
+    words += ["--output_dir", out, "--videos", folder]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", 2]
+    with FileLock(out / ".3.claim"):  # as by a process on another machine
+        said = succeed(*torchrun, *words)
+    counts = [int(count) for count in re.findall(r"(\d+) extracted", said)]
+    assert len(counts) == 2 and sum(counts) == 5
+    assert set(json.loads((out / "feature_shapes.json").read_text())) == set("01245")
+    assert "1 extracted, 5 there before, 0 broken" in succeed(*words)
+    left = {path.name for path in out.iterdir() if path.suffix not in (".pt", ".json")}
+    assert left == {".feature_shapes.json.lock"}
 
 
 def test_names_that_are_not_utf8_and_raw_streams(videos, tmp_path, capsys):
