@@ -14,7 +14,7 @@ SMALLEST = {
     "groundnlq_step": f"--batch 1 {STEP}",
     "inference": "--clips 1 --units 16 60 60 --widths 8 --times 1",
     "learning": "--help",  # its smallest run is a quickstart
-    "loaded": "--work vslnet extraction --busy 1 --seconds 0.1 --rounds 1",
+    "loaded": "--work extraction --busy 0 --seconds 0.1 --rounds 1",
     "reler_step": f"--batch 2 {STEP}",
     "roofline": "--vslnet_batch 2 --reler_batch 1 --steps 1",
     "vslnet_step": f"--batch 2 {STEP}",

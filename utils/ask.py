@@ -113,7 +113,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add(
         "--text_encoder", metavar="NAME|DIR", help="where the run's text encoder lies, if elsewhere"
     )
-    add("--encoder", metavar="NAME|DIR", help="image encoder (see extract_features.py)")
+    add(
+        "--encoder", nargs="+", metavar="NAME",
+        help="image encoder (see extract_features.py), or one for each feature the model reads",
+    )  # fmt: skip
     add_frame_rate(parser)
     add("--device", default="auto", help="auto: the GPU if there is one")
     return parser.parse_args(arguments)

@@ -4,20 +4,28 @@ Rows are 16/30 s apart, whatever the videos' frame rates. A stopped extraction i
 same command: videos that are done are not read again.
 """
 
+from __future__ import annotations
+
 import argparse
+import os
 import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 if not __package__:  # run as a file: make the checkout importable wherever it lies
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     import utils.base.environment
 
+import numpy as np
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from utils.base.errors import UserError, run_program
+from utils.base.errors import UserError, named, run_program
 from utils.base.files import check_output_folder, legible, write_json
 from utils.base.lazy import torch
 from utils.base.options import ArgumentParser
+from utils.base.tables import figure_table
 from utils.base.tensor_files import save_atomically
 from utils.features.cards import CARD_FILE, SHAPES_FILE, read_card, read_shapes
 from utils.features.image_kinds import KINDS, expected_card
@@ -29,38 +37,39 @@ SAME = ("frame_rate", "stride", "window", "model", "hash")  # of cards in one fo
 def main(arguments: list[str] | None = None) -> None:
     """Extract what is not there yet; broken videos are named and left out, with exit code 2."""
     options = parse(arguments)
-    videos = by_name([file for path in options.videos for file in find_videos(path)])
+    videos = files_by_name([file for path in options.videos for file in find_videos(path)])
     folder = Path(options.output_dir or f"data/features/{options.type}")
     check_output_folder("--output_dir", folder)
     check_card(folder, expected_card(options.type, options.encoder))
-    shapes = read_shapes(folder)
-    missing = {
-        name: file
-        for name, file in videos.items()
-        if options.overwrite or name not in shapes or not (folder / f"{name}.pt").is_file()
-    }
-    broken = 0
+    released = released_files(Path(options.like), videos) if options.like else {}
+    listed = read_shapes(folder)
+    missing = [v for v in videos if options.overwrite or not is_extracted(folder, v, listed)]
+    extracted = broken = 0
     if missing:
         from utils.features.image_encoders import ImageEncoder  # brings PyTorch
 
-        encoder = ImageEncoder(options.type, options.encoder, options.device)
-        bar = tqdm(missing.items(), desc=f"extracting {options.type} features", unit="video")
-        for name, file in bar:
-            try:
-                rows = encoder.extract(file, options.frame_rate)
-            except UserError as fault:
-                bar.write(f"broken: {fault}", file=sys.stderr)
-                broken += 1
-                continue
-            card = encoder.card(rows.shape[1])
-            check_card(folder, card)
-            if not (folder / CARD_FILE).is_file():
-                write_json(folder / CARD_FILE, card, indent=True)
-            save_atomically(torch.from_numpy(rows), folder / f"{name}.pt")
-            shapes[name] = len(rows)
-            write_json(folder / SHAPES_FILE, shapes, indent=True)
-    extracted, before = len(missing) - broken, len(videos) - len(missing)
-    print(f"{extracted} extracted, {before} there before, {broken} broken: {folder}")
+        folder.mkdir(parents=True, exist_ok=True)
+        encoder = ImageEncoder(options.type, options.encoder, device_of_process(options.device))
+        bar = tqdm(missing, desc=f"extracting {options.type} features", unit="video")
+        for name in bar:
+            with claimed(folder / f".{name}.claim") as is_ours:
+                done = not options.overwrite and is_extracted(folder, name, read_shapes(folder))
+                if done or not is_ours:
+                    continue
+                try:
+                    rows = encoder.extract(videos[name], options.frame_rate)
+                except UserError as fault:
+                    bar.write(f"broken: {fault}", file=sys.stderr)
+                    broken += 1
+                    continue
+                save_rows(folder, name, rows, encoder.card(rows.shape[1]))
+                extracted += 1
+    before = len(videos) - len(missing)
+    elsewhere = len(missing) - extracted - broken
+    others = f"{elsewhere} by other processes, " if elsewhere else ""
+    print(f"{extracted} extracted, {before} there before, {others}{broken} broken: {folder}")
+    if released:
+        print(likeness_table(folder, released))
     if broken:
         raise UserError(f"{broken} of {len(videos)} videos could not be read; they are named above")
 
@@ -74,25 +83,64 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--output_dir", metavar="DIR", help="where they go (default: data/features/<type>)"
     )
     parser.add_argument(
-        "--encoder", metavar="NAME|DIR",
-        help="image encoder on the hub or in a folder (default: the published one); tiny: a small "
-        "one with random weights, to try things",
+        "--encoder", metavar="NAME|DIR|FILE",
+        help="image encoder on the hub or in a folder (default: the published one), for egovlp its "
+        "checkpoint egovlp.pth; tiny: a small one with random weights, to try things",
     )  # fmt: skip
+    parser.add_argument(
+        "--like", metavar="DIR", help="released features of the same clips: say whether rows match"
+    )
     add_frame_rate(parser)
     parser.add_argument("--device", default="auto", help="auto: the GPU if there is one")
     parser.add_argument("--overwrite", action="store_true", help="extract again what is there")
     return parser.parse_args(arguments)
 
 
-def by_name(videos: list[Path]) -> dict[str, Path]:
+def is_extracted(folder: Path, name: str, listed: dict[str, int]) -> bool:
+    """Whether a video's features are there, and in the folder's list."""
+    return name in listed and (folder / f"{name}.pt").is_file()
+
+
+@contextmanager
+def claimed(file: Path) -> Iterator[bool]:
+    """Whether no other process, on any machine that shares the disk, works on what `file` names.
+
+    The claim of a process that is killed ends with it.
+    """
+    try:
+        with FileLock(file, timeout=0):
+            yield True
+            file.unlink(missing_ok=True)  # whoever waits for it finds the features there
+    except Timeout:
+        yield False
+
+
+def device_of_process(name: str) -> str:
+    """Of several processes that torchrun starts on a machine, each takes a GPU of its own."""
+    if name == "auto" and "LOCAL_RANK" in os.environ and torch.cuda.is_available():
+        return f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
+    return name
+
+
+def save_rows(folder: Path, name: str, rows: np.ndarray, card: dict) -> None:
+    """Save a video's features, and list it when they are on the disk."""
+    check_card(folder, card)
+    if not (folder / CARD_FILE).is_file():
+        write_json(folder / CARD_FILE, card, indent=True)
+    save_atomically(torch.from_numpy(rows), folder / f"{name}.pt")
+    with FileLock(folder / f".{SHAPES_FILE}.lock"):
+        write_json(folder / SHAPES_FILE, {**read_shapes(folder), name: len(rows)}, indent=True)
+
+
+def files_by_name(videos: list[Path]) -> dict[str, Path]:
     """The videos by the names their features get."""
-    named: dict[str, Path] = {}
+    by_name: dict[str, Path] = {}
     for file in videos:
         name = legible(file.stem)  # it is also written into JSON
-        other = named.setdefault(name, file)
+        other = by_name.setdefault(name, file)
         if other.resolve() != file.resolve():
             raise UserError(f"{other} and {file} would both be {name}.pt; rename one")
-    return named
+    return by_name
 
 
 def check_card(folder: Path, card: dict) -> None:
@@ -104,6 +152,37 @@ def check_card(folder: Path, card: dict) -> None:
                 f"{folder}: holds features of another kind ({name} {known.get(name)}, not "
                 f"{card[name]}); give another --output_dir"
             )
+
+
+def released_files(folder: Path, names: Iterable[str]) -> dict[str, Path]:
+    """A folder's features of the same names; raises UserError if there are none."""
+    files = {name: folder / f"{name}.pt" for name in names}
+    files = {name: file for name, file in files.items() if file.is_file()}
+    if not files:
+        raise UserError(f"--like {folder}: holds no features of these videos ({named(names)})")
+    return files
+
+
+def likeness_table(folder: Path, released: dict[str, Path]) -> str:
+    """How extracted rows compare with released ones of the same names, and whether they match."""
+    from utils.features.files import read_features
+    from utils.features.likeness import compare_rows
+
+    table: list[list] = [["", "rows", "released", "cosine", "shift", "then", "far apart", ""]]
+    matches = 0
+    for name, file in released.items():
+        if not (folder / f"{name}.pt").is_file():  # the video is broken
+            continue
+        rows, others = read_features(folder / f"{name}.pt"), read_features(file)
+        if rows.shape[1] != others.shape[1]:
+            raise UserError(f"{file}: {others.shape[1]} wide, rows here are {rows.shape[1]}")
+        likeness = compare_rows(rows, others)
+        matches += likeness.match
+        cosines = (likeness.cosine, likeness.best_cosine, likeness.far_cosine)
+        cosine, best, far = (f"{value:.3f}" for value in cosines)
+        verdict = "matches" if likeness.match else "differs"
+        table.append([name, *likeness[:2], cosine, f"{likeness.shift:+d}", best, far, verdict])
+    return f"{figure_table(table)}\n{matches} of {len(table) - 1} match"
 
 
 if __name__ == "__main__":

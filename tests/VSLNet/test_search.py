@@ -10,7 +10,9 @@ import pytest
 import torch
 
 import utils.search.search
+from tests.bad_inputs.world import WORDS
 from tests.simulated import refuse
+from tests.utils.features.egovlp_sample import SMALL, released_shapes, write_checkpoint
 from utils.ask import main
 from utils.base.errors import UserError
 from utils.base.files import write_json
@@ -137,24 +139,46 @@ def test_ask_refuses_wrong_use(trained, simulated, tmp_path):
         main(["--checkpoint", str(tmp_path), "--features", file])
 
 
-def test_a_video_file_is_searched_with_frames_on_a_sheet(tmp_path, capsys):
-    """From pixels to windows, with the tiny image encoder that the run's data names."""
+@pytest.fixture
+def untrained(tmp_path):
+    """A function that makes a run with random weights, and the command that asks it a video."""
     pytest.importorskip("av")
-    image = pytest.importorskip("PIL.Image")
     from tests.utils.test_extract_features import write_video
 
     video = write_video(tmp_path / "day.mp4", 12)
-    options = Options(
-        task="mine", fv="clip", data_root=str(tmp_path), model_dir=str(tmp_path),
-        text_encoder="minilm", max_pos_len=16, dim=16, num_heads=2,
-    )  # fmt: skip
-    text = open_text(options)
-    model = build_model(options, 32, text)
-    save_run(options, model, text)
-    write_json(tmp_path / "features" / "clip" / "feature_card.json", {"model": "tiny"})
 
+    def make(fv, width, text_encoder):
+        options = Options(
+            task="mine", fv=fv, data_root=str(tmp_path), model_dir=str(tmp_path),
+            text_encoder=str(text_encoder), max_pos_len=16, dim=16, num_heads=2,
+        )  # fmt: skip
+        text = open_text(options)
+        model = build_model(options, width, text)
+        save_run(options, model, text)
+        return ["--checkpoint", str(options.run_folder), "--video", str(video)]
+
+    return make
+
+
+@pytest.mark.parametrize("full", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_a_video_is_searched_with_egovlp_s_checkpoint_alone(untrained, tmp_path, capsys, full):
+    """Features and token features out of one file; in full: of the released shapes."""
+    file = write_checkpoint(tmp_path / "egovlp.pth", released_shapes() if full else SMALL)
+    if not full:
+        (tmp_path / "vocab.txt").write_text("\n".join(WORDS))
+    command = untrained("egovlp", 256 if full else 16, file)
+    main([*command, "--encoder", str(file), "--query", "Where is the cup?", "--json"])
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert len(entry["windows"]) == 5
+    assert all(0 <= w["start"] < w["end"] <= 13 for w in entry["windows"])
+
+
+def test_a_video_file_is_searched_with_frames_on_a_sheet(untrained, tmp_path, capsys):
+    """From pixels to windows, with the tiny image encoder that the run's data names."""
+    image = pytest.importorskip("PIL.Image")
+    command = untrained("clip", 32, "minilm")
+    write_json(tmp_path / "features" / "clip" / "feature_card.json", {"model": "tiny"})
     sheet = tmp_path / "sheet.png"
-    command = ["--checkpoint", str(options.run_folder), "--video", str(video)]
     command += ["--query", "Where is the light?", "--clip_seconds", "6", "--top", "3"]
     main([*command, "--sheet", str(sheet), "--json"])
     (entry,) = json.loads(capsys.readouterr().out)

@@ -3,17 +3,22 @@
 import json
 import os
 import re
+import shutil
+import sys
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
-from tests.simulated import run
+from tests.simulated import run, succeed
 from utils.base.errors import UserError
 from utils.extract_features import main
 from utils.features.image_encoders import ImageEncoder
+from utils.features.image_kinds import KINDS
+from utils.features.likeness import compare_rows
 from utils.features.mapped import open_features
 from utils.features.video import frames_at, sampled_frames
 
@@ -71,14 +76,14 @@ def test_frames_are_those_shown_at_their_times(videos, name, seconds):
     assert images[0].shape == (24, 32, 3) and images[0].dtype == np.uint8  # by the shorter side
 
 
-@pytest.mark.parametrize(("kind", "frames"), [("clip", 1), ("videomae", 16)])
-def test_rows_are_sixteen_thirtieths_apart(videos, kind, frames):
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_are_sixteen_thirtieths_apart(videos, kind):
     encoder = ImageEncoder(kind, "tiny", "cpu")
     rows = encoder.extract(videos / "slow.mp4")
     assert rows.dtype == np.float32 and abs(len(rows) - 8 * RATE) <= 1
     assert np.isfinite(rows).all() and rows.std(0).max() > 0
     assert np.array_equal(rows, ImageEncoder(kind, "tiny", "cpu").extract(videos / "slow.mp4"))
-    assert encoder.card(rows.shape[1])["window"] == frames
+    assert encoder.card(rows.shape[1])["window"] == KINDS[kind].frames
 
 
 def test_a_video_cut_off_in_its_middle_is_warned_of(videos, tmp_path, capsys):
@@ -130,6 +135,26 @@ def test_a_folder_is_extracted_and_continued(videos, tmp_path, capsys):
         main([*command[2:], "--videos", str(videos / "slow.mp4")])
 
 
+@pytest.mark.slow
+def test_processes_share_the_videos(videos, tmp_path):
+    folder, out = tmp_path / "videos", tmp_path / "out"
+    folder.mkdir()
+    for number in range(6):
+        shutil.copy(videos / "slow.mp4", folder / f"{number}.mp4")
+    out.mkdir()
+    words = ["utils/extract_features.py", "--encoder", "tiny", "--device", "cpu"]
+    words += ["--output_dir", out, "--videos", folder]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", 2]
+    with FileLock(out / ".3.claim"):  # as by a process on another machine
+        said = succeed(*torchrun, *words)
+    counts = [int(count) for count in re.findall(r"(\d+) extracted", said)]
+    assert len(counts) == 2 and sum(counts) == 5
+    assert set(json.loads((out / "feature_shapes.json").read_text())) == set("01245")
+    assert "1 extracted, 5 there before, 0 broken" in succeed(*words)
+    left = {path.name for path in out.iterdir() if path.suffix not in (".pt", ".json")}
+    assert left == {".feature_shapes.json.lock"}
+
+
 def test_names_that_are_not_utf8_and_raw_streams(videos, tmp_path, capsys):
     named = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.MTS"))
     named.write_bytes((videos / "slow.mp4").read_bytes())
@@ -163,3 +188,30 @@ def test_a_folder_that_cannot_be_written_is_refused_before_videos_are_read(video
     ):
         with pytest.raises(UserError, match=words):
             main(["--videos", str(videos), "--output_dir", str(folder)])
+
+
+def test_rows_are_compared_with_released_ones(videos, tmp_path, capsys):
+    """A grid that drifts, later rows and zeros at the end are alike, another model is not."""
+    command = ["--type", "egovlp", "--encoder", "tiny", "--output_dir", str(tmp_path / "own")]
+    command += ["--videos", str(videos / "steady.mp4"), str(videos / "slow.mp4"), "--like"]
+    released = tmp_path / "released"
+    released.mkdir()
+    with pytest.raises(UserError, match="holds no features of these videos"):
+        main([*command, str(released)])
+    rows = ImageEncoder("egovlp", "tiny", "cpu").extract(videos / "steady.mp4")
+    rows = np.random.default_rng(0).normal(size=rows.shape).astype(np.float32)
+    drifting = rows[np.round(np.arange(len(rows) - 1) * 1.87 / 1.875).astype(int)]
+    drifting[-2:] = 0
+    likeness = compare_rows(rows, drifting)
+    assert likeness.match and likeness.best_cosine == pytest.approx(1)
+    later = compare_rows(rows[1:], rows)
+    assert (later.shift, later.match) == (1, True) and later.cosine < 0.5 < later.best_cosine
+    assert not compare_rows(rows, rows[: len(rows) // 2]).match  # half as many
+    torch.save(torch.from_numpy(rows).half(), released / "steady.pt")  # of another model
+    main([*command, str(released)])
+    assert "differs" in capsys.readouterr().out
+    shutil.copy(tmp_path / "own" / "steady.pt", released)
+    main([*command, str(released)])
+    out = capsys.readouterr().out
+    assert re.search(r"steady \|\s+22 \|\s+22 \|\s+1\.000 \|\s+\+0 \|.*matches", out)
+    assert "1 of 1 match" in out

@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import pickle
 import re
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from utils.base.errors import UserError, in_brief, is_out_of_memory, warn
-from utils.base.files import atomic_write
+from utils.base.files import atomic_write, to_json
 from utils.base.lazy import torch
 
+VALUES = "values"  # in a safetensors file's metadata
 
-def load_safely(path: str | Path, allow: tuple = (), mmap: bool = False) -> Any:
-    """Read a file written by `torch.save` onto the CPU, without running code from it.
 
-    `allow` lists the classes accepted besides tensors and plain containers. Raises `UserError`
-    for a missing, torn or foreign file, and names the type that was refused in a hostile one.
+def load_safely(
+    path: str | Path, allow: tuple = (), mmap: bool = False, skip_objects: bool = False
+) -> Any:
+    """Read a file of `torch.save` or of safetensors onto the CPU, without running code from it.
+
+    `allow` lists the classes accepted besides tensors and plain containers; with `skip_objects`
+    those of other classes are read as empty objects. Raises `UserError` for a missing, torn or
+    foreign file, and names the type that was refused in a hostile one.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
-        with torch.serialization.safe_globals(list(allow)):
+        if path.suffix == ".safetensors":
+            return _read_safetensors(path)
+        stand_ins = _stand_ins(path) if skip_objects else []
+        with torch.serialization.safe_globals([*allow, *stand_ins]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap or None)
     except (pickle.UnpicklingError, KeyError) as error:  # KeyError: an invalid pickle opcode
         refused = re.search(r"GLOBAL (\S+)", str(error))
@@ -44,6 +54,56 @@ def load_safely(path: str | Path, allow: tuple = (), mmap: bool = False) -> Any:
         if is_out_of_memory(error):
             raise
         raise UserError(f"{path}: damaged or cut off ({in_brief(error)}); fetch it again") from None
+
+
+def _stand_ins(path: Path) -> list[tuple[type, str]]:
+    """An empty class of our own for each class or function that a file names."""
+
+    def ignore(*arguments: Any, **options: Any) -> None:
+        pass
+
+    names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    methods = {"__init__": ignore, "__setstate__": ignore}
+    return [(type("Skipped", (), methods), name) for name in names]
+
+
+def write_safetensors(content: dict[str, Any], path: Path) -> None:
+    """Write nested dictionaries of tensors, and as JSON what else they hold, for `load_safely`.
+
+    Names of inner dictionaries stand before a `/`.
+    """
+    from safetensors.torch import save
+
+    leaves = dict(_leaves(content))
+    tensors = {name: x.clone() for name, x in leaves.items() if torch.is_tensor(x)}
+    values = {name: value for name, value in leaves.items() if name not in tensors}
+    with atomic_write(path) as file:
+        file.write(save(tensors, {VALUES: to_json(values).decode()}))
+
+
+def _leaves(content: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in content.items():
+        if isinstance(value, dict):
+            yield from ((f"{name}/{inner}", leaf) for inner, leaf in _leaves(value))
+        else:
+            yield name, value
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    from safetensors import safe_open
+
+    content: dict[str, Any] = {}
+    with safe_open(path, "pt") as file:
+        leaves = json.loads((file.metadata() or {}).get(VALUES, "{}"))
+        for name in file.keys():  # noqa: SIM118, it is no dictionary
+            leaves[name] = file.get_tensor(name)
+        for name, value in leaves.items():
+            *folders, last = name.split("/")
+            inner = content
+            for folder in folders:
+                inner = inner.setdefault(folder, {})
+            inner[last] = value
+    return content
 
 
 def save_atomically(value: Any, path: str | Path, keep_previous: bool = False) -> None:

@@ -1,15 +1,15 @@
 """Image encoders, frozen: video in, feature rows out, 16/30 s apart.
 
 `clip` looks at the middle frame of each row's 16/30 s, with CLIP's image encoder (published:
-ViT-B/16, 512 wide); `videomae` at the sixteen frames of it, and averages VideoMAE's tokens. An
-encoder is a name on the hub, a local folder, or `tiny`: a small one with random weights, to try
-programs with.
+ViT-B/16, 512 wide), `image` with any vision tower of `transformers` that has an image embedding;
+`videomae` at the sixteen frames of it, and averages VideoMAE's tokens; `egovlp` at four of them,
+with EgoVLP's video branch. An encoder is a name on the hub, a local folder, EgoVLP's checkpoint, or
+`tiny`: a small one with random weights, to try programs with.
 
 Shapes: B rows, T frames a row, H and W pixels, F feature dim.
 """
 
-import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,55 +24,49 @@ from utils.base.errors import UserError, quiet_libraries, without_controls
 from utils.base.files import read_json
 from utils.base.machine import find_device
 from utils.base.tasks import ROWS_PER_SECOND, STRIDE
-from utils.features.image_kinds import KINDS, expected_card
-from utils.features.pretrained import find_pretrained, load_pretrained, read_config, trying
+from utils.features.egovlp import FRAME_SIZE, VideoBranch, load_video_branch
+from utils.features.image_kinds import KINDS, encoder_name, expected_card
+from utils.features.pretrained import (
+    find_pretrained,
+    hash_weights,
+    load_pretrained,
+    read_config,
+    trying,
+)
 from utils.features.tensors import to_device
 from utils.features.video import sampled_frames
 
 TINY = "tiny"
 PIXELS_FILE = "preprocessor_config.json"  # says how pixels are normalised
 UNREAD = ("position_ids",)  # weights that feature rows do not need
+DEFAULT_SIZE = 224  # pixels, where neither settings nor model say it
+Pixels = Annotated[int, Meta(ge=1, le=4096)]
 Deviation = Annotated[float, Meta(ge=1e-3, le=1e3)]
-ROWS_AT_ONCE = {"clip": 32, "videomae": 4}
 
 
 class ImageEncoder:
-    """A `transformers` model that makes one feature row of the frames of 16/30 s."""
+    """A model that makes one feature row of the frames of 16/30 s."""
 
     def __init__(self, kind: str, name: str | None = None, device: str = "auto"):
         """Raises `UserError` if encoder or device are neither here nor, the encoder, on the hub."""
-        if kind not in KINDS:
-            raise UserError(f"--type is '{kind}'; known are {', '.join(KINDS)}")
-        self.kind, self.name = kind, name or KINDS[kind].published
+        self.kind, self.name = kind, encoder_name(kind, name)
         self.device = find_device(device)
-        if self.name == TINY:
-            folder, model = None, _tiny(kind)
-        else:
-            remedy = "give --encoder FOLDER, or --encoder tiny to try things"
-            folder = find_pretrained(self.name, "image encoder", [PIXELS_FILE], remedy)
-            read_config(folder)
-            model = load_pretrained(_model_class(kind), folder, f"{kind} encoder", UNREAD)
+        model, pixels = _load(kind, self.name)
         self._model = model.requires_grad_(False).eval().to(self.device)
-        self._size = int(model.config.image_size)
-        pixels = _pixel_settings(folder)
-        mean = pixels.image_mean or KINDS[kind].mean
+        self._size, self._side = pixels.square()
+        self._mean = torch.tensor(pixels.image_mean or KINDS[kind].mean, device=self.device)
         deviation = pixels.image_std or KINDS[kind].deviation
-        self._mean = torch.tensor(mean, device=self.device)
         self._deviation = torch.tensor(deviation, device=self.device)
 
-        if folder is not None:
-            black = np.zeros((1, KINDS[kind].frames, self._size, self._size, 3), np.uint8)
-            trying(folder, f"{kind} encoder", self.encode, black)
+        black = np.zeros((1, KINDS[kind].frames, self._size, self._size, 3), np.uint8)
+        trying(Path(self.name), f"{kind} encoder", self.encode, black)
 
     def card(self, width: int) -> dict:
         """The feature card of the rows it makes."""
-        digest = hashlib.blake2b(digest_size=10)
-        for key, value in self._model.state_dict().items():
-            digest.update(key.encode() + value.cpu().float().numpy().tobytes())
         return {
             **expected_card(self.kind, self.name),
             "width": width,
-            "hash": digest.hexdigest(),
+            "hash": hash_weights(self._model.state_dict()),
             "normalisation": "none",
             "source": "utils/extract_features.py",
         }
@@ -99,18 +93,16 @@ class ImageEncoder:
         """(B, T, H, W, 3) uint8, square -> (B, F) float32."""
         pixels = to_device(frames, self.device).float() / 255
         pixels = ((pixels - self._mean) / self._deviation).movedim(-1, -3)  # (B, T, 3, H, W)
-        if self.kind == "clip":
-            return self._model(pixel_values=pixels[:, 0]).image_embeds.float()
-        return self._model(pixel_values=pixels).last_hidden_state.mean(1).float()
+        return EMBED[self.kind](self._model, pixels).float()
 
     def _batches(self, video: Path, frame_rate: float | None) -> Iterator[np.ndarray]:
         """(B, T, H, W, 3) frames of successive rows."""
         kind, size = KINDS[self.kind], self._size
         rate = ROWS_PER_SECOND * kind.frames
-        images = sampled_frames(video, rate, kind.offset, size, frame_rate)
+        images = sampled_frames(video, rate, kind.offset, self._side, frame_rate)
         frames = (_square(image, size) for image in images)
         first = True
-        while batch := list(islice(frames, ROWS_AT_ONCE[self.kind] * kind.frames)):
+        while batch := list(islice(frames, kind.rows_at_once * kind.frames)):
             if first:  # a video shorter than a row is one row
                 batch += batch[-1:] * (kind.frames - len(batch))
             whole = len(batch) // kind.frames * kind.frames  # a trailing partial row is dropped
@@ -120,20 +112,80 @@ class ImageEncoder:
 
 
 def _square(image: np.ndarray, size: int) -> np.ndarray:
-    """The middle (size, size, 3) of an image."""
-    top, left = ((length - size) // 2 for length in image.shape[:2])
+    """The middle (size, size, 3) of an image, rounded as torchvision's CenterCrop does."""
+    top, left = (round((length - size) / 2) for length in image.shape[:2])
     return image[top : top + size, left : left + size]
+
+
+def _image_embedding(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+    """Of the first frames; of a model of images and text it is the one that is compared."""
+    outputs = getattr(model, "get_image_features", model)(pixel_values=pixels[:, 0])
+    return getattr(outputs, "pooler_output", outputs)  # (B, F)
+
+
+# Normalised pixels (B, T, 3, H, W) -> (B, F).
+EMBED: dict[str, Callable[[Any, torch.Tensor], torch.Tensor]] = {
+    "clip": lambda model, pixels: model(pixel_values=pixels[:, 0]).image_embeds,
+    "videomae": lambda model, pixels: model(pixel_values=pixels).last_hidden_state.mean(1),
+    "egovlp": lambda model, pixels: model(pixels),
+    "image": _image_embedding,
+}
+
+
+class Lengths(Struct):
+    """A size in a preprocessor_config.json."""
+
+    shortest_edge: Pixels | None = None
+    height: Pixels | None = None
+
+
+class PixelSettings(Struct):
+    """A preprocessor_config.json, as far as it is read here."""
+
+    image_mean: tuple[float, float, float] | None = None
+    image_std: tuple[Deviation, Deviation, Deviation] | None = None
+    size: Pixels | Lengths | None = None
+    crop_size: Pixels | Lengths | None = None
+
+    def square(self) -> tuple[int, int]:
+        """Pixels a side of the square that is cut out, and of a frame's shorter side before."""
+        side, size = (
+            (length.shortest_edge or length.height) if isinstance(length, Lengths) else length
+            for length in (self.size, self.crop_size)
+        )
+        size = size or side or DEFAULT_SIZE
+        return size, max(size, side or 0)
+
+
+def _load(kind: str, name: str) -> tuple[nn.Module, PixelSettings]:
+    """An encoder and how its pixels are prepared."""
+    pixels = PixelSettings(size=FRAME_SIZE if kind == "egovlp" else None)
+    if name == TINY:
+        model = _tiny(kind)
+    elif kind == "egovlp":
+        model = load_video_branch(Path(name))
+    else:
+        remedy = "give --encoder FOLDER, or --encoder tiny to try things"
+        folder = find_pretrained(name, "image encoder", [PIXELS_FILE], remedy)
+        read_config(folder)
+        model = load_pretrained(_model_class(kind), folder, f"{kind} encoder", UNREAD)
+        if (file := folder / PIXELS_FILE).is_file():
+            pixels = read_json(file, PixelSettings)
+    if pixels.size is None:
+        config = getattr(model.config, "vision_config", model.config)
+        pixels.size = getattr(config, "image_size", None)
+    return model, pixels
 
 
 def _model_class(kind: str) -> Any:
     quiet_libraries()
-    from transformers import CLIPVisionModelWithProjection, VideoMAEModel
+    from transformers import AutoModel, CLIPVisionModelWithProjection, VideoMAEModel
 
-    return CLIPVisionModelWithProjection if kind == "clip" else VideoMAEModel
+    return {"clip": CLIPVisionModelWithProjection, "videomae": VideoMAEModel}.get(kind, AutoModel)
 
 
 def _tiny(kind: str) -> nn.Module:
-    from transformers import CLIPVisionConfig, VideoMAEConfig
+    from transformers import CLIPVisionConfig, CLIPVisionModel, VideoMAEConfig
 
     sizes = {
         "hidden_size": 32,
@@ -143,23 +195,11 @@ def _tiny(kind: str) -> nn.Module:
         "image_size": 32,
         "patch_size": 8,
     }
-    if kind == "clip":
-        config = CLIPVisionConfig(**sizes, projection_dim=32)
-    else:
-        config = VideoMAEConfig(**sizes, num_frames=STRIDE)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return _model_class(kind)(config)
-
-
-class PixelSettings(Struct):
-    """A preprocessor_config.json, as far as it is read here."""
-
-    image_mean: tuple[float, float, float] | None = None
-    image_std: tuple[Deviation, Deviation, Deviation] | None = None
-
-
-def _pixel_settings(folder: Path | None) -> PixelSettings:
-    """Of the encoder's own folder, if it has some."""
-    file = folder / PIXELS_FILE if folder else None
-    return read_json(file, PixelSettings) if file and file.is_file() else PixelSettings()
+        if kind == "egovlp":
+            return VideoBranch(32, 32, 32, patch_size=8, frames=4, depth=2, heads=2, mlp_dim=64)
+        if kind == "videomae":
+            return _model_class(kind)(VideoMAEConfig(**sizes, num_frames=STRIDE))
+        model_class = CLIPVisionModel if kind == "image" else _model_class(kind)
+        return model_class(CLIPVisionConfig(**sizes, projection_dim=32))

@@ -1,5 +1,6 @@
 """Pretrained encoders as `transformers` saves them: in a folder or on the hub."""
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
@@ -7,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 from msgspec import Meta, Struct
 from torch import nn
 
@@ -111,6 +113,14 @@ def load_from(folder: Path, what: str, load: Callable) -> Any:
     return trying(folder, what, load, str(folder), local_files_only=True, trust_remote_code=False)
 
 
+def hash_weights(state: dict[str, torch.Tensor], settings: str = "") -> str:
+    """A hash of weights and of what else the features follow."""
+    digest = hashlib.blake2b(settings.encode(), digest_size=10)
+    for name, value in state.items():
+        digest.update(name.encode() + value.cpu().float().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def trying(folder: Path, what: str, act: Callable, *arguments: Any, **options: Any) -> Any:
     """What `act` returns; any failure is a `UserError` about the folder it works with."""
     try:
@@ -119,7 +129,7 @@ def trying(folder: Path, what: str, act: Callable, *arguments: Any, **options: A
         if is_out_of_memory(error):
             raise
         reason = in_brief(error, 150)
-        raise UserError(f"{folder}: can't be used as a {what} ({reason})") from None
+        raise UserError(f"{folder}: can't be used as the {what} ({reason})") from None
 
 
 def _from_hub(name: str, what: str, files: Sequence[str], remedy: str) -> Path:

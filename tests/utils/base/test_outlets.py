@@ -78,6 +78,7 @@ def test_several_processes_go_on_without_a_reader(tmp_path):
 
 
 BARS = """
+import utils.base.environment
 import time
 from tqdm import tqdm
 from utils.base.errors import UserError, run_program, warn

@@ -101,7 +101,7 @@ def test_what_is_no_encoder(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert", "hidden_size": 8}')
     with pytest.raises(UserError, match="has no tokenizer"):
         TextEncoder(str(tmp_path)).tokenize(["a"])
-    with pytest.raises(UserError, match="can't be used as a text encoder"):
+    with pytest.raises(UserError, match="can't be used as the text encoder"):
         _ = TextEncoder(str(tmp_path)).model
 
 
@@ -129,7 +129,7 @@ def test_pickled_weights_run_no_code(bert, bert_copy, tmp_path, monkeypatch):
     torch.save(state, bert_copy / "pytorch_model.bin")
     torch.testing.assert_close(encode(bert_copy), encode(bert))
     torch.save({**state, "more": Hostile()}, bert_copy / "pytorch_model.bin")
-    with pytest.raises(UserError, match="can't be used as a text encoder"):
+    with pytest.raises(UserError, match="can't be used as the text encoder"):
         encode(bert_copy)
     assert not (tmp_path / "canary").exists()
 

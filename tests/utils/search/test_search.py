@@ -1,5 +1,7 @@
 """Search in videos of any length: clips, merging, which package a checkpoint is of."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -20,7 +22,7 @@ class Bright:
     width = 4
     units = 40
     looks = 1
-    options = None
+    options = SimpleNamespace(data_root="nowhere")
     device = torch.device("cpu")
     most_clips = 0
 
@@ -113,12 +115,20 @@ def test_rates_come_from_the_feature_card(tmp_path):
         ((np.zeros((10, 4)), np.zeros((10, 4))), "reads egovlp features, one file each; 2 given"),
         (np.zeros(10), "must be"),
         ("nowhere.pt", "no such file"),
-        ("nowhere.mp4", "egovlp"),
+        ("nowhere.mp4", r"give --encoder egovlp\.pth"),
     ],
 )
 def test_videos_that_do_not_fit_are_refused(video, words):
     with pytest.raises(UserError, match=words):
         TrainedRun(Bright(), 10.0).encode(video)
+
+
+def test_features_that_cannot_be_made_of_a_video_are_refused(monkeypatch):
+    monkeypatch.setattr(Bright, "features", ("slowfast",))
+    with pytest.raises(UserError, match="reads slowfast features, and only clip, videomae, egovlp"):
+        TrainedRun(Bright(), 10.0).encode("nowhere.mp4")
+    with pytest.raises(UserError, match="names 2 image encoders, and the model reads slowfast"):
+        TrainedRun(Bright(), 10.0, ["tiny", "tiny"]).encode("nowhere.mp4")
 
 
 def test_a_checkpoint_of_neither_model_is_refused(tmp_path):

@@ -1,0 +1,52 @@
+"""Folders on the Hugging Face hub, named `hf://owner/name`."""
+
+import os
+from pathlib import Path
+
+from utils.base.errors import UserError, in_brief, quiet_libraries
+
+PREFIX = "hf://"
+SECONDS = "15"  # to wait for an answer
+
+
+def is_on_hub(name: str | Path) -> bool:
+    """Whether a name is one on the hub."""
+    return str(name).startswith(PREFIX)
+
+
+def fetch_folder(name: str) -> Path:
+    """A local copy of the folder; the one fetched before if the hub can't be reached.
+
+    Raises `UserError` if there is neither.
+    """
+    _prepare()
+    from huggingface_hub import snapshot_download  # slow to import
+
+    try:
+        return Path(snapshot_download(name.removeprefix(PREFIX)))
+    except Exception as error:  # the library has no one error for it
+        raise UserError(f"{name}: can't be fetched ({in_brief(error)})") from None
+
+
+def send_folder(folder: Path, name: str) -> str:
+    """Upload the folder's files, for which the user must be logged in; returns their address.
+
+    Raises `UserError` if the hub can't be reached or refuses.
+    """
+    _prepare()
+    from huggingface_hub import HfApi
+
+    repository, api = name.removeprefix(PREFIX), HfApi()
+    try:
+        api.create_repo(repository, exist_ok=True)
+        return str(api.upload_folder(repo_id=repository, folder_path=folder).commit_url)
+    except Exception as error:
+        raise UserError(
+            f"{name}: can't be uploaded ({in_brief(error)}); log in with: hf auth login"
+        ) from None
+
+
+def _prepare() -> None:
+    os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", SECONDS)
+    os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", SECONDS)
+    quiet_libraries()

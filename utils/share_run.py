@@ -1,0 +1,127 @@
+"""Share a trained run: its weights and what loading needs, without optimizer, paths or pickles.
+
+    python utils/share_run.py runs/tuned --to shared/tuned
+    python utils/share_run.py runs/tuned --to hf://owner/name      # needs: hf auth login
+
+The folder holds the best weights (model.safetensors), the options and the text encoder's name and
+hash, and a model card with scores and protocol. It takes the place of a run folder everywhere:
+`load_run("shared/tuned")`, `ask.py --checkpoint hf://owner/name`, `--init_from`.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+if not __package__:  # run as a file: make the checkout importable wherever it lies
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    import utils.base.environment
+
+import dataclasses
+import shutil
+from argparse import Namespace
+from typing import Any
+
+from utils.base.errors import UserError, run_program
+from utils.base.files import atomic_write, read_json, write_json
+from utils.base.hub import is_on_hub, send_folder
+from utils.base.options import ArgumentParser
+from utils.base.tensor_files import load_safely, write_safetensors
+from utils.search.models import Package, package_of_run
+from utils.training.checkpoints import SHARED, find_checkpoint
+from utils.training.evaluations import best_evaluation
+from utils.training.options import TEXT_FILE
+
+FIGURES = ("R@1 IoU=0.3", "R@1 IoU=0.5", "R@5 IoU=0.3", "R@5 IoU=0.5", "mIoU")
+LEFT_OUT = ("optimizer", "lr_scheduler", "scheduler")  # of a checkpoint
+OPTIONS = {"opt", "options"}  # in a checkpoint
+STARTS = ("init_from",)  # options that name files of the machine, beside the free ones
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Write the folder, or a temporary one that is uploaded."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("run", help="run folder or checkpoint; the last one in it is shared")
+    parser.add_argument("--to", required=True, help="new folder, or hf://owner/name")
+    options = parser.parse_args(arguments)
+    if is_on_hub(options.to):
+        with tempfile.TemporaryDirectory() as folder:
+            share(options.run, Path(folder), options.to)
+            print(f"shared: {send_folder(Path(folder), options.to)}")
+        return
+    folder = Path(options.to)
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder}: is not empty; name a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    share(options.run, folder, options.to)
+    print(f"shared: {folder}")
+
+
+def share(run: str, folder: Path, name: str) -> None:
+    """Write a run's weights, options, description of its text encoder and card into the folder."""
+    from utils.search.search import CLIPS_FILE, trained_clip_seconds  # slow to import
+
+    checkpoint = find_checkpoint(run)
+    package = package_of_run(checkpoint)
+    if package is None:
+        raise UserError(f"{checkpoint}: no options beside it that say how it was trained")
+    content = load_safely(checkpoint, allow=(Namespace,))
+    content = {key: value for key, value in content.items() if key not in LEFT_OUT}
+    for key in OPTIONS & content.keys():
+        values = content[key]
+        content[key] = shareable(values if isinstance(values, dict) else vars(values), package)
+    before = read_json(checkpoint.parent / package.options_file, dict)
+    seconds = trained_clip_seconds(checkpoint.parent, before["data_root"], before["task"])
+    trained = shareable(before, package)
+    write_safetensors(content, folder / SHARED)
+    write_json(folder / package.options_file, trained, indent=True)
+    write_json(folder / CLIPS_FILE, {"median_seconds": seconds})
+    text = checkpoint.parent / TEXT_FILE
+    if text.is_file():
+        shutil.copy(text, folder / TEXT_FILE)
+    with atomic_write(folder / "README.md") as file:
+        file.write(card(package, trained, checkpoint.parent, name).encode())
+
+
+def shareable(trained: dict[str, Any], package: Package) -> dict[str, Any]:
+    """A run's options but for those that only concern the machine it was trained on."""
+    fields = dataclasses.fields(package.module("options").Options)
+    private = {field.name for field in fields if field.metadata["free"]} | {*STARTS}
+    return {option: value for option, value in trained.items() if option not in private}
+
+
+def card(package: Package, trained: dict[str, Any], run: Path, name: str) -> str:
+    """The model card: what it is, how well it does by which protocol, and how to use it."""
+    scores = best_evaluation(run)
+    figures = " | ".join(f"{scores[figure]:.2f}" for figure in FIGURES)
+    text = read_json(run / TEXT_FILE, dict) if (run / TEXT_FILE).is_file() else {}
+    encoder = text.get("encoder", "words of the queries")
+    return f"""---
+tags: [episodic-memory, video-search, ego4d, naq]
+---
+# {package.name} trained on {trained["task"]}
+
+Given a long first-person video and a question, it finds the seconds that answer it. Trained with
+NaQ, Narrations-as-Queries (arXiv:2301.00746).
+
+| {" | ".join(FIGURES)} |
+|{"---|" * len(FIGURES)}
+| {figures} |
+
+Per cent, of {scores["evaluated"]} of {scores["listed"]} queries of {trained["task"]}'s validation
+split after step {scores["step"]}, which chose this checkpoint. Windows of a query overlap by an IoU
+of at most {trained.get("nms_threshold") or 1}.
+
+- video features: `{trained["fv"]}`
+- text encoder: `{encoder}`; `{TEXT_FILE}` has its hash
+- options: `{package.options_file}`; training data have licences of their own
+
+```python
+from utils.search import load_run
+run = load_run("{name}")
+answers = run.encode("features/video.pt").ask(["Where did I put the keys?"])
+```
+"""
+
+
+if __name__ == "__main__":
+    run_program(main)
