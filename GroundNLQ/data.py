@@ -5,6 +5,7 @@ files -> Records (columns) -> mapped features and token features -> Inputs and T
 Shapes: R queries, C clips, B batch, T rows, F feature dim, Q tokens, E token dim, P points.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -65,9 +66,8 @@ class Split:
         """(C,) rows of the longest feature; the shorter ones are padded with zeros."""
         return np.max([store.lengths for store in self.stores], 0)
 
-    def padded(self, clips: np.ndarray) -> np.ndarray:
-        """(B,) rows that clips are padded to."""
-        rows = self.clip_rows[clips]
+    def padded(self, clips: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """(B,) rows that clips of so many `rows` are padded to."""
         if "fixed_length" not in self.options.quirks:
             return padded_rows(rows, self.options.levels)
         limit = self.options.max_seq_len
@@ -80,18 +80,27 @@ class Split:
         return np.full(len(clips), limit)
 
     def video(
-        self, clips: np.ndarray, padded: int, device: torch.device
+        self,
+        clips: np.ndarray,
+        padded: int,
+        device: torch.device,
+        first: np.ndarray | None = None,
+        rows: np.ndarray | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, T, F) features of clips, zero at padding, and their mask (B, T)."""
+        """(B, T, F) features of clips, zero at padding, and their mask (B, T).
+
+        Only `rows` of them (B,) from the row `first` on (B,), if they are given.
+        """
+        first = np.zeros(len(clips), np.int64) if first is None else first
+        rows = self.clip_rows[clips] if rows is None else rows
+        mask = np.arange(padded) < rows[:, None]
+        place = first[:, None] + np.arange(padded)
         columns = []
         for store, table in zip(self.stores, self.tables, strict=True):
-            lengths = store.lengths[clips]
-            place = np.arange(padded)
-            there = place < lengths[:, None]
+            there = mask & (place < store.lengths[clips][:, None])
             places = store.offsets[clips][:, None] + np.where(there, place, 0)
-            rows = to_device(table[to_device(places, table.device)], device)
-            columns.append(rows.float() * to_device(there, device)[..., None])
-        mask = torch.from_numpy(np.arange(padded) < self.clip_rows[clips][:, None])
+            features = to_device(table[to_device(places, table.device)], device)
+            columns.append(features.float() * to_device(there, device)[..., None])
         return torch.cat(columns, 2), to_device(mask, device).float()
 
     def windows(self, rows: np.ndarray, draws: np.ndarray) -> np.ndarray:
@@ -101,7 +110,7 @@ class Split:
         windows = seconds[rows]
         if options.nar_exp_factor > 1:
             whole, factor = options.nar_jitter == "whole", options.nar_exp_factor
-            jittered = jitter(windows, draws[rows], factor, whole, options.nar_translate)
+            jittered = jitter(windows, draws[rows, :2], factor, whole, options.nar_translate)
             windows = np.where(records.is_narration[rows, None], jittered, windows)
         return windows * (FRAME_RATE / options.row_frames)
 
@@ -114,26 +123,29 @@ class Split:
         are those of the whole batch.
 
         Args:
-            draws: (R, 2) the plan of the epoch.
+            draws: (R, 4) the plan of the epoch.
         """
         rows, mine, options = share.rows, share.mine, self.options
         clips, windows = self.records.clip[rows], self.windows(rows, draws)
+        first, kept = stretches(windows, self.clip_rows[clips], draws[rows, 2:], options.crop_ratio)
+        windows = windows - first[:, None]
         text = self.text(rows[mine], device)
         if options.compile:
             text = text.pad(in_steps(text.mask.shape[1]))
         nearest = "no_nearest" not in options.quirks
         groups, positives = [], 0
-        lengths = self.padded(clips)
+        lengths = self.padded(clips, kept)
         for length in np.unique(lengths):
             group = np.flatnonzero(lengths == length)
             points = make_points(int(length), options.levels)
-            rows_there = self.clip_rows[clips[group]]
-            labels = label_points(points, windows[group, None], rows_there, nearest)
+            labels = label_points(points, windows[group, None], kept[group], nearest)
             positives += int(labels[0].sum())
             shared = np.isin(group, mine)
             if shared.any():
-                video = self.video(clips[group[shared]], int(length), device)
-                place = to_device(group[shared] - mine[0], device)
+                group = group[shared]
+                parts = first[group], kept[group]
+                video = self.video(clips[group], int(length), device, *parts)
+                place = to_device(group - mine[0], device)
                 targets = Targets(*(to_device(x[shared], device) for x in labels))
                 groups.append((Inputs(*video, text.tokens[place], text.mask[place]), targets))
         return groups, positives
@@ -158,6 +170,26 @@ def jitter(
     if translate:
         centre = centre - (2 * move - 1) * (times - 1) * length / 2
     return np.stack((centre - times * length / 2, centre + times * length / 2), 1)
+
+
+def stretches(
+    windows: np.ndarray, rows: np.ndarray, draws: np.ndarray, shares: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """A stretch of each clip that holds the middle of its window: first row (B,) and rows (B,).
+
+    Args:
+        windows: (B, 2) feature rows.
+        rows: (B,) rows of the clips.
+        draws: (B, 2) uniform in [0, 1): how long, and where.
+        shares: the least and the largest share of a clip.
+    """
+    least, most = shares
+    length, place = draws.T
+    kept = np.ceil((least + length * (most - least)) * rows).astype(np.int64)
+    middle = np.clip(windows.mean(1), 0, rows - 1).astype(np.int64)
+    earliest = np.maximum(middle + 1 - kept, 0)
+    latest = np.minimum(middle, rows - kept)
+    return earliest + np.rint(place * (latest - earliest)).astype(np.int64), kept
 
 
 def clip_seconds(records: Records, annotations: str | None) -> np.ndarray:

@@ -45,7 +45,7 @@ def predict(
     with autocast(device, options.amp):
         for rows in bar:
             clips, clip = np.unique(split.records.clip[rows], return_inverse=True)
-            padded = int(split.padded(clips).max())
+            padded = int(split.padded(clips, split.clip_rows[clips]).max())
             video, mask = split.video(clips, padded, device)
             text = split.text(rows, device)
             encoded = model.encode_video(video, mask)

@@ -36,6 +36,11 @@ class Options(TrainingOptions):
         "scale narration windows by whole numbers, or by any as the other models do",
         choices=("whole", "any"),
     )
+    crop_ratio: list[float] = option(
+        (1.0, 1.0),
+        "train on a random stretch of a clip, between such shares of it (published: all)",
+        within="(0, 1]",
+    )
 
     # Text
     text_encoder: str | None = option(None, "name or folder (default: CLIP ViT-B/32)", usual=True)
@@ -83,6 +88,8 @@ class Options(TrainingOptions):
             raise UserError(f"--dim {self.dim} must be a multiple of --num_heads {self.num_heads}")
         if len(self.arch) != 5 or min(self.arch[:3]) < 1:
             raise UserError("--arch must be five numbers, the first three of them 1 or more")
+        if len(self.crop_ratio) != 2 or self.crop_ratio[0] > self.crop_ratio[1]:
+            raise UserError("--crop_ratio must be two numbers, the second not the smaller one")
         if len(set(self.features)) < len(self.features) or not all(self.features):
             raise UserError(f"--fv {self.fv}: must be different names joined by +")
         if self.quirks - {*QUIRKS}:

@@ -16,6 +16,7 @@ LEAST_SCORE = 0.001
 LEAST_LENGTH = 0.001  # rows
 MOST = 2000  # candidates a level
 SIGMA = 0.75
+LENGTH_STEP = 64  # rows, at least, between the lengths that clips are padded to
 
 
 @lru_cache(maxsize=64)
@@ -43,7 +44,7 @@ def padded_rows(rows: np.ndarray, levels: int) -> np.ndarray:
     """
     coarsest = 2 ** (levels - 1)
     needed = (-(-rows // coarsest) + 1) * coarsest
-    step = 4 * coarsest
+    step = max(4 * coarsest, LENGTH_STEP)
     return -(-needed // step) * step
 
 

@@ -85,6 +85,8 @@ def cosine_schedule(step: int, warmup: int, steps: int, peak: float) -> float:
 class Recipe(recipes.Recipe):
     """Model, optimizer, losses and evaluation of one training, see `utils.training.recipes`."""
 
+    columns = 4  # of draws: the jitter of a narration's window, the stretch of its clip
+
     def __init__(self, options: Options, processes: Processes):
         super().__init__(options, processes, open_split, open_text(options))
         model = build_model(options, self.train.width, self.train.text_width)

@@ -34,10 +34,10 @@ from ReLER.model import ReLER
 from ReLER.options import ModelOptions
 from utils.base.errors import run_program
 from utils.base.options import ArgumentParser
+from utils.base.stages import NAQ, STAGES
 from VSLNet.model import VSLNet, parameter_groups
 
 QUERIES = 850_000  # of NLQ and NaQ, v1
-EPOCHS = 200
 CEILING_SIZE = {"cpu": 2048, "cuda": 8192}
 
 
@@ -73,13 +73,13 @@ def main(arguments: list[str] | None = None) -> None:
         operations, traffic = cost(step)
         saved = saved_bytes(loss, dtype, options.device)
         seconds = median_time(step, options.steps, options.device)
-        rate = batch / seconds
+        rate, epochs = batch / seconds, STAGES[name.split(",")[0]][NAQ].epochs
         print(
             f"{name}, batch {batch}: {operations / 1e9:.0f} GFLOP, {traffic / 1e9:.1f} GB by its "
             f"operators, {saved / batch / 1e6:.1f} MB a query kept for the backward pass; "
             f"{1e3 * seconds:.0f} ms a step: {operations / products / seconds:.0%} of the product "
             f"ceiling, {traffic / copies / seconds:.0%} of the copy ceiling; {rate:.1f} queries/s, "
-            f"{QUERIES * EPOCHS / rate / 3600:,.0f} hours for {EPOCHS} epochs of {QUERIES:,} "
+            f"{QUERIES * epochs / rate / 3600:,.0f} hours for {epochs} epochs of {QUERIES:,} "
             "queries",
             flush=True,
         )

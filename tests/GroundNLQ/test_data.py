@@ -1,14 +1,16 @@
 """Batches: published jitter, groups of like length, the same numbers however they are cut."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 import torch
 
-from GroundNLQ.data import jitter, open_split
+from GroundNLQ.data import jitter, open_split, stretches
 from GroundNLQ.losses import losses
 from GroundNLQ.options import Options
+from GroundNLQ.points import label_points, make_points
 from GroundNLQ.text import clean, open_text
 from GroundNLQ.weights import build_model
 from utils.training.processes import Processes
@@ -49,6 +51,19 @@ def test_jitter_as_for_the_other_models():
     assert jitter(windows, draws, 1.0, whole=True, translate=True) == pytest.approx(windows)
 
 
+def test_stretches_hold_the_middle_of_the_window():
+    draws = np.random.default_rng(0)
+    rows = draws.integers(1, 300, 500)
+    middle, half = draws.random(500) * rows, draws.random(500) * 400
+    windows = np.stack((middle - half, middle + half), 1)
+    first, kept = stretches(windows, rows, draws.random((500, 2)), (0.2, 0.6))
+    assert (kept >= 0.2 * rows).all() and (kept <= np.ceil(0.6 * rows)).all()
+    assert (first >= 0).all() and (first + kept <= rows).all()
+    assert (first <= middle).all() and (middle < first + kept).all()
+    first, kept = stretches(windows, rows, draws.random((500, 2)), (1.0, 1.0))
+    assert not first.any() and (kept == rows).all()
+
+
 def test_queries_are_cleaned_as_published():
     assert [clean(f"{text}?") for text in ("where is it", "#c c walks.")] == [
         "where is it?", "#c c walks?",
@@ -57,7 +72,7 @@ def test_queries_are_cleaned_as_published():
 
 def test_groups_hold_the_batch(split):
     rows = np.arange(len(split.records))
-    draws = np.random.default_rng(0).random((len(rows), 2))
+    draws = np.random.default_rng(0).random((len(rows), 4))
     groups, positives = split.batch(*ALONE.shares(rows), draws, CPU)
     assert sum(len(inputs.video) for inputs, _ in groups) == len(rows)
     assert positives == sum(int(targets.positive.sum()) for _, targets in groups)
@@ -68,8 +83,25 @@ def test_groups_hold_the_batch(split):
         assert (inputs.video_mask[:, -1] == 0).all()
 
 
+def test_a_batch_of_stretches_holds_their_rows_and_windows(split):
+    options = dataclasses.replace(split.options, crop_ratio=(0.3, 0.5))
+    part = dataclasses.replace(split, options=options)
+    rows, draws = np.arange(4), np.random.default_rng(0).random((len(split.records), 4))
+    clips, windows = split.records.clip[rows], split.windows(rows, draws)
+    first, kept = stretches(windows, split.clip_rows[clips], draws[rows, 2:], (0.3, 0.5))
+    (group,), _ = part.batch(*ALONE.shares(rows), draws, CPU)
+    inputs, targets = group
+    whole, _ = split.video(clips, int(split.clip_rows.max()), CPU)
+    points = make_points(inputs.video.shape[1], split.options.levels)
+    labels = label_points(points, windows[:, None] - first[:, None, None], kept, nearest=True)
+    np.testing.assert_array_equal(targets.positive, labels[0])
+    for row, (begin, length) in enumerate(zip(first, kept, strict=True)):
+        assert inputs.video_mask[row].sum() == length
+        torch.testing.assert_close(inputs.video[row, :length], whole[row, begin : begin + length])
+
+
 def test_shares_of_processes_make_up_the_batch(split):
-    draws = np.random.default_rng(0).random((len(split.records), 2))
+    draws = np.random.default_rng(0).random((len(split.records), 4))
     rows = np.arange(9)
     whole, positives = split.batch(*ALONE.shares(rows[:8]), draws, CPU)
     shares = [split.batch(*Processes(r, 2, CPU).shares(rows), draws, CPU) for r in (0, 1)]
@@ -83,7 +115,7 @@ def test_groups_and_fixed_length_give_the_same_loss(split, simulated, tmp_path):
     fixed = split_of(
         simulated, tmp_path, nar_exp_factor=10.0, published="fixed_length", max_seq_len=512
     )
-    draws = np.random.default_rng(0).random((len(split.records), 2))
+    draws = np.random.default_rng(0).random((len(split.records), 4))
     model = build_model(split.options, split.width, split.text_width).eval()
     sums = []
     for one in (split, fixed):
@@ -97,4 +129,4 @@ def test_groups_and_fixed_length_give_the_same_loss(split, simulated, tmp_path):
 def test_clips_longer_than_the_fixed_length_are_refused(simulated, tmp_path):
     fixed = split_of(simulated, tmp_path, published="fixed_length", max_seq_len=64)
     with pytest.raises(Exception, match=r"more than --max_seq_len 64; without"):
-        fixed.batch(*ALONE.shares(np.arange(6)), np.zeros((len(fixed.records), 2)), CPU)
+        fixed.batch(*ALONE.shares(np.arange(6)), np.zeros((len(fixed.records), 4)), CPU)
