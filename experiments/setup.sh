@@ -57,6 +57,7 @@ describe_task "$TASK"
 # Learning rates and, in a simulated world, model sizes for a laptop: narrower, shorter and with fewer
 # steps than the published recipes.
 SIZES=() STAGE_1=() NLQ_ONLY=() TUNING=()
+STRETCHES=() # options of a part of stage 1 that comes first, if there is one
 case "$MODEL" in
   vslnet) PACKAGE=VSLNet ;;
   reler) PACKAGE=ReLER ;;
@@ -76,12 +77,15 @@ if [ "$WORLD" != real ] && [ "$MODEL" = vslnet ]; then
   TUNING=(--epochs 10 --warmup_proportion 0.1 --drop_rate 0.2 --eval_period 25)
   TUNING_LR=0.0002
 elif [ "$WORLD" != real ] && [ "$MODEL" = groundnlq ]; then
-  SIZES=(--text_encoder minilm --dim 64 --num_heads 2 --arch 2 2 2 0 4 --drop_path 0)
-  STAGE_1=(--epochs 3 --warmup_epochs 0.5 --batch_size 32 --lr 0.001)
-  NLQ_ONLY=(--epochs 20 --warmup_epochs 2 --batch_size 16 --eval_period 100)
+  # Of trials: with more levels, or whole clips from the start, so few steps matched no words.
+  FACTOR=5
+  SIZES=(--text_encoder minilm --dim 64 --num_heads 2 --arch 1 1 2 0 2 --drop_path 0)
+  STAGE_1=(--epochs 1 --warmup_epochs 0.1 --batch_size 16 --lr 0.001 --nar_jitter any)
+  STRETCHES=(--epochs 4 --warmup_epochs 0.2 --lr 0.0015 --crop_ratio 0.2 0.25)
+  NLQ_ONLY=(--epochs 12 --warmup_epochs 1 --batch_size 16 --eval_period 100)
   NLQ_ONLY_LR=0.001
-  TUNING=(--epochs 6 --warmup_epochs 1 --batch_size 16 --eval_period 25)
-  TUNING_LR=0.0002
+  TUNING=(--epochs 2 --warmup_epochs 0.5 --batch_size 16 --eval_period 25)
+  TUNING_LR=0.0005
 elif [ "$WORLD" != real ]; then
   SIZES=(
     --text_encoder minilm --max_v_l 64 --hidden_dim 64 --bi_num_attention_heads 4
@@ -101,6 +105,7 @@ elif [ "$WORLD" != real ]; then
 fi
 if [ "$WORLD" = tiny ]; then
   for stage in STAGE_1 NLQ_ONLY TUNING; do declare -n list="$stage" && list+=(--epochs 1); done
+  if [ ${#STRETCHES[@]} -gt 0 ]; then STRETCHES+=(--epochs 1); fi
 fi
 if [ "$WORLD" = real ]; then
   DEVICES="${DEVICES:-0}"
@@ -158,8 +163,13 @@ train_on_nlq() {
     --seed "$SEED" --label_times "$LABEL_TIMES" "${@:2}"
 }
 train_on_naq() {
-  script train_naq "$FEATURE" "$1" "$FACTOR" "${SIZES[@]}" "${STAGE_1[@]}" \
-    --seed "$SEED" --label_times "$LABEL_TIMES" "${@:2}"
+  local options=("$FACTOR" "${SIZES[@]}" "${STAGE_1[@]}" --seed "$SEED" --label_times "$LABEL_TIMES")
+  local begin=()
+  if [ ${#STRETCHES[@]} -gt 0 ]; then
+    script train_naq "$FEATURE" "${1}_stretches" "${options[@]}" "${STRETCHES[@]}" "${@:2}"
+    begin=(--init_from "${1}_stretches")
+  fi
+  script train_naq "$FEATURE" "$1" "${options[@]}" "${begin[@]}" "${@:2}"
 }
 fine_tune() {
   script finetune "$FEATURE" "$1" "$TUNING_LR" "$2" "${SIZES[@]}" "${TUNING[@]}" \

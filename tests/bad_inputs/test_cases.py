@@ -125,6 +125,16 @@ def of_another_split(root: Path) -> None:
     (root / CHALLENGE).write_text(json.dumps(content))
 
 
+def released(configuration: bytes) -> Damage:
+    """GroundNLQ's checkpoint holds no options, and this configuration lies beside it."""
+
+    def damage(root: Path) -> None:
+        checkpoint(GROUNDNLQ_RUN, lambda content: {**content, "options": None})(root)
+        written(f"{GROUNDNLQ_RUN}/config.yaml", configuration)(root)
+
+    return damage
+
+
 def of_vslnet(root: Path) -> None:
     content = world.checkpoint(root / VSLNET_RUN).read_bytes()
     world.checkpoint(root / RELER_RUN).write_bytes(content)
@@ -259,9 +269,9 @@ CASES = [
     Case("options that are text", VSLNET, edited(f"{VSLNET_RUN}/configs.json", "dim", value="x"),
          "--dim must be `int`, got `str`"),
     Case("options nested too deep", "GroundNLQ/main.py",
-         written(f"{GROUNDNLQ_RUN}/options.json", b"[" * 3000), "not a file of options"),
+         released(b"[" * 3000), "not a file of options"),
     Case("options with a date that does not exist", "GroundNLQ/main.py",
-         written(f"{GROUNDNLQ_RUN}/options.json", b"dim: 2001-99-99"), "not a file of options"),
+         released(b"dim: 2001-99-99"), "not a file of options"),
     Case("a text encoder without a name", VSLNET, written(f"{VSLNET_RUN}/text.json", b"[1]"),
          "text.json"),
     Case("another text encoder than in training", VSLNET,

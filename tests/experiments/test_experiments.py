@@ -13,6 +13,7 @@ EXPERIMENTS = {
     "tacos": ["| TACoS only", "| NaQ + fine-tuning"],
     "challenge_2023": ["| NaQ stage 1", "| NaQ + fine-tuning"],
     "breakdowns": ["NLQ only", "NaQ + fine-tuning"],
+    "corrections": ["half_row - all corrections", "no_nearest - all corrections"],
     "nms": ["NMS 0.7 - as published", "R@5 IoU=0.3"],
     "label_times": ["== Result on the validation split", "says how many miss the window"],
 }
@@ -26,9 +27,11 @@ FILES = {
 
 @pytest.mark.slow
 @pytest.mark.long
-@pytest.mark.parametrize("model", ["vslnet", "reler"])
+@pytest.mark.parametrize("model", ["vslnet", "reler", "groundnlq"])
 @pytest.mark.parametrize("name", sorted(EXPERIMENTS))
 def test_dry_run(tmp_path, name, model):
+    if name == "corrections" and model != "groundnlq":
+        pytest.skip("of GroundNLQ's published code")
     printed = succeed(f"experiments/{name}.sh", "--dry", "--model", model, "--folder", tmp_path)
     for words in EXPERIMENTS[name]:
         assert words in printed, words
