@@ -96,6 +96,16 @@ def checkpoint(run: str, change: Callable[[Any], Any]) -> Damage:
     return damage
 
 
+def released_with(content: bytes) -> Damage:
+    """A checkpoint of GroundNLQ that does not hold its options, and a file of them beside it."""
+
+    def damage(root: Path) -> None:
+        checkpoint(GROUNDNLQ_RUN, lambda ours: {**ours, "options": None})(root)
+        written(f"{GROUNDNLQ_RUN}/options.json", content)(root)
+
+    return damage
+
+
 def changed(state: dict, change: Callable[[torch.Tensor], torch.Tensor]) -> dict:
     """A state dict with its first matrix changed."""
     name = next(name for name, value in state.items() if value.dim() > 1)
@@ -259,9 +269,9 @@ CASES = [
     Case("options that are text", VSLNET, edited(f"{VSLNET_RUN}/configs.json", "dim", value="x"),
          "--dim must be `int`, got `str`"),
     Case("options nested too deep", "GroundNLQ/main.py",
-         written(f"{GROUNDNLQ_RUN}/options.json", b"[" * 3000), "not a file of options"),
+         released_with(b"[" * 3000), "not a file of options"),
     Case("options with a date that does not exist", "GroundNLQ/main.py",
-         written(f"{GROUNDNLQ_RUN}/options.json", b"dim: 2001-99-99"), "not a file of options"),
+         released_with(b"dim: 2001-99-99"), "not a file of options"),
     Case("a text encoder without a name", VSLNET, written(f"{VSLNET_RUN}/text.json", b"[1]"),
          "text.json"),
     Case("another text encoder than in training", VSLNET,
