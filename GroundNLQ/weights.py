@@ -61,13 +61,16 @@ def _trained_options(checkpoint: Path, content: dict, overrides: dict) -> Option
 
 
 def read_options(folder: Path) -> tuple[dict[str, Any], Path]:
-    """Options that the configuration beside a released checkpoint says, and its file.
+    """Options that lie beside a checkpoint without them, and their file.
 
-    All released models count 16.043 frames a row.
+    They are those of a run, or a configuration as published; released models count 16.043 frames a
+    row.
     """
-    files = (folder / name for name in ("config.yaml", "config.json"))
+    files = (folder / name for name in (Options.OPTIONS_FILE, "config.yaml", "config.json"))
     file = next(filter(Path.is_file, files), folder)
     values = {} if file == folder else read_values(file)
+    if file.name == Options.OPTIONS_FILE:
+        return values, file
     renamed = {name: values[old] for old, name in PUBLISHED_NAMES.items() if old in values}
     return {"frames_per_row": PUBLISHED_FRAMES} | renamed, file
 

@@ -19,10 +19,13 @@ SMALLEST = {
     "roofline": "--vslnet_batch 2 --reler_batch 1 --groundnlq_batch 1 --steps 1",
     "vslnet_step": f"--batch 2 {STEP}",
 }
+MINUTES = ("groundnlq_step", "inference", "roofline")  # up to two, at their smallest
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SMALLEST)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.long] * (n in MINUTES)) for n in SMALLEST]
+)
 def test_runs(name):
     if name == "create_naq":
         pytest.importorskip("pandas", reason="the plain version needs it")

@@ -1,19 +1,33 @@
 """Bad inputs that users meet: each ends in one line that says what is wrong, and exit code 2."""
 
-import functools
-import json
 import re
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import h5py
 import pytest
 import torch
 
 from tests.bad_inputs import world
+from tests.bad_inputs.damages import (
+    CHALLENGE,
+    CLIP,
+    Damage,
+    changed,
+    checkpoint,
+    cut_off,
+    edited,
+    gone,
+    of_another_split,
+    of_vslnet,
+    packed,
+    packed_and_cut_off,
+    released_with,
+    renamed,
+    tensor,
+    untouched,
+    with_option,
+    written,
+)
 from tests.bad_inputs.world import (
-    GROUNDNLQ_RUN,
     PREPARED,
     RELER_RUN,
     ROWS,
@@ -23,8 +37,6 @@ from tests.bad_inputs.world import (
     Hostile,
 )
 from utils.data.annotations import JSON_LINES
-
-Damage = Callable[[Path], Any]  # done to the data root
 
 
 class Case(NamedTuple):
@@ -36,112 +48,8 @@ class Case(NamedTuple):
     message: str
 
 
-def untouched(root: Path) -> None:
-    """For commands that are wrong by themselves."""
-
-
-def gone(name: str) -> Damage:
-    return lambda root: (root / name).unlink()
-
-
-def renamed(name: str, new: str) -> Damage:
-    return lambda root: (root / name).rename(root / new)
-
-
-def written(name: str, content: bytes) -> Damage:
-    def write(root: Path) -> None:
-        (root / name).parent.mkdir(exist_ok=True)
-        (root / name).write_bytes(content)
-
-    return write
-
-
-def cut_off(name: str) -> Damage:
-    """Keep the first half of a file."""
-
-    def cut(root: Path) -> None:
-        content = (root / name).read_bytes()
-        (root / name).write_bytes(content[: len(content) // 2])
-
-    return cut
-
-
-def edited(name: str, *path: Any, value: Any = ...) -> Damage:
-    """Another value at a path of a JSON file, or none there."""
-
-    def edit(root: Path) -> None:
-        content = json.loads((root / name).read_bytes())
-        *above, key = path
-        parent = functools.reduce(lambda inner, step: inner[step], above, content)
-        if value is ...:
-            del parent[key]
-        else:
-            parent[key] = value
-        (root / name).write_text(json.dumps(content))  # NaN is written as well
-
-    return edit
-
-
-def tensor(value: Any) -> Damage:
-    return lambda root: torch.save(value, root / CLIP)
-
-
-def checkpoint(run: str, change: Callable[[Any], Any]) -> Damage:
-    """A checkpoint with something changed, in the program's own layout otherwise."""
-
-    def damage(root: Path) -> None:
-        file = world.checkpoint(root / run)
-        torch.save(change(torch.load(file, weights_only=False)), file)  # it is our own
-
-    return damage
-
-
-def changed(state: dict, change: Callable[[torch.Tensor], torch.Tensor]) -> dict:
-    """A state dict with its first matrix changed."""
-    name = next(name for name, value in state.items() if value.dim() > 1)
-    return {**state, name: change(state[name])}
-
-
-def with_option(content: dict, name: str, value: Any) -> dict:
-    """A ReLER checkpoint with another value among its pickled options."""
-    setattr(content["opt"], name, value)
-    return content
-
-
-def packed(root: Path) -> None:
-    with h5py.File(root / "features/egovlp.h5", "w") as store:
-        store["features"] = torch.rand(4096, WIDTH).numpy()
-
-
-def packed_and_cut_off(root: Path) -> None:
-    packed(root)
-    cut_off("features/egovlp.h5")(root)
-
-
-def of_another_split(root: Path) -> None:
-    content = json.loads((root / CHALLENGE).read_bytes())
-    for result in content["results"]:
-        result["clip_uid"], result["annotation_uid"] = "x1", f"of {result['annotation_uid']}"
-    (root / CHALLENGE).write_text(json.dumps(content))
-
-
-def released(configuration: bytes) -> Damage:
-    """GroundNLQ's checkpoint holds no options, and this configuration lies beside it."""
-
-    def damage(root: Path) -> None:
-        checkpoint(GROUNDNLQ_RUN, lambda content: {**content, "options": None})(root)
-        written(f"{GROUNDNLQ_RUN}/config.yaml", configuration)(root)
-
-    return damage
-
-
-def of_vslnet(root: Path) -> None:
-    content = world.checkpoint(root / VSLNET_RUN).read_bytes()
-    world.checkpoint(root / RELER_RUN).write_bytes(content)
-
-
-TRAIN, VAL, CHALLENGE = "nlq_train.json", f"{PREPARED}/val.json", "challenge.json"
-CLIP, CARD = "features/egovlp/v1.pt", "features/egovlp/feature_card.json"
+TRAIN, VAL = "nlq_train.json", f"{PREPARED}/val.json"
+CARD = "features/egovlp/feature_card.json"
 VIDEO = ("videos", 0)
 QUERY = (*VIDEO, "clips", 0, "annotations", 0, "language_queries", 0)
 TIMES = ("results", 0, "predicted_times")
@@ -269,9 +177,9 @@ CASES = [
     Case("options that are text", VSLNET, edited(f"{VSLNET_RUN}/configs.json", "dim", value="x"),
          "--dim must be `int`, got `str`"),
     Case("options nested too deep", "GroundNLQ/main.py",
-         released(b"[" * 3000), "not a file of options"),
+         released_with(b"[" * 3000), "not a file of options"),
     Case("options with a date that does not exist", "GroundNLQ/main.py",
-         released(b"dim: 2001-99-99"), "not a file of options"),
+         released_with(b"dim: 2001-99-99"), "not a file of options"),
     Case("a text encoder without a name", VSLNET, written(f"{VSLNET_RUN}/text.json", b"[1]"),
          "text.json"),
     Case("another text encoder than in training", VSLNET,

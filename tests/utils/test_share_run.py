@@ -2,6 +2,7 @@
 
 import base64
 import json
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -157,7 +158,7 @@ def test_a_run_travels_over_the_hub(run, hub, tmp_path):
     code = (
         "from utils.training.checkpoints import find_checkpoint as find;print(find('hf://me/run'))"
     )
-    copy = succeed("python", "-c", code, **there).strip()
+    copy = succeed(sys.executable, "-c", code, **there).strip()
     assert weights_of(find_checkpoint(copy)).options.task == "nlq_official_v1"
     assert "can't be fetched" in refuse(
         "utils/ask.py", "--checkpoint", "hf://me/none", "--features", "x.pt", "--query", "?",
