@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from utils.base.cores import quota, usable_cores
+from utils.base.cores import SPINS, quota, usable_cores
 
 CHECKOUT = __file__.rsplit("/tests/", 1)[0]
 
@@ -58,7 +58,7 @@ def settings(program, **given):
 
 def test_settings_of_a_program():
     start = "import utils.base.environment"
-    assert settings(start) == [str(usable_cores()), "1000", "None"]
+    assert settings(start) == [str(usable_cores()), str(SPINS), "None"]
     assert settings(start, OMP_NUM_THREADS="7", OMP_WAIT_POLICY="active") == ["7", "None", "active"]
     assert settings(start, GOMP_SPINCOUNT="5")[1] == "5"
 
