@@ -8,13 +8,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 [ "$MODEL" = groundnlq ] || fail "only GroundNLQ has corrections; give --model groundnlq"
 prepare_data "$FEATURE"
-FILES=()
-# keep LABEL RUN OPTION...: writes predictions of val to `val, LABEL.json` in RUN.
-keep() {
-  local file="$2/val, $1.json"
-  predict_val "$2" "$file" "${@:3}"
-  FILES+=("$1=$file")
-}
 for ((SEED = 1; SEED <= SEEDS; SEED++)); do
   runs="$RUNS/seed$SEED"
   step "All corrections (seed $SEED of $SEEDS)"
@@ -27,5 +20,4 @@ for ((SEED = 1; SEED <= SEEDS; SEED++)); do
     keep "$name" "$runs/$name"
   done
 done
-step "Each undone by itself"
-program analyse_predictions --ground_truth_json "$DATA/$VAL_ANNOTATIONS" --predictions "${FILES[@]}"
+compare_kept "Each undone by itself"

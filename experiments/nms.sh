@@ -7,13 +7,6 @@
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 prepare_data "$FEATURE"
-FILES=()
-# keep LABEL RUN OPTION...: writes predictions of val to `val, LABEL.json` in RUN.
-keep() {
-  local file="$2/val, $1.json"
-  predict_val "$2" "$file" "${@:3}"
-  FILES+=("$1=$file")
-}
 for ((SEED = 1; SEED <= SEEDS; SEED++)); do
   run="$RUNS/seed$SEED/joint"
   step "NaQ stage 1 (seed $SEED of $SEEDS)"
@@ -22,5 +15,4 @@ for ((SEED = 1; SEED <= SEEDS; SEED++)); do
   keep "as published" "$run"
   for threshold in 0.3 0.5 0.7; do keep "NMS $threshold" "$run" --nms_threshold "$threshold"; done
 done
-step "Windows as published, and none that overlap by more than a threshold"
-program analyse_predictions --ground_truth_json "$DATA/$VAL_ANNOTATIONS" --predictions "${FILES[@]}"
+compare_kept "Windows as published, and none that overlap by more than a threshold"

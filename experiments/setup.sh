@@ -181,6 +181,19 @@ predict_val() {
   script infer val "$FEATURE" "$1" "${SIZES[@]}" --output "$2" "${@:3}"
 }
 
+# keep LABEL RUN OPTION...: writes predictions of val to `val, LABEL.json` in RUN, for the tables that
+# `compare_kept TITLE` prints.
+FILES=()
+keep() {
+  local file="$2/val, $1.json"
+  predict_val "$2" "$file" "${@:3}"
+  FILES+=("$1=$file")
+}
+compare_kept() {
+  step "$1"
+  program analyse_predictions --ground_truth_json "$DATA/$VAL_ANNOTATIONS" --predictions "${FILES[@]}"
+}
+
 # row LABEL RUN: adds a row to the table that `show TITLE` prints.
 TABLE=()
 row() { TABLE+=("$1=$2"); }

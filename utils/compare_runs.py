@@ -18,17 +18,15 @@ from terminaltables import AsciiTable
 
 from utils.base.errors import UserError, run_program
 from utils.base.options import ArgumentParser
-from utils.training.evaluations import best_evaluation
-
-COLUMNS = ("R@1 IoU=0.3", "R@1 IoU=0.5", "R@5 IoU=0.3", "R@5 IoU=0.5", "mIoU")  # figures
+from utils.training.evaluations import FIGURES, best_evaluation
 
 
 def comparison(runs: list[tuple[str, dict]]) -> str:
     """A table of labelled evaluations; those with the same label are averaged."""
-    rows = [["", *COLUMNS, "step", "queries evaluated"]]
+    rows = [["", *FIGURES, "step", "queries evaluated"]]
     for label in dict.fromkeys(label for label, _ in runs):
         group = [scores for other, scores in runs if other == label]
-        values = np.array([[scores[name] for name in COLUMNS] for scores in group])
+        values = np.array([[scores[name] for name in FIGURES] for scores in group])
         if len(group) > 1:
             mean, spread = values.mean(0), values.std(0, ddof=1)
             cells = [f"{m:.2f} ± {s:.2f}" for m, s in zip(mean, spread, strict=True)]

@@ -28,10 +28,9 @@ from utils.base.options import ArgumentParser
 from utils.base.tensor_files import load_safely, write_safetensors
 from utils.search.models import Package, package_of_run
 from utils.training.checkpoints import SHARED, find_checkpoint
-from utils.training.evaluations import best_evaluation
+from utils.training.evaluations import FIGURES, best_evaluation
 from utils.training.options import TEXT_FILE
 
-FIGURES = ("R@1 IoU=0.3", "R@1 IoU=0.5", "R@5 IoU=0.3", "R@5 IoU=0.5", "mIoU")
 LEFT_OUT = ("optimizer", "lr_scheduler", "scheduler")  # of a checkpoint
 OPTIONS = {"opt", "options"}  # in a checkpoint
 STARTS = ("init_from",)  # options that name files of the machine, beside the free ones

@@ -8,6 +8,7 @@ import numpy as np
 from utils.base.errors import UserError
 
 SELECTION = "R@1 IoU=0.3"  # the figure that checkpoints are chosen by
+FIGURES = (SELECTION, "R@1 IoU=0.5", "R@5 IoU=0.3", "R@5 IoU=0.5", "mIoU")  # of a table
 
 
 def best_evaluation(run: Path) -> dict:
