@@ -67,8 +67,8 @@ def main(arguments: list[str] | None = None) -> None:
         memory = show_size(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
         clips = sum(len(video.starts) for video in index.videos)
         print(f"{len(index.videos)} videos, {clock(index.seconds)}, {clips} clips")
-        print(f"opened, with a first question, in {began:.1f} s; a question in {np.median(times):.2f} s "
-              f"(most {max(times):.2f}); peak memory {memory}")  # fmt: skip
+        print(f"opened, with a first question, in {began:.1f} s")
+        print(f"a question in {np.median(times):.2f} s, most {max(times):.2f}; peak memory {memory}")
         if options.questions:
             compare(index, options.questions)
 

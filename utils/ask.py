@@ -166,8 +166,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def check(options: argparse.Namespace) -> None:
     """Raises UserError for options that can't work, before anything long begins."""
-    if bool(options.index) == bool(options.video or options.features):
-        raise UserError("name what to search in: --video FILE, --features FILE or --index DIR")
+    if not (options.video or options.features or options.index):
+        raise UserError("nothing to search in: give --video FILE, --features FILE or --index DIR")
+    if options.index and (options.video or options.features):
+        raise UserError("--index has videos of its own: give no --video or --features")
     if not (options.index or options.checkpoint):
         raise UserError("name the run that is asked: --checkpoint RUN")
     for name in ("encoder", "clip_seconds", "html"):
@@ -242,7 +244,7 @@ def cut(answers: list[Answer], before: int, options: argparse.Namespace) -> None
 def write_answers(answers: list[Answer], seconds: float, options: argparse.Namespace) -> None:
     """Write the page of all questions so far, about a video of so many seconds."""
     name = legible(Path(options.video or options.features[0]).name)
-    questions, windows, scores = zip(*answers, strict=True)
+    questions, windows, scores, *_ = zip(*answers, strict=True)
     run = PageRun(
         legible(options.checkpoint), np.stack(windows), np.ones(len(answers), bool),
         np.stack(scores),

@@ -68,6 +68,7 @@ def serve_page(page: AskingPage, port: int) -> None:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((ADDRESS, port))
+        listener.listen()  # who opens the address at once waits
     except OSError as error:
         raise UserError(f"--port {port}: {error.strerror}; give another one") from None
     port = listener.getsockname()[1]
