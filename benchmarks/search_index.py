@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
         clips = sum(len(video.starts) for video in index.videos)
         print(f"{len(index.videos)} videos, {clock(index.seconds)}, {clips} clips")
         print(f"opened, with a first question, in {began:.1f} s")
-        print(f"a question in {np.median(times):.2f} s, most {max(times):.2f}; peak memory {memory}")
+        print(f"a question in {np.median(times):.2f} s, most {max(times):.2f}; memory {memory}")
         if options.questions:
             compare(index, options.questions)
 

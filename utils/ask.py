@@ -37,6 +37,7 @@ PLAYERS = {
     "vlc": ("--start-time={0:.1f}", "--stop-time={1:.1f}"),
 }
 
+
 class Answer(NamedTuple):
     """The k windows that answer a question, best first."""
 
@@ -219,7 +220,6 @@ def show(answers: list[Answer], options: argparse.Namespace) -> None:
         rows = [row for answer in answers for row in answer.captions()]
         write_sheet(options.sheet, Path(options.video), rows, options.frame_rate)
         print(f"frames: {options.sheet}", file=sys.stderr)
-
 
     if options.open:
         player = next(filter(shutil.which, PLAYERS), "mpv")

@@ -187,7 +187,7 @@ def test_wrong_uses_are_one_line(copy, tmp_path):
         ((*videos, "--encoder", "other"), "the index was made with tiny"),
         (("utils/ask.py", "--index", tmp_path), "no index of videos"),
         (("utils/ask.py", "--index", folder, "--html", "page.html"), "--html is for one video"),
-        (("utils/ask.py", "--index", folder, "--video", "day.mp4"), "--index has videos of its own"),
+        (("utils/ask.py", "--index", folder, "--video", "a.mp4"), "--index has videos of its own"),
     ):
         assert message in refuse(*words)
     with FileLock(folder / ".lock"):

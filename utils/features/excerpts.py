@@ -103,9 +103,7 @@ def _with_dts(packets: Iterator[Any], stream: Any, step: int) -> Iterator[Any]:
             waiting.append(packet)
 
 
-def _encode(
-    file: Path, start: float, end: float, output: Path, frame_rate: float | None
-) -> None:
+def _encode(file: Path, start: float, end: float, output: Path, frame_rate: float | None) -> None:
     """Encode the frames anew."""
     av = library()
     codec = next(name for name in ENCODERS if name in av.codecs_available)
