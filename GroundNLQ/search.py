@@ -20,9 +20,10 @@ from utils.features.tokens import Gather
 
 
 class Searcher:
-    """Model and text encoder of a run (see `utils.search.search.Searcher`)."""
+    """Model and text encoder of a run (see `utils.search.ranking.Searcher`)."""
 
-    looks = 1
+    averaged = 16
+    promising = (6,)
     units = 1 << 20  # rows are never pooled
 
     def __init__(self, checkpoint: Path, text_encoder: str | None, device: torch.device):

@@ -20,9 +20,10 @@ LOOKS = ((4,), tuple(parts for parts in SCALES if parts != 4))
 
 
 class Searcher:
-    """Model and text encoder of a run (see `utils.search.search.Searcher`)."""
+    """Model and text encoder of a run (see `utils.search.ranking.Searcher`)."""
 
-    looks = len(LOOKS)
+    averaged = 16
+    promising = (10, 4)
 
     def __init__(self, checkpoint: Path, text_encoder: str | None, device: torch.device):
         overrides = {"text_features": "live"}

@@ -15,9 +15,10 @@ from VSLNet.weights import load_trained
 
 
 class Searcher:
-    """Model and text of a run (see `utils.search.search.Searcher`)."""
+    """Model and text of a run (see `utils.search.ranking.Searcher`)."""
 
-    looks = 1
+    averaged = 4
+    promising = (32,)
 
     def __init__(self, checkpoint: Path, text_encoder: str | None, device: torch.device):
         overrides = {"text_features": "live"}

@@ -16,6 +16,7 @@ SMALLEST = {
     "learning": "--help",  # its smallest run is a quickstart
     "loaded": "--work extraction --busy 0 --seconds 0.1 --rounds 1",
     "reler_step": f"--batch 2 {STEP}",
+    "search_index": "--help",  # tests/utils/test_index_videos.py indexes
     "roofline": "--vslnet_batch 2 --reler_batch 1 --groundnlq_batch 1 --steps 1",
     "vslnet_step": f"--batch 2 {STEP}",
 }

@@ -5,10 +5,12 @@ Without --query questions are read from the terminal, one a line.
 
 import argparse
 import io
+import shlex
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if not __package__:  # run as a file: make the checkout importable wherever it lies
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -17,13 +19,23 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
 import numpy as np
 
 from utils import search
-from utils.base.errors import UserError, quiet_libraries, run_program
-from utils.base.files import check_output, legible, to_json
+from utils.base.errors import UserError, quiet_libraries, run_program, warn
+from utils.base.files import check_output, check_output_folder, legible, to_json
 from utils.base.options import ArgumentParser
-from utils.base.tables import figure_table
+from utils.base.tables import clock, figure_table
+from utils.features.excerpts import write_excerpt
 from utils.features.video import add_frame_rate, check_video
 from utils.search.contact_sheet import check_sheet, write_sheet
 from utils.viewer.page import PageClip, PageQueries, PageRun, address, check_page, write_page
+
+if TYPE_CHECKING:
+    from utils.search.index import VideoIndex
+
+# How players are told where a window starts and ends.
+PLAYERS = {
+    "mpv": ("--start={0:.1f}", "--end={1:.1f}"),
+    "vlc": ("--start-time={0:.1f}", "--stop-time={1:.1f}"),
+}
 
 
 class Answer(NamedTuple):
@@ -32,18 +44,26 @@ class Answer(NamedTuple):
     question: str
     windows: np.ndarray  # (k, 2) seconds
     scores: np.ndarray  # (k,)
+    files: list[Path]  # (k) video, or features, of each
+    of_index: bool  # the windows may lie in several videos
 
     def as_json(self) -> dict:
         """As it is printed with --json."""
-        rows = zip(self.windows.round(3).tolist(), self.scores.tolist(), strict=True)
-        windows = [{"start": start, "end": end, "score": score} for (start, end), score in rows]
+        rows = zip(self.windows.round(3).tolist(), self.scores.tolist(), self.files, strict=True)
+        windows = [
+            {"start": start, "end": end, "score": score}
+            | ({"video": legible(str(file))} if self.of_index else {})
+            for (start, end), score, file in rows
+        ]
         return {"query": self.question, "windows": windows}
 
     def as_table(self) -> str:
         """The question and a table of its windows."""
-        rows = [["", "from", "to", "score"]]
-        for rank, (window, score) in enumerate(zip(self.windows, self.scores, strict=True), 1):
-            rows.append([rank, *map(clock, window), f"{score:.3g}"])
+        rows = [["", "from", "to", "score", *["video"] * self.of_index]]
+        columns = zip(self.windows, self.scores, self.files, strict=True)
+        for rank, (window, score, file) in enumerate(columns, 1):
+            name = [legible(file.name)] if self.of_index else []
+            rows.append([rank, *map(clock, window), f"{score:.3g}", *name])
         return f"{self.question}\n{figure_table(rows)}"
 
     def captions(self) -> list[tuple[str, np.ndarray | None]]:
@@ -52,12 +72,46 @@ class Answer(NamedTuple):
         captions = (f"{rank}.  {words}" for rank, words in enumerate(times, 1))
         return [(self.question, None), *zip(captions, self.windows, strict=True)]
 
+    def moments(self) -> Iterator[tuple[int, Path, float, float]]:
+        """Rank, video, start and end of those windows that have a video."""
+        for rank, (file, window) in enumerate(zip(self.files, self.windows, strict=True), 1):
+            if file.suffix != ".pt":
+                yield rank, file, *window.tolist()
+
 
 def main(arguments: list[str] | None = None) -> None:
-    """Encode the video once, answer each question."""
+    """Open the index or encode the video once, answer each question."""
     options = parse(arguments)
     quiet_libraries()
     check(options)
+    index = open_index(options)
+    if not options.query:
+        print(f"{clock(index.seconds)} of video; ask, or leave with an empty line", file=sys.stderr)
+    answers: list[Answer] = []
+    for questions in [options.query] if options.query else typed_questions():
+        try:
+            ranking = index.ask(questions, options.top, options.nms_threshold)
+        except UserError as error:
+            if options.query:
+                raise
+            print(f"error: {error}", file=sys.stderr)
+            continue
+        files = [[index.paths[number] for number in row] for row in ranking.videos]
+        columns = zip(questions, ranking.windows, ranking.scores, files, strict=True)
+        new_answers = [Answer(*row, of_index=bool(options.index)) for row in columns]
+        show(new_answers, options)
+        if options.cut:
+            cut(new_answers, len(answers), options)
+        answers += new_answers
+        if options.html:
+            write_answers(answers, index.seconds, options)
+
+
+def open_index(options: argparse.Namespace) -> "VideoIndex":
+    """The index, or that of the one video, which is encoded."""
+    if options.index:
+        where = options.text_encoder, options.device
+        return search.load_index(options.index, options.checkpoint, *where)
     run = search.load_run(
         options.checkpoint,
         options.text_encoder,
@@ -66,32 +120,19 @@ def main(arguments: list[str] | None = None) -> None:
         options.encoder,
     )
     video = run.encode(options.features or options.video, frame_rate=options.frame_rate)
-    if not options.query:
-        print(f"{clock(video.seconds)} of video; ask, or leave with an empty line", file=sys.stderr)
-    answers: list[Answer] = []
-    for questions in [options.query] if options.query else typed_questions():
-        try:
-            windows, scores = video.ask(questions, options.top, options.nms_threshold)
-        except UserError as error:
-            if options.query:
-                raise
-            print(f"error: {error}", file=sys.stderr)
-            continue
-        new_answers = list(map(Answer, questions, windows, scores))
-        show(new_answers, options)
-        answers += new_answers
-        if options.html:
-            write_answers(answers, video.seconds, options)
+    return search.VideoIndex([Path(options.video or options.features[0])], [video])
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = ArgumentParser(
         description=__doc__.splitlines()[0],
-        usage="%(prog)s --checkpoint RUN (--video FILE | --features FILE ...) [options]",
+        usage="%(prog)s (--checkpoint RUN (--video FILE | --features FILE ...) | --index DIR) "
+        "[options]",
     )
     add = parser.add_argument
-    add("--checkpoint", required=True, metavar="RUN", help="run folder or checkpoint of any model")
+    add("--index", metavar="DIR", help="ask all videos of an index (index_videos.py)")
+    add("--checkpoint", metavar="RUN", help="run folder or checkpoint of any model")
     add("--video", metavar="FILE", help="video file; its features are made if none are given")
     add("--features", nargs="+", metavar="FILE", help=".pt (rows, width); ReLER: the feature, CLIP")
     add(
@@ -106,6 +147,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--json", action="store_true", help="print JSON instead of tables")
     add("--html", metavar="FILE", help="write a page to look through them; --video plays in it")
     add("--sheet", metavar="FILE", help="write frames of each window as an image (needs --video)")
+    add("--cut", metavar="DIR", help="write each window as a small video file")
+    add("--open", action="store_true", help="print commands that play the windows")
     add(
         "--clip_seconds", type=float, metavar="X",
         help="length of the clips a video is cut into (default: as in training)",
@@ -124,8 +167,15 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def check(options: argparse.Namespace) -> None:
     """Raises UserError for options that can't work, before anything long begins."""
-    if not options.video and not options.features:
-        raise UserError("nothing to search in: give --video FILE or --features FILE")
+    if not (options.video or options.features or options.index):
+        raise UserError("nothing to search in: give --video FILE, --features FILE or --index DIR")
+    if options.index and (options.video or options.features):
+        raise UserError("--index has videos of its own: give no --video or --features")
+    if not (options.index or options.checkpoint):
+        raise UserError("name the run that is asked: --checkpoint RUN")
+    for name in ("encoder", "clip_seconds", "html"):
+        if options.index and getattr(options, name) is not None:
+            raise UserError(f"--{name} is for one video, not for an --index; serve.py has a page")
     if options.video and not Path(options.video).is_file():
         raise UserError(f"{options.video}: no such video file")
     if options.top < 1:
@@ -139,7 +189,11 @@ def check(options: argparse.Namespace) -> None:
             raise UserError("--sheet shows frames: give --video FILE")
         check_sheet(options.sheet)
         check_output("--sheet", options.sheet)
-    if options.video and (options.sheet or not options.features):
+    if (options.cut or options.open) and not (options.video or options.index):
+        raise UserError("--cut and --open need the video: give --video FILE")
+    if options.cut is not None:
+        check_output_folder("--cut", options.cut)
+    if options.video and (options.sheet or options.cut or not options.features):
         check_video(Path(options.video), options.frame_rate)
 
 
@@ -167,11 +221,30 @@ def show(answers: list[Answer], options: argparse.Namespace) -> None:
         write_sheet(options.sheet, Path(options.video), rows, options.frame_rate)
         print(f"frames: {options.sheet}", file=sys.stderr)
 
+    if options.open:
+        player = next(filter(shutil.which, PLAYERS), "mpv")
+        for answer in answers:
+            for _, file, start, end in answer.moments():
+                times = [time.format(start, end) for time in PLAYERS[player]]
+                print(shlex.join([player, *times, str(file)]), file=sys.stderr)
+
+
+def cut(answers: list[Answer], before: int, options: argparse.Namespace) -> None:
+    """Write each window as a file `<question>-<rank> <video> <start>.mp4`."""
+    for number, answer in enumerate(answers, before + 1):
+        for rank, file, start, end in answer.moments():
+            name = f"{number}-{rank} {legible(file.stem)} {clock(start).replace(':', '.')}.mp4"
+            try:
+                write_excerpt(file, start, end, Path(options.cut) / name, options.frame_rate)
+                print(f"cut: {Path(options.cut) / name}", file=sys.stderr)
+            except UserError as fault:
+                warn(str(fault))
+
 
 def write_answers(answers: list[Answer], seconds: float, options: argparse.Namespace) -> None:
     """Write the page of all questions so far, about a video of so many seconds."""
     name = legible(Path(options.video or options.features[0]).name)
-    questions, windows, scores = zip(*answers, strict=True)
+    questions, windows, scores, *_ = zip(*answers, strict=True)
     run = PageRun(
         legible(options.checkpoint), np.stack(windows), np.ones(len(answers), bool),
         np.stack(scores),
@@ -185,12 +258,6 @@ def write_answers(answers: list[Answer], seconds: float, options: argparse.Names
         answers=True,
     )
     print(f"page: {options.html}", file=sys.stderr)
-
-
-def clock(seconds: float) -> str:
-    """Seconds as h:mm:ss."""
-    whole = round(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
 if __name__ == "__main__":

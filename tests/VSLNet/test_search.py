@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-import utils.search.search
+import utils.search.ranking
 from tests.bad_inputs.world import WORDS
 from tests.simulated import refuse
 from tests.utils.features.egovlp_sample import SMALL, released_shapes, write_checkpoint
@@ -61,7 +61,7 @@ def feature(data, uid):
 
 def test_search_finds_what_inference_predicts(trained, simulated, monkeypatch):
     options, records, expected = trained
-    monkeypatch.setattr(utils.search.search, "CANDIDATES", CANDIDATES)
+    monkeypatch.setattr(utils.search.ranking, "CANDIDATES", CANDIDATES)
     run = load_run(options.run_folder, clip_seconds=LONG)
     found = np.empty_like(expected)
     for clip in np.unique(records.clip):

@@ -82,3 +82,9 @@ def show_size(size: float) -> str:
     return (
         f"{size:.0f} {UNITS[power]}" if not power or size >= 100 else f"{size:.1f} {UNITS[power]}"
     )
+
+
+def clock(seconds: float) -> str:
+    """Seconds as h:mm:ss."""
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"

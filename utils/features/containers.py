@@ -50,9 +50,9 @@ def shown_frames(
         UserError: the file holds no video, opens other files, or lasts more than a day.
     """
     needed = None if times is None else _needed_segments(file, times)
-    with _open(file) as (container, stream):
+    with open_video(file) as (container, stream):
         clock, losses = Clock(container, stream, frame_rate), Losses(file)
-        aspect = _pixel_aspect(stream)
+        aspect = pixel_aspect(stream)
         shown, ticks, step = None, clock.start, clock.step
         for frame in _decoded(stream, clock, losses, needed):
             start = ticks
@@ -126,7 +126,7 @@ def _packets(stream: Any, clock: "Clock", losses: "Losses") -> Iterator[Any]:
 
 def _needed_segments(file: Path, times: Sequence[float]) -> set[int] | None:
     """The segments between keyframes that hold some times, counted from 1; None: all."""
-    with _open(file) as (container, stream):
+    with open_video(file) as (container, stream):
         clock, keyframes = Clock(container, stream), []
         for packet in _packets(stream, clock, Losses(file)):
             if packet.is_keyframe:
@@ -244,14 +244,14 @@ class Losses:
             warn(f"{self._file}: its video ends at {end:.1f} s of {clock.duration:.1f} s; cut off?")
 
 
-def _pixel_aspect(stream: Any) -> float:
+def pixel_aspect(stream: Any) -> float:
     """Width of a pixel / its height, 1 where the file says nothing, or what no camera writes."""
     aspect = float(stream.sample_aspect_ratio or 1)
     return aspect if 1 / MOST_ASPECT <= aspect <= MOST_ASPECT else 1.0
 
 
 @contextmanager
-def _open(file: Path) -> Iterator[tuple[Any, Any]]:
+def open_video(file: Path) -> Iterator[tuple[Any, Any]]:
     """The container and its video stream; it is read as a file whatever its name or content."""
     av = library()
     # No protocol is allowed: what the file itself names is not opened.

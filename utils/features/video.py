@@ -83,11 +83,11 @@ def sampled_frames(
     for shown in shown_frames(file, frame_rate):
         image = None
         while offset + number / rate < shown.end - ROUNDING:
-            image = _pixels(shown, side) if image is None else image
+            image = pixels(shown, side) if image is None else image
             yield image
             number += 1
     if number == 0:  # the video is shorter than the offset
-        yield _pixels(shown, side)
+        yield pixels(shown, side)
 
 
 def frames_at(
@@ -101,15 +101,15 @@ def frames_at(
     remaining = sorted(set(times), reverse=True)
     for shown in shown_frames(file, frame_rate, remaining):
         while remaining and remaining[-1] < shown.end:
-            images[remaining.pop()] = _pixels(shown, side)
+            images[remaining.pop()] = pixels(shown, side)
         if not remaining:
             break
     else:
-        images |= dict.fromkeys(remaining, _pixels(shown, side))
+        images |= dict.fromkeys(remaining, pixels(shown, side))
     return [images[time] for time in times]
 
 
-def _pixels(shown: ShownFrame, side: int) -> np.ndarray:
+def pixels(shown: ShownFrame, side: int) -> np.ndarray:
     """(H, W, 3) uint8 as players show it: stretched, turned and mirrored as the file says.
 
     The shorter side is scaled to `side`.

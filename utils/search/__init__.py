@@ -1,4 +1,4 @@
-"""Questions to one's own video, put to trained runs; `load_run` begins it."""
+"""Questions to one's own videos, put to trained runs: `load_run` or `load_index` begins it."""
 
 from typing import Any
 
@@ -7,8 +7,13 @@ NMS_THRESHOLD = 0.5  # windows overlap by at most this IoU
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load_run":  # imported when wanted: it brings PyTorch
+    """What brings PyTorch is imported when it is wanted."""
+    if name == "load_run":
         from utils.search.search import load_run
 
         return load_run
+    if name in ("load_index", "VideoIndex"):
+        from utils.search import index
+
+        return getattr(index, name)
     raise AttributeError(name)

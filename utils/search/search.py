@@ -17,8 +17,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Protocol
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -27,25 +28,20 @@ from tqdm import tqdm
 
 from utils.base.errors import UserError, warn
 from utils.base.files import read_json
-from utils.base.machine import each_on_a_core, find_device
+from utils.base.machine import find_device
 from utils.base.tasks import ROWS_PER_SECOND
-from utils.data.records import clean_sentence, read_records
-from utils.data.spans import window_seconds
-from utils.evaluation.predictions import suppress
+from utils.data.records import read_records
 from utils.features.cards import read_card
 from utils.features.files import FeatureFolder
 from utils.features.image_encoders import ImageEncoder
 from utils.features.image_kinds import KINDS
 from utils.features.mapped import pool_rows
-from utils.search import NMS_THRESHOLD, TOP
 from utils.search.models import package_of
+from utils.search.ranking import EncodedVideo, Searcher
 from utils.training.checkpoints import find_checkpoint
 
 CLIP_SECONDS = 480.0  # of Ego4D NLQ's clips, where the data set of training is not there
-CLIPS_AT_ONCE = 16
-CANDIDATES = 10  # spans a clip offers to a question
-PROMISING = 10  # clips that later looks are taken at
-CUT_OFF = 4.6  # taken from the score of a span that a clip's border cuts off: a hundredth is left
+CLIPS_AT_ONCE = 16  # are encoded
 
 CLIPS_FILE = "clips.json"  # in the folder of a shared run
 
@@ -58,38 +54,6 @@ class Clips(Struct):
 
 FeatureSource = str | Path | np.ndarray | torch.Tensor
 VideoSource = FeatureSource | Sequence[FeatureSource]
-
-
-class VideoAnswers(NamedTuple):
-    """Where a video answers each question, best first."""
-
-    windows: np.ndarray  # (Q, k, 2) seconds
-    scores: np.ndarray  # (Q, k) share of the weight of all spans that clips offered: at most 1
-
-
-class Searcher(Protocol):
-    """What a model's package offers as `search.Searcher(checkpoint, text_encoder, device)`."""
-
-    features: tuple[str, ...]  # names of the features it reads
-    width: int  # of all of them together
-    units: int  # a clip is pooled to
-    looks: int  # a clip can be given; those after the first only where the first found most
-    options: Any
-    device: torch.device
-
-    def join(self, features: list[np.ndarray]) -> np.ndarray:
-        """Rows (R, F) as the model reads them."""
-
-    def read(self, questions: list[str]) -> Any:
-        """The questions, ready to be asked by number."""
-
-    def encode(self, clips: torch.Tensor) -> torch.Tensor:
-        """(C, V, F) -> (C, V, D)."""
-
-    def ask(
-        self, clips: torch.Tensor, text: Any, question: int, count: int, look: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Spans in units (C, n, 2), n >= count, and scores (C, n) as of `spans_to_compare`."""
 
 
 def load_run(
@@ -173,7 +137,9 @@ class TrainedRun:
         length = max(1, min(len(rows), round(self.clip_seconds * rate)))
         starts = clip_starts(len(rows), length)
         encoded = []
-        for batch in tqdm(batches(starts), "encoding video", unit="batch", leave=False):
+        batches = range(0, len(starts), CLIPS_AT_ONCE)
+        for first in tqdm(batches, "encoding video", unit="batch", leave=False):
+            batch = starts[first : first + CLIPS_AT_ONCE]
             pooled = [pool_rows(rows[at : at + length], self.model.units) for at in batch]
             clips = torch.from_numpy(np.stack(pooled)).to(self.model.device)
             encoded.append(self.model.encode(clips))
@@ -182,6 +148,11 @@ class TrainedRun:
 
     def extract(self, video: Path, frame_rate: float | None = None) -> list[np.ndarray]:
         """The features the model reads, of a video file."""
+        return [encoder.extract(video, frame_rate) for encoder in self._extractors]
+
+    @cached_property
+    def _extractors(self) -> list[ImageEncoder]:
+        """What makes each of the features the model reads."""
         names, encoders = self.model.features, self.image_encoders or [None]
         if len(encoders) == 1:
             encoders = [*encoders] * len(names)
@@ -190,7 +161,7 @@ class TrainedRun:
                 f"--encoder names {len(encoders)} image encoders, and the model reads "
                 f"{' and '.join(names)} features: give one of each"
             )
-        features = []
+        extractors = []
         for name, encoder in zip(names, encoders, strict=True):
             card = read_card(Path(self.model.options.data_root) / "features" / name)
             kind = card.get("type", name)
@@ -199,67 +170,9 @@ class TrainedRun:
                     f"the model reads {name} features, and only {', '.join(KINDS)} can be made of "
                     "a video here; extract them with their own release, give --features"
                 )
-            extractor = ImageEncoder(kind, encoder or card.get("model"), str(self.model.device))
-            features.append(extractor.extract(video, frame_rate))
-        return features
-
-
-@dataclass(frozen=True)
-class EncodedVideo:
-    """An encoded video, to be asked any number of questions."""
-
-    model: Searcher
-    clips: torch.Tensor  # (C, V, D)
-    starts: np.ndarray  # (C,) seconds
-    clip_seconds: float
-    seconds: float
-
-    def ask(
-        self, questions: list[str], top: int = TOP, nms_threshold: float = NMS_THRESHOLD
-    ) -> VideoAnswers:
-        """The `top` windows that answer each question, overlapping by at most the threshold."""
-        questions = list(map(as_trained, questions))
-        text = self.model.read(questions)
-        count = max(CANDIDATES, top)
-
-        @torch.inference_mode()
-        def best(question: int) -> tuple[np.ndarray, np.ndarray]:
-            windows, scores = self._offers(np.arange(len(self.starts)), text, question, count, 0)
-            promising = np.argsort(-scores.max(1), kind="stable")[:PROMISING]
-            offers = [(windows, scores)]
-            for look in range(1, self.model.looks):
-                offers.append(self._offers(promising, text, question, count, look))
-            windows = np.concatenate([windows.reshape(-1, 2) for windows, _ in offers])
-            scores = np.concatenate([scores.ravel() for _, scores in offers])
-            weight = np.exp(scores - scores.max())
-            return suppress(windows[None], weight[None] / weight.sum(), nms_threshold, top)
-
-        answers = each_on_a_core(best, range(len(questions)), self.clips.device)
-        bar = tqdm(answers, "asking", len(questions), unit="question", leave=False)
-        windows, scores = (np.concatenate(column) for column in zip(*bar, strict=True))
-        return VideoAnswers(windows, scores)
-
-    def _offers(
-        self, clips: np.ndarray, text: Any, question: int, count: int, look: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Windows (C, n, 2) in seconds that some clips offer, and their scores (C, n)."""
-        units = self.clips.shape[1]
-        windows, scores = [], []
-        for batch in batches(clips):
-            encoded = self.clips[torch.from_numpy(batch).to(self.clips.device)]
-            answers = self.model.ask(encoded, text, question, count, look)
-            (spans, score), starts = (x.cpu().numpy() for x in answers), self.starts[batch, None]
-            # A span that touches a border is cut off there, unless it is the video's.
-            cut_off = (spans[..., 0] == 0) & (starts > 0)
-            cut_off |= (spans[..., 1] == units - 1) & (starts < self.starts[-1])
-            windows.append(window_seconds(spans, self.clip_seconds, units) + starts[..., None])
-            scores.append(score - CUT_OFF * cut_off)
-        return np.concatenate(windows), np.concatenate(scores)
-
-
-def batches(clips: np.ndarray) -> list[np.ndarray]:
-    """As many at once as memory has room for."""
-    return [clips[at : at + CLIPS_AT_ONCE] for at in range(0, len(clips), CLIPS_AT_ONCE)]
+            device = str(self.model.device)
+            extractors.append(ImageEncoder(kind, encoder or card.get("model"), device))
+        return extractors
 
 
 def clip_starts(rows: int, length: int) -> np.ndarray:
@@ -270,13 +183,6 @@ def clip_starts(rows: int, length: int) -> np.ndarray:
     beyond = rows - length
     count = -(-beyond // max(1, length // 2)) + 1
     return np.rint(np.linspace(0, beyond, count)).astype(np.int64)
-
-
-def as_trained(question: str) -> str:
-    """A question as prepared data sets have them: lower case, one question mark."""
-    if not question.strip(" ?"):
-        raise UserError("the question is empty; ask something like: Where did I put the keys?")
-    return clean_sentence(question)
 
 
 def video_features(video: VideoSource, names: tuple[str, ...]) -> tuple[list[np.ndarray], float]:

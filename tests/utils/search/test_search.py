@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from utils.base.errors import UserError
 from utils.evaluation.decoding import spans_to_compare
-from utils.search.search import TrainedRun, as_trained, clip_starts, load_run
+from utils.search.ranking import as_trained
+from utils.search.search import TrainedRun, clip_starts, load_run
 
 RATE = 1.875
 
@@ -21,7 +22,8 @@ class Bright:
     features = ("egovlp",)
     width = 4
     units = 40
-    looks = 1
+    averaged = 4
+    promising = (10,)
     options = SimpleNamespace(data_root="nowhere")
     device = torch.device("cpu")
     most_clips = 0

@@ -1,7 +1,5 @@
 """The page of predictions and of answers, in a real browser (headless Chromium)."""
 
-import shutil
-
 import numpy as np
 import pytest
 
@@ -18,49 +16,18 @@ from utils.evaluation.metrics import evaluate
 from utils.evaluation.scoring import read_windows, true_windows
 from utils.viewer.page import PageClip, PageQueries, PageRun, write_page
 
-try:
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-    from selenium.webdriver.common.action_chains import ActionChains
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.common.keys import Keys
-    from selenium.webdriver.support.ui import WebDriverWait
-except ImportError:
-    webdriver = None
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
+pytest.importorskip("selenium", reason="no browser: pip install selenium")
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
 
-pytestmark = pytest.mark.skipif(
-    not (webdriver and CHROMIUM and DRIVER),
-    reason="no browser: apt-get install -y chromium chromium-driver && pip install selenium",
-)
 QUERIES = 5000
 
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory):
     return make_page(tmp_path_factory.mktemp("viewer"), QUERIES)
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for switch in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage"):
-        options.add_argument(f"--{switch}")
-    options.add_argument("--window-size=1400,900")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield driver
-    driver.quit()
-
-
-@pytest.fixture
-def browser(chromium):
-    """Whatever a test does, the browser complains of nothing."""
-    yield chromium
-    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    assert chromium.get_log("browser") == []
 
 
 @pytest.fixture

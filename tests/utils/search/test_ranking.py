@@ -1,0 +1,84 @@
+"""Moments of several videos, ranked together: a first look at all clips, the whole model on few."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.utils.search.test_search import RATE, Bright
+from utils.search.ranking import EncodedVideo, rank
+from utils.search.search import TrainedRun
+
+QUESTION = ["Where is the light?"]
+
+
+def encoded(model, *rows, light=()):
+    """Dark videos of so many rows; a light is (video, first row, last row, and which feature)."""
+    random = np.random.default_rng(0)
+    videos = [random.uniform(0, 0.1, (n, 4)).astype(np.float32) for n in rows]
+    for video, first, last, *feature in light:
+        videos[video][first:last, feature or 0] = 1
+    return [TrainedRun(model, 75.0).encode(video) for video in videos]
+
+
+class Counting(Bright):
+    """Notes the units of the clips it is asked about."""
+
+    def __init__(self):
+        self.units_asked = []
+
+    def ask(self, clips, *rest):
+        self.units_asked += [clips.shape[1]] * len(clips)
+        return super().ask(clips, *rest)
+
+
+@pytest.mark.parametrize("rows", [(600, 13_500, 90), (30,) * 40 + (500,)])
+def test_a_moment_is_found_in_whichever_video_it_lies(rows):
+    model = Counting()
+    for number, length in enumerate(rows[:3]):
+        first = length // 2
+        videos = encoded(model, *rows, light=[(number, first, first + 10)])
+        model.units_asked.clear()
+        answers = rank(videos, QUESTION)
+        assert answers.videos[0, 0] == number
+        unit = 75.0 / model.units
+        assert answers.windows[0, 0] == pytest.approx([first / RATE, (first + 10) / RATE], abs=unit)
+        seconds = np.array([video.seconds for video in videos])[answers.videos]
+        assert (answers.windows >= 0).all() and (answers.windows[..., 1] < seconds + 0.01).all()
+        # Every clip by its averaged units, and ten whole.
+        clips = sum(len(video.starts) for video in videos)
+        assert len(model.units_asked) == clips + 10
+
+
+def test_windows_of_two_videos_do_not_suppress_each_other():
+    same = [(0, 100, 110), (1, 100, 110)]
+    answers = rank(encoded(Bright(), 300, 300, light=same), QUESTION, nms_threshold=0.1)
+    assert set(answers.videos[0, :2]) == {0, 1}
+    assert answers.windows[0, 0] == pytest.approx(answers.windows[0, 1], abs=0.5)
+
+
+def test_few_clips_are_asked_whole_and_alike_alone_and_together():
+    model = Counting()
+    videos = encoded(model, 400, light=[(0, 200, 210)])
+    alone, together = videos[0].ask(QUESTION), rank(videos, QUESTION)
+    assert set(model.units_asked) == {Bright.units}
+    assert np.array_equal(alone.windows, together.windows)
+    assert np.array_equal(alone.scores, together.scores)
+
+
+def test_each_question_has_its_own_clips():
+    class Two(Bright):
+        def ask(self, clips, text, question, count, look):
+            return super().ask(clips.roll(-question, 2), text, question, count, look)
+
+    videos = encoded(Two(), 13_500, light=[(0, 900, 910, 0), (0, 9000, 9010, 1)])
+    answers = rank(videos, ["One?", "Two?"])
+    assert answers.windows[:, 0, 0] == pytest.approx([900 / RATE, 9000 / RATE], abs=2)
+
+
+@pytest.mark.parametrize(("units", "averaged"), [(40, 10), (41, 11), (3, 1), (8, 2)])
+def test_an_overview_is_the_mean_of_units(units, averaged):
+    clips = torch.randn(2, units, 3)
+    overview = EncodedVideo(Bright(), clips, np.zeros(2), 1.0, 2.0).overview
+    assert overview.shape == (2, averaged, 3)
+    assert torch.allclose(overview[:, 0], clips[:, :4].mean(1))
+    assert torch.allclose(overview[:, -1], clips[:, 4 * averaged - 4 :].mean(1))

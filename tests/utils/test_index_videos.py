@@ -1,0 +1,209 @@
+"""An index of a folder of videos, made, continued and asked as users do."""
+
+import json
+import shutil
+import sqlite3
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("av")
+from filelock import FileLock
+
+import utils.ask
+import utils.index_videos
+from tests.simulated import refuse, run
+from tests.utils.features.clocked import shown_time
+from tests.utils.search.index_sample import make_run, make_videos
+from utils.base.errors import UserError
+from utils.features.excerpts import picture_at
+from utils.search import load_index, load_run
+
+QUESTION = "Where is the cup?"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with a run, videos, and their index; and what making it printed."""
+    folder = tmp_path_factory.mktemp("made")
+    make_run(folder / "runs")
+    make_videos(folder / "videos")
+    done = run(
+        "utils/index_videos.py", folder / "videos", "--checkpoint", folder / "runs" / "run1",
+        "--index", folder / "index", "--encoder", "tiny", "--device", "cpu",
+    )  # fmt: skip
+    return folder, done
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    """A copy of the folder, to be changed, whose index knows the copied videos."""
+    folder = shutil.copytree(made[0], tmp_path / "made")
+    with sqlite3.connect(folder / "index" / "index.sqlite") as database:
+        for (path,) in database.execute("SELECT path FROM videos").fetchall():
+            moved = path.replace(bytes(made[0]), bytes(folder))
+            database.execute("UPDATE videos SET path = ? WHERE path = ?", (moved, path))
+    return folder
+
+
+def index(folder, *options):
+    videos = str(folder / "videos")
+    utils.index_videos.main([videos, "--index", str(folder / "index"), *map(str, options)])
+
+
+def ask(folder, *options):
+    words = ["--index", str(folder / "index"), "--query", QUESTION, "--device", "cpu"]
+    utils.ask.main([*words, *map(str, options)])
+
+
+def test_a_folder_is_indexed_and_its_broken_video_named(made):
+    folder, done = made
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.count("broken: ") == 1 and "broken.mp4: damaged" in done.stderr
+    assert "error: 1 of 3 could not be read" in done.stderr
+    assert "2 indexed, 0 there before, 1 broken, 0 gone" in done.stdout
+    assert "2 videos, 0:00:3" in done.stdout
+    stored = {file.name: np.load(file, mmap_mode="r") for file in (folder / "index").glob("*.npy")}
+    assert len(stored) == 2 and all(clips.dtype == np.float16 for clips in stored.values())
+
+
+def test_the_index_answers_as_its_videos_do(made):
+    folder, _ = made
+    opened = load_index(folder / "index")
+    answers = opened.ask([QUESTION], top=3)
+    assert answers.windows.shape == (1, 3, 2) and (np.diff(answers.scores) <= 0).all()
+    best = opened.paths[answers.videos[0, 0]]
+    trained = load_run(folder / "runs" / "run1", image_encoders=["tiny"])
+    assert trained.clip_seconds == 8
+    alone = trained.encode(best).ask([QUESTION], top=3)
+    assert answers.windows[0, 0] == pytest.approx(alone.windows[0, 0], abs=0.01)
+
+
+def test_again_only_what_is_new_or_changed_is_done(copy, capsys, monkeypatch):
+    def printed():
+        return capsys.readouterr().out.splitlines()[0]
+
+    (copy / "videos" / "broken.mp4").unlink()
+    index(copy)
+    assert printed() == "0 indexed, 2 there before, 0 broken, 0 gone"
+    shutil.copy(copy / "videos" / "monday.mp4", copy / "videos" / "new one.mp4")
+    shutil.copy(copy / "videos" / "tuesday.webm", copy / "videos" / "monday.mp4")
+    index(copy)
+    assert printed() == "2 indexed, 1 there before, 0 broken, 0 gone"
+    assert len(list((copy / "index").glob("*.npy"))) == 3
+    # A video that is gone is told of, and dropped from answers.
+    (copy / "videos" / "tuesday.webm").unlink()
+    ask(copy, "--json")
+    output = capsys.readouterr()
+    assert "1 of 3 videos are gone: tuesday.webm; left out" in output.err
+    names = {w["video"] for w in json.loads(output.out)[0]["windows"]}
+    assert names <= {str(copy / "videos" / name) for name in ("monday.mp4", "new one.mp4")}
+    index(copy)
+    output = capsys.readouterr()
+    assert "0 indexed, 2 there before, 0 broken, 1 gone" in output.out
+    assert "1 videos are gone" in output.err
+    assert len(list((copy / "index").glob("*.npy"))) == 2
+
+
+def test_a_killed_indexing_is_continued(copy):
+    shutil.rmtree(copy / "index")
+    (copy / "videos" / "broken.mp4").unlink()
+    options = [copy / "videos", "--checkpoint", copy / "runs" / "run1", "--index", copy / "index"]
+    words = list(map(str, [*options, "--encoder", "tiny", "--device", "cpu"]))
+    script = (  # it dies when the second video's file is there, before its row is
+        "import os, pathlib, utils.index_videos, utils.search.index as index\n"
+        "write, files = index.atomic_write, []\n"
+        "class Dying:\n"
+        "    def __init__(self, file): self.inner = write(file); files.append(file)\n"
+        "    def __enter__(self): return self.inner.__enter__()\n"
+        "    def __exit__(self, *error):\n"
+        "        self.inner.__exit__(*error)\n"
+        "        if len(files) == 2: os._exit(9)\n"
+        "index.atomic_write = Dying\n"
+        f"utils.index_videos.main({words})\n"
+    )
+    assert run(sys.executable, "-c", script).returncode == 9
+    assert len(list((copy / "index").glob("*.npy"))) == 2
+    done = run("utils/index_videos.py", copy / "videos", "--index", copy / "index")
+    assert "1 indexed, 1 there before, 0 broken, 0 gone" in done.stdout, done.stderr
+    assert len(list((copy / "index").glob("*.npy"))) == 2
+    assert len(load_index(copy / "index").paths) == 2
+
+
+def test_features_are_taken_and_stand_for_videos_that_are_not_there(copy, capsys):
+    shutil.rmtree(copy / "index")
+    (copy / "features").mkdir()
+    trained = load_run(copy / "runs" / "run1", image_encoders=["tiny"])
+    import torch
+
+    for name in ("monday.mp4", "tuesday.webm"):
+        (rows,) = trained.extract(copy / "videos" / name)
+        torch.save(torch.from_numpy(rows), copy / "features" / f"{name.split('.')[0]}.pt")
+    (copy / "videos" / "broken.mp4").unlink()
+    (copy / "videos" / "tuesday.webm").unlink()
+    # No encoder is named, and none can be fetched: all features are taken.
+    index(copy, "--checkpoint", copy / "runs" / "run1", "--features", copy / "features")
+    assert "2 indexed" in capsys.readouterr().out
+    opened = load_index(copy / "index")
+    assert {path.name for path in opened.paths} == {"monday.mp4", "tuesday.pt"}
+    with pytest.raises(UserError, match="reads clip features, name a folder of each"):
+        index(copy, "--features", copy / "features", copy / "features")
+
+
+def test_ask_names_videos_cuts_and_opens_moments(made, tmp_path, capsys):
+    folder, _ = made
+    ask(folder, "--top", 2, "--cut", tmp_path / "cuts", "--open")
+    output = capsys.readouterr()
+    assert "video" in output.out.splitlines()[2]
+    ask(folder, "--top", 2, "--json")
+    (entry,) = json.loads(capsys.readouterr().out)
+    lines = [line for line in output.err.splitlines() if line.startswith("mpv --start=")]
+    cuts = sorted((tmp_path / "cuts").iterdir())
+    assert len(cuts) == len(lines) == 2
+    for window, line, part in zip(entry["windows"], lines, cuts, strict=True):
+        assert line.endswith(window["video"]) and f"--start={window['start']:.1f} " in line
+        first = shown_time(picture_at(part, 0, 96))
+        assert window["start"] - 1.05 < first < window["start"] + 0.05
+
+
+def test_ask_cuts_one_video(made, tmp_path, capsys):
+    folder, _ = made
+    words = ["--checkpoint", folder / "runs" / "run1", "--video", folder / "videos" / "monday.mp4"]
+    words += ["--encoder", "tiny", "--query", QUESTION, "--top", 1, "--cut", tmp_path, "--open"]
+    utils.ask.main(list(map(str, words)))
+    (part,) = tmp_path.iterdir()
+    assert part.name.startswith("1-1 monday 0.00.") and "mpv --start=" in capsys.readouterr().err
+
+
+def test_wrong_uses_are_one_line(copy, tmp_path):
+    program, folder = "utils/index_videos.py", copy / "index"
+    other = make_run(copy / "runs", seed=2)
+    videos = ("utils/index_videos.py", copy / "videos", "--index", folder)
+    for words, message in (
+        ((program, "--index", folder), "nothing to index"),
+        ((program, copy / "videos", "--index", tmp_path / "new"), "needs --checkpoint RUN"),
+        ((*videos, "--checkpoint", other), "the index was made with another run"),
+        ((*videos, "--encoder", "other"), "the index was made with tiny"),
+        (("utils/ask.py", "--index", tmp_path), "no index of videos"),
+        (("utils/ask.py", "--index", folder, "--html", "page.html"), "--html is for one video"),
+        (("utils/ask.py", "--index", folder, "--video", "a.mp4"), "--index has videos of its own"),
+    ):
+        assert message in refuse(*words)
+    with FileLock(folder / ".lock"):
+        assert "another process is writing this index" in refuse(*videos)
+
+
+def test_damaged_indexes_are_one_line(copy):
+    folder = copy / "index"
+    stored = min(folder.glob("*.npy"))
+    stored.write_bytes(stored.read_bytes()[:300])
+    with pytest.raises(UserError, match=r"npy: missing or damaged; delete it"):
+        load_index(folder)
+    stored.unlink()
+    (copy / "videos" / "broken.mp4").unlink()
+    index(copy)
+    assert len(load_index(folder).paths) == 2
+    (folder / "index.sqlite").write_bytes(b"SQLite format 3\0" + bytes(3000))
+    with pytest.raises(UserError, match="not an index of videos, or damaged"):
+        load_index(folder)

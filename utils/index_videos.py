@@ -1,0 +1,110 @@
+"""An index of a folder of videos, for questions to all of them at once (ask.py --index, serve.py).
+
+Again, it adds what is new or has changed. A stopped indexing is continued by the same command.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a file: make the checkout importable wherever it lies
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    import utils.base.environment
+
+from tqdm import tqdm
+
+from utils import search
+from utils.base.errors import UserError, named, quiet_libraries, run_program, warn
+from utils.base.files import legible
+from utils.base.options import ArgumentParser
+from utils.base.tables import clock
+from utils.features.video import add_frame_rate, find_videos
+
+Sources = dict[Path, tuple[Path, ...]]  # ready features of each video, or of a name without one
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Index what is not there yet; broken videos are named and left out, with exit code 2."""
+    options = parse(arguments)
+    if not (options.videos or options.features):
+        raise UserError("nothing to index: name a folder of videos, or --features DIR")
+    quiet_libraries()
+    features = [Path(folder).absolute() for folder in options.features or []]
+    files = find_sources(options.videos, features)
+    from utils.search.index import Source, writing  # brings PyTorch
+
+    sources = [Source(path.absolute(), features) for path, features in files.items()]
+    broken = 0
+    with writing(Path(options.index)) as writer:
+        more = options.text_encoder, options.device
+        if writer.run is not None:
+            run = writer.run.load(options.checkpoint, *more, options.encoder)
+        elif options.checkpoint is None:
+            raise UserError(f"{options.index}: a new index needs --checkpoint RUN")
+        else:
+            text_encoder, device = more
+            run = search.load_run(options.checkpoint, text_encoder, None, device, options.encoder)
+            writer.begin(options.checkpoint, text_encoder, run)
+        if len(options.features or run.model.features) != len(run.model.features):
+            names = " and ".join(run.model.features)
+            raise UserError(f"--features: the run reads {names} features, name a folder of each")
+        gone = writer.drop_gone()
+        missing = writer.missing(sources)
+        for source in (bar := tqdm(missing, "indexing", unit="video", leave=False)):
+            try:
+                video = run.encode(source.features or source.path, frame_rate=options.frame_rate)
+                writer.add(source, video)
+            except UserError as fault:
+                bar.write(f"broken: {fault}", file=sys.stderr)
+                broken += 1
+        count, seconds = writer.count()
+    if gone:
+        warn(f"{len(gone)} videos are gone: {named(legible(str(path)) for path in gone)}")
+    new, before = len(missing) - broken, len(sources) - len(missing)
+    print(f"{new} indexed, {before} there before, {broken} broken, {len(gone)} gone")
+    print(f"{options.index}: {count} videos, {clock(seconds)}")
+    if broken:
+        raise UserError(f"{broken} of {len(sources)} could not be read; they are named above")
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("videos", nargs="?", metavar="FOLDER", help="folder of videos, or one of them")
+    add("--index", required=True, metavar="DIR", help="folder of the index, new or to be added to")
+    add("--checkpoint", metavar="RUN", help="run folder or checkpoint of any model; once")
+    add(
+        "--features", nargs="+", metavar="DIR",
+        help="features ready to take, <video>.pt, also of videos that are not there; a folder for "
+        "each feature the run reads",
+    )  # fmt: skip
+    add(
+        "--encoder", nargs="+", metavar="NAME",
+        help="image encoder (see extract_features.py), or one for each feature the run reads",
+    )  # fmt: skip
+    add(
+        "--text_encoder", metavar="NAME|DIR", help="where the run's text encoder lies, if elsewhere"
+    )
+    add_frame_rate(parser)
+    add("--device", default="auto", help="auto: the GPU if there is one")
+    return parser.parse_args(arguments)
+
+
+def find_sources(videos: str | None, features: list[Path]) -> Sources:
+    """Videos with their ready features, and features without a video under their first file."""
+    sources: Sources = {}
+    names = set()
+    for video in find_videos(videos) if videos else []:
+        names.add(name := legible(video.stem))
+        files = tuple(folder / f"{name}.pt" for folder in features)
+        sources[video] = files if all(file.is_file() for file in files) else ()
+    for file in sorted(features[0].glob("*.pt")) if features else []:
+        files = tuple(folder / file.name for folder in features)
+        if file.stem not in names and all(other.is_file() for other in files):
+            sources[file] = files
+    return sources
+
+
+if __name__ == "__main__":
+    run_program(main)

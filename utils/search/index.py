@@ -1,0 +1,282 @@
+"""An index of videos: what a run makes of each before it knows a question, stored once and mapped.
+
+    from utils.search import load_index
+    index = load_index("my_index")
+    answers = index.ask(["Where did I put the keys?"])
+    index.paths[answers.videos[0, 0]], answers.windows[0, 0]    # which video, [start, end] seconds
+
+A folder with `index.sqlite`, which holds the run and a row a video, and `<number>.npy`, the video's
+encoded clips (C, V, D) in half precision. A row is committed after its file is whole: a process
+that is killed leaves at most a file without a row, which the next one removes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from filelock import FileLock, Timeout
+from msgspec import Struct
+
+from utils.base.errors import UserError, named, warn
+from utils.base.files import (
+    atomic_write,
+    check_output_folder,
+    file_stamp,
+    fingerprint,
+    legible,
+    parse_json,
+    to_json,
+)
+from utils.features.stores import map_array
+from utils.features.tensors import resident
+from utils.search import NMS_THRESHOLD, TOP
+from utils.search.ranking import EncodedVideo, Ranking, Searcher, rank
+from utils.search.search import TrainedRun, load_run
+from utils.training.checkpoints import find_checkpoint
+
+DATABASE = "index.sqlite"
+SAMPLES = 16  # of a file's content, that its fingerprint covers
+TABLES = """
+CREATE TABLE IF NOT EXISTS run (description TEXT); -- JSON, as of IndexedRun
+CREATE TABLE IF NOT EXISTS videos (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, -- is never used again
+    path BLOB UNIQUE, -- bytes: names need not be text
+    fingerprint TEXT, -- of the files it was made from
+    seconds REAL,
+    clip_seconds REAL,
+    starts TEXT -- of the clips in seconds, JSON
+);
+"""
+
+
+class IndexedRun(Struct):
+    """The run that an index is made with."""
+
+    checkpoint: str  # file, folder or name on the hub; files by their absolute paths
+    hash: str
+    clip_seconds: float
+    text_encoder: str | None = None
+    image_encoders: list[str] | None = None
+
+    def load(
+        self,
+        checkpoint: str | None = None,
+        text_encoder: str | None = None,
+        device: str = "auto",
+        image_encoders: list[str] | None = None,
+    ) -> TrainedRun:
+        """Load the run, wherever it lies now, with the same image encoders.
+
+        Raises UserError if it, or an encoder, is another one.
+        """
+        checkpoint = checkpoint or self.checkpoint
+        if run_hash(checkpoint) != self.hash:
+            raise UserError(
+                f"--checkpoint {checkpoint}: the index was made with another run, or before this "
+                "one was trained further; name that run, or a new --index"
+            )
+        if image_encoders and list(map(_absolute, image_encoders)) != self.image_encoders:
+            known = " ".join(self.image_encoders or ["the run's own"])
+            raise UserError(f"--encoder: the index was made with {known}; make a new --index")
+        encoder = text_encoder or self.text_encoder
+        return load_run(checkpoint, encoder, self.clip_seconds, device, self.image_encoders)
+
+
+class Source(NamedTuple):
+    """A video to index, or features without a video."""
+
+    path: Path  # absolute; the first of the features if there is no video
+    features: tuple[Path, ...] = ()  # one file for each that the model reads, or none
+
+    def fingerprint(self) -> str:
+        """Changes with sizes, times or contents of the files."""
+        files = dict.fromkeys((self.path, *self.features))
+        return fingerprint(*(file_stamp(file, SAMPLES) for file in files))
+
+
+@dataclass(frozen=True)
+class VideoIndex:
+    """Encoded videos, to be asked any number of questions."""
+
+    paths: list[Path]  # of the videos, or of features without a video
+    videos: list[EncodedVideo]
+
+    def ask(
+        self, questions: list[str], top: int = TOP, nms_threshold: float = NMS_THRESHOLD
+    ) -> Ranking:
+        """The `top` windows of all videos that answer each question."""
+        return rank(self.videos, questions, top, nms_threshold)
+
+    @property
+    def seconds(self) -> float:
+        """Of all videos together."""
+        return sum(video.seconds for video in self.videos)
+
+
+def load_index(
+    folder: str | Path,
+    checkpoint: str | None = None,
+    text_encoder: str | None = None,
+    device: str = "auto",
+) -> VideoIndex:
+    """The index in a folder and the run it was made with. Warns of videos that are gone.
+
+    Args:
+        checkpoint: where the run lies, if it has been moved.
+        text_encoder: where the run's text encoder lies, if it has been moved.
+
+    Raises:
+        UserError: no index there, another run, or no video is left.
+    """
+    folder = Path(folder)
+    if not (folder / DATABASE).is_file():
+        raise UserError(f"{folder}: no index of videos; index_videos.py makes one")
+    with _opened(folder) as database:
+        indexed_run = _read_run(folder, database)
+        columns = "path, number, starts, clip_seconds, seconds"
+        rows = database.execute(f"SELECT {columns} FROM videos ORDER BY path").fetchall()
+    rows = [(Path(os.fsdecode(path)), *others) for path, *others in rows]
+    present = [row for row in rows if row[0].exists()]
+    gone = [legible(path.name) for path, *_ in rows if not path.exists()]
+    if not present or indexed_run is None:
+        raise UserError(f"{folder}: none of its {len(rows)} videos is there; index_videos.py adds")
+    if gone:
+        warn(f"{folder}: {len(gone)} of {len(rows)} videos are gone: {named(gone)}; left out")
+    model = indexed_run.load(checkpoint, text_encoder, device).model
+    videos = [_stored_video(folder, model, *row) for _, *row in present]
+    return VideoIndex([path for path, *_ in present], videos)
+
+
+class IndexWriter:
+    """An index that videos are added to; see `writing`."""
+
+    def __init__(self, folder: Path, database: sqlite3.Connection):
+        self._folder, self._database = folder, database
+        database.executescript(TABLES)
+        self.run = _read_run(folder, database)  # None: it is new
+        numbers = {number for (number,) in database.execute("SELECT number FROM videos")}
+        files = {_clips_file(folder, number) for number in numbers}
+        for file in {*folder.glob("*.npy")} - files:  # of a process that was killed
+            file.unlink()
+
+    def begin(self, checkpoint: str, text_encoder: str | None, run: TrainedRun) -> None:
+        """Note the run that a new index is made with, loaded from `checkpoint`."""
+        encoders = run.image_encoders and list(map(_absolute, run.image_encoders))
+        encoder = text_encoder and _absolute(text_encoder)
+        seconds, mark = run.clip_seconds, run_hash(checkpoint)
+        self.run = IndexedRun(_absolute(checkpoint), mark, seconds, encoder, encoders)
+        with self._database as database:
+            database.execute("INSERT INTO run VALUES (?)", (to_json(self.run).decode(),))
+
+    def missing(self, sources: Iterable[Source]) -> list[Source]:
+        """Those that are not in the index yet, or have changed since."""
+        rows = self._database.execute("SELECT path, fingerprint, number FROM videos").fetchall()
+        known = {path: mark for path, mark, n in rows if _clips_file(self._folder, n).is_file()}
+        return [s for s in sources if known.get(os.fsencode(s.path)) != s.fingerprint()]
+
+    def add(self, source: Source, video: EncodedVideo) -> None:
+        """Store an encoded video in the place of what the index had of its files."""
+        starts = json.dumps(video.starts.tolist())
+        times = video.seconds, video.clip_seconds, starts
+        with self._database as database:
+            replaced = self._remove({source.path, *source.features})
+            number = database.execute(
+                "INSERT INTO videos (path, fingerprint, seconds, clip_seconds, starts) "
+                "VALUES (?, ?, ?, ?, ?)",
+                (os.fsencode(source.path), source.fingerprint(), *times),
+            ).lastrowid
+            with atomic_write(_clips_file(self._folder, number)) as file:
+                np.save(file, video.clips.half().cpu().numpy())
+        for file in replaced:
+            file.unlink(missing_ok=True)
+
+    def drop_gone(self) -> list[Path]:
+        """Drop videos that are gone from a folder that is there; returns all that are gone."""
+        rows = self._database.execute("SELECT path FROM videos ORDER BY path").fetchall()
+        paths = [Path(os.fsdecode(path)) for (path,) in rows]
+        gone = [path for path in paths if not path.exists()]
+        with self._database:  # a folder that is not there may be on a disk that is not
+            dropped = self._remove({path for path in gone if path.parent.is_dir()})
+        for file in dropped:
+            file.unlink(missing_ok=True)
+        return gone
+
+    def count(self) -> tuple[int, float]:
+        """Videos in the index, and their seconds."""
+        return self._database.execute("SELECT COUNT(*), TOTAL(seconds) FROM videos").fetchone()
+
+    def _remove(self, paths: Iterable[Path]) -> list[Path]:
+        """Delete rows; returns the files to delete once that is committed."""
+        removed = []
+        for path in paths:
+            key = (os.fsencode(path),)
+            removed += self._database.execute("SELECT number FROM videos WHERE path = ?", key)
+            self._database.execute("DELETE FROM videos WHERE path = ?", key)
+        return [_clips_file(self._folder, number) for (number,) in removed]
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[IndexWriter]:
+    """The index in a folder, a new one if there is none, for this process alone.
+
+    Raises UserError if another process is writing it.
+    """
+    check_output_folder("--index", folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0), _opened(folder) as database:
+            yield IndexWriter(folder, database)
+    except Timeout:
+        raise UserError(f"{folder}: another process is writing this index") from None
+
+
+def run_hash(checkpoint: str) -> str:
+    """A hash of a run's checkpoint: of its size and samples, among them its end with checksums."""
+    _, size, _, samples = file_stamp(find_checkpoint(checkpoint), SAMPLES)
+    return fingerprint(size, samples)
+
+
+def _absolute(name: str) -> str:
+    """The absolute path of a file or folder; names on the hub stay."""
+    return str(Path(name).absolute()) if Path(name).exists() else name
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[sqlite3.Connection]:
+    database = sqlite3.connect(folder / DATABASE)
+    try:
+        yield database
+    except sqlite3.DatabaseError as error:
+        raise UserError(
+            f"{folder / DATABASE}: not an index of videos, or damaged ({error}); make a new index"
+        ) from None
+    finally:
+        database.close()
+
+
+def _read_run(folder: Path, database: sqlite3.Connection) -> IndexedRun | None:
+    row = database.execute("SELECT description FROM run").fetchone()
+    return row and parse_json(row[0].encode(), IndexedRun, folder / DATABASE)
+
+
+def _clips_file(folder: Path, number: int | None) -> Path:
+    return folder / f"{number}.npy"
+
+
+def _stored_video(
+    folder: Path, model: Searcher, number: int, starts: str, clip_seconds: float, seconds: float
+) -> EncodedVideo:
+    file = _clips_file(folder, number)
+    try:
+        clips = resident(map_array(file))
+    except (OSError, ValueError, EOFError):
+        raise UserError(f"{file}: missing or damaged; delete it and run index_videos.py") from None
+    return EncodedVideo(model, clips, np.array(json.loads(starts)), clip_seconds, seconds)

@@ -1,0 +1,61 @@
+"""A page to ask an index of videos in: answers as pictures, and the video playing at the moment.
+
+It is served to this machine's browser alone, and sends nothing anywhere.
+"""
+
+import argparse
+import sys
+import threading
+from pathlib import Path
+
+if not __package__:  # run as a file: make the checkout importable wherever it lies
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    import utils.base.environment
+
+from utils import search
+from utils.base.errors import UserError, quiet_libraries, run_program
+from utils.base.options import ArgumentParser
+from utils.base.tables import clock
+from utils.features.excerpts import picture_at
+from utils.viewer.server import AskingPage, Moment, serve_page
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Open the index, serve until interrupted."""
+    options = parse(arguments)
+    if options.top < 1:
+        raise UserError(f"--top must be at least 1, is {options.top}")
+    quiet_libraries()
+    index = search.load_index(
+        options.index, options.checkpoint, options.text_encoder, options.device
+    )
+    one_at_a_time = threading.Lock()  # a question takes all cores
+
+    def ask(question: str) -> list[Moment]:
+        with one_at_a_time:
+            answers = index.ask([question], options.top)
+        columns = answers.videos[0], *answers.windows[0].T, answers.scores[0]
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        return [Moment(*row) for row in rows]
+
+    print(f"{len(index.paths)} videos, {clock(index.seconds)}")
+    serve_page(AskingPage(index.paths, ask, picture_at), options.port)
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--index", required=True, metavar="DIR", help="folder of the index (index_videos.py)")
+    add("--port", type=int, default=8642, metavar="N", help="of the address; 0: any that is free")
+    add("--top", type=int, default=12, metavar="N", help="moments a question")
+    add("--checkpoint", metavar="RUN", help="where the index's run lies, if it has been moved")
+    add(
+        "--text_encoder", metavar="NAME|DIR", help="where the run's text encoder lies, if elsewhere"
+    )
+    add("--device", default="auto", help="auto: the GPU if there is one")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    run_program(main)
