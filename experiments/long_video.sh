@@ -17,8 +17,8 @@ for ((SEED = 1; SEED <= SEEDS; SEED++)); do
   train_on_naq "$runs/joint"
   searched+=("$PACKAGE=$runs/joint")
   if [ "$MODEL" = groundnlq ]; then
-    step "Stage 1, half of the moments absent (seed $SEED of $SEEDS)"
-    train_on_naq "$runs/absent" --absent 0.5
+    step "Stage 1 again, half of the moments absent (seed $SEED of $SEEDS)"
+    (STRETCHES=() && train_on_naq "$runs/absent" --init_from "$runs/joint" --absent 0.5)
     searched+=("$PACKAGE, absent moments=$runs/absent")
   fi
 done
