@@ -23,4 +23,4 @@ for ((SEED = 1; SEED <= SEEDS; SEED++)); do
   fi
 done
 step "Questions over hours of video"
-program search_long_video --data_root "$DATA" --hours "${hours[@]}" "${searched[@]}"
+program search_long_video "${searched[@]}" --data_root "$DATA" --hours "${hours[@]}"
