@@ -7,7 +7,6 @@
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 prepare_data "$FEATURE"
-FILES=()
 for ((SEED = 1; SEED <= SEEDS; SEED++)); do
   runs="$RUNS/seed$SEED"
   step "NLQ only (seed $SEED of $SEEDS)"
@@ -16,11 +15,7 @@ for ((SEED = 1; SEED <= SEEDS; SEED++)); do
   train_on_naq "$runs/joint"
   step "NaQ stage 2 (seed $SEED of $SEEDS)"
   fine_tune "$runs/tuned" "$runs/joint"
-  step "Predictions (seed $SEED of $SEEDS)"
-  for run in nlq_only tuned; do predict_val "$runs/$run" "$runs/$run/val.json"; done
-  FILES+=("NLQ only=$runs/nlq_only/val.json" "NaQ + fine-tuning=$runs/tuned/val.json")
+  keep "NLQ only" "$runs/nlq_only"
+  keep "NaQ + fine-tuning" "$runs/tuned"
 done
-step "By group"
-program analyse_predictions --ground_truth_json "$DATA/$VAL_ANNOTATIONS" \
-  --train_annotations "$DATA/$TRAIN_ANNOTATIONS" --plots "$RUNS/breakdowns" \
-  --predictions "${FILES[@]}"
+compare_kept "By group" --train_annotations "$DATA/$TRAIN_ANNOTATIONS" --plots "$RUNS/breakdowns"

@@ -182,7 +182,7 @@ predict_val() {
 }
 
 # keep LABEL RUN OPTION...: writes predictions of val to `val, LABEL.json` in RUN, for the tables that
-# `compare_kept TITLE` prints.
+# `compare_kept TITLE OPTION...` prints.
 FILES=()
 keep() {
   local file="$2/val, $1.json"
@@ -191,7 +191,8 @@ keep() {
 }
 compare_kept() {
   step "$1"
-  program analyse_predictions --ground_truth_json "$DATA/$VAL_ANNOTATIONS" --predictions "${FILES[@]}"
+  program analyse_predictions --ground_truth_json "$DATA/$VAL_ANNOTATIONS" \
+    --predictions "${FILES[@]}" "${@:2}"
 }
 
 # row LABEL RUN: adds a row to the table that `show TITLE` prints.

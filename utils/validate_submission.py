@@ -17,7 +17,7 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
 
 from utils.base.errors import run_program
 from utils.base.options import ArgumentParser
-from utils.evaluation.submissions import accept, read_split, write_normalised
+from utils.evaluation.submissions import accept, read_challenge_split, write_normalised
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.show < 1:
         parser.error("--show must be 1 or more")
-    split = read_split(options.annotations)
+    split = read_challenge_split(options.annotations)
     predictions = accept(options.predictions, split, options.show)
     if options.output:
         write_normalised(options.output, options.predictions, predictions, split)

@@ -13,7 +13,7 @@ from utils.data.annotations import Annotations, Query, iter_queries, read_annota
 from utils.data.records import Records
 from utils.evaluation.metrics import Scores, evaluate, score_table
 from utils.evaluation.predictions import WINDOWS, read_predictions, write_results
-from utils.evaluation.submissions import accept, read_split
+from utils.evaluation.submissions import accept, read_challenge_split
 
 NO_WINDOW = (np.nan, np.nan)
 
@@ -135,4 +135,4 @@ def publish(
         print(report(score(truth, windows), file.stem))
     print(f"{len(windows)} of {listed} queries predicted, written to {file}")
     if submitted:
-        accept(file, read_split(annotations))
+        accept(file, read_challenge_split(annotations))

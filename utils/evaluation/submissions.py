@@ -81,7 +81,7 @@ def in_table(cases: Cases, shown: int) -> Findings:
     return findings
 
 
-def read_split(path: str | Path) -> ChallengeSplit:
+def read_challenge_split(path: str | Path) -> ChallengeSplit:
     """The queries of an annotation file, with times or without.
 
     Raises:

@@ -206,9 +206,9 @@ class Training:
         profiler = profiled(options.profile if processes.main else 0, run.folder / "profile")
         with bar, profiler as note_step:
             while self.step < self.total:
-                plan = stepper.plan(self.step)
-                bar.set_description(f"training, epoch {plan.epoch + 1}/{options.epochs}")
-                for step, batch in stepper.batches(plan, self.step):
+                epoch = self.step // self.steps + 1
+                bar.set_description(f"training, epoch {epoch}/{options.epochs}")
+                for step, batch in stepper.batches(self.step):
                     processes.tell(f"step {step}")
                     losses, norm = stepper.take(network, batch, step)
                     self.step = step + 1

@@ -82,11 +82,13 @@ class Stepper:
         size = self.options.batch_size
         return self.plan(step).order[step % self.steps * size :][:size]
 
-    def batches(self, plan: EpochPlan, first: int) -> Iterator[tuple[int, list]]:
-        """The epoch's steps from the `first`, each with its batch in pieces, seeded for its draws.
+    def batches(self, first: int) -> Iterator[tuple[int, list]]:
+        """The steps of an epoch from the `first`, each with its batch in pieces, and seeded.
 
         For a GPU a thread gathers batches ahead of the step. A CPU has no time to spare for that.
         """
+
+        plan = self.plan(first)
 
         def gather(step: int) -> list:
             shares = self.processes.shares(self.batch_rows(step), self.pieces)
