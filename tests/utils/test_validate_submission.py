@@ -16,7 +16,7 @@ from utils.evaluation.submissions import (
     REJECTED,
     check,
     in_table,
-    read_split,
+    read_challenge_split,
     write_normalised,
 )
 
@@ -44,7 +44,7 @@ def good():
 def split(tmp_path):
     path = tmp_path / "split.json"
     path.write_text(json.dumps(ANNOTATIONS))
-    return read_split(path)
+    return read_challenge_split(path)
 
 
 @pytest.fixture
