@@ -22,8 +22,8 @@ LOOKS = ((4,), tuple(parts for parts in SCALES if parts != 4))
 class Searcher:
     """Model and text encoder of a run (see `utils.search.ranking.Searcher`)."""
 
-    averaged = 16
-    promising = (10, 4)
+    glanced = 16
+    promising = (4800, 1200)
 
     def __init__(self, checkpoint: Path, text_encoder: str | None, device: torch.device):
         overrides = {"text_features": "live"}
@@ -58,6 +58,12 @@ class Searcher:
         ends = temporal_endpoints(np.full(many, units), units).to(clips.device)
         return self.model.embed_video(torch.cat((clips, ends), 2))
 
+    def glance(self, clips: torch.Tensor, text: Gather, question: int) -> torch.Tensor:
+        """The highest highlight of each clip's averaged units, uncut: (C, U, D) -> (C,)."""
+        mask, *query = self._query(clips, text, question)
+        encoded, _, _ = self.model.encode(clips, mask, *query, num_parts=1)
+        return self.model.highlight_proj(encoded)[..., 0].amax(1)
+
     def ask(
         self, clips: torch.Tensor, text: Gather, question: int, count: int, look: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -65,13 +71,18 @@ class Searcher:
 
         Each scale of the look offers `count` of them.
         """
-        many, mask = len(clips), clips.new_ones(clips.shape[:2])
-        query = text(np.array([question]), self.device)
-        tokens = self.model.embed_text(query.tokens).expand(many, -1, -1)
-        text_mask = query.mask.expand(many, -1)
+        mask, *query = self._query(clips, text, question)
         offers = []
         for parts in LOOKS[look]:
-            encoded, _, _ = self.model.encode(clips, mask, tokens, text_mask, parts)
+            encoded, _, _ = self.model.encode(clips, mask, *query, parts)
             offers.append(spans_to_compare(*self.model.predictor(encoded, mask), count))
         spans, scores = zip(*offers, strict=True)
         return torch.cat(spans, 1), torch.cat(scores, 1)
+
+    def _query(
+        self, clips: torch.Tensor, text: Gather, question: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The clips' mask, and a question's embedded tokens with their mask for each of them."""
+        query, many = text(np.array([question]), self.device), len(clips)
+        tokens = self.model.embed_text(query.tokens).expand(many, -1, -1)
+        return clips.new_ones(clips.shape[:2]), tokens, query.mask.expand(many, -1)
