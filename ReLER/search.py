@@ -22,7 +22,7 @@ LOOKS = ((4,), tuple(parts for parts in SCALES if parts != 4))
 class Searcher:
     """Model and text encoder of a run (see `utils.search.ranking.Searcher`)."""
 
-    glanced = 16
+    glanced = 32
     promising = (4800, 1200)
 
     def __init__(self, checkpoint: Path, text_encoder: str | None, device: torch.device):

@@ -17,8 +17,8 @@ from VSLNet.weights import load_trained
 class Searcher:
     """Model and text of a run (see `utils.search.ranking.Searcher`)."""
 
-    glanced = 64
-    promising = (50_000,)
+    glanced = 32
+    promising = (20_000,)
 
     def __init__(self, checkpoint: Path, text_encoder: str | None, device: torch.device):
         overrides = {"text_features": "live"}
