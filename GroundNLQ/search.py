@@ -23,7 +23,6 @@ class Searcher:
     """Model and text encoder of a run (see `utils.search.ranking.Searcher`)."""
 
     glanced = 16
-    promising = (3600,)
     units = 1 << 20  # rows are never pooled
 
     def __init__(self, checkpoint: Path, text_encoder: str | None, device: torch.device):
@@ -32,6 +31,7 @@ class Searcher:
         self.features = self.options.features
         self.width = self.model.video_dim
         self.device = device
+        self.promising = (1_100_000 // self.options.dim,)  # about a second on two cores
 
     def join(self, features: list[np.ndarray]) -> np.ndarray:
         """Rows (R, F) as the model reads them: side by side, the shorter feature padded."""

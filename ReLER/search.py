@@ -23,7 +23,6 @@ class Searcher:
     """Model and text encoder of a run (see `utils.search.ranking.Searcher`)."""
 
     glanced = 32
-    promising = (4800, 1200)
 
     def __init__(self, checkpoint: Path, text_encoder: str | None, device: torch.device):
         overrides = {"text_features": "live"}
@@ -34,6 +33,8 @@ class Searcher:
         self.width = self.model.video_dim - 2  # without the endpoints of units
         self.units = self.options.max_v_l
         self.device = device
+        width = self.options.hidden_dim
+        self.promising = (1_250_000 // width, 160_000 // width)  # less than a second on two cores
 
     def join(self, features: list[np.ndarray]) -> np.ndarray:
         """Rows (R, F) as the model reads them: side by side, the shorter feature padded."""
