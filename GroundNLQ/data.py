@@ -7,12 +7,14 @@ Shapes: R queries, C clips, B batch, T rows, F feature dim, Q tokens, E token di
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from GroundNLQ.absent import AbsentMoments
 from GroundNLQ.options import Options
 from GroundNLQ.points import label_points, make_points, padded_rows
 from GroundNLQ.text import open_queries
@@ -60,6 +62,11 @@ class Split:
     def width(self) -> int:
         """F of all features together."""
         return sum(store.width for store in self.stores)
+
+    @cached_property
+    def absent_moments(self) -> AbsentMoments:
+        """Which clips do not hold what a query asks for."""
+        return AbsentMoments(self.records)
 
     @property
     def clip_rows(self) -> np.ndarray:
@@ -123,11 +130,16 @@ class Split:
         are those of the whole batch.
 
         Args:
-            draws: (R, 4) the plan of the epoch.
+            draws: (R, 4) the plan of the epoch; (R, 6) if moments may be absent.
         """
         rows, mine, options = share.rows, share.mine, self.options
         clips, windows = self.records.clip[rows], self.windows(rows, draws)
-        first, kept = stretches(windows, self.clip_rows[clips], draws[rows, 2:], options.crop_ratio)
+        absent = np.zeros(len(rows), dtype=bool)
+        if options.absent:
+            clips, absent = self.absent_moments.replace_clips(rows, draws[rows, 4:], options.absent)
+        first, kept = stretches(
+            windows, self.clip_rows[clips], draws[rows, 2:4], options.crop_ratio
+        )
         windows = windows - first[:, None]
         text = self.text(rows[mine], device)
         if options.compile:
@@ -138,15 +150,16 @@ class Split:
         for length in np.unique(lengths):
             group = np.flatnonzero(lengths == length)
             points = make_points(int(length), options.levels)
-            labels = label_points(points, windows[group, None], kept[group], nearest)
-            positives += int(labels[0].sum())
+            positive, offsets = label_points(points, windows[group, None], kept[group], nearest)
+            positive &= ~absent[group, None]
+            positives += int(positive.sum())
             shared = np.isin(group, mine)
             if shared.any():
                 group = group[shared]
                 parts = first[group], kept[group]
                 video = self.video(clips[group], int(length), device, *parts)
                 place = to_device(group - mine[0], device)
-                targets = Targets(*(to_device(x[shared], device) for x in labels))
+                targets = Targets(*(to_device(x[shared], device) for x in (positive, offsets)))
                 groups.append((Inputs(*video, text.tokens[place], text.mask[place]), targets))
         return groups, positives
 

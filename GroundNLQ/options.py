@@ -41,6 +41,11 @@ class Options(TrainingOptions):
         "train on a random stretch of a clip, between such shares of it (published: all)",
         within="(0, 1]",
     )
+    absent: float = option(
+        0.0,
+        "share of training queries that see a clip without their moment, to search long videos",
+        within="[0, 1)",
+    )
 
     # Text
     text_encoder: str | None = option(None, "name or folder (default: CLIP ViT-B/32)", usual=True)

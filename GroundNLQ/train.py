@@ -85,10 +85,10 @@ def cosine_schedule(step: int, warmup: int, steps: int, peak: float) -> float:
 class Recipe(recipes.Recipe):
     """Model, optimizer, losses and evaluation of one training, see `utils.training.recipes`."""
 
-    columns = 4  # of draws: the jitter of a narration's window, the stretch of its clip
-
     def __init__(self, options: Options, processes: Processes):
         super().__init__(options, processes, open_split, open_text(options))
+        # Draws: the jitter of a narration's window, the stretch of its clip, another clip.
+        self.columns = 6 if options.absent else 4
         model = build_model(options, self.train.width, self.train.text_width)
         if options.init_from is not None:
             begin_with(model, find_checkpoint(options.init_from), options.new_heads)

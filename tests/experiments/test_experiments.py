@@ -14,6 +14,7 @@ EXPERIMENTS = {
     "challenge_2023": ["| NaQ stage 1", "| NaQ + fine-tuning"],
     "breakdowns": ["NLQ only", "NaQ + fine-tuning"],
     "corrections": ["half_row - all corrections", "no_nearest - all corrections"],
+    "long_video": ["| oracle", "Per cent, IoU=0.3"],
     "nms": ["NMS 0.7 - as published", "R@5 IoU=0.3"],
     "label_times": ["== Result on the validation split", "says how many miss the window"],
 }

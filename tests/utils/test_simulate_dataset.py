@@ -17,8 +17,8 @@ from utils.base.errors import UserError
 from utils.base.tasks import FEATURES, ROWS_PER_SECOND, SPLITS
 from utils.data.annotations import iter_clips, iter_queries, read_annotations
 from utils.data.narrations import read_narrations
+from utils.data.words import content_words
 from utils.simulate_dataset import main
-from utils.simulation.described import content_words
 from utils.simulation.phrasing import TEMPLATES
 
 ANNOTATIONS = [

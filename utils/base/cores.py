@@ -10,7 +10,7 @@ from pathlib import Path
 
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 GIVEN = "OMP_NUM_THREADS" in os.environ  # by whoever started this program
-SPINS = 10_000  # rounds that a waiting thread spins before it sleeps: benchmarks/loaded.py
+SPINS = 1_000  # rounds that a waiting thread spins before it sleeps: benchmarks/loaded.py
 
 
 def usable_cores() -> int:

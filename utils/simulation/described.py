@@ -4,7 +4,6 @@ Each word has a direction of its own (by its hash), and a window shows the sum o
 words; so language and video correspond, as they do in the real features. Shapes: R rows, F width.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +12,8 @@ import numpy as np
 
 from utils.base.errors import UserError
 from utils.data.annotations import iter_clips, iter_queries, read_annotations
+from utils.data.words import content_words
 from utils.simulation.scenery import backdrop, directions, row_count, shares
-
-# Words that say nothing about what is seen.
-_SILENT = """
-    a an and are at by c did do does for from had has have he her his how i in into is it its my of
-    off on or out she that the their them then they this to up was were what when where which while
-    who with
-"""
-SILENT = frozenset(_SILENT.split())
-ENDINGS = re.compile(r"(ing|ed|es|s|e)$")
-DOUBLED = re.compile(r"([a-z])\1$")  # with the endings: "cuts", "cutting" and "cut" are one
 
 
 @dataclass(frozen=True)
@@ -63,13 +53,6 @@ def read_described(paths: Sequence[str | Path]) -> Described:
                 words[query.clip_uid].append(content_words(query.text))
     tables = [np.array(each, dtype=np.float64).reshape(-1, 2) for each in windows.values()]
     return Described(rows, tables, list(words.values()))
-
-
-def content_words(sentence: str) -> list[str]:
-    """`#C C cuts the onion` -> `cut`, `onion`."""
-    words = re.findall(r"[a-z]+", sentence.lower())
-    stems = (ENDINGS.sub("", word) or word for word in words if word not in SILENT)
-    return [DOUBLED.sub(r"\1", stem) for stem in stems]
 
 
 class DescribedScenery:

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# How well a model searches hours of video: stage 1, then the validation clips' questions over these clips
+# and others joined to 2, 8 and 24 hours. GroundNLQ is trained also with moments that are absent.
+#
+#   bash experiments/long_video.sh --model groundnlq --seeds 3
+#   bash experiments/long_video.sh --folder experiments/runs/quickstart-small    # with the runs made there
+WORLD=small # only a simulated world knows all moments that fit a question
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+
+prepare_data "$FEATURE"
+hours=(2 8 24)
+if [ "$WORLD" = tiny ]; then hours=(0.1 0.2); fi
+searched=()
+for ((SEED = 1; SEED <= SEEDS; SEED++)); do
+  runs="$RUNS/seed$SEED"
+  step "Stage 1 (seed $SEED of $SEEDS)"
+  train_on_naq "$runs/joint"
+  searched+=("$PACKAGE=$runs/joint")
+  if [ "$MODEL" = groundnlq ]; then
+    step "Stage 1 again, half of the moments absent (seed $SEED of $SEEDS)"
+    (STRETCHES=() && train_on_naq "$runs/absent" --init_from "$runs/joint" --absent 0.5)
+    searched+=("$PACKAGE, absent moments=$runs/absent")
+  fi
+done
+step "Questions over hours of video"
+program search_long_video "${searched[@]}" --data_root "$DATA" --hours "${hours[@]}"
