@@ -1,6 +1,6 @@
 """A trained GroundNLQ asked about any video: clips are encoded once, for any number of questions.
 
-`utils/search/search.py` cuts a long video into clips and merges the answers.
+`utils/search` cuts long videos into clips and ranks what they offer.
 Shapes: C clips, V rows, F feature dim, D hidden, k windows a clip.
 """
 

@@ -1,6 +1,6 @@
 """A trained ReLER asked about any video: clips are embedded once, for any number of questions.
 
-`utils/search/search.py` cuts a long video into clips and merges the answers.
+`utils/search` cuts long videos into clips and ranks what they offer.
 Shapes: C clips, V units, F feature dim, D hidden, k spans a clip.
 """
 

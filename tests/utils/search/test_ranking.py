@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from tests.bad_inputs.world import GROUNDNLQ_RUN, RELER_RUN, VSLNET_RUN, WIDTH
 from tests.utils.search.test_search import RATE, Bright
 from utils.search.ranking import EncodedVideo, rank
-from utils.search.search import TrainedRun
+from utils.search.search import TrainedRun, load_run
 
 QUESTION = ["Where is the light?"]
 
@@ -89,3 +90,20 @@ def test_an_overview_is_the_mean_of_units(units, averaged):
     for number in range(overview.shape[1]):
         mean = clips[:, averaged * number : averaged * (number + 1)].mean(1)
         assert torch.allclose(overview[:, number], mean, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [VSLNET_RUN, RELER_RUN, GROUNDNLQ_RUN])
+def test_each_model_glances_at_clips_and_sees_the_most_promising(small_root, name):
+    run = load_run(small_root / name, str(small_root / "bert"), clip_seconds=8.0, device="cpu")
+    model = run.model
+    torch.manual_seed(0)
+    video = run.encode([torch.randn(100, WIDTH) for _ in model.features])
+    with torch.inference_mode():
+        glances = model.glance(video.overview, model.read(["where is the cup?"]), 0)
+    assert glances.shape == (len(video.starts),) and glances.isfinite().all()
+    assert glances.unique().numel() > 1
+    model.promising = (1,) * len(model.promising)  # a single clip
+    windows = video.ask(["where is the cup?"]).windows
+    best = video.starts[glances.topk(2).indices.numpy()]  # two may be as good in half precision
+    inside = (windows.min() >= best - 1e-3) & (windows.max() <= best + video.clip_seconds + 1e-3)
+    assert inside.any()
