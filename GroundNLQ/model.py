@@ -171,15 +171,26 @@ class GroundNLQ(nn.Module):
     ) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Features (B, T / 2**l, D) and mask (B, T / 2**l, 1) of each level l."""
         mask, query_mask = video_mask[..., None], query_mask[..., None]
-        first, *others = self.backbone.vid_stem
-        x = first.look_at_text(video, mask, query, query_mask)
-        for block in others:
-            x, _ = block(x, mask, query, query_mask)
+        x = self.stem(video, mask, query, query_mask)
         levels = [(x, mask)]
         for block in self.backbone.branch:
             x, mask = block(x, mask, query, query_mask)
             levels.append((x, mask))
         return levels
+
+    def stem(
+        self,
+        video: torch.Tensor,  # (B, T, D) encoded
+        mask: torch.Tensor,  # (B, T, 1)
+        query: torch.Tensor,  # (B, Q, D) encoded
+        query_mask: torch.Tensor,  # (B, Q, 1)
+    ) -> torch.Tensor:
+        """Rows that know the query: (B, T, D)."""
+        first, *others = self.backbone.vid_stem
+        x = first.look_at_text(video, mask, query, query_mask)
+        for block in others:
+            x, _ = block(x, mask, query, query_mask)
+        return x
 
     def ground(
         self,

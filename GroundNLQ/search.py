@@ -1,6 +1,6 @@
 """A trained GroundNLQ asked about any video: clips are encoded once, for any number of questions.
 
-`utils/search/search.py` cuts a long video into clips and merges the answers.
+`utils/search` cuts long videos into clips and ranks what they offer.
 Shapes: C clips, V rows, F feature dim, D hidden, k windows a clip.
 """
 
@@ -22,8 +22,7 @@ from utils.features.tokens import Gather
 class Searcher:
     """Model and text encoder of a run (see `utils.search.ranking.Searcher`)."""
 
-    averaged = 16
-    promising = (6,)
+    glanced = 16
     units = 1 << 20  # rows are never pooled
 
     def __init__(self, checkpoint: Path, text_encoder: str | None, device: torch.device):
@@ -32,6 +31,7 @@ class Searcher:
         self.features = self.options.features
         self.width = self.model.video_dim
         self.device = device
+        self.promising = (1_100_000 // self.options.dim,)  # about a second on two cores
 
     def join(self, features: list[np.ndarray]) -> np.ndarray:
         """Rows (R, F) as the model reads them: side by side, the shorter feature padded."""
@@ -47,21 +47,32 @@ class Searcher:
         video, mask = self._padded(clips.float())
         return self.model.encode_video(video, mask)[:, : clips.shape[1]]
 
+    def glance(self, clips: torch.Tensor, text: Gather, question: int) -> torch.Tensor:
+        """The highest score of each clip's averaged rows, finest level: (C, U, D) -> (C,)."""
+        mask = clips.new_ones(*clips.shape[:2], 1)
+        query, query_mask = self._query(text, question, len(clips))
+        x = self.model.stem(clips, mask, query, query_mask[..., None])
+        return self.model.cls_head(self.model.neck["fpn_norms"][0](x), mask).amax(1)
+
     def ask(
         self, clips: torch.Tensor, text: Gather, question: int, count: int, look: int = 0
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The best windows in rows (C, count, 2) of each encoded clip, and scores (C, count)."""
-        many, rows, _ = clips.shape
-        tokens = text(np.array([question]), self.device)
-        query = self.model.encode_query(tokens.tokens, tokens.mask).expand(many, -1, -1)
+        rows = clips.shape[1]
         video, mask = self._padded(clips)  # what is encoded is 0 at padding
-        grounding = self.model.ground(video, mask, query, tokens.mask.expand(many, -1))
+        grounding = self.model.ground(video, mask, *self._query(text, question, len(clips)))
         windows, scores = ranked_windows(grounding, video.shape[1], self.options.levels, count)
         windows = torch.where(scores[..., None] > 0, windows, windows[:, :1])
         windows = (windows * (self.options.row_frames / STRIDE)).clamp(0, rows)
         # As first and last unit, whose end is one later.
         spans = windows - torch.tensor([0.0, 1.0], device=self.device)
         return spans, scores.clamp(min=LEAST).log()
+
+    def _query(self, text: Gather, question: int, many: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """A question, encoded, and its mask, for so many clips."""
+        tokens = text(np.array([question]), self.device)
+        query = self.model.encode_query(tokens.tokens, tokens.mask)
+        return query.expand(many, -1, -1), tokens.mask.expand(many, -1)
 
     def _padded(self, clips: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         rows = clips.shape[1]

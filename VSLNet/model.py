@@ -125,12 +125,22 @@ class VSLNet(nn.Module):
         query_mask: torch.Tensor,
     ) -> Predictions:
         """Scores of each unit given the query."""
-        features = self.cq_attention(video, query, video_mask, query_mask)
-        features = self.cq_concat(features, query, query_mask)
-        highlight = self.highlight_layer(features, video_mask)
+        features, highlight = self.highlight(video, video_mask, query, query_mask)
         features = features * highlight.sigmoid().to(features.dtype)[..., None]
         start, end = self.predictor(features, video_mask)
         return Predictions(highlight, start, end)
+
+    def highlight(
+        self,
+        video: torch.Tensor,  # (B, V, D) encoded
+        video_mask: torch.Tensor,
+        query: torch.Tensor,  # (B, Q, D) encoded
+        query_mask: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Units that know the query (B, V, D), and how likely each is near the answer (B, V)."""
+        features = self.cq_attention(video, query, video_mask, query_mask)
+        features = self.cq_concat(features, query, query_mask)
+        return features, self.highlight_layer(features, video_mask)
 
 
 def losses(

@@ -63,12 +63,12 @@ def main(arguments: list[str] | None = None) -> None:
         began, _ = spent(lambda: load_index(folder / "index").ask(QUESTIONS[:1]))
         index = load_index(folder / "index")
         index.ask(QUESTIONS[:1])  # averages units
-        times = [spent(index.ask, [question])[0] for question in QUESTIONS]
+        times = np.median([spent(index.ask, [question]) for question in QUESTIONS], 0)
         memory = show_size(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
         clips = sum(len(video.starts) for video in index.videos)
         print(f"{len(index.videos)} videos, {clock(index.seconds)}, {clips} clips")
-        print(f"opened, with a first question, in {began:.1f} s")
-        print(f"a question in {np.median(times):.2f} s, most {max(times):.2f}; memory {memory}")
+        print(f"opened, with a first question, in {began:.1f} s; peak memory {memory}")
+        print(f"a question in {times[0]:.2f} s, processor time {times[1]:.2f} s")
         if options.questions:
             compare(index, options.questions)
 

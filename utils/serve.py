@@ -38,6 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
         rows = zip(*(column.tolist() for column in columns), strict=True)
         return [Moment(*row) for row in rows]
 
+    ask("Where is it?")  # what is made at the first question is made now
     print(f"{len(index.paths)} videos, {clock(index.seconds)}")
     serve_page(AskingPage(index.paths, ask, picture_at), options.port)
 

@@ -1,11 +1,11 @@
-"""Ranking the moments of encoded videos: a first look at all clips, the whole model on the best.
+"""Ranking the moments of encoded videos: a glance at all clips, the whole model at the best.
 
 Shapes: C clips, V units, U averaged units, D hidden, Q questions, n spans a clip, k windows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
@@ -20,6 +20,7 @@ from utils.data.records import clean_sentence
 from utils.data.spans import window_seconds
 from utils.evaluation.predictions import suppress
 from utils.search import NMS_THRESHOLD, TOP
+from utils.training.precision import autocast
 
 UNITS_AT_ONCE = 2048  # of the clips that are asked together
 CANDIDATES = 10  # spans a clip offers to a question
@@ -33,8 +34,8 @@ class Searcher(Protocol):
     features: tuple[str, ...]  # names of the features it reads
     width: int  # of all of them together
     units: int  # a clip is pooled to
-    averaged: int  # units that the first look sees as one, the mean of what is encoded
-    promising: tuple[int, ...]  # clips that each look with the whole model is given
+    glanced: int  # units of a clip, at most, that a glance sees
+    promising: tuple[int, ...]  # units, at most, of the clips that each look is given
     options: Any
     device: torch.device
 
@@ -46,6 +47,9 @@ class Searcher(Protocol):
 
     def encode(self, clips: torch.Tensor) -> torch.Tensor:
         """(C, V, F) -> (C, V, D)."""
+
+    def glance(self, clips: torch.Tensor, text: Any, question: int) -> torch.Tensor:
+        """How promising clips are, by averaged units: (C, U, D) -> (C,)."""
 
     def ask(
         self, clips: torch.Tensor, text: Any, question: int, count: int, look: int
@@ -75,10 +79,6 @@ class Offers(NamedTuple):
     windows: np.ndarray  # (C, n, 2) seconds in the clip's video
     scores: np.ndarray  # (C, n)
 
-    def best_clips(self, most: int) -> np.ndarray:
-        """The clips whose best window scores highest."""
-        return self.clips[np.argsort(-self.scores.max(1), kind="stable")[:most]]
-
 
 @dataclass(frozen=True)
 class EncodedVideo:
@@ -99,8 +99,9 @@ class EncodedVideo:
 
     @cached_property
     def overview(self) -> torch.Tensor:
-        """(C, U, D): the mean of each `model.averaged` units, and of those left at the end."""
-        factor, units = self.model.averaged, self.clips.shape[1]
+        """(C, U, D): means of as many units each, at most `model.glanced` of them."""
+        units = self.clips.shape[1]
+        factor = -(-units // self.model.glanced)
         whole, rest = self.clips.split([units - units % factor, units % factor], 1)
         means = whole.unflatten(1, (-1, factor)).mean(2)
         return torch.cat([means, rest.mean(1, keepdim=True)], 1) if units % factor else means
@@ -114,54 +115,77 @@ def rank(
 ) -> Ranking:
     """The `top` windows of all videos, encoded by one model, that answer each question.
 
-    If there are many clips, the model first looks at their overviews, and then at those clips whole
-    that offered most. Raises `UserError` for an empty question.
+    The whole model is asked about the most promising clips; of many, a glance says which these are.
+    Raises `UserError` for an empty question.
     """
     model = videos[0].model
     asking = Asking(videos, model.read(list(map(as_trained, questions))), max(CANDIDATES, top))
     clips = [np.arange(len(asking.video))] * len(questions)
-    if len(asking.video) > model.promising[0]:
-        overviews = asking.look(clips, 0, overview=True)
-        clips = [offers.best_clips(model.promising[0]) for offers in overviews]
+    longest = max(video.clips.shape[1] for video in videos)
+    counts = [max(1, units // longest) for units in model.promising]
+    if len(asking.video) > counts[0]:
+        clips = asking.glance(clips, counts[0])
     looks = [asking.look(clips, 0)]
-    for look, most in enumerate(model.promising[1:], 1):
-        clips = [offers.best_clips(most) for offers in looks[0]]
+    for look, most in enumerate(counts[1:], 1):
+        clips = [best(offers.clips, offers.scores.max(1), most) for offers in looks[0]]
         looks.append(asking.look(clips, look))
-    best = [asking.merge(offers, top, nms_threshold) for offers in zip(*looks, strict=True)]
-    return Ranking(*map(np.concatenate, zip(*best, strict=True)))
+    merged = [asking.merge(offers, top, nms_threshold) for offers in zip(*looks, strict=True)]
+    return Ranking(*map(np.concatenate, zip(*merged, strict=True)))
+
+
+def best(clips: np.ndarray, scores: np.ndarray, most: int) -> np.ndarray:
+    """The clips (C,) whose scores (C,) are highest."""
+    return clips[np.argsort(-scores, kind="stable")[:most]]
 
 
 class Asking:
     """Questions put to the clips of some videos, which are known by number."""
 
     def __init__(self, videos: Sequence[EncodedVideo], text: Any, count: int):
+        self.model = videos[0].model
         self.videos, self.text, self.count = videos, text, count
         clips = [len(video.starts) for video in videos]
         self.video = np.repeat(np.arange(len(videos)), clips)  # (C,) of each clip
         self.place = np.concatenate([np.arange(number) for number in clips])  # (C,) in its video
 
-    def look(self, clips: list[np.ndarray], look: int, overview: bool = False) -> list[Offers]:
-        """What the clips given for each question offer, or seem to by their overviews.
+    def glance(self, clips: list[np.ndarray], most: int) -> list[np.ndarray]:
+        """The most promising of the clips given for each question."""
+
+        def ask(question: int, batch: np.ndarray, overviews: torch.Tensor) -> tuple:
+            with autocast(self.model.device, "auto"):
+                scores = self.model.glance(overviews, self.text, question)
+            return batch, scores.float().cpu().numpy()
+
+        return [best(*found, most) for found in self._spread(ask, clips, overview=True)]
+
+    def look(self, clips: list[np.ndarray], look: int) -> list[Offers]:
+        """What the clips given for each question offer."""
+
+        def ask(question: int, batch: np.ndarray, encoded: torch.Tensor) -> Offers:
+            answers = self.model.ask(encoded, self.text, question, self.count, look)
+            return self._offers(batch, encoded.shape[1], *(x.cpu().numpy() for x in answers))
+
+        return [Offers(*offers) for offers in self._spread(ask, clips, overview=False)]
+
+    def _spread(
+        self, ask: Callable[..., tuple], clips: list[np.ndarray], overview: bool
+    ) -> list[list[np.ndarray]]:
+        """What `ask(question, clips, encoded clips)` returns, joined by question.
 
         Batches share the cores.
         """
-        model = self.videos[0].model
 
         @torch.inference_mode()
-        def ask(job: tuple[int, np.ndarray]) -> Offers:
+        def ask_batch(job: tuple[int, np.ndarray]) -> tuple:
             question, batch = job
-            encoded = self._encoded(batch, overview)
-            answers = model.ask(encoded, self.text, question, self.count, look)
-            return self._offers(batch, encoded.shape[1], *(x.cpu().numpy() for x in answers))
+            return ask(question, batch, self._encoded(batch, overview))
 
         batches = [self._batches(numbers, overview) for numbers in clips]
         jobs = [(question, batch) for question, some in enumerate(batches) for batch in some]
-        done = each_on_a_core(ask, jobs, model.device)
+        done = each_on_a_core(ask_batch, jobs, self.model.device)
         done = iter(tqdm(done, "asking", len(jobs), unit="batch", leave=False))
-        return [
-            Offers(*map(np.concatenate, zip(*(next(done) for _ in of_one), strict=True)))
-            for of_one in batches
-        ]
+        answers = ([next(done) for _ in of_question] for of_question in batches)
+        return [list(map(np.concatenate, zip(*parts, strict=True))) for parts in answers]
 
     def merge(
         self, looks: Sequence[Offers], top: int, nms_threshold: float
@@ -186,7 +210,7 @@ class Asking:
         """(C, V, D) single precision, of clips with as many units."""
         parts = zip(self.video[batch].tolist(), self.place[batch].tolist(), strict=True)
         clips = [self._clips_of(video, overview)[place] for video, place in parts]
-        return torch.stack(clips).to(self.videos[0].model.device).float()
+        return torch.stack(clips).to(self.model.device).float()
 
     def _batches(self, clips: np.ndarray, overview: bool) -> list[np.ndarray]:
         """As many as memory has room for, all with as many units."""

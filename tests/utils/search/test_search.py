@@ -22,8 +22,8 @@ class Bright:
     features = ("egovlp",)
     width = 4
     units = 40
-    averaged = 4
-    promising = (10,)
+    glanced = 10
+    promising = (400,)
     options = SimpleNamespace(data_root="nowhere")
     device = torch.device("cpu")
     most_clips = 0
@@ -37,6 +37,9 @@ class Bright:
     def encode(self, clips):
         self.most_clips = max(self.most_clips, len(clips))
         return clips
+
+    def glance(self, clips, text, question):
+        return clips[..., 0].amax(1)
 
     def ask(self, clips, text, question, count, look):
         light = clips[..., 0]
