@@ -81,7 +81,7 @@ elif [ "$WORLD" != real ] && [ "$MODEL" = groundnlq ]; then
   FACTOR=5
   SIZES=(--text_encoder minilm --dim 64 --num_heads 2 --arch 1 1 2 0 2 --drop_path 0)
   STAGE_1=(--epochs 1 --warmup_epochs 0.1 --batch_size 16 --lr 0.001 --nar_jitter any)
-  STRETCHES=(--epochs 4 --warmup_epochs 0.2 --lr 0.0015 --crop_ratio 0.2 0.25)
+  STRETCHES=(--epochs 8 --warmup_epochs 0.2 --lr 0.0015 --crop_ratio 0.16 0.21)
   NLQ_ONLY=(--epochs 12 --warmup_epochs 1 --batch_size 16 --eval_period 100)
   NLQ_ONLY_LR=0.001
   TUNING=(--epochs 2 --warmup_epochs 0.5 --batch_size 16 --eval_period 25)
