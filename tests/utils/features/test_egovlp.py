@@ -139,7 +139,7 @@ class Kept(torch.nn.Module):
 
 def test_frames_of_rows_are_those_of_the_even_grid(monkeypatch):
     kind = KINDS["egovlp"]
-    monkeypatch.setattr(video, "_pixels", lambda shown, side: shown.number)
+    monkeypatch.setattr(video, "pixels", lambda shown, side: shown.number)
     grids = json.loads((GOLDEN / "sampling_egovlp.json").read_text())
     for case in grids["even_grid_of_CONE_uniform"]:
         shown = [SimpleNamespace(number=n, end=(n + 1) / 30) for n in range(case["video_frames"])]

@@ -64,7 +64,7 @@ def test_a_signal_before_the_state_is_read_changes_nothing(stopped, number):
         while (stopped / ".writer").read_text() == "":  # process 0 waits for process 1
             time.sleep(0.05)
         time.sleep(1.0)
-        for job in jobs:
+        for job in reversed(jobs):  # process 0 first, process 1 might see it leave instead
             job.send_signal(number)
 
     codes, said = tasks(stopped, "--fate", "late", "--rank", "1", act=act)
