@@ -64,11 +64,13 @@ def test_a_signal_before_the_state_is_read_changes_nothing(stopped, number):
         while (stopped / ".writer").read_text() == "":  # process 0 waits for process 1
             time.sleep(0.05)
         time.sleep(1.0)
-        for job in reversed(jobs):  # process 0 first, process 1 might see it leave instead
+        for job in jobs:
             job.send_signal(number)
 
     codes, said = tasks(stopped, "--fate", "late", "--rank", "1", act=act)
-    assert codes == [128 + number, 130 if number == signal.SIGINT else -number]
+    assert codes[0] == 128 + number
+    # Process 1 ends of the signal or, if that takes it long, of process 0 having left.
+    assert codes[1] in ([130, 75] if number == signal.SIGINT else [-number])
     assert said[0] == [f"stopped by {number.name} before {stopped} was continued"]
     assert contents(stopped) == before
 
