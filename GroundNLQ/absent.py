@@ -48,7 +48,7 @@ class AbsentMoments:
         absent = np.zeros(len(rows), dtype=bool)
         for place in np.flatnonzero(draws[:, 0] < share):
             first = int(draws[place, 1] * len(self._clips))
-            candidates = np.roll(self._clips, -first)[:TRIES]
+            candidates = self._clips[(first + np.arange(TRIES)) % len(self._clips)]
             sentence = self._records.sentence[rows[place]]
             for clip in candidates[candidates != clips[place]].tolist():
                 if not self.holds(clip, sentence):

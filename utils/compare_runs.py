@@ -16,8 +16,8 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
 import numpy as np
 from terminaltables import AsciiTable
 
-from utils.base.errors import UserError, run_program
-from utils.base.options import ArgumentParser
+from utils.base.errors import run_program
+from utils.base.options import ArgumentParser, labelled
 from utils.training.evaluations import FIGURES, best_evaluation
 
 
@@ -45,9 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     runs = []
     for text in options.runs:
-        label, separator, folder = text.rpartition("=")
-        if not separator:
-            raise UserError(f"'{text}' is not LABEL=FOLDER")
+        label, folder = labelled(text)
         runs.append((label, best_evaluation(Path(folder))))
     print(comparison(runs))
 

@@ -20,7 +20,7 @@ import numpy as np
 from utils import search
 from utils.base.errors import UserError, quiet_libraries, run_program
 from utils.base.files import read_json
-from utils.base.options import ArgumentParser
+from utils.base.options import ArgumentParser, labelled
 from utils.base.tables import figure_table
 from utils.base.tasks import FEATURES, ROWS_PER_SECOND
 from utils.evaluation.metrics import iou
@@ -37,9 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
     quiet_libraries()
     runs = {}
     for text in options.runs:
-        label, separator, folder = text.rpartition("=")
-        if not separator:
-            raise UserError(f"'{text}' is not LABEL=RUN")
+        label, folder = labelled(text, "LABEL=RUN")
         runs.setdefault(label, []).append(search.load_run(folder))
     file = Path(options.data_root) / "simulation.json"
     sizes, seed = simulated_sizes(file)

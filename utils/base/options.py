@@ -209,6 +209,14 @@ def adopt(options: Options, values: Mapping[str, Any], source: object) -> Option
         raise UserError(f"{source}: {error}") from None
 
 
+def labelled(text: str, form: str = "LABEL=FOLDER") -> tuple[str, str]:
+    """Label and value of an argument; the label may hold `=`. Raises UserError if it has none."""
+    label, separator, value = text.rpartition("=")
+    if not separator:
+        raise UserError(f"'{text}' is not {form}")
+    return label, value
+
+
 def _is_required(field: dataclasses.Field) -> bool:
     missing = dataclasses.MISSING
     return field.default is missing and field.default_factory is missing

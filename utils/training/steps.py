@@ -87,7 +87,6 @@ class Stepper:
 
         For a GPU a thread gathers batches ahead of the step. A CPU has no time to spare for that.
         """
-
         plan = self.plan(first)
 
         def gather(step: int) -> list:
