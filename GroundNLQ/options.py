@@ -48,7 +48,9 @@ class Options(TrainingOptions):
     )
 
     # Text
-    text_encoder: str | None = option(None, "name or folder (default: CLIP ViT-B/32)", usual=True)
+    text_encoder: str | None = option(
+        None, "name or folder, or a layer of it: NAME@0 (default: CLIP ViT-B/32)", usual=True
+    )
     text_features: str = option(
         "cached",
         "encode once (cached), in the loop (live), or a FILE (.npz, LMDB) of <annotation>_<number>",

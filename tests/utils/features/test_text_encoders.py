@@ -207,3 +207,23 @@ def test_minilm_features_are_those_of_transformers(tmp_path):
     assert torch.equal(mask, read["attention_mask"].float())
     torch.testing.assert_close(features, expected * mask[..., None], atol=2e-3, rtol=2e-3)
     assert "sentence_transformers" not in sys.modules
+
+
+@pytest.mark.parametrize("kind", ["bert", "clip"])
+def test_features_of_a_layer(kind, request, tmp_path):
+    folder = request.getfixturevalue(kind)
+    whole, words = TextEncoder(str(folder)), TextEncoder(f"{folder}@0")
+    assert whole.fingerprint != words.fingerprint
+    assert words.width == whole.model.config.hidden_size
+    assert words.fingerprint != TextEncoder(f"{folder}@1").fingerprint
+    # The same word at the same place, whatever follows it.
+    sentences = ["where is the cup?", "where?"]
+    assert torch.equal(*features_of(words, sentences)[:, 1])
+    with pytest.raises(UserError, match="@9: its last layer is 2"):
+        features_of(f"{folder}@9")
+
+
+def test_a_folder_may_be_called_as_a_layer_is(bert, tmp_path):
+    copied = tmp_path / "bert@0"
+    copied.symlink_to(bert)
+    torch.testing.assert_close(features_of(copied), features_of(bert))
