@@ -49,7 +49,7 @@ class Options(TrainingOptions):
 
     # Text
     text_encoder: str | None = option(
-        None, "name or folder, or a layer of it: NAME@0 (default: CLIP ViT-B/32)", usual=True
+        None, "NAME[@LAYER] or FOLDER[@LAYER] (default: CLIP ViT-B/32)", usual=True
     )
     text_features: str = option(
         "cached",
@@ -77,6 +77,11 @@ class Options(TrainingOptions):
     )
     lr: float = option(2e-4, "highest learning rate", usual=True, within="(0, inf)")
     warmup_epochs: float = option(4.0, "epochs of rising learning rate")
+    optimizer: str = option(
+        "adamw",
+        "as published, or muon for matrices, which learns rare words sooner",
+        choices=("adamw", "muon"),
+    )
     weight_decay: float = option(0.05, "weight decay of convolutions")
     seed: int = option(12345678, "seed of every random draw", usual=True, within=SEEDS)
     new_heads: bool = option(

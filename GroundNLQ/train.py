@@ -17,6 +17,7 @@ from GroundNLQ.infer import predict
 from GroundNLQ.layers import Convolution
 from GroundNLQ.losses import Losses, losses, next_normaliser
 from GroundNLQ.model import Grounding, GroundNLQ
+from GroundNLQ.muon import step_matrices
 from GroundNLQ.options import Options
 from GroundNLQ.text import open_text
 from GroundNLQ.weights import AVERAGE, OPTIONS, WEIGHTS, begin_with, build_model
@@ -96,6 +97,8 @@ class Recipe(recipes.Recipe):
         self.optimizer = torch.optim.AdamW(
             parameter_groups(self.model.model, options.weight_decay), lr=options.lr, fused=True
         )
+        if options.optimizer == "muon":
+            self.optimizer.register_step_pre_hook(step_matrices)
         # Only a step that is taken counts: a run may be stopped before.
         self._normaliser = self.model.normaliser
         self.optimizer.register_step_post_hook(lambda *_: self.model.follow(self._normaliser))

@@ -104,7 +104,7 @@ class Options(LossOptions, ModelOptions, TrainingOptions):
 
     # Text
     text_encoder: str | None = option(
-        None, "name or folder, or a layer of it: NAME@0 (default: published CLIP)", usual=True
+        None, "NAME[@LAYER] or FOLDER[@LAYER] (default: published CLIP)", usual=True
     )
     text_features: str = option(
         "cached", "encode once, or in the loop", choices=("cached", "live"), usual=True

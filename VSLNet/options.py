@@ -37,7 +37,7 @@ class Options(TrainingOptions):
 
     # Text
     text_encoder: str | None = option(
-        None, "name or folder, or a layer of it: NAME@0 (default: bert-base-uncased)", usual=True
+        None, "NAME[@LAYER] or FOLDER[@LAYER] (default: bert-base-uncased)", usual=True
     )
     text_features: str = option(
         "cached", "encode once, or in the loop with dropout", choices=("cached", "live"), usual=True

@@ -32,6 +32,7 @@ def settings(simulated, tmp_path_factory):
     return Options(
         task="nlq_aug_naq_official_v1", fv="egovlp", data_root=str(simulated), dim=16, num_heads=2,
         arch=[1, 1, 1, 0, 2], text_encoder="minilm", epochs=2, warmup_epochs=0.5, batch_size=40,
+        optimizer="muon",
         nar_exp_factor=10.0, nar_translate=True, cache_dir=str(tmp_path_factory.mktemp("cache")),
         results_root=str(tmp_path_factory.mktemp("runs")), exp_id="whole", tb_log_freq=1,
     )  # fmt: skip
