@@ -29,7 +29,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._pytree import tree_map
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from benchmarks import reler_step, vslnet_step
+from benchmarks import groundnlq_step, reler_step, vslnet_step
 from benchmarks.timing import Work, circumstances, median_time, training_step
 from ReLER.losses import losses
 from ReLER.model import ReLER, real_parts
@@ -41,7 +41,7 @@ from utils.training.memory import free_memory, measured_peak, pieces_that_fit
 from utils.training.precision import fast_products
 from VSLNet.model import VSLNet, parameter_groups
 
-STAGES = {"stage 1": 200 * 850_000, "stage 2": 30 * 11_000}  # queries: epochs, and of an epoch
+QUERIES = {"stage 1": 850_000, "stage 2": 11_000}  # of an epoch
 IMAGES = 256
 PARTS = 4  # of ReLER's clips: the mean of the scales
 
@@ -55,6 +55,7 @@ class Case(NamedTuple):
     loss: Callable[[nn.Module, Any], torch.Tensor]
     predict: Callable[[nn.Module, Any], object]
     queries: int  # a step
+    epochs: tuple[int, int] = (200, 30)  # of both stages
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -74,14 +75,16 @@ def main(arguments: list[str] | None = None) -> None:
         rows += training(case, options)
         lines.append(inference(case, options))
         case.model.to("cpu")
-    head = ["", "queries/s", "peak GB", "pieces", "kernels", "filled", *(f"h {s}" for s in STAGES)]
+    head = ["", "queries/s", "peak GB", "pieces", "kernels", "filled", *(f"h {s}" for s in QUERIES)]
     print(AsciiTable([head, *rows]).table)
     print("\n".join([*lines, extraction(options)]))
 
 
 def cases(options: Namespace) -> Iterator[Case]:
-    """Both models, at the narrowest and the widest features."""
-    units = {"VSLNet": 16, "ReLER": 32} if options.small else {"VSLNet": 128, "ReLER": 600}
+    """All models, at the narrowest and the widest features."""
+    units = {"VSLNet": 128, "ReLER": 600, "GroundNLQ": 900}
+    if options.small:
+        units = {"VSLNet": 16, "ReLER": 32, "GroundNLQ": 60}
     torch.manual_seed(0)
     for width in (8,) if options.small else (256, 2304):
         for queries in (4,) if options.small else (32, 2048):
@@ -107,6 +110,16 @@ def cases(options: Namespace) -> Iterator[Case]:
                 ),
                 queries,
             )
+        queries = 4 if options.small else 16
+        yield Case(
+            f"GroundNLQ, {width} dims, batch {queries}",
+            groundnlq_step.make_model(width),
+            partial(groundnlq_step.random_batch, rows=units["GroundNLQ"], width=width),
+            groundnlq_step.our_loss,
+            lambda model, batch: model(*batch[0]),
+            queries,
+            epochs=(10, 10),
+        )
 
 
 def reler_batch(size: int, units: int, width: int) -> reler_step.Batch:
@@ -149,7 +162,8 @@ def training(case: Case, options: Namespace) -> Iterator[list[str]]:
             peak = measured_peak(device, step) / 1e9 if device.type == "cuda" else 0
             kernels, filled = kernels_of(step, device)
         rate = case.queries / seconds
-        hours = [f"{queries / rate / 3600:.2f}" for queries in STAGES.values()]
+        stages = zip(case.epochs, QUERIES.values(), strict=True)
+        hours = [f"{epochs * queries / rate / 3600:.2f}" for epochs, queries in stages]
         yield [f"{case.name}, {name}", f"{rate:,.0f}", f"{peak:.1f}", str(pieces), str(kernels),
                f"{filled:.0%}", *hours]  # fmt: skip
 

@@ -37,6 +37,7 @@ from utils.base.errors import run_program
 PADDED = 2560  # rows of every clip as published
 TEXT_WIDTH, TOKENS = 512, 10
 NORMALISER = 200.0
+LEVELS = 7  # of the published pyramid
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -61,40 +62,47 @@ def make_model(width: int) -> GroundNLQ:
     return model
 
 
-def make_batch(
-    model: GroundNLQ, width: int, options: Namespace, padded: int
-) -> tuple[Inputs, Targets]:
-    """The same clips of `options.units` rows at each call, padded to so many."""
-    rows, batch = options.units, options.batch
+def make_batch(width: int, batch: int, rows: int, padded: int) -> tuple[Inputs, Targets]:
+    """The same clips of so many rows at each call, padded."""
     torch.manual_seed(0)
     video = torch.randn(batch, rows, width)
     text, text_mask = torch.randn(batch, TOKENS, TEXT_WIDTH), torch.ones(batch, TOKENS)
     mask = (torch.arange(padded) < rows).float().expand(batch, -1)
     windows = np.linspace(0.2, 0.6, batch)[:, None, None] * rows + np.array([[[0.0, 30.0]]])
-    points = make_points(padded, model.levels)
+    points = make_points(padded, LEVELS)
     labels = label_points(points, windows, np.full(batch, rows), nearest=True)
     inputs = Inputs(F.pad(video, (0, 0, 0, padded - rows)), mask, text, text_mask)
     return inputs, Targets(*map(torch.from_numpy, labels))
 
 
-def our_padding(model: GroundNLQ, options: Namespace) -> int:
-    """Rows that a batch of these clips is padded to."""
-    return int(padded_rows(np.array(options.units), model.levels))
+def our_padding(rows: int) -> int:
+    """Rows that clips of so many are padded to."""
+    return int(padded_rows(np.array(rows), LEVELS))
+
+
+def random_batch(batch: int, rows: int, width: int) -> tuple[Inputs, Targets]:
+    """Clips of so many rows, padded as in training."""
+    return make_batch(width, batch, rows, our_padding(rows))
+
+
+def our_loss(model: GroundNLQ, batch: tuple[Inputs, Targets]) -> torch.Tensor:
+    """What a training step minimises."""
+    inputs, targets = batch
+    return losses(model(*inputs), *targets, NORMALISER).total
 
 
 def contest(options: Namespace, width: int) -> Contest:
     """Both versions of a training step, each with the padding of its own."""
     model = make_model(width)
-    plain_batch = make_batch(model, width, options, PADDED)
-    our_batch = make_batch(model, width, options, our_padding(model, options))
+    plain_batch = make_batch(width, options.batch, options.units, PADDED)
+    our_batch = random_batch(options.batch, options.units, width)
 
     def plain(_: int) -> torch.Tensor:
         inputs, targets = plain_batch
         return losses(plain_grounding(model, *inputs), *targets, NORMALISER).total
 
     def ours(_: int) -> torch.Tensor:
-        inputs, targets = our_batch
-        return losses(model(*inputs), *targets, NORMALISER).total
+        return our_loss(model, our_batch)
 
     def check() -> None:
         check_agreement(model, plain(0), ours(0))
@@ -106,8 +114,9 @@ def contest(options: Namespace, width: int) -> Contest:
 def inference(width: int, options: Namespace, is_plain: bool) -> Work:
     """Groundings of several queries of one clip, which ours encodes once."""
     model = make_model(width)
-    padded = PADDED if is_plain else our_padding(model, options)
-    (video, mask, text, text_mask), _ = make_batch(model, width, options, padded)
+    padded = PADDED if is_plain else our_padding(options.units)
+    inputs, _ = make_batch(width, options.batch, options.units, padded)
+    video, mask, text, text_mask = inputs
 
     @torch.inference_mode()
     def ours(_: int) -> None:

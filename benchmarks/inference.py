@@ -13,7 +13,6 @@ hold a best span. Both must find the same windows; plain models are those of `vs
 """
 
 import sys
-from argparse import Namespace
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -162,14 +161,13 @@ def groundnlq_versions(width: int, units: int, clip_count: int) -> Versions:
     """Both versions on the same clips."""
     count = clip_count * QUERIES
     model = groundnlq_step.make_model(width).eval()
-    sizes = Namespace(units=units, batch=count)
     clip_index = torch.arange(clip_count).repeat_interleave(QUERIES)  # of each query
 
     def batch(padded: int) -> list[torch.Tensor]:
-        inputs, _ = groundnlq_step.make_batch(model, width, sizes, padded)
+        inputs, _ = groundnlq_step.make_batch(width, count, units, padded)
         return [inputs.video[:clip_count], *inputs[1:]]
 
-    padded = groundnlq_step.our_padding(model, sizes)
+    padded = groundnlq_step.our_padding(units)
     video, mask, text, text_mask = batch(padded)
     plain_video, plain_mask, *_ = batch(groundnlq_step.PADDED)
     clip = cache(partial(clip_in_the_loop, count))  # of plain alone

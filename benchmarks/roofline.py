@@ -11,7 +11,6 @@ time of the step.
 """
 
 import sys
-from argparse import Namespace
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -29,7 +28,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import groundnlq_step, reler_step, vslnet_step
 from benchmarks.timing import Loss, circumstances, median_time, training_step
-from GroundNLQ.losses import losses
 from ReLER.model import ReLER
 from ReLER.options import ModelOptions
 from utils.base.errors import run_program
@@ -104,15 +102,9 @@ def reler(batch: int, device: str, width: int = 256) -> tuple[nn.Module, Loss]:
 
 def groundnlq(batch: int, device: str, width: int = 256) -> tuple[nn.Module, Loss]:
     """The published size, clips of 900 rows."""
-    sizes = Namespace(units=900, batch=batch)
     model = groundnlq_step.make_model(width)
-    padded = groundnlq_step.our_padding(model, sizes)
-    inputs, targets = moved(groundnlq_step.make_batch(model, width, sizes, padded), device)
-
-    def loss() -> torch.Tensor:
-        return losses(model(*inputs), *targets, groundnlq_step.NORMALISER).total
-
-    return model, loss
+    content = moved(groundnlq_step.random_batch(batch, 900, width), device)
+    return model, lambda: groundnlq_step.our_loss(model, content)
 
 
 def moved(batch: Any, device: str) -> Any:
