@@ -255,9 +255,7 @@ def cut(answers: list[Answer], before: int, options: argparse.Namespace) -> None
                 warn(str(fault))
 
 
-def write_answers(
-    answers: list[Answer], index: "VideoIndex", options: argparse.Namespace
-) -> None:
+def write_answers(answers: list[Answer], index: "VideoIndex", options: argparse.Namespace) -> None:
     """Write the page of all questions so far: a row for each video that answers one."""
     times = Counter(legible(path.name) for path in index.paths)
     names = {p: legible(p.name if times[legible(p.name)] == 1 else str(p)) for p in index.paths}
