@@ -54,6 +54,7 @@ class PageRun(NamedTuple):
     windows: np.ndarray  # (R, k, 2) seconds, NaN where there are fewer
     answered: np.ndarray  # (R,) bool
     scores: np.ndarray | None = None  # (R, k)
+    score_name: str = "score"
 
 
 def check_page(option: str, file: str) -> None:
@@ -154,6 +155,7 @@ def _columns(
                 "answered": run.answered,
                 "windows": np.round(run.windows, 3).ravel(),
                 "scores": None if run.scores is None else run.scores.ravel(),
+                "scoreName": run.score_name,
                 "iou": np.where(
                     np.isnan(run.windows).any(axis=2) | np.isnan(truth).any(axis=1)[:, None],
                     np.nan,

@@ -54,6 +54,7 @@ class AskingPage(NamedTuple):
     files: Sequence[Path]  # videos, or features without a video
     ask: Callable[[str], list[Moment]]  # best first
     picture: Callable[[Path, float, int], np.ndarray]  # (H, W, 3) of a file and a time, its side
+    score_name: str = "score"
 
 
 def serve_page(page: AskingPage, port: int) -> None:
@@ -114,7 +115,8 @@ def make_app(page: AskingPage, token: str) -> Any:
     def describe(moment: Moment) -> dict[str, Any]:
         file = page.files[moment.video]
         playable = file.suffix != ".pt"
-        return {**moment._asdict(), "name": legible(file.name), "playable": playable}
+        told = {"name": legible(file.name), "playable": playable, "scoreName": page.score_name}
+        return {**moment._asdict(), **told}
 
     def video_file(request: Request) -> Path:
         number = request.path_params["number"]
