@@ -57,7 +57,6 @@ describe_task "$TASK"
 # Learning rates and, in a simulated world, model sizes for a laptop: narrower, shorter and with fewer
 # steps than the published recipes.
 SIZES=() STAGE_1=() NLQ_ONLY=() TUNING=()
-STRETCHES=() # options of a part of stage 1 that comes first, if there is one
 case "$MODEL" in
   vslnet) PACKAGE=VSLNet ;;
   reler) PACKAGE=ReLER ;;
@@ -77,15 +76,14 @@ if [ "$WORLD" != real ] && [ "$MODEL" = vslnet ]; then
   TUNING=(--epochs 10 --warmup_proportion 0.1 --drop_rate 0.2 --eval_period 25)
   TUNING_LR=0.0002
 elif [ "$WORLD" != real ] && [ "$MODEL" = groundnlq ]; then
-  # Words as such, Muon and moments that are absent: without each of these so few steps match no
-  # objects (README.md). Stretches of clips cost a quarter of whole ones.
+  # Embeddings of words, Muon and absent moments: without each of these so few steps match no
+  # objects (README.md). A step on stretches of clips takes a quarter of the time.
   FACTOR=5
   SIZES=(--text_encoder minilm@0 --dim 64 --num_heads 2 --arch 1 1 4 0 2 --drop_path 0)
   STAGE_1=(
-    --optimizer muon --epochs 2 --warmup_epochs 0.1 --batch_size 32 --lr 0.0015 --nar_jitter any
-    --absent 0.5
+    --optimizer muon --epochs 9 --warmup_epochs 0.4 --batch_size 32 --lr 0.0015 --nar_jitter any
+    --crop_ratio 0.16 0.21 --absent 0.5 --eval_period 480
   )
-  STRETCHES=(--epochs 12 --warmup_epochs 0.4 --crop_ratio 0.16 0.21)
   NLQ_ONLY=(--optimizer muon --epochs 12 --warmup_epochs 1 --batch_size 16 --eval_period 100)
   NLQ_ONLY_LR=0.001
   TUNING=(
@@ -111,7 +109,6 @@ elif [ "$WORLD" != real ]; then
 fi
 if [ "$WORLD" = tiny ]; then
   for stage in STAGE_1 NLQ_ONLY TUNING; do declare -n list="$stage" && list+=(--epochs 1); done
-  if [ ${#STRETCHES[@]} -gt 0 ]; then STRETCHES+=(--epochs 1); fi
 fi
 if [ "$WORLD" = real ]; then
   DEVICES="${DEVICES:-0}"
@@ -169,13 +166,8 @@ train_on_nlq() {
     --seed "$SEED" --label_times "$LABEL_TIMES" "${@:2}"
 }
 train_on_naq() {
-  local options=("$FACTOR" "${SIZES[@]}" "${STAGE_1[@]}" --seed "$SEED" --label_times "$LABEL_TIMES")
-  local begin=()
-  if [ ${#STRETCHES[@]} -gt 0 ]; then
-    script train_naq "$FEATURE" "${1}_stretches" "${options[@]}" "${STRETCHES[@]}" "${@:2}"
-    begin=(--init_from "${1}_stretches")
-  fi
-  script train_naq "$FEATURE" "$1" "${options[@]}" "${begin[@]}" "${@:2}"
+  script train_naq "$FEATURE" "$1" "$FACTOR" "${SIZES[@]}" "${STAGE_1[@]}" --seed "$SEED" \
+    --label_times "$LABEL_TIMES" "${@:2}"
 }
 fine_tune() {
   script finetune "$FEATURE" "$1" "$TUNING_LR" "$2" "${SIZES[@]}" "${TUNING[@]}" \
