@@ -23,7 +23,7 @@ import numpy as np
 
 from utils.base.errors import UserError, run_program
 from utils.base.files import write_json
-from utils.base.options import ArgumentParser
+from utils.base.options import ArgumentParser, labelled
 from utils.base.tables import figure_table
 from utils.data.annotations import iter_clips
 from utils.data.spans import EMPTY_SECONDS
@@ -203,13 +203,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.samples < 1 or options.seed < 0:
         parser.error("--samples must be 1 or more, --seed 0 or more")
-    files = []
-    for text in options.predictions:
-        name, _, path = text.partition("=")
-        if not name or not path:
-            parser.error(f"--predictions: '{text}' is not NAME=FILE")
-        files.append((name, path))
-    options.predictions = files
+    options.predictions = [labelled(text, "NAME=FILE") for text in options.predictions]
     return options
 
 

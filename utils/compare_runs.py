@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     runs = []
     for text in options.runs:
-        label, folder = labelled(text)
+        label, folder = labelled(text, "LABEL=FOLDER")
         runs.append((label, best_evaluation(Path(folder))))
     print(comparison(runs))
 

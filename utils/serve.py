@@ -17,7 +17,7 @@ from utils.base.errors import UserError, quiet_libraries, run_program
 from utils.base.options import ArgumentParser
 from utils.base.tables import clock
 from utils.features.excerpts import picture_at
-from utils.viewer.server import AskingPage, Moment, serve_page
+from utils.viewer.server import AskPage, Moment, serve_page
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     ask("Where is it?")  # what is made at the first question is made now
     print(f"{len(index.paths)} videos, {clock(index.seconds)}")
-    serve_page(AskingPage(index.paths, ask, picture_at), options.port)
+    serve_page(AskPage(index.paths, ask, picture_at), options.port)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

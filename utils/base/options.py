@@ -209,10 +209,13 @@ def adopt(options: Options, values: Mapping[str, Any], source: object) -> Option
         raise UserError(f"{source}: {error}") from None
 
 
-def labelled(text: str, form: str = "LABEL=FOLDER") -> tuple[str, str]:
-    """Label and value of an argument; the label may hold `=`. Raises UserError if it has none."""
-    label, separator, value = text.rpartition("=")
-    if not separator:
+def labelled(text: str, form: str) -> tuple[str, str]:
+    """Label and value of an argument such as `LABEL=FOLDER`; the value may hold `=`.
+
+    Raises UserError if the text is not of this form.
+    """
+    label, _, value = text.partition("=")
+    if not label or not value:
         raise UserError(f"'{text}' is not {form}")
     return label, value
 

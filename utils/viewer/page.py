@@ -21,7 +21,8 @@ from utils.base.files import atomic_write, check_output, to_json
 from utils.evaluation.metrics import iou
 
 VIEWER = Path(__file__).resolve().parent
-SCRIPTS = ("page.js", "queries.js", "detail.js", "charts.js")  # one script, in this order
+# One script, in this order.
+SCRIPTS = ("elements.js", "page.js", "queries.js", "detail.js", "charts.js")
 
 Narration = tuple[float, float, str]  # start and end in clip seconds, text
 
