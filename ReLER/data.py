@@ -153,9 +153,9 @@ class Split:
         units_total = float(samples.units.sum()) / share.processes
         parts_total = float(real_parts(samples.units, padded, parts).sum()) / share.processes
 
-        samples = samples.take(share.mine)
+        samples = samples.take(share.positions)
         video = self._video(samples.cuts, samples.units, padded, device)
-        text = self.text(self.records.sentence[share.rows[share.mine]], device)
+        text = self.text(self.records.sentence[share.rows[share.positions]], device)
         if compiled:
             text = text.pad(in_steps(text.mask.shape[1]))
         targets = _targets(samples, padded, device, units_total, parts_total, share.weight)

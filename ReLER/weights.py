@@ -17,7 +17,7 @@ from utils.base.errors import UserError
 from utils.base.options import adopt
 from utils.base.tensor_files import load_safely
 from utils.training.checkpoints import Trained, fit_state
-from utils.training.options import KEPT
+from utils.training.options import INHERITED
 
 SCHEDULER_GAMMA = 0.1
 VIDEO_WEIGHT = "input_vid_proj.0.LayerNorm.weight"  # (F,)
@@ -53,7 +53,7 @@ def trained_options(checkpoint: Path, opt: dict[str, Any], overrides: dict) -> O
         for name in (*field.metadata["aliases"], field.name)
     }
     trained = {named[name]: value for name, value in opt.items() if name in named}
-    values = {"mode": "val"} | {name: trained[name] for name in KEPT if name in trained}
+    values = {"mode": "val"} | {name: trained[name] for name in INHERITED if name in trained}
     values |= overrides | {name: trained[name] for name in shape if name in trained}
     options = adopt(Options(task="unknown", fv="unknown"), values, checkpoint)
     for published in IGNORED_OF_MODEL:

@@ -53,14 +53,14 @@ class Split:
     def batch(self, share: Share, draws: np.ndarray, device: torch.device) -> Batch:
         """A share of a training batch; `draws` (R, 2) feed the jitter."""
         options = self.options
-        mine = share.rows[share.mine]
-        units = self.units[mine]
+        rows = share.rows[share.positions]
+        units = self.units[rows]
         windows = jitter_windows(
-            self.windows[mine], units, self.records.is_narration[mine], draws[mine],
+            self.windows[rows], units, self.records.is_narration[rows], draws[rows],
             options.nar_exp_factor, options.nar_translate,
         )  # fmt: skip
-        video, video_mask = self.features.gather(self.records.clip[mine], device)
-        text = self.text(self.records.sentence[mine], device)
+        video, video_mask = self.features.gather(self.records.clip[rows], device)
+        text = self.text(self.records.sentence[rows], device)
         if options.compile:
             video, video_mask = (pad_to(x, options.max_pos_len) for x in (video, video_mask))
             text = text.pad(in_steps(text.mask.shape[1], options.max_pos_len))

@@ -105,7 +105,7 @@ class Options(TrainingOptions):
                 "--compile pads batches to few lengths, which changes what is computed with "
                 "--padding published; use --padding masked"
             )
-        self.refuse_paths("model_name")
+        self.check_names("model_name")
 
     @property
     def run_folder(self) -> Path:

@@ -17,7 +17,7 @@ from utils.base.options import adopt
 from utils.base.tensor_files import load_safely
 from utils.features.tokens import EncoderText
 from utils.training.checkpoints import Trained, find_checkpoint, fit_state
-from utils.training.options import KEPT
+from utils.training.options import INHERITED
 from VSLNet.model import VSLNet
 from VSLNet.options import NEW_PADDING, SHAPE, Options
 from VSLNet.text import WordText, open_text
@@ -54,7 +54,7 @@ def load_trained(checkpoint: Path, device: torch.device, **overrides: Any) -> Tr
 
 
 def _trained_options(checkpoint: Path, trained: dict, overrides: dict) -> Options:
-    names = (*KEPT, "predictor", "max_pos_len", "text_agnostic", "video_agnostic", "seed")
+    names = (*INHERITED, "predictor", "max_pos_len", "text_agnostic", "video_agnostic", "seed")
     values = {"mode": "val"} | {name: trained[name] for name in names if name in trained}
     values |= overrides
     values |= {name: trained[name] for name in SHAPE if name in trained}

@@ -18,7 +18,7 @@ from tests.utils.training.lives import at, differences, file_operations, file_si
 from utils.base.errors import UserError
 from utils.base.files import temporary_prefix
 from utils.base.tensor_files import load_last_whole, save_atomically
-from utils.training.guard import FirstWrong
+from utils.training.guard import FirstNonFinite
 from utils.training.recipes import plan_epoch
 
 
@@ -207,7 +207,7 @@ class TestWrongNumbers:
         train(tmp_path / "run", spoil=7, amp=amp, fused=fused)
 
         # A device that is read later has gone the same way.
-        monkeypatch.setattr(FirstWrong, "step", lambda self: -1)
+        monkeypatch.setattr(FirstNonFinite, "step", lambda self: -1)
         train(tmp_path / "later", spoil=7, amp=amp, fused=fused)
         here, there = (
             load_last_whole(tmp_path / name / "state.pt")[0] for name in ("run", "later")
@@ -216,7 +216,7 @@ class TestWrongNumbers:
 
     def test_gradients_that_overflow_are_normal_in_fp16_alone(self, tmp_path):
         train(tmp_path / "fp16", huge=5, amp="fp16")
-        with pytest.raises(UserError, match="training went wrong at step 5"):
+        with pytest.raises(UserError, match="training failed at step 5"):
             train(tmp_path / "off", huge=5)
         stop(tmp_path / "before", 4)
         states = [load_last_whole(tmp_path / n / "state.pt")[0] for n in ("off", "before")]
