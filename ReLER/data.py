@@ -26,7 +26,7 @@ from ReLER.model import real_parts
 from ReLER.options import Options
 from ReLER.pooling import Bags, FeatureTable, temporal_endpoints
 from utils.base.errors import named, warn
-from utils.data.records import Records, keep_complete, keep_some, read_split
+from utils.data.records import Records, keep_complete, keep_usable, read_split
 from utils.data.spans import highlight_windows, jitter_windows
 from utils.features.mapped import FeatureStore, open_all
 from utils.features.tensors import in_steps, to_device
@@ -223,7 +223,7 @@ def open_split(
     records, listed = read_split(options.data_root, options.task, name, *subsets)
     if training:
         long = trained_rows(records, options.label_times, options.vslnet_thres_in_train)
-        records = keep_some(records, long, name)
+        records = keep_usable(records, long, name)
     stores = open_all(Path(options.data_root), options.features, records, options.cache)
     lengths = {kind: store.lengths for kind, store in stores.items()}
     records = keep_complete(records, lengths, name, tolerant)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from utils.data.records import Records, keep_complete, keep_some, label_windows, read_split
+from utils.data.records import Records, keep_complete, keep_usable, label_windows, read_split
 from utils.data.spans import EMPTY_SECONDS, highlight_windows, jitter_windows
 from utils.features.mapped import PooledFeatures, pooled_features
 from utils.features.tensors import in_steps, pad_to, to_device
@@ -93,7 +93,7 @@ def open_split(
     records, listed = read_split(options.data_root, options.task, name, *subsets)
     if name in options.remove_empty_queries_from:
         length = records.exact[:, 1] - records.exact[:, 0]
-        records = keep_some(records, length > EMPTY_SECONDS, name)
+        records = keep_usable(records, length > EMPTY_SECONDS, name)
     features = pooled_features(
         Path(options.data_root),
         options.fv,

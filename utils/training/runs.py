@@ -23,7 +23,7 @@ import torch
 
 from utils.base.errors import UserError
 from utils.base.files import atomic_write, read_json, remove_leftovers, to_json, write_json
-from utils.base.tensor_files import load_last_whole, save_atomically
+from utils.base.tensor_files import load_newest, save_atomically
 from utils.training.checkpoints import find_checkpoint
 from utils.training.options import TrainingOptions
 from utils.training.processes import Processes, restarted
@@ -168,7 +168,7 @@ class Run:
                     )
 
     def _read_state(self) -> tuple[dict | None, Path]:
-        state, file = load_last_whole(self.state_file)
+        state, file = load_newest(self.state_file)
         if state is not None and not _names_files_inside(state):
             raise UserError(f"{file}: names files outside of its folder; start over (--restart)")
         return state, file
