@@ -1,4 +1,4 @@
-"""GroundNLQ's data: a split as aligned columns; a batch is cut into groups of like length.
+"""GroundNLQ's data: a split as aligned columns; a batch consists of groups of similar length.
 
 files -> Records (columns) -> mapped features and token features -> Inputs and Targets (tensors)
 
@@ -21,20 +21,11 @@ from GroundNLQ.text import open_queries
 from utils.base.errors import UserError
 from utils.base.tasks import FRAME_RATE
 from utils.data.annotations import iter_clips, read_annotations
-from utils.data.records import Records, keep_complete, read_split
-from utils.features.mapped import FeatureStore, open_all
-from utils.features.tensors import in_steps, resident, to_device
+from utils.data.records import Records, read_split
+from utils.features.mapped import FeatureStore, open_complete
+from utils.features.tensors import Inputs, in_steps, resident, to_device
 from utils.features.tokens import EncoderText, Gather
 from utils.training.processes import Share
-
-
-class Inputs(NamedTuple):
-    """What the model reads."""
-
-    video: torch.Tensor  # (B, T, F)
-    video_mask: torch.Tensor  # (B, T)
-    text: torch.Tensor  # (B, Q, E)
-    text_mask: torch.Tensor  # (B, Q)
 
 
 class Targets(NamedTuple):
@@ -46,7 +37,7 @@ class Targets(NamedTuple):
 
 @dataclass
 class Split:
-    """One split with its features side by side and its text, ready to be cut into batches."""
+    """A split with its features and text, from which batches are made."""
 
     name: str
     records: Records
@@ -226,14 +217,13 @@ def open_split(
     training = options.mode == "train" == name
     subsets = options.subsets(name)
     records, listed = read_split(options.data_root, options.task, name, *subsets)
-    stores = open_all(Path(options.data_root), options.features, records, options.cache)
-    lengths = {kind: store.lengths for kind, store in stores.items()}
-    records = keep_complete(records, lengths, name, tolerant)
+    root, cache = Path(options.data_root), options.cache
+    records, stores = open_complete(root, options.features, records, cache, name, tolerant)
     return Split(
         name,
         records,
-        list(stores.values()),
-        [resident(store.joined, device, options.feature_device) for store in stores.values()],
+        stores,
+        [resident(store.joined, device, options.feature_device) for store in stores],
         *open_queries(options, text, records, device, training),
         clip_seconds(records, None if training else options.eval_gt_json),
         listed,

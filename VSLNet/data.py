@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from utils.data.records import Records, keep_complete, keep_usable, label_windows, read_split
-from utils.data.spans import EMPTY_SECONDS, highlight_windows, jitter_windows
+from utils.data.spans import EMPTY_SECONDS, highlighted_units, jitter_windows
 from utils.features.mapped import PooledFeatures, pooled_features
 from utils.features.tensors import in_steps, pad_to, to_device
 from utils.features.tokens import EncoderText, Gather, Text
@@ -64,9 +64,7 @@ class Split:
         if options.compile:
             video, video_mask = (pad_to(x, options.max_pos_len) for x in (video, video_mask))
             text = text.pad(in_steps(text.mask.shape[1], options.max_pos_len))
-        first, last = highlight_windows(windows, units, options.extend).T[..., None]
-        unit_index = np.arange(video.shape[1])
-        highlight = (unit_index >= first) & (unit_index <= last)
+        highlight = highlighted_units(windows, units, video.shape[1], options.extend)
         start, end = to_device(windows, device).unbind(1)
         return Batch(
             video,

@@ -138,9 +138,7 @@ def analyse(answers: Answers, rows: np.ndarray, options: argparse.Namespace) -> 
     """`results` of the queries (R,) bool of a protocol, and of each group that has any."""
     groups = {
         grouping.title: {
-            name: results(answers, rows & mask, options)
-            for name, mask in grouping.masks().items()
-            if (rows & mask).any()
+            name: results(answers, mask, options) for name, mask in grouping.groups(rows).items()
         }
         for grouping in answers.groupings
     }

@@ -69,7 +69,7 @@ def simulated_sizes(file: Path) -> tuple[Sizes, int]:
     made_by = read_json(file)
     names = [field.name for field in dataclasses.fields(Sizes)]
     if not isinstance(made_by, dict) or not {*names, "seed"} <= made_by.keys():
-        raise UserError(f"{file}: does not say how a world was simulated; make it anew")
+        raise UserError(f"{file}: not made by simulate_dataset.py; make it again")
     values = {name: made_by[name] for name in names}
     pairs = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
     return Sizes(**pairs), made_by["seed"]

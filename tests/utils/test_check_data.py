@@ -142,7 +142,7 @@ def window(start, end):
         (window(5.0, 5.0), "windows are at most 1/30 s long (clip {place}"),
         (lambda content: query(content).pop("clip_start_sec"), "has only one of clip_start_sec"),
         (lambda content: query(content).update(query=None), "have no text (clip {place}"),
-        (lambda content: query(content).update(query="else?"), "1 queries differ from its annotations"),
+        (lambda content: query(content).update(query="else?"), "1 queries differ from its"),
         (lambda content: content.clear(), "required field `videos`"),
         (lambda content: content["videos"].clear(), "holds no queries"),
         (lambda content: content.update(version="2.0"), "says that it is of version v2"),

@@ -210,7 +210,6 @@ def cue_rows(paths: Sequence[Path], video_uids: set[str]) -> Iterator[Row]:
                 yield video, seconds(times[1]), seconds(times[2]), as_narration(text)
 
 
-
 def as_narration(text: str) -> str:
     """The text on one line and with `NARRATION_MARK`; an empty text stays empty."""
     text = " ".join(text.split())

@@ -119,11 +119,14 @@ def jitter_windows(
     return np.where(is_narration[:, None], jittered, windows)
 
 
-def highlight_windows(windows: np.ndarray, units: np.ndarray, extend: float = 0.1) -> np.ndarray:
-    """Highlighted units: windows (R, 2) extended by `round(extend * length)` on each side.
+def highlighted_units(
+    windows: np.ndarray, units: np.ndarray, padded: int, extend: float = 0.1
+) -> np.ndarray:
+    """(R, padded) bool: units in windows (R, 2) extended by `round(extend * length)` on each side.
 
-    Cut at the bounds of the clips, of `units` (R,) units; halves are rounded to even.
+    Cut at the end of the clips, of `units` (R,) units; halves are rounded to even.
     """
-    start, end = windows.T
+    start, end = windows.T[..., None]
     margin = np.rint(extend * (end - start + 1)).astype(np.int64)
-    return np.stack([np.maximum(start - margin, 0), np.minimum(end + margin, units - 1)], axis=1)
+    unit = np.arange(padded)
+    return (unit >= start - margin) & (unit <= end + margin) & (unit < units[:, None])

@@ -59,12 +59,13 @@ class Grouping(NamedTuple):
     of_query: np.ndarray  # (R,) number of each query's group, below 0 for none
     note: str = ""  # why no query is in a group
 
-    def masks(self) -> dict[str, np.ndarray]:
-        """(R,) bool for each group: which queries are in it."""
-        return {name: self.of_query == number for number, name in enumerate(self.names)}
+    def groups(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """The queries `rows` (R,) bool of each group that has any, as masks (R,) by name."""
+        masks = {name: rows & (self.of_query == n) for n, name in enumerate(self.names)}
+        return {name: mask for name, mask in masks.items() if mask.any()}
 
     def ungrouped(self, rows: np.ndarray) -> str:
-        """Why some of the queries `rows` (R,) bool are in no group; empty if all are in one."""
+        """Why some of the queries `rows` (R,) bool are in no group, "" if all are in one."""
         count = np.count_nonzero(rows & (self.of_query < 0))
         reason = self.note or f"{count} of {np.count_nonzero(rows)} queries are in no group"
         return f"{self.title}: {reason}" if count else ""
@@ -138,9 +139,8 @@ def paired_bootstrap(
     unit: np.ndarray | None = None,
     samples: int = 2000,
     seed: int = 1,
-    level: float = 0.95,
 ) -> Interval:
-    """Confidence intervals of the mean of paired differences: the percentile bootstrap.
+    """95 % confidence intervals of the mean of paired differences: the percentile bootstrap.
 
     Args:
         differences: (R, M), one row for each query that both sides answered.
@@ -160,6 +160,5 @@ def paired_bootstrap(
         drawn = draw.integers(units, size=(count, units)) + units * np.arange(count)[:, None]
         times = np.bincount(drawn.ravel(), minlength=count * units).reshape(count, units)
         means.append((times @ sums) / (times @ sizes)[:, None])
-    tail = (1 - level) / 2
-    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail], axis=0)
+    low, high = np.quantile(np.concatenate(means), [0.025, 0.975], axis=0)
     return Interval(differences.mean(axis=0), low, high)

@@ -109,15 +109,12 @@ def evaluate(
     )
 
 
-def score_table(scores: Scores, title: str | None = None, mean_R1: bool = False) -> str:
-    """The published table; its columns `Rank@k mIoU@t` are recalls, named so in published logs."""
-    columns = {"meanR1": scores.figures["mean R@1"]} if mean_R1 else {}
+def score_table(scores: Scores, title: str | None = None) -> str:
+    """The published table; its columns `Rank@k mIoU@t` are R@k IoU=t."""
     names = [f"Rank@{k}\nmIoU@{t}" for k in scores.topK for t in scores.thresholds]
-    columns |= dict(zip(names, scores.recalls, strict=True))
-    columns["mIoU"] = scores.figures["mIoU"]
-    table = AsciiTable([list(columns), [_percent(share) for share in columns.values()]], title)
-    # All columns but the last, as published.
-    table.justify_columns = dict.fromkeys(range(len(columns) - 1), "center")
+    shares = [*scores.recalls, scores.figures["mIoU"]]
+    table = AsciiTable([[*names, "mIoU"], list(map(_percent, shares))], title)
+    table.justify_columns = dict.fromkeys(range(len(names)), "center")  # as published
     return table.table
 
 

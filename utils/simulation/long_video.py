@@ -95,16 +95,14 @@ def _split(world: World) -> np.ndarray:
 
 def _moments(world: World, parts: list[Part]) -> Moments:
     """The events whose middle lies in one of the parts."""
-    clips, events = world.clips, world.events
+    events = world.events
     numbers, windows = [np.zeros(0, np.int64)], [np.zeros((0, 2))]
     for part in parts:
         if part.world is world:
-            start, end = clips.start[part.clip], clips.end[part.clip]
-            inside = events.inside(start, end, clips.video[part.clip])
-            times = np.stack([events.start[inside], events.end[inside]], 1) - start
-            shown = (times.mean(1) > 0) & (times.mean(1) < end - start)
-            numbers.append(inside[shown])
-            windows.append(part.place(times[shown]))
+            shown = world.clip_events(part.clip)
+            times = np.stack([events.start[shown], events.end[shown]], 1)
+            numbers.append(shown)
+            windows.append(part.place(times - world.clips.start[part.clip]))
     return Moments(events, np.concatenate(numbers), np.concatenate(windows))
 
 

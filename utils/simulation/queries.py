@@ -118,16 +118,10 @@ def ask(world: World, mean: float, seed: int) -> Questions:
 
 def _clip_events(world: World) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of clip and event, of all events whose middle lies in a clip with questions."""
-    clips, events = world.clips, world.events
-    empty = np.zeros(0, dtype=np.int64)
-    clip_numbers, event_numbers = [empty], [empty]
-    for clip in np.flatnonzero(clips.has_questions):
-        inside = events.inside(clips.start[clip], clips.end[clip], clips.video[clip])
-        middle = (events.start[inside] + events.end[inside]) / 2
-        inside = inside[(middle > clips.start[clip]) & (middle < clips.end[clip])]
-        clip_numbers.append(np.full(len(inside), clip))
-        event_numbers.append(inside)
-    return np.concatenate(clip_numbers), np.concatenate(event_numbers)
+    clips = np.flatnonzero(world.clips.has_questions)
+    events = [world.clip_events(clip) for clip in clips]
+    counts = list(map(len, events))
+    return np.repeat(clips, counts), np.concatenate([np.zeros(0, np.int64), *events])
 
 
 def _candidates(

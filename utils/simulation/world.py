@@ -106,6 +106,14 @@ class World:
     events: Events
     rare: np.ndarray  # (objects,) bool: never asked about in NLQ train
 
+    def clip_events(self, clip: int) -> np.ndarray:
+        """Numbers of the events whose middle lies in a clip."""
+        clips, events = self.clips, self.events
+        start, end = clips.start[clip], clips.end[clip]
+        numbers = events.inside(start, end, clips.video[clip])
+        middle = (events.start[numbers] + events.end[numbers]) / 2
+        return numbers[(middle > start) & (middle < end)]
+
 
 def simulate_world(sizes: Sizes, seed: int) -> World:
     """Make a world; the same sizes and seed give the same world."""

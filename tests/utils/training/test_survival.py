@@ -209,9 +209,7 @@ class TestWrongNumbers:
         # A device that is read later has gone the same way.
         monkeypatch.setattr(FirstNonFinite, "step", lambda self: -1)
         train(tmp_path / "later", spoil=7, amp=amp, fused=fused)
-        here, there = (
-            load_newest(tmp_path / name / "state.pt")[0] for name in ("run", "later")
-        )
+        here, there = (load_newest(tmp_path / name / "state.pt")[0] for name in ("run", "later"))
         assert all(same(here[part], there[part]) for part in ("step", "model", "optimizer"))
 
     def test_gradients_that_overflow_are_normal_in_fp16_alone(self, tmp_path):
