@@ -31,9 +31,9 @@ def main(arguments: list[str] | None = None) -> None:
     quiet_libraries()
     features = [Path(folder).absolute() for folder in options.features or []]
     files = find_sources(options.videos, features)
-    from utils.search.index import Source, writing  # brings PyTorch
+    from utils.search.index import VideoFiles, writing  # brings PyTorch
 
-    sources = [Source(path.absolute(), features) for path, features in files.items()]
+    sources = [VideoFiles(path.absolute(), features) for path, features in files.items()]
     broken = 0
     with writing(Path(options.index)) as writer:
         more = options.text_encoder, options.device

@@ -1,4 +1,4 @@
-"""A contact sheet: for each window that was found, some of its frames in a row."""
+"""A contact sheet: a row of frames for each window."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +18,9 @@ FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
 
 def check_sheet(file: str | Path) -> None:
-    """Raises UserError if the name of a sheet is not that of an image."""
+    """Raise UserError if the name of a sheet is not that of an image."""
     if Path(file).suffix.lower() not in FORMATS:
-        raise UserError(f"{file}: a sheet is {', '.join(FORMATS)}; give such a name")
+        raise UserError(f"{file}: a sheet is an image; give a name with {', '.join(FORMATS)}")
 
 
 def write_sheet(
@@ -29,22 +29,22 @@ def write_sheet(
     rows: Sequence[tuple[str, Sequence[float] | None]],
     frame_rate: float | None = None,
 ) -> None:
-    """Write the sheet, atomically.
+    """Write the sheet atomically.
 
     Args:
-        rows: a caption each, with a window (start, end) in seconds whose frames are shown below
-            it, or without one: a heading.
+        rows: captions, with a window (start, end) in seconds whose frames are shown below, or with
+            None for a heading.
         frame_rate: of a video that is a raw stream.
     """
     windows = [window for _, window in rows if window is not None]
-    # Frames are of the middles of a window's equal parts.
-    parts = [(part + 0.5) / FRAMES for part in range(FRAMES)]
-    times = [start + part * (end - start) for start, end in windows for part in parts]
+    # A frame from the middle of each of a window's equal parts.
+    shares = [(part + 0.5) / FRAMES for part in range(FRAMES)]
+    times = [start + share * (end - start) for start, end in windows for share in shares]
     images = [Image.fromarray(frame) for frame in frames_at(video, times, HEIGHT, frame_rate)]
     step = GAP + (images[0].width if images else HEIGHT)
     font = ImageFont.load_default(FONT)
     captions = [round(font.getlength(caption)) + 2 * GAP for caption, _ in rows]
-    width = max(FRAMES * step - GAP, *captions)  # of an upright video, the frames are less
+    width = max(FRAMES * step - GAP, *captions)  # captions are wider than upright frames
     height = CAPTION * len(rows) + (HEIGHT + GAP) * len(windows)
     sheet = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(sheet)
