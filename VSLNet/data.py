@@ -21,21 +21,21 @@ from VSLNet.text import WordText
 
 
 class Batch(NamedTuple):
-    """Tensors of a share of a step."""
+    """Tensors of a share of a training batch."""
 
     video: torch.Tensor  # (B, V, F)
     video_mask: torch.Tensor  # (B, V)
     text: Text
     start: torch.Tensor  # (B,) first unit of the window
     end: torch.Tensor  # (B,) last unit
-    highlight: torch.Tensor  # (B, V) 1 within the extended window
-    units_total: float  # valid units of the whole batch, divided by the number of processes
+    highlight: torch.Tensor  # (B, V) 1 in the extended window
+    units_total: float  # valid units of the whole batch / number of processes
     weight: float  # of means over these queries, see `Share`
 
 
 @dataclass
 class Split:
-    """One split with features and text, ready to be cut into batches."""
+    """A split with its features and text, from which batches are made."""
 
     name: str
     records: Records
@@ -51,7 +51,7 @@ class Split:
         return self.features.lengths[self.records.clip]
 
     def batch(self, share: Share, draws: np.ndarray, device: torch.device) -> Batch:
-        """A share of a training batch; `draws` (R, 2) feed the jitter."""
+        """A share of a training batch; `draws` (R, 2) are for the jitter."""
         options = self.options
         rows = share.rows[share.positions]
         units = self.units[rows]

@@ -20,7 +20,7 @@ from VSLNet.options import Options
 from VSLNet.weights import load_trained
 
 QUERIES_AT_ONCE = 64
-CANDIDATES = 50  # spans a query offers to temporal NMS
+CANDIDATES = 50  # spans of a query for temporal NMS
 
 
 def predict(
