@@ -84,11 +84,11 @@ def oracle(video: LongVideo) -> list[float]:
 def recalls(run: "search.TrainedRun", video: LongVideo) -> list[float]:
     """R@k where the annotated window counts, then where any moment that fits does."""
     features = [video.features(name, FEATURES[name]) for name in run.model.features]
-    found = run.encode(features).ask(video.questions, top=max(RANKS)).windows
-    annotated = iou(found, video.asked[:, None])
+    answers = run.encode(features).ask(video.questions, top=max(RANKS)).windows
+    annotated = iou(answers, video.annotated[:, None])
     fitting = [
         iou(windows[:, None], moments).max(1)
-        for windows, moments in zip(found, video.fitting, strict=True)
+        for windows, moments in zip(answers, video.fitting, strict=True)
     ]
     return [
         float((overlaps[:, :k] > IOU).any(1).mean())

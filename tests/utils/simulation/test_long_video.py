@@ -27,7 +27,7 @@ def test_it_is_as_long_as_wanted_and_holds_the_windows(video):
     assert len(video.features("egovlp", 8)) == video.rows
     starts = np.array([part.row / ROWS_PER_SECOND for part in video.parts])
     assert (np.diff(starts) > 90).all()
-    for window, part in zip(video.asked, video.clip, strict=True):
+    for window, part in zip(video.annotated, video.clip, strict=True):
         assert starts[part] <= window[0] < window[1] <= starts[part] + 141
 
 
