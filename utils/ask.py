@@ -8,6 +8,7 @@ import io
 import shlex
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -66,17 +67,33 @@ class Answer(NamedTuple):
             rows.append([rank, *map(clock, window), f"{score:.3g}", *name])
         return f"{self.question}\n{figure_table(rows)}"
 
-    def captions(self) -> list[tuple[str, np.ndarray | None]]:
+    def sheet_rows(self) -> list[tuple[str, tuple[Path, float, float] | None]]:
         """The rows of a contact sheet: the question, then each window with its times."""
-        times = (" to ".join(map(clock, window)) for window in self.windows)
-        captions = (f"{rank}.  {words}" for rank, words in enumerate(times, 1))
-        return [(self.question, None), *zip(captions, self.windows, strict=True)]
+        moments = {rank: moment for rank, *moment in self.moments()}
+        rows = [(self.question, None)]
+        for rank, (window, file) in enumerate(zip(self.windows, self.files, strict=True), 1):
+            name = f", {legible(file.name)}" if self.of_index else ""
+            rows.append((f"{rank}.  {' to '.join(map(clock, window))}{name}", moments.get(rank)))
+        return rows
 
     def moments(self) -> Iterator[tuple[int, Path, float, float]]:
         """Rank, video, start and end of those windows that have a video."""
         for rank, (file, window) in enumerate(zip(self.files, self.windows, strict=True), 1):
-            if file.suffix != ".pt":
+            if has_video(file):
                 yield rank, file, *window.tolist()
+
+    def by_file(self) -> Iterator[tuple[Path, np.ndarray, np.ndarray]]:
+        """Each video with its windows (k, 2) and their scores (k,), NaN where it has fewer."""
+        for file in dict.fromkeys(self.files):
+            ranks = [rank for rank, other in enumerate(self.files) if other == file]
+            windows, scores = np.full_like(self.windows, np.nan), np.full_like(self.scores, np.nan)
+            windows[: len(ranks)], scores[: len(ranks)] = self.windows[ranks], self.scores[ranks]
+            yield file, windows, scores
+
+
+def has_video(file: Path) -> bool:
+    """Whether a file is a video, or else features without one."""
+    return file.suffix != ".pt"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -104,7 +121,7 @@ def main(arguments: list[str] | None = None) -> None:
             cut(new_answers, len(answers), options)
         answers += new_answers
         if options.html:
-            write_answers(answers, index.seconds, options)
+            write_answers(answers, index, options)
 
 
 def open_index(options: argparse.Namespace) -> "VideoIndex":
@@ -145,8 +162,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="windows overlap by at most this IoU",
     )  # fmt: skip
     add("--json", action="store_true", help="print JSON instead of tables")
-    add("--html", metavar="FILE", help="write a page to look through them; --video plays in it")
-    add("--sheet", metavar="FILE", help="write frames of each window as an image (needs --video)")
+    add("--html", metavar="FILE", help="write a page to look through them; videos play in it")
+    add("--sheet", metavar="FILE", help="write frames of each window as an image (needs the video)")
     add("--cut", metavar="DIR", help="write each window as a small video file")
     add("--open", action="store_true", help="print commands that play the windows")
     add(
@@ -173,9 +190,9 @@ def check(options: argparse.Namespace) -> None:
         raise UserError("--index has videos of its own: give no --video or --features")
     if not (options.index or options.checkpoint):
         raise UserError("name the run that is asked: --checkpoint RUN")
-    for name in ("encoder", "clip_seconds", "html"):
+    for name in ("encoder", "clip_seconds"):
         if options.index and getattr(options, name) is not None:
-            raise UserError(f"--{name} is for one video, not for an --index; serve.py has a page")
+            raise UserError(f"--{name} is for one video, not for an --index")
     if options.video and not Path(options.video).is_file():
         raise UserError(f"{options.video}: no such video file")
     if options.top < 1:
@@ -185,12 +202,10 @@ def check(options: argparse.Namespace) -> None:
     if options.html is not None:
         check_page("--html", options.html)
     if options.sheet is not None:
-        if not options.video:
-            raise UserError("--sheet shows frames: give --video FILE")
         check_sheet(options.sheet)
         check_output("--sheet", options.sheet)
-    if (options.cut or options.open) and not (options.video or options.index):
-        raise UserError("--cut and --open need the video: give --video FILE")
+    if (options.sheet or options.cut or options.open) and not (options.video or options.index):
+        raise UserError("--sheet, --cut and --open need the video: give --video FILE")
     if options.cut is not None:
         check_output_folder("--cut", options.cut)
     if options.video and (options.sheet or options.cut or not options.features):
@@ -217,10 +232,9 @@ def show(answers: list[Answer], options: argparse.Namespace) -> None:
     else:
         print(*(answer.as_table() for answer in answers), sep="\n", flush=True)
     if options.sheet:
-        rows = [row for answer in answers for row in answer.captions()]
-        write_sheet(options.sheet, Path(options.video), rows, options.frame_rate)
+        rows = [row for answer in answers for row in answer.sheet_rows()]
+        write_sheet(options.sheet, rows, options.frame_rate)
         print(f"frames: {options.sheet}", file=sys.stderr)
-
     if options.open:
         player = next(filter(shutil.which, PLAYERS), "mpv")
         for answer in answers:
@@ -241,22 +255,23 @@ def cut(answers: list[Answer], before: int, options: argparse.Namespace) -> None
                 warn(str(fault))
 
 
-def write_answers(answers: list[Answer], seconds: float, options: argparse.Namespace) -> None:
-    """Write the page of all questions so far, about a video of so many seconds."""
-    name = legible(Path(options.video or options.features[0]).name)
-    questions, windows, scores, *_ = zip(*answers, strict=True)
-    run = PageRun(
-        legible(options.checkpoint), np.stack(windows), np.ones(len(answers), bool),
-        np.stack(scores),
-    )  # fmt: skip
-    video = address(options.video, options.html) if options.video else None
-    write_page(
-        options.html,
-        PageQueries(text=list(questions), clip=[name] * len(questions)),
-        [run],
-        {name: PageClip(seconds, video=video)},
-        answers=True,
-    )
+def write_answers(answers: list[Answer], index: "VideoIndex", options: argparse.Namespace) -> None:
+    """Write the page of all questions so far: a row for each video that answers one."""
+    times = Counter(legible(path.name) for path in index.paths)
+    names = {p: legible(p.name if times[legible(p.name)] == 1 else str(p)) for p in index.paths}
+    clips = {
+        names[path]: PageClip(
+            video.seconds, video=address(path, options.html) if has_video(path) else None
+        )
+        for path, video in zip(index.paths, index.videos, strict=True)
+    }
+    rows = [(answer, *of_file) for answer in answers for of_file in answer.by_file()]
+    texts = [f"{a.question} ({names[file]})" if a.of_index else a.question for a, file, *_ in rows]
+    _, files, windows, scores = zip(*rows, strict=True)
+    name = legible(options.index or options.checkpoint)
+    run = PageRun(name, np.stack(windows), np.ones(len(rows), bool), np.stack(scores))
+    queries = PageQueries(texts, [names[file] for file in files])
+    write_page(options.html, queries, [run], clips, answers=True)
     print(f"page: {options.html}", file=sys.stderr)
 
 

@@ -1,7 +1,8 @@
 """Videos to features in the published layout, one `<name>.pt` (rows, width) a video.
 
-Rows are 16/30 s apart, whatever the videos' frame rates. A stopped extraction is continued by the
-same command: videos that are done are not read again.
+Rows are 16/30 s apart, whatever the videos' frame rates. Several kinds of features are made in one
+decoding of a video. A stopped extraction is continued by the same command: videos that are done are
+not read again.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 if not __package__:  # run as a file: make the checkout importable wherever it lies
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -28,48 +30,69 @@ from utils.base.options import ArgumentParser
 from utils.base.tables import figure_table
 from utils.base.tensor_files import save_atomically
 from utils.features.cards import CARD_FILE, SHAPES_FILE, read_card, read_shapes
-from utils.features.image_kinds import KINDS, expected_card
+from utils.features.image_kinds import KINDS, encoder_of_each, expected_card
 from utils.features.video import add_frame_rate, find_videos
 
 SAME = ("frame_rate", "stride", "window", "model", "hash")  # of cards in one folder
+
+
+class Target(NamedTuple):
+    """Features to extract, and where they go."""
+
+    kind: str
+    encoder: str | None
+    folder: Path
+
+    def lacks(self, names: Iterable[str]) -> set[str]:
+        """The videos whose features are not there, or not in the folder's list."""
+        listed = read_shapes(self.folder)
+        return {n for n in names if n not in listed or not (self.folder / f"{n}.pt").is_file()}
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Extract what is not there yet; broken videos are named and left out, with exit code 2."""
     options = parse(arguments)
     videos = files_by_name([file for path in options.videos for file in find_videos(path)])
-    folder = Path(options.output_dir or f"data/features/{options.type}")
-    check_output_folder("--output_dir", folder)
-    check_card(folder, expected_card(options.type, options.encoder))
+    targets = find_targets(options)
+    for kind, encoder, folder in targets:
+        check_output_folder("--output_dir", folder)
+        check_card(folder, expected_card(kind, encoder))
     released = released_files(Path(options.like), videos) if options.like else {}
-    listed = read_shapes(folder)
-    missing = [v for v in videos if options.overwrite or not is_extracted(folder, v, listed)]
+    lacking = {t: set(videos) if options.overwrite else t.lacks(videos) for t in targets}
+    missing = [name for name in videos if any(name in names for names in lacking.values())]
     extracted = broken = 0
     if missing:
-        from utils.features.image_encoders import ImageEncoder  # brings PyTorch
+        from utils.features.image_encoders import ImageEncoder, extract_rows  # brings PyTorch
 
-        folder.mkdir(parents=True, exist_ok=True)
-        encoder = ImageEncoder(options.type, options.encoder, device_of_process(options.device))
-        bar = tqdm(missing, desc=f"extracting {options.type} features", unit="video")
+        device = device_of_process(options.device)
+        encoders = {t: ImageEncoder(t.kind, t.encoder, device) for t in targets if lacking[t]}
+        for target in encoders:
+            target.folder.mkdir(parents=True, exist_ok=True)
+        bar = tqdm(missing, f"extracting {' and '.join(options.type)} features", unit="video")
         for name in bar:
-            with claimed(folder / f".{name}.claim") as is_ours:
-                done = not options.overwrite and is_extracted(folder, name, read_shapes(folder))
-                if done or not is_ours:
+            with ExitStack() as claims:
+                claim = f".{name}.claim"
+                free = [t for t in encoders if claims.enter_context(claimed(t.folder / claim))]
+                wanted = [t for t in free if options.overwrite or t.lacks([name])]
+                if not wanted:
                     continue
                 try:
-                    rows = encoder.extract(videos[name], options.frame_rate)
+                    of_wanted = [encoders[target] for target in wanted]
+                    features = extract_rows(of_wanted, videos[name], options.frame_rate)
                 except UserError as fault:
                     bar.write(f"broken: {fault}", file=sys.stderr)
                     broken += 1
                     continue
-                save_rows(folder, name, rows, encoder.card(rows.shape[1]))
+                for target, rows in zip(wanted, features, strict=True):
+                    save_rows(target.folder, name, rows, encoders[target].card(rows.shape[1]))
                 extracted += 1
     before = len(videos) - len(missing)
     elsewhere = len(missing) - extracted - broken
     others = f"{elsewhere} by other processes, " if elsewhere else ""
-    print(f"{extracted} extracted, {before} there before, {others}{broken} broken: {folder}")
+    print(f"{extracted} extracted, {before} there before, {others}{broken} broken: "
+          f"{', '.join(str(target.folder) for target in targets)}")  # fmt: skip
     if released:
-        print(likeness_table(folder, released))
+        print(likeness_table(targets[0].folder, released))
     if broken:
         raise UserError(f"{broken} of {len(videos)} videos could not be read; they are named above")
 
@@ -78,12 +101,16 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--videos", nargs="+", required=True, metavar="DIR|FILE", help="videos")
-    parser.add_argument("--type", choices=tuple(KINDS), default="clip", help="kind of features")
     parser.add_argument(
-        "--output_dir", metavar="DIR", help="where they go (default: data/features/<type>)"
-    )
+        "--type", nargs="+", choices=tuple(KINDS), default=["clip"], metavar="KIND",
+        help=f"kinds of features, made in one decoding: {', '.join(KINDS)}",
+    )  # fmt: skip
     parser.add_argument(
-        "--encoder", metavar="NAME|DIR|FILE",
+        "--output_dir", nargs="+", metavar="DIR",
+        help="where they go, a folder for each type (default: data/features/<type>)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--encoder", nargs="+", metavar="NAME|DIR|FILE",
         help="image encoder on the hub or in a folder (default: the published one), for egovlp its "
         "checkpoint egovlp.pth; tiny: a small one with random weights, to try things",
     )  # fmt: skip
@@ -96,9 +123,16 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def is_extracted(folder: Path, name: str, listed: dict[str, int]) -> bool:
-    """Whether a video's features are there, and in the folder's list."""
-    return name in listed and (folder / f"{name}.pt").is_file()
+def find_targets(options: argparse.Namespace) -> list[Target]:
+    """What is extracted; raises UserError if types, encoders and folders do not go together."""
+    kinds = options.type
+    folders = options.output_dir or [f"data/features/{kind}" for kind in kinds]
+    if len({*map(os.path.abspath, folders)}) != len(kinds):
+        raise UserError(f"--output_dir: {' and '.join(kinds)} features need a folder each")
+    if options.like and len(kinds) > 1:
+        raise UserError("--like compares features of one --type")
+    encoders = encoder_of_each(kinds, options.encoder)
+    return [Target(*each) for each in zip(kinds, encoders, map(Path, folders), strict=True)]
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from tests.bad_inputs import world
 from tests.bad_inputs.test_cases import CASES
 from tests.utils.features import clocked
 from utils.base.errors import UserError
-from utils.features.video import sampled_frames
+from utils.features.video import Grid, sampled_frames
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "inputs.md"
 HEAD = """# Inputs from outside
@@ -59,7 +59,7 @@ def read_video(file: Path, messages: list[str]) -> None:
 
     containers.warn = messages.append
     try:
-        rows = sum(1 for _ in sampled_frames(file, 1.875, 0.5 / 1.875, 48))
+        rows = sum(1 for _ in sampled_frames(file, [Grid(1.875, 0.5 / 1.875, 48)]))
         messages.append(f"{rows} rows")
     except UserError as error:
         messages.append(str(error))

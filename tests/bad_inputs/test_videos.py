@@ -11,7 +11,7 @@ from tests.bad_inputs.test_mutations import mutate_bytes
 from tests.utils.features.clocked import encode, remux
 from utils.base.errors import UserError
 from utils.features.containers import GAP
-from utils.features.video import frames_at, sampled_frames
+from utils.features.video import Grid, frames_at, sampled_frames
 
 SECONDS = 2
 KINDS = {
@@ -48,7 +48,7 @@ def read(file) -> str:
     """What reading the file comes to, within the bounds on time and memory."""
     try:
         with world.limits(-1):
-            rows = sum(1 for _ in sampled_frames(file, 1.875, 0, 32, 30))
+            rows = sum(1 for _ in sampled_frames(file, [Grid(1.875, 0, 32)], 30))
             frames_at(file, [1.5, 0.2, 1e9], 32, 30)
     except UserError as error:
         return str(error)

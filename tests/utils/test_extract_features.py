@@ -16,11 +16,12 @@ from filelock import FileLock
 from tests.simulated import run, succeed
 from utils.base.errors import UserError
 from utils.extract_features import main
-from utils.features.image_encoders import ImageEncoder
+from utils.features import video
+from utils.features.image_encoders import ImageEncoder, extract_rows
 from utils.features.image_kinds import KINDS
 from utils.features.likeness import compare_rows
 from utils.features.mapped import open_features
-from utils.features.video import frames_at, sampled_frames
+from utils.features.video import Grid, frames_at, sampled_frames
 
 av = pytest.importorskip("av")
 from tests.utils.features.clocked import remux  # noqa: E402
@@ -64,7 +65,8 @@ def videos(tmp_path_factory):
     ("name", "seconds"), [("steady.mp4", 12), ("uneven.mkv", 12), ("slow.mp4", 8)]
 )
 def test_frames_are_those_shown_at_their_times(videos, name, seconds):
-    shades = [image.mean() for image in sampled_frames(videos / name, RATE, 0.5 / RATE, 32)]
+    sampled = sampled_frames(videos / name, [Grid(RATE, 0.5 / RATE, 32)])
+    shades = [image.mean() for _, image in sampled]
     times = (np.arange(len(shades)) + 0.5) / RATE
     assert abs(len(shades) - seconds * RATE) <= 1
     # A frame is shown for up to 0.12 s; shades lose a little in compression.
@@ -79,10 +81,11 @@ def test_frames_are_those_shown_at_their_times(videos, name, seconds):
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_are_sixteen_thirtieths_apart(videos, kind):
     encoder = ImageEncoder(kind, "tiny", "cpu")
-    rows = encoder.extract(videos / "slow.mp4")
+    (rows,) = extract_rows([encoder], videos / "slow.mp4")
     assert rows.dtype == np.float32 and abs(len(rows) - 8 * RATE) <= 1
     assert np.isfinite(rows).all() and rows.std(0).max() > 0
-    assert np.array_equal(rows, ImageEncoder(kind, "tiny", "cpu").extract(videos / "slow.mp4"))
+    again = [ImageEncoder(kind, "tiny", "cpu")]
+    assert np.array_equal(rows, *extract_rows(again, videos / "slow.mp4"))
     assert encoder.card(rows.shape[1])["window"] == KINDS[kind].frames
 
 
@@ -91,9 +94,9 @@ def test_a_video_cut_off_in_its_middle_is_warned_of(videos, tmp_path, capsys):
     whole = write_video(tmp_path / "whole.mkv", 12)
     content = whole.read_bytes()
     (tmp_path / "half.mkv").write_bytes(content[: len(content) // 2])
-    frames = list(sampled_frames(whole, RATE, 0, 32))
+    frames = list(sampled_frames(whole, [Grid(RATE, 0, 32)]))
     assert capsys.readouterr().err == ""
-    fewer = list(sampled_frames(tmp_path / "half.mkv", RATE, 0, 32))
+    fewer = list(sampled_frames(tmp_path / "half.mkv", [Grid(RATE, 0, 32)]))
     assert 1 < len(fewer) < 0.8 * len(frames)
     assert re.search(r"half.mkv: its video ends at [\d.]+ s of 12", capsys.readouterr().err)
 
@@ -133,6 +136,54 @@ def test_a_folder_is_extracted_and_continued(videos, tmp_path, capsys):
         main([*command, *other[:-1]])
     with pytest.raises(UserError, match=r"another kind \(model tiny, not openai/clip"):
         main([*command[2:], "--videos", str(videos / "slow.mp4")])
+
+
+def test_several_types_are_extracted_in_one_decoding(videos, tmp_path, monkeypatch, capsys):
+    def extract(*kinds):
+        folders = [str(tmp_path / "together" / kind) for kind in kinds]
+        main(["--videos", str(videos / "slow.mp4"), str(videos / "uneven.mkv"), "--encoder", "tiny",
+              "--type", *kinds, "--output_dir", *folders])  # fmt: skip
+        return capsys.readouterr().out
+
+    decoded = []
+
+    def counted(file, *rest):
+        decoded.append(file.name)
+        return shown_frames(file, *rest)
+
+    shown_frames = video.shown_frames
+    monkeypatch.setattr(video, "shown_frames", counted)
+    assert "2 extracted, 0 there before, 0 broken" in extract(*KINDS)
+    assert decoded == ["slow.mp4", "uneven.mkv"]
+    for kind in KINDS:
+        alone = tmp_path / "alone" / kind
+        main(["--videos", str(videos / "slow.mp4"), str(videos / "uneven.mkv"), "--encoder", "tiny",
+              "--type", kind, "--output_dir", str(alone)])  # fmt: skip
+        for name in ("slow.pt", "uneven.pt", "feature_shapes.json", "feature_card.json"):
+            together = tmp_path / "together" / kind / name
+            assert together.read_bytes() == (alone / name).read_bytes()
+
+    # Each type is continued by itself.
+    (tmp_path / "together" / "videomae" / "uneven.pt").unlink()
+    stamps = {file: file.stat().st_mtime_ns for file in (tmp_path / "together").rglob("*.pt")}
+    decoded.clear()
+    assert "1 extracted, 1 there before" in extract(*KINDS) and decoded == ["uneven.mkv"]
+    assert all(file.stat().st_mtime_ns == stamp for file, stamp in stamps.items())
+    assert "0 extracted, 2 there before" in extract("videomae") and decoded == ["uneven.mkv"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--output_dir", "one"], "clip and videomae features need a folder each"),
+        (["--output_dir", "one", "./one"], "clip and videomae features need a folder each"),
+        (["--encoder", "a", "b", "c"], "names 3 image encoders for clip and videomae features"),
+        (["--like", "."], "--like compares features of one --type"),
+    ],
+)
+def test_several_types_need_as_many_folders_and_encoders(videos, words, message):
+    with pytest.raises(UserError, match=message):
+        main(["--videos", str(videos / "slow.mp4"), "--type", "clip", "videomae", *words])
 
 
 @pytest.mark.slow
@@ -198,7 +249,8 @@ def test_rows_are_compared_with_released_ones(videos, tmp_path, capsys):
     released.mkdir()
     with pytest.raises(UserError, match="holds no features of these videos"):
         main([*command, str(released)])
-    rows = ImageEncoder("egovlp", "tiny", "cpu").extract(videos / "steady.mp4")
+    encoder = ImageEncoder("egovlp", "tiny", "cpu")
+    (rows,) = extract_rows([encoder], videos / "steady.mp4")
     rows = np.random.default_rng(0).normal(size=rows.shape).astype(np.float32)
     drifting = rows[np.round(np.arange(len(rows) - 1) * 1.87 / 1.875).astype(int)]
     drifting[-2:] = 0

@@ -4,6 +4,7 @@ import json
 import shutil
 import sqlite3
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +17,12 @@ import utils.index_videos
 from tests.simulated import refuse, run
 from tests.utils.features.clocked import shown_time
 from tests.utils.search.index_sample import make_run, make_videos
+from tests.utils.test_view_predictions import Page
 from utils.base.errors import UserError
 from utils.features.excerpts import picture_at
-from utils.search import load_index, load_run
+from utils.search import contact_sheet, load_index, load_run
+
+image = pytest.importorskip("PIL.Image")
 
 QUESTION = "Where is the cup?"
 
@@ -167,6 +171,41 @@ def test_ask_names_videos_cuts_and_opens_moments(made, tmp_path, capsys):
         assert window["start"] - 1.05 < first < window["start"] + 0.05
 
 
+def test_an_index_is_answered_in_a_page_and_a_sheet(made, tmp_path, capsys):
+    folder, _ = made
+    page, sheet = tmp_path / "pages" / "page.html", tmp_path / "sheet.png"
+    ask(folder, "--top", 4, "--json", "--html", page, "--sheet", sheet)
+    (entry,) = json.loads(capsys.readouterr().out)
+    data = Page(page).data
+    uids = [data["clips"][clip]["uid"] for clip in data["queries"]["clip"]]
+    names = [Path(window["video"]).name for window in entry["windows"]]
+    assert uids == list(dict.fromkeys(names))  # a row for each video, the best first
+    assert data["queries"]["text"] == [f"{QUESTION} ({uid})" for uid in uids]
+    windows = np.reshape(np.array(data["runs"][0]["windows"], float), (len(uids), 4, 2))
+    for uid, of_video in zip(uids, windows, strict=True):
+        shown = [w for w, name in zip(entry["windows"], names, strict=True) if name == uid]
+        expected = [[window["start"], window["end"]] for window in shown]
+        assert of_video[: len(shown)].tolist() == expected
+        assert np.isnan(of_video[len(shown) :]).all()
+    for clip in data["clips"]:
+        assert (page.parent / clip["video"]).resolve() == folder / "videos" / clip["uid"]
+    with image.open(sheet) as drawn:
+        assert drawn.height == 5 * contact_sheet.CAPTION + 4 * (
+            contact_sheet.HEIGHT + contact_sheet.GAP
+        )
+
+
+def test_videos_of_one_name_are_told_apart_in_the_page(copy, tmp_path):
+    (copy / "videos" / "broken.mp4").unlink()
+    (copy / "more").mkdir()
+    shutil.copy(copy / "videos" / "monday.mp4", copy / "more" / "tuesday.webm")
+    utils.index_videos.main([str(copy / "more"), "--index", str(copy / "index")])
+    ask(copy, "--top", 10, "--html", tmp_path / "page.html")
+    uids = {clip["uid"] for clip in Page(tmp_path / "page.html").data["clips"]}
+    both = {str(copy / "videos" / "tuesday.webm"), str(copy / "more" / "tuesday.webm")}
+    assert uids & both and uids <= both | {"monday.mp4"}
+
+
 def test_ask_cuts_one_video(made, tmp_path, capsys):
     folder, _ = made
     words = ["--checkpoint", folder / "runs" / "run1", "--video", folder / "videos" / "monday.mp4"]
@@ -186,7 +225,7 @@ def test_wrong_uses_are_one_line(copy, tmp_path):
         ((*videos, "--checkpoint", other), "the index was made with another run"),
         ((*videos, "--encoder", "other"), "the index was made with tiny"),
         (("utils/ask.py", "--index", tmp_path), "no index of videos"),
-        (("utils/ask.py", "--index", folder, "--html", "page.html"), "--html is for one video"),
+        (("utils/ask.py", "--index", folder, "--encoder", "tiny"), "--encoder is for one video"),
         (("utils/ask.py", "--index", folder, "--video", "a.mp4"), "--index has videos of its own"),
     ):
         assert message in refuse(*words)

@@ -9,8 +9,7 @@ with EgoVLP's video branch. An encoder is a name on the hub, a local folder, Ego
 Shapes: B rows, T frames a row, H and W pixels, F feature dim.
 """
 
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,7 +33,7 @@ from utils.features.pretrained import (
     trying,
 )
 from utils.features.tensors import to_device
-from utils.features.video import sampled_frames
+from utils.features.video import Grid, sampled_frames
 
 TINY = "tiny"
 PIXELS_FILE = "preprocessor_config.json"  # says how pixels are normalised
@@ -53,12 +52,13 @@ class ImageEncoder:
         self.device = find_device(device)
         model, pixels = _load(kind, self.name)
         self._model = model.requires_grad_(False).eval().to(self.device)
-        self._size, self._side = pixels.square()
+        self.size, side = pixels.square()
+        self.grid = Grid(ROWS_PER_SECOND * KINDS[kind].frames, KINDS[kind].offset, side)
         self._mean = torch.tensor(pixels.image_mean or KINDS[kind].mean, device=self.device)
         deviation = pixels.image_std or KINDS[kind].deviation
         self._deviation = torch.tensor(deviation, device=self.device)
 
-        black = np.zeros((1, KINDS[kind].frames, self._size, self._size, 3), np.uint8)
+        black = np.zeros((1, KINDS[kind].frames, self.size, self.size, 3), np.uint8)
         trying(Path(self.name), f"{kind} encoder", self.encode, black)
 
     def card(self, width: int) -> dict:
@@ -71,23 +71,6 @@ class ImageEncoder:
             "source": "utils/extract_features.py",
         }
 
-    def extract(self, video: Path, frame_rate: float | None = None) -> np.ndarray:
-        """Feature rows (R, F) float32 of a video file; `frame_rate` is for raw streams.
-
-        Raises:
-            UserError: the video can't be read, or rows are not finite.
-        """
-        rows = []
-        name = without_controls(video.name)
-        with tqdm(desc=f"{self.kind} of {name}", unit="row", leave=False) as bar:
-            for frames in self._batches(video, frame_rate):
-                rows.append(self.encode(frames))
-                bar.update(len(frames))
-        features = torch.cat(rows).cpu().numpy()
-        if not np.isfinite(features).all():
-            raise UserError(f"{video}: the encoder {self.name} makes rows with NaN or infinity")
-        return features
-
     @torch.inference_mode()
     def encode(self, frames: np.ndarray) -> torch.Tensor:
         """(B, T, H, W, 3) uint8, square -> (B, F) float32."""
@@ -95,20 +78,61 @@ class ImageEncoder:
         pixels = ((pixels - self._mean) / self._deviation).movedim(-1, -3)  # (B, T, 3, H, W)
         return EMBED[self.kind](self._model, pixels).float()
 
-    def _batches(self, video: Path, frame_rate: float | None) -> Iterator[np.ndarray]:
-        """(B, T, H, W, 3) frames of successive rows."""
-        kind, size = KINDS[self.kind], self._size
-        rate = ROWS_PER_SECOND * kind.frames
-        images = sampled_frames(video, rate, kind.offset, self._side, frame_rate)
-        frames = (_square(image, size) for image in images)
-        first = True
-        while batch := list(islice(frames, kind.rows_at_once * kind.frames)):
-            if first:  # a video shorter than a row is one row
-                batch += batch[-1:] * (kind.frames - len(batch))
-            whole = len(batch) // kind.frames * kind.frames  # a trailing partial row is dropped
-            if whole:
-                yield np.stack(batch[:whole]).reshape(-1, kind.frames, size, size, 3)
-            first = False
+
+def extract_rows(
+    encoders: Sequence[ImageEncoder], video: Path, frame_rate: float | None = None
+) -> list[np.ndarray]:
+    """Each encoder's feature rows (R, F) float32 of a video file, which is decoded once.
+
+    Args:
+        frame_rate: for a raw stream, whose frames have no times.
+
+    Raises:
+        UserError: the video can't be read, or rows are not finite.
+    """
+    rows = [_Rows(encoder) for encoder in encoders]
+    kinds = " and ".join(encoder.kind for encoder in encoders)
+    name = without_controls(video.name)
+    with tqdm(desc=f"{kinds} of {name}", unit="row", leave=False) as bar:
+        grids = [encoder.grid for encoder in encoders]
+        for number, image in sampled_frames(video, grids, frame_rate):
+            bar.update(rows[number].add(image))
+    return [of_encoder.finish(video) for of_encoder in rows]
+
+
+class _Rows:
+    """The rows that an encoder makes of a video's frames, which come one by one."""
+
+    def __init__(self, encoder: ImageEncoder):
+        self._encoder, self._kind = encoder, KINDS[encoder.kind]
+        self._frames: list[np.ndarray] = []  # that are not encoded yet
+        self._rows: list[torch.Tensor] = []
+
+    def add(self, image: np.ndarray) -> int:
+        """Take a frame; returns how many rows were encoded."""
+        self._frames.append(_square(image, self._encoder.size))
+        is_full = len(self._frames) == self._kind.rows_at_once * self._kind.frames
+        return self._encode() if is_full else 0
+
+    def finish(self, video: Path) -> np.ndarray:
+        """All rows (R, F); raises UserError if they are not finite."""
+        if not self._rows:  # a video shorter than a row is one row
+            self._frames += self._frames[-1:] * (self._kind.frames - len(self._frames))
+        self._encode()
+        features = torch.cat(self._rows).cpu().numpy()
+        if not np.isfinite(features).all():
+            name = self._encoder.name
+            raise UserError(f"{video}: the encoder {name} makes rows with NaN or infinity")
+        return features
+
+    def _encode(self) -> int:
+        rows = len(self._frames) // self._kind.frames  # a trailing partial row is dropped
+        if rows:
+            frames = np.stack(self._frames[: rows * self._kind.frames])
+            frames = frames.reshape(rows, self._kind.frames, *frames.shape[1:])
+            self._rows.append(self._encoder.encode(frames))
+        self._frames = []
+        return rows
 
 
 def _square(image: np.ndarray, size: int) -> np.ndarray:

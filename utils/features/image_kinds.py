@@ -1,5 +1,6 @@
 """The kinds of image encoders, and the feature card of what they make."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from utils.base.errors import UserError
@@ -49,6 +50,21 @@ def encoder_name(kind: str, name: str | None) -> str:
         encoder = "egovlp.pth, EgoVLP's checkpoint" if kind == "egovlp" else "NAME or a folder"
         raise UserError(f"{kind} features have no encoder to fetch: give --encoder {encoder}")
     return name
+
+
+def encoder_of_each(names: Sequence[str], encoders: Sequence[str] | None) -> list[str | None]:
+    """The encoder of each feature: none is named, one for all, or one for each.
+
+    Raises UserError if there are as many as neither.
+    """
+    of_each = list(encoders or [None])
+    of_each *= len(names) if len(of_each) == 1 else 1
+    if len(of_each) != len(names):
+        listed = " and ".join(names)
+        raise UserError(
+            f"--encoder names {len(of_each)} image encoders for {listed} features: give one of each"
+        )
+    return of_each
 
 
 def expected_card(kind: str, name: str | None) -> dict:

@@ -1,7 +1,8 @@
 """Video files: frames by time, whatever the frame rate, steady or not."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +18,14 @@ SUFFIXES = (
 ROUNDING = 0.002  # seconds, of times in a file
 MOST_OBLONG = 16  # longer side of a frame over the shorter one
 DISPLAY_MATRIX = "DISPLAYMATRIX"
+
+
+class Grid(NamedTuple):
+    """The times `offset`, `offset + 1 / rate`, ... seconds, until a video's end."""
+
+    rate: float
+    offset: float
+    side: int  # pixels, to which the shorter side of the frames shown then is scaled
 
 
 def find_videos(path: str | Path) -> list[Path]:
@@ -59,35 +68,38 @@ def add_frame_rate(parser: ArgumentParser) -> None:
 
 def check_video(file: Path, frame_rate: float | None = None) -> None:
     """Raises UserError if there is no such file, it is damaged, or it holds no video."""
-    next(sampled_frames(file, rate=1, offset=0, side=16, frame_rate=frame_rate))
+    next(sampled_frames(file, [Grid(rate=1, offset=0, side=16)], frame_rate))
 
 
 def sampled_frames(
-    file: Path, rate: float, offset: float, side: int, frame_rate: float | None = None
-) -> Iterator[np.ndarray]:
-    """The frames shown at `offset`, `offset + 1 / rate`, ... seconds until the video's end.
+    file: Path, grids: Sequence[Grid], frame_rate: float | None = None
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The frames shown at the times of each grid, of a video that is decoded once.
 
     The first frame also stands for times before it.
 
     Args:
-        side: the frame's shorter side is scaled to so many pixels.
         frame_rate: for a raw stream, whose frames have no times.
 
     Yields:
-        (H, W, 3) uint8; the same array again where a frame is shown at several of the times.
+        Number of the grid, and (H, W, 3) uint8; the same array again where a frame is shown at
+        several of the times.
 
     Raises:
         UserError: the file is no video, or is damaged.
     """
-    number = 0  # of the next time to sample
+    sampled = [0] * len(grids)
     for shown in shown_frames(file, frame_rate):
-        image = None
-        while offset + number / rate < shown.end - ROUNDING:
-            image = pixels(shown, side) if image is None else image
-            yield image
-            number += 1
-    if number == 0:  # the video is shorter than the offset
-        yield pixels(shown, side)
+        images: dict[int, np.ndarray] = {}  # by their side
+        for number, (rate, offset, side) in enumerate(grids):
+            while offset + sampled[number] / rate < shown.end - ROUNDING:
+                if side not in images:
+                    images[side] = pixels(shown, side)
+                yield number, images[side]
+                sampled[number] += 1
+    for number, grid in enumerate(grids):
+        if sampled[number] == 0:  # the video is shorter than the offset
+            yield number, pixels(shown, grid.side)
 
 
 def frames_at(

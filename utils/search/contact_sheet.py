@@ -25,37 +25,40 @@ def check_sheet(file: str | Path) -> None:
 
 def write_sheet(
     file: str | Path,
-    video: Path,
-    rows: Sequence[tuple[str, Sequence[float] | None]],
+    rows: Sequence[tuple[str, tuple[Path, float, float] | None]],
     frame_rate: float | None = None,
 ) -> None:
     """Write the sheet atomically.
 
     Args:
-        rows: captions, with a window (start, end) in seconds whose frames are shown below, or with
+        rows: captions, with (video, start, end) in seconds whose frames are shown below, or with
             None for a heading.
-        frame_rate: of a video that is a raw stream.
+        frame_rate: of videos that are raw streams.
     """
-    windows = [window for _, window in rows if window is not None]
-    # A frame from the middle of each of a window's equal parts.
-    shares = [(part + 0.5) / FRAMES for part in range(FRAMES)]
-    times = [start + share * (end - start) for start, end in windows for share in shares]
-    images = [Image.fromarray(frame) for frame in frames_at(video, times, HEIGHT, frame_rate)]
-    step = GAP + (images[0].width if images else HEIGHT)
+    times: dict[Path, list[float]] = {}
+    for _, moment in rows:
+        if moment is not None:
+            video, start, end = moment
+            # A frame from the middle of each of the window's equal parts.
+            middles = [start + (part + 0.5) / FRAMES * (end - start) for part in range(FRAMES)]
+            times.setdefault(video, []).extend(middles)
+    frames = {video: frames_at(video, at, HEIGHT, frame_rate) for video, at in times.items()}
+    widths = [frame.shape[1] for images in frames.values() for frame in images]
+    step = GAP + max(widths, default=HEIGHT)
     font = ImageFont.load_default(FONT)
     captions = [round(font.getlength(caption)) + 2 * GAP for caption, _ in rows]
     width = max(FRAMES * step - GAP, *captions)  # captions are wider than upright frames
-    height = CAPTION * len(rows) + (HEIGHT + GAP) * len(windows)
+    height = CAPTION * len(rows) + (HEIGHT + GAP) * (len(widths) // FRAMES)
     sheet = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(sheet)
-    remaining, top = iter(images), 0
-    for caption, window in rows:
+    remaining, top = {video: iter(images) for video, images in frames.items()}, 0
+    for caption, moment in rows:
         draw.text((GAP, top + GAP), caption, fill="black", font=font)
         top += CAPTION
-        if window is not None:
+        if moment is not None:
             for column in range(FRAMES):
-                image = next(remaining).crop((0, 0, step - GAP, HEIGHT))
-                sheet.paste(image, (column * step, top))
+                image = Image.fromarray(next(remaining[moment[0]]))
+                sheet.paste(image.crop((0, 0, image.width, HEIGHT)), (column * step, top))
             top += HEIGHT + GAP
     with atomic_write(file) as stream:
         sheet.save(stream, FORMATS[Path(file).suffix.lower()])

@@ -33,8 +33,8 @@ from utils.base.tasks import ROWS_PER_SECOND
 from utils.data.records import read_records
 from utils.features.cards import read_card
 from utils.features.files import FeatureFolder
-from utils.features.image_encoders import ImageEncoder
-from utils.features.image_kinds import KINDS
+from utils.features.image_encoders import ImageEncoder, extract_rows
+from utils.features.image_kinds import KINDS, encoder_of_each
 from utils.features.mapped import pool_rows
 from utils.search.models import package_of
 from utils.search.ranking import EncodedVideo, Searcher
@@ -148,21 +148,13 @@ class TrainedRun:
 
     def extract(self, video: Path, frame_rate: float | None = None) -> list[np.ndarray]:
         """Extract the features that the model reads from a video file."""
-        return [encoder.extract(video, frame_rate) for encoder in self._extractors]
+        return extract_rows(self._extractors, video, frame_rate)
 
     @cached_property
     def _extractors(self) -> list[ImageEncoder]:
         """The image encoder of each feature that the model reads."""
-        names, encoders = self.model.features, self.image_encoders or [None]
-        if len(encoders) == 1:
-            encoders = [*encoders] * len(names)
-        if len(encoders) != len(names):
-            raise UserError(
-                f"--encoder names {len(encoders)} image encoders, and the model reads "
-                f"{' and '.join(names)} features: give one of each"
-            )
-        extractors = []
-        for name, encoder in zip(names, encoders, strict=True):
+        names, extractors = self.model.features, []
+        for name, encoder in zip(names, encoder_of_each(names, self.image_encoders), strict=True):
             card = read_card(Path(self.model.options.data_root) / "features" / name)
             kind = card.get("type", name)
             if kind not in KINDS:

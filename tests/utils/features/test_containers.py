@@ -18,7 +18,7 @@ from tests.utils.features.clocked import (
     without_a_frame,
 )
 from utils.base.errors import UserError
-from utils.features.video import find_videos, frames_at, sampled_frames
+from utils.features.video import Grid, find_videos, frames_at, sampled_frames
 
 RATE = 1.875
 TIMES = [19.3, 3.2, 8.49, 8.51, 0.0, 15.02, 10.01, 9.99, 7.0]
@@ -27,8 +27,8 @@ HALF = 0.5 / 30 + 0.02  # half a frame, and what hundredths and millisecond cloc
 
 def rows(file: Path, **options) -> np.ndarray:
     """Times shown by the frames in the middle of each row."""
-    frames = sampled_frames(file, RATE, 0.5 / RATE, 48, **options)
-    return np.array([shown_time(frame) for frame in frames])
+    sampled = sampled_frames(file, [Grid(RATE, 0.5 / RATE, 48)], **options)
+    return np.array([shown_time(frame) for _, frame in sampled])
 
 
 def middles(count: int) -> np.ndarray:

@@ -21,7 +21,7 @@ from utils.features.image_encoders import ImageEncoder
 from utils.features.image_kinds import KINDS
 from utils.features.text_encoders import EgoVLPText, open_encoder
 from utils.features.tokens import LiveTokens
-from utils.features.video import sampled_frames
+from utils.features.video import Grid, sampled_frames
 
 CLOSE = {"atol": 1e-5, "rtol": 0}
 
@@ -123,7 +123,7 @@ def test_pixels_are_prepared_as_published(name):
     encoder = ImageEncoder("egovlp", "tiny", "cpu")
     encoder._model.image_size = 224
     encoder._model.video_model = Kept()
-    encoder.encode(image_encoders._square(frame, encoder._size)[None, None])
+    encoder.encode(image_encoders._square(frame, encoder.size)[None, None])
     pixels = encoder._model.video_model.frames[0, 0]
     torch.testing.assert_close(pixels[:, ::9, ::9], arrays[name], **CLOSE)
     torch.testing.assert_close(pixels.mean((1, 2)), arrays[f"{name}.mean"], **CLOSE)
@@ -144,7 +144,8 @@ def test_frames_of_rows_are_those_of_the_even_grid(monkeypatch):
     for case in grids["even_grid_of_CONE_uniform"]:
         shown = [SimpleNamespace(number=n, end=(n + 1) / 30) for n in range(case["video_frames"])]
         monkeypatch.setattr(video, "shown_frames", lambda *_, frames=shown: iter(frames))
-        numbers = list(sampled_frames("", 4 * ROWS_PER_SECOND, kind.offset, FRAME_SIZE))
+        grid = Grid(4 * ROWS_PER_SECOND, kind.offset, FRAME_SIZE)
+        numbers = [number for _, number in sampled_frames("", [grid])]
         rows = [numbers[at : at + 4] for at in range(0, len(numbers) - 3, 4)]
         assert len(rows) == case["rows"]
         assert {row: rows[int(row)] for row in case["rows_at"]} == case["rows_at"]
@@ -166,7 +167,8 @@ def test_a_video_is_extracted_with_a_released_checkpoint(tmp_path):
     rows = torch.load(tmp_path / "out" / "base.pt")
     assert rows.shape == (37, 16) and rows.std(1).min() > 0  # 600 frames: 37 rows of 16, and 8
     assert json.loads((tmp_path / "out" / "feature_card.json").read_text())["type"] == "egovlp"
-    frames = list(islice(sampled_frames(clocked.BASE, 7.5, 1.5 / 30, FRAME_SIZE), 8, 12))
+    sampled = sampled_frames(clocked.BASE, [Grid(7.5, 1.5 / 30, FRAME_SIZE)])
+    frames = [image for _, image in islice(sampled, 8, 12)]
     frames = np.stack([image_encoders._square(frame, FRAME_SIZE) for frame in frames])
     encoded = ImageEncoder("egovlp", str(file), "cpu").encode(frames[None])
     torch.testing.assert_close(encoded[0], rows[2], **CLOSE)

@@ -49,7 +49,7 @@ def test_a_tower_gives_its_own_image_embedding(tmp_path, make, settings, size, s
     settings = {**settings, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
     encoder = ImageEncoder("image", str(tmp_path), "cpu")
-    assert (encoder._size, encoder._side) == (size, side)
+    assert (encoder.size, encoder.grid.side) == (size, side)
     frames = np.random.default_rng(0).integers(0, 256, (3, 1, size, size, 3), np.uint8)
     rows = encoder.encode(frames)
     pixels = torch.from_numpy(frames[:, 0]).movedim(-1, 1) / 127.5 - 1

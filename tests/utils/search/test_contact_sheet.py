@@ -13,8 +13,9 @@ def test_a_sheet_of_an_upright_video_is_wide_enough_for_its_words(tmp_path, monk
     upright = np.full((HEIGHT, 40, 3), 200, np.uint8)
     monkeypatch.setattr(contact_sheet, "frames_at", lambda _, times, *__: [upright] * len(times))
     narrow, wide = tmp_path / "narrow.png", tmp_path / "wide.png"
-    write_sheet(narrow, tmp_path, [("Where?", None), ("1.", (0, 5))])
-    write_sheet(wide, tmp_path, [("Where did I put the keys? " * 5, None), ("1.", (0, 5))])
+    write_sheet(narrow, [("Where?", None), ("1.", (tmp_path, 0, 5))])
+    question = "Where did I put the keys? " * 5
+    write_sheet(wide, [(question, None), ("1.", (tmp_path, 0, 5))])
     across = FRAMES * (40 + GAP) - GAP
     assert image.open(narrow).width == across
     pixels = np.asarray(image.open(wide).convert("L"))

@@ -132,7 +132,7 @@ def test_features_that_cannot_be_made_of_a_video_are_refused(monkeypatch):
     monkeypatch.setattr(Bright, "features", ("slowfast",))
     with pytest.raises(UserError, match="reads slowfast features, and only clip, videomae, egovlp"):
         TrainedRun(Bright(), 10.0).encode("nowhere.mp4")
-    with pytest.raises(UserError, match="names 2 image encoders, and the model reads slowfast"):
+    with pytest.raises(UserError, match="names 2 image encoders for slowfast features"):
         TrainedRun(Bright(), 10.0, ["tiny", "tiny"]).encode("nowhere.mp4")
 
 
