@@ -109,13 +109,13 @@ def candidates(
     is_best = probability == probability.max(1, keepdim=True).values
     is_usable |= is_best & ~is_usable.any(1, keepdim=True)
     scores = torch.where(is_usable, probability, 0.0)
-    order, first = [], 0
+    order, start = [], 0
     for level in range(levels):
         count = rows >> level
         # Windows that are too short still count among the `most`.
-        ranked = probability[:, first : first + count].sort(dim=1, descending=True, stable=True)
-        order.append(ranked.indices[:, :most] + first)
-        first += count
+        ranked = probability[:, start : start + count].sort(dim=1, descending=True, stable=True)
+        order.append(ranked.indices[:, :most] + start)
+        start += count
     order = torch.cat(order, 1)
     windows, scores = _take(windows, order), scores.gather(1, order)
     order = (scores == 0).to(torch.int8).sort(dim=1, stable=True).indices

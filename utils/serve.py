@@ -1,6 +1,6 @@
-"""A page to ask an index of videos in: answers as pictures, and the video playing at the moment.
+"""Serve a page that answers questions about an index of videos, with pictures and playback.
 
-It is served to this machine's browser alone, and sends nothing anywhere.
+It is served to this machine's browser only.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
         rows = zip(*(column.tolist() for column in columns), strict=True)
         return [Moment(*row) for row in rows]
 
-    ask("Where is it?")  # what is made at the first question is made now
+    ask("Where is it?")  # the first question takes longer
     print(f"{len(index.paths)} videos, {clock(index.seconds)}")
     serve_page(AskPage(index.paths, ask, picture_at), options.port)
 

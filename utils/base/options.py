@@ -100,10 +100,10 @@ class Ignored(NamedTuple):
     why: str
     fits: Callable[[Any, Any], bool] = lambda value, options: True
 
-    def check(self, value: Any, options: Any, where: str = "") -> None:
-        """Raises UserError if the value does not fit the options."""
+    def check(self, value: Any, options: Any, source: str = "") -> None:
+        """Raise UserError, which begins with `source`, if the value does not fit the options."""
         if not self.fits(value, options):
-            raise UserError(f"{where}--{self.name} {value} is not supported: {self.why}")
+            raise UserError(f"{source}--{self.name} {value} is not supported: {self.why}")
 
 
 def check_options(options: Any) -> None:

@@ -119,7 +119,7 @@ def check_narrations(check: str, file: Path, video_uids: list[str], findings: Fi
     narrations = findings.tried(check, read_narrations, file, video_uids)
     if narrations is None:
         return
-    narrated = sum(first < last for first, last in narrations.extents.values())
+    narrated = sum(start < stop for start, stop in narrations.extents.values())
     what = (
         f"{len(narrations)} narrations of {narrated} of {len(video_uids)} videos; "
         f"{narrations.describe_skipped()}"
