@@ -39,6 +39,7 @@ NOT_RUN = {
     "python utils/prepare_features.py --features internvideo": "needs an LMDB file",
     "bash experiments/challenge_2023.sh": "needs real data; tests/experiments runs it with --dry",
     "python /path/to/naq/": "needs another project; tests/VSLNet/test_programs.py has one",
+    "python utils/calibrate_run.py": "needs a trained run; tests/utils/test_calibrate_run.py",
     "python utils/serve.py": "serves until it is interrupted; tests/utils/test_serve.py asks it",
     "python VSLNet/main.py --task nlq_official_v1 --fv egovlp --slurm": "needs a cluster",
 }

@@ -47,12 +47,13 @@ class Answer(NamedTuple):
     scores: np.ndarray  # (k,)
     files: list[Path]  # (k) video, or features, of each
     of_index: bool  # the windows may lie in several videos
+    score_name: str
 
     def as_json(self) -> dict:
         """As it is printed with --json."""
         rows = zip(self.windows.round(3).tolist(), self.scores.tolist(), self.files, strict=True)
         windows = [
-            {"start": start, "end": end, "score": score}
+            {"start": start, "end": end, self.score_name: score}
             | ({"video": legible(str(file))} if self.of_index else {})
             for (start, end), score, file in rows
         ]
@@ -60,7 +61,7 @@ class Answer(NamedTuple):
 
     def as_table(self) -> str:
         """The question and a table of its windows."""
-        rows = [["", "from", "to", "score", *["video"] * self.of_index]]
+        rows = [["", "from", "to", self.score_name, *["video"] * self.of_index]]
         columns = zip(self.windows, self.scores, self.files, strict=True)
         for rank, (window, score, file) in enumerate(columns, 1):
             name = [legible(file.name)] if self.of_index else []
@@ -115,7 +116,8 @@ def main(arguments: list[str] | None = None) -> None:
             continue
         files = [[index.paths[number] for number in row] for row in ranking.videos]
         columns = zip(questions, ranking.windows, ranking.scores, files, strict=True)
-        new_answers = [Answer(*row, of_index=bool(options.index)) for row in columns]
+        kind = bool(options.index), index.score_name
+        new_answers = [Answer(*row, *kind) for row in columns]
         show(new_answers, options)
         if options.cut:
             cut(new_answers, len(answers), options)
@@ -269,7 +271,8 @@ def write_answers(answers: list[Answer], index: "VideoIndex", options: argparse.
     texts = [f"{a.question} ({names[file]})" if a.of_index else a.question for a, file, *_ in rows]
     _, files, windows, scores = zip(*rows, strict=True)
     name = legible(options.index or options.checkpoint)
-    run = PageRun(name, np.stack(windows), np.ones(len(rows), bool), np.stack(scores))
+    answered = np.ones(len(rows), bool)
+    run = PageRun(name, np.stack(windows), answered, np.stack(scores), index.score_name)
     queries = PageQueries(texts, [names[file] for file in files])
     write_page(options.html, queries, [run], clips, answers=True)
     print(f"page: {options.html}", file=sys.stderr)

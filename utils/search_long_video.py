@@ -41,11 +41,12 @@ def main(arguments: list[str] | None = None) -> None:
         runs.setdefault(label, []).append(search.load_run(folder))
     file = Path(options.data_root) / "simulation.json"
     sizes, seed = simulated_sizes(file)
-    rows = [["hours", "run", *(f"R@{k}" for k in RANKS), *(f"R@{k}, any moment" for k in RANKS)]]
+    recall_names = [f"R@{k}" for k in RANKS], [f"R@{k}, any moment" for k in RANKS]
+    rows = [["hours", "run", *recall_names[0], *recall_names[1], "chance of the first"]]
     for hours in options.hours:
         video = join_clips(sizes, seed, hours)
         length = f"{video.rows / ROWS_PER_SECOND / 3600:.1f}"
-        rows.append([length, "oracle", *percent(oracle(video)), *percent([1.0] * len(RANKS))])
+        rows.append([length, "oracle", *percent(oracle(video)), *percent([1.0] * len(RANKS)), ""])
         for label, group in runs.items():
             figures = [recalls(run, video) for run in group]
             rows.append([length, label, *percent(np.mean(figures, 0))])
@@ -82,24 +83,28 @@ def oracle(video: LongVideo) -> list[float]:
 
 
 def recalls(run: "search.TrainedRun", video: LongVideo) -> list[float]:
-    """R@k where the annotated window counts, then where any moment that fits does."""
+    """R@k where the annotated window counts, then where any moment that fits does.
+
+    Last, the mean chance that the first window is right, as the run says; NaN without calibration.
+    """
     features = [video.features(name, FEATURES[name]) for name in run.model.features]
-    answers = run.encode(features).ask(video.questions, top=max(RANKS)).windows
+    answers, scores = run.encode(features).ask(video.questions, top=max(RANKS))
     annotated = iou(answers, video.annotated[:, None])
     fitting = [
         iou(windows[:, None], moments).max(1)
         for windows, moments in zip(answers, video.fitting, strict=True)
     ]
-    return [
+    shares = [
         float((overlaps[:, :k] > IOU).any(1).mean())
         for overlaps in (annotated, np.array(fitting))
         for k in RANKS
     ]
+    return [*shares, np.nan if run.calibration is None else float(scores[:, 0].mean())]
 
 
 def percent(shares: Sequence[float]) -> list[str]:
     """Shares as figures of a table."""
-    return [f"{100 * share:.1f}" for share in shares]
+    return ["" if np.isnan(share) else f"{100 * share:.1f}" for share in shares]
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     ask("Where is it?")  # the first question takes longer
     print(f"{len(index.paths)} videos, {clock(index.seconds)}")
-    serve_page(AskPage(index.paths, ask, picture_at), options.port)
+    serve_page(AskPage(index.paths, ask, picture_at, index.score_name), options.port)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

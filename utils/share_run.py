@@ -21,13 +21,16 @@ import shutil
 from argparse import Namespace
 from typing import Any
 
+from msgspec.structs import replace
+
 from utils.base.errors import UserError, run_program
 from utils.base.files import atomic_write, read_json, write_json
 from utils.base.hub import is_on_hub, send_folder
 from utils.base.options import ArgumentParser
 from utils.base.tensor_files import load_safely, write_safetensors
+from utils.evaluation.calibration import CALIBRATION_FILE
 from utils.search.models import Package, package_of_run
-from utils.training.checkpoints import SHARED, find_checkpoint
+from utils.training.checkpoints import SHARED, checkpoint_hash, find_checkpoint
 from utils.training.evaluations import FIGURES, best_evaluation
 from utils.training.options import TEXT_FILE
 
@@ -56,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def share(run: str, folder: Path, name: str) -> None:
     """Write a run's weights, options, description of its text encoder and card into the folder."""
-    from utils.search.search import CLIPS_FILE, trained_clip_seconds  # slow to import
+    from utils.search.search import CLIPS_FILE, read_calibration, trained_clip_seconds  # slow
 
     checkpoint = find_checkpoint(run)
     package = package_of_run(checkpoint)
@@ -73,6 +76,9 @@ def share(run: str, folder: Path, name: str) -> None:
     write_safetensors(content, folder / SHARED)
     write_json(folder / package.options_file, trained, indent=True)
     write_json(folder / CLIPS_FILE, {"median_seconds": seconds})
+    if (calibration := read_calibration(checkpoint)) is not None:
+        calibration = replace(calibration, checkpoint=checkpoint_hash(folder / SHARED))
+        write_json(folder / CALIBRATION_FILE, calibration)
     text = checkpoint.parent / TEXT_FILE
     if text.is_file():
         shutil.copy(text, folder / TEXT_FILE)

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from utils.base.errors import UserError, run_program, warn
 from utils.base.files import read_json
-from utils.base.options import ArgumentParser, labelled
+from utils.base.options import ArgumentParser
 from utils.data.annotations import Annotations, Query, iter_clips, iter_queries, read_annotations
 from utils.data.narrations import read_narrations
 from utils.data.records import NARRATION_MARK, read_records
@@ -53,10 +53,14 @@ def name_files(texts: list[str]) -> dict[str, str]:
     stems = [Path(text).stem for text in texts]
     files: dict[str, str] = {}
     for text, stem in zip(texts, stems, strict=True):
-        if "=" in text and not Path(text).exists():  # the name of a file may hold a "=", too
-            name, file = labelled(text, "NAME=FILE")
-        else:
+        # Names and paths may contain "=": the file that exists decides.
+        splits = [(text[:at], text[at + 1 :]) for at, sign in enumerate(text) if sign == "="]
+        if not splits or Path(text).exists():
             name, file = stem if stems.count(stem) == 1 else text, text
+        else:
+            name, file = next((split for split in splits if Path(split[1]).is_file()), splits[0])
+        if not name or not file:
+            raise UserError(f"--predictions: '{text}' is not NAME=FILE")
         if name in files:
             raise UserError(f"--predictions: two files are named '{name}'; give each its own NAME=")
         files[name] = file

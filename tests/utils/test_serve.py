@@ -46,7 +46,7 @@ def test_a_question_is_answered(served):
     names = {0: "friday.pt", 1: "monday <b>.mp4", 2: "tuesday.webm"}
     for moment in moments:
         assert moment["name"] == names[moment["video"]] and moment["start"] < moment["end"]
-        assert moment["playable"] == (moment["video"] > 0)
+        assert moment["playable"] == (moment["video"] > 0) and moment["scoreName"] == "score"
     scores = [moment["score"] for moment in moments]
     assert scores == sorted(scores, reverse=True)
     status, _, content = get(f"{address}answers?question=")

@@ -6,6 +6,7 @@ import numpy as np
 
 from utils.base.errors import UserError
 from utils.base.files import atomic_write
+from utils.evaluation.calibration import Bin
 
 try:
     from matplotlib.figure import Figure
@@ -102,6 +103,19 @@ def plot_curves(file: Path, curves: dict[str, Points], xlabel: str, ylabel: str)
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend()
+    _save(canvas, file)
+
+
+def plot_reliability(file: Path, bins: list[Bin]) -> None:
+    """Draw the share of right windows over their chance, with one standard error."""
+    canvas = Figure(figsize=(4, 4), layout="constrained")
+    axes = canvas.subplots()
+    chance, right, windows = (np.array(column) for column in zip(*bins, strict=True))
+    error = np.sqrt(right * (1 - right) / windows)
+    axes.plot([0, 1], [0, 1], color="grey", linewidth=1)
+    axes.errorbar(chance, right, yerr=error, fmt="o", capsize=3)
+    axes.set(xlabel="chance", ylabel="share of right windows", xlim=(0, 1), ylim=(0, 1))
+    axes.grid(alpha=0.3)
     _save(canvas, file)
 
 

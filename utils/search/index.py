@@ -38,9 +38,9 @@ from utils.base.files import (
 from utils.features.stores import map_array
 from utils.features.tensors import resident
 from utils.search import NMS_THRESHOLD, TOP
-from utils.search.ranking import EncodedVideo, Ranking, Searcher, rank
+from utils.search.ranking import EncodedVideo, Ranking, rank
 from utils.search.search import TrainedRun, load_run
-from utils.training.checkpoints import find_checkpoint
+from utils.training.checkpoints import checkpoint_hash, find_checkpoint
 
 DATABASE = "index.sqlite"
 SAMPLES = 16  # of a file's content, in its fingerprint
@@ -78,7 +78,7 @@ class IndexedRun(Struct):
         Raises UserError if the run or an encoder differs from that of the index.
         """
         checkpoint = checkpoint or self.checkpoint
-        if run_hash(checkpoint) != self.hash:
+        if checkpoint_hash(find_checkpoint(checkpoint)) != self.hash:
             raise UserError(
                 f"--checkpoint {checkpoint}: the index was made with another run, or before this "
                 "one was trained further; name that run, or a new --index"
@@ -116,6 +116,11 @@ class VideoIndex:
         return rank(self.videos, questions, top, nms_threshold)
 
     @property
+    def score_name(self) -> str:
+        """What the scores of answers are."""
+        return "score" if self.videos[0].calibration is None else "chance"
+
+    @property
     def seconds(self) -> float:
         """Total length of the videos."""
         return sum(video.seconds for video in self.videos)
@@ -150,8 +155,8 @@ def load_index(
         raise UserError(f"{folder}: none of its {len(rows)} videos is there; index_videos.py adds")
     if missing:
         warn(f"{folder}: {len(missing)} of {len(rows)} videos are gone: {named(missing)}; left out")
-    model = indexed_run.load(checkpoint, text_encoder, device).model
-    videos = [_stored_video(folder, model, *columns) for _, *columns in present]
+    run = indexed_run.load(checkpoint, text_encoder, device)
+    videos = [_stored_video(folder, run, *columns) for _, *columns in present]
     return VideoIndex([path for path, *_ in present], videos)
 
 
@@ -171,7 +176,7 @@ class IndexWriter:
         """Store the run of a new index, loaded from `checkpoint`."""
         self.run = IndexedRun(
             _absolute(checkpoint),
-            run_hash(checkpoint),
+            checkpoint_hash(find_checkpoint(checkpoint)),
             run.clip_seconds,
             text_encoder and _absolute(text_encoder),
             run.image_encoders and list(map(_absolute, run.image_encoders)),
@@ -241,12 +246,6 @@ def writing(folder: Path) -> Iterator[IndexWriter]:
         raise UserError(f"{folder}: another process is writing this index") from None
 
 
-def run_hash(checkpoint: str) -> str:
-    """A hash of the size and of samples of a run's checkpoint, with the checksums at its end."""
-    _, size, _, samples = file_stamp(find_checkpoint(checkpoint), SAMPLES)
-    return fingerprint(size, samples)
-
-
 def _absolute(name: str) -> str:
     """The absolute path of a file or folder; other names are returned as they are."""
     return str(Path(name).absolute()) if Path(name).exists() else name
@@ -275,11 +274,12 @@ def _clips_file(folder: Path, number: int | None) -> Path:
 
 
 def _stored_video(
-    folder: Path, model: Searcher, number: int, starts: str, clip_seconds: float, seconds: float
+    folder: Path, run: TrainedRun, number: int, starts: str, clip_seconds: float, seconds: float
 ) -> EncodedVideo:
     file = _clips_file(folder, number)
     try:
         clips = resident(map_array(file))
     except (OSError, ValueError, EOFError):
         raise UserError(f"{file}: missing or damaged; delete it and run index_videos.py") from None
-    return EncodedVideo(model, clips, np.array(json.loads(starts)), clip_seconds, seconds)
+    times = np.array(json.loads(starts)), clip_seconds, seconds
+    return EncodedVideo(run.model, clips, *times, run.calibration)

@@ -18,6 +18,8 @@ from utils.base.errors import UserError
 from utils.base.machine import each_on_a_core
 from utils.data.records import clean_sentence
 from utils.data.spans import window_seconds
+from utils.evaluation.calibration import RIGHT, Calibration
+from utils.evaluation.metrics import iou
 from utils.evaluation.predictions import suppress
 from utils.search import NMS_THRESHOLD, TOP
 from utils.training.precision import autocast
@@ -61,15 +63,18 @@ class VideoAnswers(NamedTuple):
     """The windows of a video that answer each question, best first."""
 
     windows: np.ndarray  # (Q, k, 2) seconds
-    scores: np.ndarray  # (Q, k) softmax over the candidate spans of all clips
+    scores: np.ndarray  # (Q, k) as of `Ranking`
 
 
 class Ranking(NamedTuple):
     """The windows of several videos that answer each question, best first."""
 
     windows: np.ndarray  # (Q, k, 2) seconds in the video
-    scores: np.ndarray  # (Q, k) as of `VideoAnswers`
+    # (Q, k) softmax over the candidate spans of all clips; for a calibrated run the chance that the
+    # window is right, which need not fall with the rank.
+    scores: np.ndarray
     videos: np.ndarray  # (Q, k) number of the video
+    support: np.ndarray  # (Q, k) share of the spans that overlap with the window as a right one
 
 
 class Offers(NamedTuple):
@@ -89,6 +94,7 @@ class EncodedVideo:
     starts: np.ndarray  # (C,) seconds
     clip_seconds: float
     seconds: float
+    calibration: Calibration | None = None
 
     def ask(
         self, questions: list[str], top: int = TOP, nms_threshold: float = NMS_THRESHOLD
@@ -131,7 +137,11 @@ def rank(
         clips = [best(offers.clips, offers.scores.max(1), count) for offers in looks[0]]
         looks.append(search.look(clips, look))
     merged = [search.merge(offers, top, nms_threshold) for offers in zip(*looks, strict=True)]
-    return Ranking(*map(np.concatenate, zip(*merged, strict=True)))
+    ranking = Ranking(*map(np.concatenate, zip(*merged, strict=True)))
+    calibration = videos[0].calibration
+    if calibration is None:
+        return ranking
+    return ranking._replace(scores=calibration.chances(ranking.support))
 
 
 def best(clips: np.ndarray, scores: np.ndarray, count: int) -> np.ndarray:
@@ -190,19 +200,20 @@ class ClipSearch:
 
     def merge(
         self, looks: Sequence[Offers], top: int, nms_threshold: float
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The best windows (1, k, 2) of a question, their scores and videos (1, k)."""
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The best windows (1, k, 2) of a question, their scores, videos and support (1, k)."""
         # On one timeline of all videos, so that windows of different videos never overlap.
         ends = np.cumsum([video.seconds + GAP for video in self.videos])
         begins = np.append(0, ends)
         windows = [x.windows + begins[self.video[x.clips], None, None] for x in looks]
-        windows = np.concatenate([part.reshape(-1, 2) for part in windows])
-        scores = np.concatenate([offers.scores.ravel() for offers in looks])
+        candidates = np.concatenate([x.reshape(-1, 2) for x in windows])  # (n, 2)
+        scores = np.concatenate([x.scores.ravel() for x in looks])
         weight = np.exp(scores - scores.max())
         share = weight[None] / weight.sum()
-        windows, scores = suppress(windows[None], share, nms_threshold, top)
+        windows, scores = suppress(candidates[None], share, nms_threshold, top)
+        support = (share * (iou(windows[0, :, None], candidates) > RIGHT)).sum(1)
         videos = np.searchsorted(ends, windows.mean(2))
-        return windows - begins[videos][..., None], scores, videos
+        return windows - begins[videos][..., None], scores, videos, support[None]
 
     def _clips_of(self, video: int, overview: bool) -> torch.Tensor:
         return self.videos[video].overview if overview else self.videos[video].clips

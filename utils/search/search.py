@@ -31,6 +31,7 @@ from utils.base.files import read_json
 from utils.base.machine import find_device
 from utils.base.tasks import ROWS_PER_SECOND
 from utils.data.records import read_records
+from utils.evaluation.calibration import CALIBRATION_FILE, Calibration
 from utils.features.cards import read_card
 from utils.features.files import FeatureFolder
 from utils.features.image_encoders import ImageEncoder, extract_rows
@@ -38,7 +39,7 @@ from utils.features.image_kinds import KINDS, encoder_of_each
 from utils.features.mapped import pool_rows
 from utils.search.models import package_of
 from utils.search.ranking import EncodedVideo, Searcher
-from utils.training.checkpoints import find_checkpoint
+from utils.training.checkpoints import checkpoint_hash, find_checkpoint
 
 CLIP_SECONDS = 480.0  # of Ego4D NLQ's clips, if the data set of training is missing
 BATCH_CLIPS = 16  # encoded together
@@ -85,7 +86,19 @@ def load_run(
     if clip_seconds is None:
         options = model.options
         clip_seconds = trained_clip_seconds(checkpoint.parent, options.data_root, options.task)
-    return TrainedRun(model, clip_seconds, image_encoders)
+    return TrainedRun(model, clip_seconds, image_encoders, read_calibration(checkpoint))
+
+
+def read_calibration(checkpoint: Path) -> Calibration | None:
+    """What `calibrate_run.py` wrote beside a checkpoint; warns if it is of another one."""
+    file = checkpoint.parent / CALIBRATION_FILE
+    if not file.is_file():
+        return None
+    calibration = read_json(file, Calibration)
+    if calibration.checkpoint == checkpoint_hash(checkpoint):
+        return calibration
+    warn(f"{file}: not of {checkpoint.name}, so there are no chances; run calibrate_run.py again")
+    return None
 
 
 def trained_clip_seconds(run: Path, data_root: str, task: str) -> float:
@@ -110,6 +123,7 @@ class TrainedRun:
     model: Searcher
     clip_seconds: float
     image_encoders: Sequence[str] | None = None
+    calibration: Calibration | None = None
 
     @torch.inference_mode()
     def encode(
@@ -144,7 +158,7 @@ class TrainedRun:
             clips = torch.from_numpy(np.stack(pooled)).to(self.model.device)
             encoded.append(self.model.encode(clips))
         seconds = starts / rate, length / rate, len(rows) / rate
-        return EncodedVideo(self.model, torch.cat(encoded), *seconds)
+        return EncodedVideo(self.model, torch.cat(encoded), *seconds, self.calibration)
 
     def extract(self, video: Path, frame_rate: float | None = None) -> list[np.ndarray]:
         """Extract the features that the model reads from a video file."""

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from utils.base.errors import UserError
+from utils.base.files import file_stamp, fingerprint
 from utils.base.hub import fetch_folder, is_on_hub
 from utils.base.lazy import torch
 
 SHARED = "model.safetensors"  # the checkpoint of a shared run
+SAMPLES = 16  # of a checkpoint's content, in its hash
 
 
 class Trained(NamedTuple):
@@ -48,6 +50,12 @@ def find_checkpoint(path: str | Path) -> Path:
         names = ", ".join(sorted(map(str, folders)))
         raise UserError(f"{path}: holds checkpoints of several runs, name one: {names}")
     return max(files, key=step_of)
+
+
+def checkpoint_hash(file: Path) -> str:
+    """A hash of a checkpoint: of its size and samples, among them its end with checksums."""
+    _, size, _, samples = file_stamp(file, SAMPLES)
+    return fingerprint(size, samples)
 
 
 def fit_optimizer(optimizer: torch.optim.Optimizer, state: Any, source: str | Path) -> None:

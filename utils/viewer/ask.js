@@ -46,7 +46,7 @@ function button(moment, number) {
     picture,
     element("span", { class: "name" }, moment.name),
     element("span", { class: "time" }, times(moment)),
-    element("span", { class: "score" }, `score ${Number(moment.score.toPrecision(3))}`),
+    element("span", { class: "score" }, `${moment.scoreName} ${Number(moment.score.toPrecision(3))}`),
   );
 }
 

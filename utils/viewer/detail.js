@@ -93,7 +93,7 @@ function timeline(query, range) {
     const name = run.answered[query] ? run.name : `${run.name}: no prediction`;
     return element("tr", { class: `heading ${colour(number)}` }, element("th", { colspan: 4, scope: "rowgroup" }, name));
   };
-  const heads = { "": "", axis: "", time: answers ? "from – to" : "seconds", iou: runs[0].scores ? "score" : "" };
+  const heads = { "": "", axis: "", time: answers ? "from – to" : "seconds", iou: runs[0].scores ? runs[0].scoreName : "" };
   if (hasTruth) heads.iou = "IoU";
   const head = Object.entries(heads).map(([kind, text]) => element("th", { scope: "col", class: kind }, text));
   return element(

@@ -55,6 +55,7 @@ class PageRun(NamedTuple):
     windows: np.ndarray  # (R, k, 2) seconds, padded with NaN
     answered: np.ndarray  # (R,) bool
     scores: np.ndarray | None = None  # (R, k)
+    score_name: str = "score"
 
 
 def check_page(option: str, file: str) -> None:
@@ -155,6 +156,7 @@ def _columns(
                 "answered": run.answered,
                 "windows": np.round(run.windows, 3).ravel(),
                 "scores": None if run.scores is None else run.scores.ravel(),
+                "scoreName": run.score_name,
                 "iou": np.where(
                     np.isnan(run.windows).any(axis=2) | np.isnan(truth).any(axis=1)[:, None],
                     np.nan,

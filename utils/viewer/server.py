@@ -53,6 +53,7 @@ class AskPage(NamedTuple):
     files: Sequence[Path]  # videos, or features without a video
     ask: Callable[[str], list[Moment]]  # best first
     picture: Callable[[Path, float, int], np.ndarray]  # (file, seconds, shorter side) -> (H, W, 3)
+    score_name: str = "score"
 
 
 def serve_page(page: AskPage, port: int) -> None:
@@ -113,7 +114,8 @@ def make_app(page: AskPage, token: str) -> Any:
     def describe(moment: Moment) -> dict[str, Any]:
         file = page.files[moment.video]
         playable = file.suffix != ".pt"
-        return {**moment._asdict(), "name": legible(file.name), "playable": playable}
+        told = {"name": legible(file.name), "playable": playable, "scoreName": page.score_name}
+        return {**moment._asdict(), **told}
 
     def video_file(request: Request) -> Path:
         number = request.path_params["number"]

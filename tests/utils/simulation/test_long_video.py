@@ -97,5 +97,6 @@ def test_program_prints_a_row_for_each_run_and_length(quickstart):
     table = [line.split("|")[1:-1] for line in printed.splitlines() if line.startswith("|")]
     assert [line[1].strip() for line in table] == ["run", "oracle", "ours", "oracle", "ours"]
     for line in table[1:]:
-        figures = [float(cell) for cell in line[2:]]
+        figures = [float(cell) for cell in line[2:6]]
         assert figures[0] <= figures[1] and figures[2] <= figures[3]
+        assert line[6].strip() == ""  # no calibration

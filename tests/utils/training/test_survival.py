@@ -197,7 +197,7 @@ class TestWrongNumbers:
             state, _ = load_newest(tmp_path / "run" / "state.pt")
             assert all(value.isfinite().all() for value in state["model"].values())
             step = state["step"] - 1
-            assert f"wrong at step {step}, learning rate 0.1: total nan, other nan;" in said[-1]
+            assert f"failed at step {step}, learning rate 0.1: total nan, other nan;" in said[-1]
             assert f"is saved at step {step + 1}" in said[-1]
             rows = plan_epoch(3, step // 8, 64, 2).order[step % 8 * 8 :][:8]
             assert 7 in rows
