@@ -1,4 +1,4 @@
-"""GroundNLQ's data: a split as aligned columns; a batch is cut into groups of like length.
+"""GroundNLQ's data: a split as aligned columns; a batch consists of groups of similar length.
 
 files -> Records (columns) -> mapped features and token features -> Inputs and Targets (tensors)
 
@@ -21,24 +21,15 @@ from GroundNLQ.text import open_queries
 from utils.base.errors import UserError
 from utils.base.tasks import FRAME_RATE
 from utils.data.annotations import iter_clips, read_annotations
-from utils.data.records import Records, keep_complete, read_split
-from utils.features.mapped import FeatureStore, open_all
-from utils.features.tensors import in_steps, resident, to_device
+from utils.data.records import Records, read_split
+from utils.features.mapped import FeatureStore, open_complete
+from utils.features.tensors import Inputs, in_steps, resident, to_device
 from utils.features.tokens import EncoderText, Gather
 from utils.training.processes import Share
 
 
-class Inputs(NamedTuple):
-    """What the model reads."""
-
-    video: torch.Tensor  # (B, T, F)
-    video_mask: torch.Tensor  # (B, T)
-    text: torch.Tensor  # (B, Q, E)
-    text_mask: torch.Tensor  # (B, Q)
-
-
 class Targets(NamedTuple):
-    """What the points are to say."""
+    """What the model should predict for each point."""
 
     positive: torch.Tensor  # (B, P) bool
     offsets: torch.Tensor  # (B, P, 2)
@@ -46,12 +37,12 @@ class Targets(NamedTuple):
 
 @dataclass
 class Split:
-    """One split with its features side by side and its text, ready to be cut into batches."""
+    """A split with its features and text, from which batches are made."""
 
     name: str
     records: Records
     stores: list[FeatureStore]
-    tables: list[torch.Tensor]  # the stores' rows, where batches are gathered from
+    tables: list[torch.Tensor]  # the stores' rows on the device that batches are gathered on
     text: Gather  # of queries by row numbers
     text_width: int
     durations: np.ndarray  # (R,) exact seconds of the queries' clips
@@ -65,7 +56,7 @@ class Split:
 
     @cached_property
     def absent_moments(self) -> AbsentMoments:
-        """Which clips do not hold what a query asks for."""
+        """Clips that do not show what a query asks for."""
         return AbsentMoments(self.records)
 
     @property
@@ -74,7 +65,7 @@ class Split:
         return np.max([store.lengths for store in self.stores], 0)
 
     def padded(self, clips: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """(B,) rows that clips of so many `rows` are padded to."""
+        """(B,) lengths that clips of `rows` (B,) rows are padded to."""
         if "fixed_length" not in self.options.quirks:
             return padded_rows(rows, self.options.levels)
         limit = self.options.max_seq_len
@@ -91,23 +82,23 @@ class Split:
         clips: np.ndarray,
         padded: int,
         device: torch.device,
-        first: np.ndarray | None = None,
-        rows: np.ndarray | None = None,
+        first_row: np.ndarray | None = None,
+        row_count: np.ndarray | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, T, F) features of clips, zero at padding, and their mask (B, T).
 
-        Only `rows` of them (B,) from the row `first` on (B,), if they are given.
+        Of each clip only `row_count` (B,) rows from `first_row` (B,) on, if these are given.
         """
-        first = np.zeros(len(clips), np.int64) if first is None else first
-        rows = self.clip_rows[clips] if rows is None else rows
-        mask = np.arange(padded) < rows[:, None]
-        place = first[:, None] + np.arange(padded)
+        first_row = np.zeros(len(clips), np.int64) if first_row is None else first_row
+        row_count = self.clip_rows[clips] if row_count is None else row_count
+        mask = np.arange(padded) < row_count[:, None]
+        row = first_row[:, None] + np.arange(padded)
         columns = []
         for store, table in zip(self.stores, self.tables, strict=True):
-            there = mask & (place < store.lengths[clips][:, None])
-            places = store.offsets[clips][:, None] + np.where(there, place, 0)
-            features = to_device(table[to_device(places, table.device)], device)
-            columns.append(features.float() * to_device(there, device)[..., None])
+            exists = mask & (row < store.lengths[clips][:, None])
+            index = store.offsets[clips][:, None] + np.where(exists, row, 0)
+            features = to_device(table[to_device(index, table.device)], device)
+            columns.append(features.float() * to_device(exists, device)[..., None])
         return torch.cat(columns, 2), to_device(mask, device).float()
 
     def windows(self, rows: np.ndarray, draws: np.ndarray) -> np.ndarray:
@@ -116,97 +107,100 @@ class Split:
         seconds = records.exact if options.label_times == "exact" else records.seconds
         windows = seconds[rows]
         if options.nar_exp_factor > 1:
-            whole, factor = options.nar_jitter == "whole", options.nar_exp_factor
-            jittered = jitter(windows, draws[rows, :2], factor, whole, options.nar_translate)
+            is_whole, factor = options.nar_jitter == "whole", options.nar_exp_factor
+            jittered = jitter(windows, draws[rows, :2], factor, is_whole, options.nar_translate)
             windows = np.where(records.is_narration[rows, None], jittered, windows)
         return windows * (FRAME_RATE / options.row_frames)
 
     def batch(
         self, share: Share, draws: np.ndarray, device: torch.device
     ) -> tuple[list[tuple[Inputs, Targets]], int]:
-        """A share of a training batch, and the positive points of the whole batch.
+        """A share of a training batch, and the number of positive points of the whole batch.
 
-        Clips of like length form a group each, which is padded as little as possible: the numbers
-        are those of the whole batch.
+        Clips of similar length form a group, which needs little padding.
 
         Args:
             draws: (R, 4) the plan of the epoch; (R, 6) if moments may be absent.
         """
-        rows, mine, options = share.rows, share.mine, self.options
+        rows, positions, options = share.rows, share.positions, self.options
         clips, windows = self.records.clip[rows], self.windows(rows, draws)
         absent = np.zeros(len(rows), dtype=bool)
         if options.absent:
             clips, absent = self.absent_moments.replace_clips(rows, draws[rows, 4:], options.absent)
-        first, kept = stretches(
+        first_row, row_count = crops(
             windows, self.clip_rows[clips], draws[rows, 2:4], options.crop_ratio
         )
-        windows = windows - first[:, None]
-        text = self.text(rows[mine], device)
+        windows = windows - first_row[:, None]
+        text = self.text(rows[positions], device)
         if options.compile:
             text = text.pad(in_steps(text.mask.shape[1]))
         nearest = "no_nearest" not in options.quirks
         groups, positives = [], 0
-        lengths = self.padded(clips, kept)
+        lengths = self.padded(clips, row_count)
         for length in np.unique(lengths):
             group = np.flatnonzero(lengths == length)
             points = make_points(int(length), options.levels)
-            positive, offsets = label_points(points, windows[group, None], kept[group], nearest)
+            positive, offsets = label_points(
+                points, windows[group, None], row_count[group], nearest
+            )
             positive &= ~absent[group, None]
             positives += int(positive.sum())
-            shared = np.isin(group, mine)
-            if shared.any():
-                group = group[shared]
-                parts = first[group], kept[group]
-                video = self.video(clips[group], int(length), device, *parts)
-                place = to_device(group - mine[0], device)
-                targets = Targets(*(to_device(x[shared], device) for x in (positive, offsets)))
-                groups.append((Inputs(*video, text.tokens[place], text.mask[place]), targets))
+            in_share = np.isin(group, positions)
+            if in_share.any():
+                group = group[in_share]
+                video = self.video(
+                    clips[group], int(length), device, first_row[group], row_count[group]
+                )
+                query = to_device(group - positions[0], device)
+                labels = (to_device(column[in_share], device) for column in (positive, offsets))
+                inputs = Inputs(*video, text.tokens[query], text.mask[query])
+                groups.append((inputs, Targets(*labels)))
         return groups, positives
 
 
 def jitter(
-    windows: np.ndarray, draws: np.ndarray, factor: float, whole: bool, translate: bool
+    windows: np.ndarray, draws: np.ndarray, factor: float, is_whole: bool, translate: bool
 ) -> np.ndarray:
     """Windows (B, 2), each stretched by 1 to `factor` and, if `translate`, moved.
 
-    The new window contains the old one and may reach beyond the clip. A `whole` stretch is one of
-    the whole numbers from 1 to `factor`, as published with GroundNLQ.
+    The new window contains the old one and may extend beyond the clip. If `is_whole`, stretches are
+    integers, as published with GroundNLQ.
 
     Args:
         draws: (B, 2) uniform in [0, 1): the stretch and the move.
     """
     stretch, move = draws.T
-    times = 1 + (np.floor(stretch * np.floor(factor)) if whole else stretch * (factor - 1))
+    scale = 1 + (np.floor(stretch * np.floor(factor)) if is_whole else stretch * (factor - 1))
     start, end = windows.T
     length = end - start
     centre = (start + end) / 2
     if translate:
-        centre = centre - (2 * move - 1) * (times - 1) * length / 2
-    return np.stack((centre - times * length / 2, centre + times * length / 2), 1)
+        centre = centre - (2 * move - 1) * (scale - 1) * length / 2
+    return np.stack((centre - scale * length / 2, centre + scale * length / 2), 1)
 
 
-def stretches(
+def crops(
     windows: np.ndarray, rows: np.ndarray, draws: np.ndarray, shares: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A stretch of each clip that holds the middle of its window: first row (B,) and rows (B,).
+    """A part of each clip that contains the middle of its window: first row (B,) and rows (B,).
 
     Args:
         windows: (B, 2) feature rows.
         rows: (B,) rows of the clips.
-        draws: (B, 2) uniform in [0, 1): how long, and where.
-        shares: the least and the largest share of a clip.
+        draws: (B, 2) uniform in [0, 1): length and position of the part.
+        shares: the smallest and the largest share of a clip.
     """
-    least, most = shares
-    length, place = draws.T
-    kept = np.ceil((least + length * (most - least)) * rows).astype(np.int64)
+    smallest, largest = shares
+    length, position = draws.T
+    row_count = np.ceil((smallest + length * (largest - smallest)) * rows).astype(np.int64)
     middle = np.clip(windows.mean(1), 0, rows - 1).astype(np.int64)
-    earliest = np.maximum(middle + 1 - kept, 0)
-    latest = np.minimum(middle, rows - kept)
-    return earliest + np.rint(place * (latest - earliest)).astype(np.int64), kept
+    earliest = np.maximum(middle + 1 - row_count, 0)
+    latest = np.minimum(middle, rows - row_count)
+    return earliest + np.rint(position * (latest - earliest)).astype(np.int64), row_count
 
 
 def clip_seconds(records: Records, annotations: str | None) -> np.ndarray:
-    """(R,) seconds of the queries' clips: exact ones of an annotation file, if it is given."""
+    """(R,) seconds of the queries' clips, exact ones if an annotation file is given."""
     seconds = records.num_frames / records.fps
     if annotations is not None:
         clips = (clip for _, clip in iter_clips(read_annotations(annotations)))
@@ -223,14 +217,13 @@ def open_split(
     training = options.mode == "train" == name
     subsets = options.subsets(name)
     records, listed = read_split(options.data_root, options.task, name, *subsets)
-    stores = open_all(Path(options.data_root), options.features, records, options.cache)
-    lengths = {kind: store.lengths for kind, store in stores.items()}
-    records = keep_complete(records, lengths, name, tolerant)
+    root, cache = Path(options.data_root), options.cache
+    records, stores = open_complete(root, options.features, records, cache, name, tolerant)
     return Split(
         name,
         records,
-        list(stores.values()),
-        [resident(store.joined, device, options.feature_device) for store in stores.values()],
+        stores,
+        [resident(store.joined, device, options.feature_device) for store in stores],
         *open_queries(options, text, records, device, training),
         clip_seconds(records, None if training else options.eval_gt_json),
         listed,

@@ -20,17 +20,16 @@ from utils.training import inference
 from utils.training.precision import autocast
 from utils.training.processes import Processes
 
-CANDIDATES = 20  # windows a query offers to temporal NMS
+CANDIDATES = 20  # windows of a query for temporal NMS
 
 
 @torch.inference_mode()
 def predict(
     model: GroundNLQ, split: Split, options: Options, processes: Processes
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The five best windows of every query, (R, 5, 2) seconds, and their scores (R, 5).
+    """The five best windows (R, 5, 2) of all queries in seconds, and their scores (R, 5).
 
-    Every process gets those of all queries. Raises UserError if the model was trained on features
-    or tokens of another width.
+    Raises UserError if the model was trained on features or tokens of another width.
     """
     widths, trained = (split.width, split.text_width), (model.video_dim, model.text_dim)
     if widths != trained:
@@ -57,10 +56,10 @@ def predict(
 
 
 def _batches(split: Split, options: Options) -> list[np.ndarray]:
-    """Rows of the queries predicted together: those of clips of like length need little padding.
+    """Row numbers of the queries that are predicted together.
 
-    With text padded as published windows depend on the batch, which is so many queries in the
-    order of the file.
+    Queries of clips of similar length, which need little padding. With published text padding,
+    where predictions depend on the batch, queries in the order of the file.
     """
     order = np.arange(len(split.records))
     if "text_padding" not in options.quirks:
@@ -75,7 +74,7 @@ def best_windows(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Five windows (B, 5, 2) in seconds and their scores (B, 5), of clips of `padded` rows.
 
-    In a query with fewer windows the best one is repeated with score 0.
+    If a query has fewer windows, the best one is repeated with score 0.
     """
     count = WINDOWS if options.nms_threshold is None else CANDIDATES
     windows, scores = ranked_windows(grounding, padded, options.levels, count)

@@ -1,4 +1,4 @@
-"""GroundNLQ's losses: a focal loss of every point's score, a distance-IoU loss of its window.
+"""GroundNLQ's losses: a focal loss of each point's score, a distance-IoU loss of its window.
 
 Shapes: B queries, P points. Source: ActionFormer (Zhang et al., ECCV 2022), GroundNLQ (2023).
 """
@@ -25,7 +25,7 @@ class Losses(NamedTuple):
 
 
 def next_normaliser(before: torch.Tensor, positives: int) -> torch.Tensor:
-    """The running mean of positive points a batch, by which losses are divided."""
+    """The running mean of positive points per batch, by which losses are divided."""
     return MOMENTUM * before + (1 - MOMENTUM) * max(positives, 1)
 
 

@@ -1,4 +1,4 @@
-"""Points of the pyramid: what each is to say in training, and the windows that they offer.
+"""Points of the pyramid: their labels in training, and windows from their outputs.
 
 Times are in feature rows. Shapes: B queries, P points, W windows a query, N candidates.
 """
@@ -10,11 +10,11 @@ import torch
 
 from utils.features.tensors import to_device
 
-RADIUS = 1.5  # strides around a window's centre within which points answer for it
-FARTHEST = 10000.0  # rows that a point of the coarsest level reaches
+RADIUS = 1.5  # strides: distance of positive points to a window's centre, at most
+FARTHEST = 10000.0  # rows: longest distance of the coarsest level
 LEAST_SCORE = 0.001
 LEAST_LENGTH = 0.001  # rows
-MOST = 2000  # candidates a level
+MOST = 2000  # candidates per level
 SIGMA = 0.75
 LENGTH_STEP = 64  # rows, at least, between the lengths that clips are padded to
 
@@ -37,10 +37,10 @@ def make_points(rows: int, levels: int) -> np.ndarray:
 
 
 def padded_rows(rows: np.ndarray, levels: int) -> np.ndarray:
-    """To how many rows clips of so many are padded: enough to give the numbers of any longer one.
+    """Lengths that clips of `rows` rows are padded to.
 
-    That needs a padded position in each level. Lengths come in few steps, so that clips of about
-    the same length are computed together.
+    Each level has at least one padded position, so that outputs do not depend on further padding.
+    Lengths are multiples of a step, so that clips of similar length share a batch.
     """
     coarsest = 2 ** (levels - 1)
     needed = (-(-rows // coarsest) + 1) * coarsest
@@ -51,17 +51,17 @@ def padded_rows(rows: np.ndarray, levels: int) -> np.ndarray:
 def label_points(
     points: np.ndarray, windows: np.ndarray, rows: np.ndarray, nearest: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which points answer for a window, and what they are to say.
+    """The positive points, and their offsets to the window's ends.
 
-    A point is positive if it lies within the window and near its centre, and the farther of the
-    window's ends lies in its level's range; of several windows the shortest counts.
+    A point is positive if it lies in the window near its centre, and the distance to the window's
+    farther end is in its level's range; of several windows the shortest counts.
 
     Args:
         points: (P, 4) as of `make_points`.
-        windows: (B, W, 2) rows, NaN for none; they may lie partly outside the clip.
+        windows: (B, W, 2) rows, padded with NaN; they may lie partly outside the clip.
         rows: (B,) rows of the clips: points beyond are not positive.
-        nearest: if a query is left without a positive point (a window shorter than a row), the
-            row nearest to the middle of its first window is one.
+        nearest: if a query has no positive point (its window is shorter than a row), make the row
+            nearest to the middle of its first window positive.
 
     Returns:
         (B, P) bool, and (B, P, 2) float32 distances to the window's ends in strides.
@@ -70,21 +70,21 @@ def label_points(
     start, end = windows[..., :1], windows[..., 1:]  # (B, W, 1)
     middle = (start + end) / 2
     distances = np.stack((time - start, end - time), -1)  # (B, W, P, 2)
-    within = np.minimum(
+    margin = np.minimum(
         time - np.maximum(middle - RADIUS * stride, start),
         np.minimum(middle + RADIUS * stride, end) - time,
     )
-    farther = distances.max(-1)
-    answers = (within > 0) & (near <= farther) & (farther <= far) & (time < rows[:, None, None])
-    length = np.where(answers, end - start, np.inf)
+    reach = distances.max(-1)
+    is_positive = (margin > 0) & (near <= reach) & (reach <= far) & (time < rows[:, None, None])
+    length = np.where(is_positive, end - start, np.inf)
     shortest = length.argmin(1)[:, None]  # (B, 1, P)
-    positive = np.take_along_axis(answers, shortest, 1)[:, 0]
+    positive = np.take_along_axis(is_positive, shortest, 1)[:, 0]
     offsets = np.take_along_axis(distances, shortest[..., None], 1)[:, 0] / stride[:, None]
     if nearest:
-        left_out = np.flatnonzero(~positive.any(1))
-        row = np.clip(np.rint(middle[left_out, 0, 0]), 0, rows[left_out] - 1).astype(np.int64)
-        positive[left_out, row] = True  # points of the finest level come first
-        offsets[left_out, row] = np.maximum(offsets[left_out, row], 0)
+        query = np.flatnonzero(~positive.any(1))
+        row = np.clip(np.rint(middle[query, 0, 0]), 0, rows[query] - 1).astype(np.int64)
+        positive[query, row] = True  # points of the finest level are the first ones
+        offsets[query, row] = np.maximum(offsets[query, row], 0)
     return positive, offsets.astype(np.float32)
 
 
@@ -96,26 +96,26 @@ def candidates(
     least_score: float = LEAST_SCORE,
     most: int = MOST,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the points offer: windows (B, N, 2) in rows and scores (B, N), 0 behind the last.
+    """Candidate windows (B, N, 2) in rows and scores (B, N), padded with scores of 0.
 
-    Level after level, the best of each first. A query whose points are all below the least score
-    or length keeps the best of them.
+    They are ordered by level, then by score. If all points of a query are below the least score or
+    length, its best point is used.
     """
     points = to_device(make_points(rows, levels).astype(np.float32), probability.device)
     time, stride = points[:, 0], points[:, 3]
     before, after = (offsets * stride[:, None]).unbind(-1)
     windows = torch.stack((time - before, time + after), -1)
-    kept = (probability > least_score) & (windows[..., 1] - windows[..., 0] > LEAST_LENGTH)
-    best = probability == probability.max(1, keepdim=True).values
-    kept |= best & ~kept.any(1, keepdim=True)
-    scores = torch.where(kept, probability, 0.0)
-    order, first = [], 0
+    is_usable = (probability > least_score) & (windows[..., 1] - windows[..., 0] > LEAST_LENGTH)
+    is_best = probability == probability.max(1, keepdim=True).values
+    is_usable |= is_best & ~is_usable.any(1, keepdim=True)
+    scores = torch.where(is_usable, probability, 0.0)
+    order, start = [], 0
     for level in range(levels):
         count = rows >> level
-        # Windows that are too short still take a place among the most.
-        ranked = probability[:, first : first + count].sort(dim=1, descending=True, stable=True)
-        order.append(ranked.indices[:, :most] + first)
-        first += count
+        # Windows that are too short still count among the `most`.
+        ranked = probability[:, start : start + count].sort(dim=1, descending=True, stable=True)
+        order.append(ranked.indices[:, :most] + start)
+        start += count
     order = torch.cat(order, 1)
     windows, scores = _take(windows, order), scores.gather(1, order)
     order = (scores == 0).to(torch.int8).sort(dim=1, stable=True).indices
@@ -124,41 +124,41 @@ def candidates(
 
 def soft_nms(
     windows: torch.Tensor,  # (B, N, 2)
-    scores: torch.Tensor,  # (B, N) 0 behind the last candidate
+    scores: torch.Tensor,  # (B, N) padded with 0
     count: int,
     sigma: float = SIGMA,
     least_score: float = LEAST_SCORE,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The best `count` windows (B, count, 2) and their scores (B, count), 0 where none is left.
+    """The best `count` windows (B, count, 2) and their scores (B, count), padded with 0.
 
-    Gaussian soft non-maximum suppression: the best window is taken, and the scores of the others
-    are lowered by exp(-IoU^2 / sigma), and so on; one that falls below the least score is dropped.
-    Of equal scores the first in the present order is taken. That order changes as published: the
-    window taken changes places with the first that is left, and the last one fills the place of
-    one dropped.
+    Gaussian soft non-maximum suppression: repeatedly selects the best window, multiplies the scores
+    of the rest by exp(-IoU^2 / sigma), and drops windows below the least score. Of equal scores the
+    first one is selected, in an order that changes as published: a selected window is swapped with
+    the first remaining one, and dropped windows are replaced by the last ones.
     """
-    number = windows.shape[1]
-    place = torch.arange(number, device=scores.device).expand_as(scores)
-    left = (scores > 0).sum(1, keepdim=True)  # candidates that are taken or left, (B, 1)
-    count = min(count, number)
-    for taken in range(count):
-        best = torch.where((place >= taken) & (place < left), scores, -1.0).argmax(1, keepdim=True)
-        best = torch.where(taken < left, best, taken)
-        order = place.scatter(1, best, taken)
-        order[:, taken] = best[:, 0]
+    size = windows.shape[1]
+    place = torch.arange(size, device=scores.device).expand_as(scores)
+    stop = (scores > 0).sum(1, keepdim=True)  # (B, 1) number of selected and remaining windows
+    count = min(count, size)
+    for rank in range(count):
+        best = torch.where((place >= rank) & (place < stop), scores, -1.0).argmax(1, keepdim=True)
+        best = torch.where(rank < stop, best, rank)
+        order = place.scatter(1, best, rank)
+        order[:, rank] = best[:, 0]
         windows, scores = _take(windows, order), scores.gather(1, order)
-        others = (place > taken) & (place < left)
-        overlap = _iou(windows, windows[:, taken, None])
+        remains = (place > rank) & (place < stop)
+        overlap = _iou(windows, windows[:, rank, None])
         lowered = scores * torch.exp(-(overlap**2) / sigma)
-        scores = torch.where(others, lowered, scores)
-        kept = others & (scores >= least_score)
-        left = torch.minimum(left, taken + 1 + kept.sum(1, keepdim=True))
-        gaps = others & ~kept & (place < left)
-        fillers = torch.where(kept & (place >= left), place, -1).sort(dim=1, descending=True).values
-        fill = fillers.gather(1, (gaps.cumsum(1) - 1).clamp(min=0))
-        order = torch.where(gaps, fill, place)
+        scores = torch.where(remains, lowered, scores)
+        is_good = remains & (scores >= least_score)
+        stop = torch.minimum(stop, rank + 1 + is_good.sum(1, keepdim=True))
+        is_gap = remains & ~is_good & (place < stop)
+        last_places = torch.where(is_good & (place >= stop), place, -1)
+        last_places = last_places.sort(dim=1, descending=True).values
+        filler = last_places.gather(1, (is_gap.cumsum(1) - 1).clamp(min=0))
+        order = torch.where(is_gap, filler, place)
         windows, scores = _take(windows, order), scores.gather(1, order)
-    scores = torch.where(place < left, scores, 0.0)
+    scores = torch.where(place < stop, scores, 0.0)
     return windows[:, :count], scores[:, :count]
 
 
@@ -167,9 +167,9 @@ def _take(windows: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
 
 
 def _iou(windows: torch.Tensor, window: torch.Tensor) -> torch.Tensor:
-    """IoU as published: areas are too large by 1e-6."""
-    first = torch.maximum(windows[..., 0], window[..., 0])
-    last = torch.minimum(windows[..., 1], window[..., 1])
-    inter = (last - first).clamp(min=0)
+    """IoU as published: lengths are too large by 1e-6."""
+    start = torch.maximum(windows[..., 0], window[..., 0])
+    end = torch.minimum(windows[..., 1], window[..., 1])
+    inter = (end - start).clamp(min=0)
     areas = windows.diff(dim=-1)[..., 0] + window.diff(dim=-1)[..., 0] + 2e-6
     return inter / (areas - inter)

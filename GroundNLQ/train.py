@@ -1,4 +1,4 @@
-"""GroundNLQ's training: what is particular to it; the loop itself is utils/training/loop.py.
+"""GroundNLQ's part of training; the loop is utils/training/loop.py.
 
 On a laptop:    GroundNLQ/scripts/train_scratch_nlq.sh cpu nlq egovlp runs/scratch 0.0001
 On four GPUs:   GroundNLQ/scripts/train_naq.sh 0,1,2,3 nlq_v2 internvideo runs/naq 10
@@ -26,8 +26,8 @@ from utils.training.checkpoints import find_checkpoint
 from utils.training.processes import Processes, Share
 from utils.training.recipes import EpochPlan
 
-DECAY = 0.999  # of the average, a step
-NORMALISER = 200.0  # of a new training
+DECAY = 0.999  # of the average, per step
+NORMALISER = 200.0  # initial value
 LOWEST_RATE = 1e-8
 
 
@@ -37,11 +37,7 @@ def train(options: Options) -> None:
 
 
 class AveragedModel(nn.Module):
-    """A model in training, with all that its steps change besides the optimizer.
-
-    The running average of its weights, and the running mean of positive points a batch, are kept
-    and saved with it.
-    """
+    """A model in training, and running averages of its weights and of positive points per batch."""
 
     def __init__(self, model: GroundNLQ):
         super().__init__()
@@ -51,12 +47,12 @@ class AveragedModel(nn.Module):
 
     @torch.compiler.disable(recursive=False)
     def forward(self, groups: list[Inputs]) -> list[Grounding]:
-        """Each group of a batch on its own."""
+        """Ground each group of a batch."""
         return [self.model(*inputs) for inputs in groups]
 
     @torch.no_grad()
     def follow(self, normaliser: torch.Tensor) -> None:
-        """Take up a step: the weights it led to, and its normaliser."""
+        """Update the averages after a step."""
         averages, weights = list(self.average.parameters()), list(self.model.parameters())
         torch._foreach_lerp_(averages, weights, 1 - DECAY)
         self.normaliser.copy_(normaliser)
@@ -76,7 +72,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
 
 
 def cosine_schedule(step: int, warmup: int, steps: int, peak: float) -> float:
-    """Learning rate that rises linearly from 0 within the first `warmup` steps, then falls."""
+    """Learning rate that rises linearly from 0 in `warmup` steps, then falls as half a cosine."""
     if step < warmup:
         return peak * step / max(1, warmup - 1)
     share = (step - warmup) / max(1, steps - warmup)
@@ -88,7 +84,7 @@ class Recipe(recipes.Recipe):
 
     def __init__(self, options: Options, processes: Processes):
         super().__init__(options, processes, open_split, open_text(options))
-        # Draws: the jitter of a narration's window, the stretch of its clip, another clip.
+        # Draws: jitter of a narration's window, crop of its clip, another clip.
         self.columns = 6 if options.absent else 4
         model = build_model(options, self.train.width, self.train.text_width)
         if options.init_from is not None:
@@ -99,18 +95,18 @@ class Recipe(recipes.Recipe):
         )
         if options.optimizer == "muon":
             self.optimizer.register_step_pre_hook(step_matrices)
-        # Only a step that is taken counts: a run may be stopped before.
+        # Averages are updated only by steps that change the weights.
         self._normaliser = self.model.normaliser
         self.optimizer.register_step_post_hook(lambda *_: self.model.follow(self._normaliser))
 
     def learning_rate(self, step: int, steps_per_epoch: int) -> float:
-        """Linear warm-up, then half a cosine down to nearly 0."""
+        """Linear warm-up, then cosine decay to nearly 0."""
         options = self.options
         warmup = round(options.warmup_epochs * steps_per_epoch)
         return cosine_schedule(step, warmup, options.epochs * steps_per_epoch, options.lr)
 
     def batch(self, share: Share, plan: EpochPlan) -> tuple[list[tuple[Inputs, Targets]], int]:
-        """The share's tensors on the device, and the positive points of the whole batch."""
+        """The share's tensors, and the number of positive points of the whole batch."""
         return self.train.batch(share, plan.draws, self.processes.device)
 
     def losses(
@@ -119,7 +115,7 @@ class Recipe(recipes.Recipe):
         """Losses of a share."""
         groups, positives = batch
         self._normaliser = next_normaliser(self.model.normaliser, positives)
-        # Gradients of processes are averaged: each divides by its share.
+        # Gradients are averaged over the processes: each one divides by its share.
         divisor = (self._normaliser / self.processes.size).float()
         groundings = network([inputs for inputs, _ in groups])
         parts = [

@@ -16,7 +16,7 @@ from utils.base.errors import UserError, in_brief
 from utils.base.options import adopt
 from utils.base.tensor_files import load_safely
 from utils.training.checkpoints import Trained, fit_state
-from utils.training.options import KEPT
+from utils.training.options import INHERITED
 
 WEIGHTS, AVERAGE, OPTIONS = "state_dict", "state_dict_ema", "options"
 VIDEO_WEIGHT = "backbone.vid_embd.0.conv.weight"  # (D, F, 3)
@@ -52,7 +52,7 @@ def _trained_options(checkpoint: Path, content: dict, overrides: dict) -> Option
     weights, trained, source = content[WEIGHTS], content.get(OPTIONS), checkpoint
     if not isinstance(trained, dict):
         trained, source = read_options(checkpoint.parent)
-    names = (*KEPT, *UNSAID, "text_features")
+    names = (*INHERITED, *UNSAID, "text_features")
     values = {"mode": "val"} | {name: trained[name] for name in names if name in trained}
     values |= {k: v for k, v in overrides.items() if v is not None or k not in UNSAID}
     values |= {name: trained[name] for name in SHAPE if name in trained}

@@ -26,45 +26,35 @@ from ReLER.model import real_parts
 from ReLER.options import Options
 from ReLER.pooling import Bags, FeatureTable, temporal_endpoints
 from utils.base.errors import named, warn
-from utils.data.records import Records, keep_complete, keep_some, read_split
-from utils.data.spans import highlight_windows, jitter_windows
-from utils.features.mapped import FeatureStore, open_all
-from utils.features.tensors import in_steps, to_device
+from utils.data.records import Records, keep_usable, read_split
+from utils.data.spans import highlighted_units, jitter_windows
+from utils.features.mapped import FeatureStore, open_complete
+from utils.features.tensors import Inputs, in_steps, to_device
 from utils.features.tokens import EncoderText, Gather
 from utils.training.processes import Share
 
-EXTENDED = 0.1  # share of a window that is highlighted on each side of it
-UNEVEN = 0.05  # features of a clip whose lengths differ by more are worth a warning
-
-
-class Inputs(NamedTuple):
-    """What the model reads."""
-
-    video: torch.Tensor  # (B, V, F)
-    video_mask: torch.Tensor  # (B, V)
-    text: torch.Tensor  # (B, Q, T)
-    text_mask: torch.Tensor  # (B, Q)
+UNEVEN = 0.05  # relative difference in length of a clip's features above which to warn
 
 
 class Samples(NamedTuple):
-    """Columns of a training batch before anything is read."""
+    """Columns of a training batch, before features are read."""
 
     cuts: Cuts
     units: np.ndarray  # (B,)
     windows: np.ndarray  # (B, 2) first and last unit of the answer
     draws: Draws
 
-    def take(self, chosen: np.ndarray) -> "Samples":
-        """Some of the samples."""
-        cuts = Cuts(*(column[chosen] for column in self.cuts))
-        draws = Draws(*(column[chosen] for column in self.draws))
-        return Samples(cuts, self.units[chosen], self.windows[chosen], draws)
+    def select(self, positions: np.ndarray) -> "Samples":
+        """Select samples by their positions in the batch."""
+        cuts = Cuts(*(column[positions] for column in self.cuts))
+        draws = Draws(*(column[positions] for column in self.draws))
+        return Samples(cuts, self.units[positions], self.windows[positions], draws)
 
 
-def trained_rows(records: Records, label_times: str, threshold: float = 0.0) -> np.ndarray:
-    """(R,) which queries train: those whose window is longer than `threshold` seconds.
+def usable_rows(records: Records, label_times: str, threshold: float = 0.0) -> np.ndarray:
+    """(R,) mask of the queries to train on: those with windows longer than `threshold` seconds.
 
-    As published the window is the one of truncated times; labels come from exact times either way.
+    `label_times` chooses the times that are compared; labels are made from exact times.
     """
     if label_times == "exact":
         start, end = np.clip(records.exact, 0, records.duration[:, None]).T
@@ -74,11 +64,11 @@ def trained_rows(records: Records, label_times: str, threshold: float = 0.0) -> 
 
 
 class Split:
-    """One split with its features side by side and its text, ready to be cut into batches.
+    """A split with its features and text, from which batches are made.
 
     Args:
         stores: of the features that the model reads, in its order; all clips of the records must
-            have all features (`keep_complete`).
+            have all features.
         listed: queries in the file, before any were left out.
 
     Warns about clips whose features differ in length by more than 5 %.
@@ -102,7 +92,7 @@ class Split:
             for store in stores
         ]
         lengths = np.stack([store.lengths for store in stores])  # (features, C)
-        self._clip_rows = lengths.max(0)  # (C,) the shorter feature is padded with zeros
+        self._clip_rows = lengths.max(0)  # (C,) shorter features are padded with zeros
         clips = np.unique(records.clip)
         self._longest = min(int(self._clip_rows[clips].max()), options.max_v_l)
         uneven = clips[(lengths.min(0) < (1 - UNEVEN) * self._clip_rows)[clips]]
@@ -124,9 +114,9 @@ class Split:
         return np.minimum(self._clip_rows[self.records.clip[rows]], self.options.max_v_l)
 
     def inputs(self, rows: np.ndarray, device: torch.device) -> Inputs:
-        """Whole clips and their queries, to predict.
+        """Whole clips and their queries, for prediction.
 
-        Clips are padded to the longest of the split, so that predictions do not depend on the
+        Clips are padded to the longest one of the split, so that predictions do not depend on the
         batch.
         """
         clip, units = self.records.clip[rows], self.units(rows)
@@ -138,25 +128,25 @@ class Split:
     def batch(
         self, share: Share, parts: int, draws: np.ndarray, device: torch.device
     ) -> tuple[Inputs, Targets]:
-        """A share of a training batch, augmented.
+        """A share of an augmented training batch.
 
-        Nothing depends on how many share it: totals are of the whole batch, and clips are padded
-        to the longest of it (for a compiled model to `max_v_l`).
+        Losses do not depend on the number of shares: totals are of the whole batch, and clips are
+        padded to its longest one (for a compiled model to `max_v_l`).
 
         Args:
-            parts: into how many the model will cut the clips; the loss counts them.
-            draws: (R, COLUMNS) the plan of the epoch.
+            parts: number of parts that the model cuts the clips into, counted by the loss.
+            draws: (R, COLUMNS) of the epoch's plan.
         """
         samples = self._samples(share.rows, Draws.of(draws[share.rows]))
-        compiled = self.options.compile
-        padded = self.options.max_v_l if compiled else int(samples.units.max())
+        is_compiled = self.options.compile
+        padded = self.options.max_v_l if is_compiled else int(samples.units.max())
         units_total = float(samples.units.sum()) / share.processes
         parts_total = float(real_parts(samples.units, padded, parts).sum()) / share.processes
 
-        samples = samples.take(share.mine)
+        samples = samples.select(share.positions)
         video = self._video(samples.cuts, samples.units, padded, device)
-        text = self.text(self.records.sentence[share.rows[share.mine]], device)
-        if compiled:
+        text = self.text(self.records.sentence[share.rows[share.positions]], device)
+        if is_compiled:
             text = text.pad(in_steps(text.mask.shape[1]))
         targets = _targets(samples, padded, device, units_total, parts_total, share.weight)
         return Inputs(*video, text.tokens, text.mask), targets
@@ -194,10 +184,8 @@ def _targets(
     parts_total: float,
     weight: float,
 ) -> Targets:
-    """What the model should say about samples padded to so many units."""
-    unit_index = np.arange(padded)
-    first, last = highlight_windows(samples.windows, samples.units, EXTENDED).T[..., None]
-    highlight = (unit_index >= first) & (unit_index <= last)
+    """The targets of samples padded to `padded` units."""
+    highlight = highlighted_units(samples.windows, samples.units, padded)
     spans = salient_spans(samples.windows, samples.units)
     salient = draw_inside(spans, samples.draws.salient)
     unsalient = draw_outside(spans, samples.units, samples.draws.unsalient)
@@ -222,10 +210,9 @@ def open_split(
     subsets = options.subsets(name)
     records, listed = read_split(options.data_root, options.task, name, *subsets)
     if training:
-        long = trained_rows(records, options.label_times, options.vslnet_thres_in_train)
-        records = keep_some(records, long, name)
-    stores = open_all(Path(options.data_root), options.features, records, options.cache)
-    lengths = {kind: store.lengths for kind, store in stores.items()}
-    records = keep_complete(records, lengths, name, tolerant)
+        usable = usable_rows(records, options.label_times, options.vslnet_thres_in_train)
+        records = keep_usable(records, usable, name)
+    root, cache = Path(options.data_root), options.cache
+    records, stores = open_complete(root, options.features, records, cache, name, tolerant)
     gather = text.open(records.sentences, device, training)
-    return Split(records, list(stores.values()), gather, options, device, listed)
+    return Split(records, stores, gather, options, device, listed)

@@ -20,17 +20,16 @@ from utils.training.checkpoints import step_of
 from utils.training.precision import autocast
 from utils.training.processes import Processes
 
-CANDIDATES = 20  # spans each scale offers to temporal NMS
-CPU_BATCH = 4  # queries a core predicts at once: more of them outgrow its cache
+CANDIDATES = 20  # spans of each scale for temporal NMS
+CPU_BATCH = 4  # queries that a core predicts together: more do not fit its cache
 
 
 def predict(
     model: ReLER, split: Split, options: Options, processes: Processes
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The five best windows of every query, (R, 5, 2) seconds, and their scores (R, 5).
+    """The five best windows (R, 5, 2) of all queries in seconds, and their scores (R, 5).
 
-    Every process gets those of all queries. Raises UserError if the model was trained on features
-    of another width.
+    Raises UserError if the model was trained on features of another width.
     """
     if split.width != model.video_dim:
         raise UserError(
@@ -45,13 +44,13 @@ def _predict_share(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     device, records = processes.device, split.records
     count = WINDOWS if options.nms_threshold is None else CANDIDATES
-    mine = np.arange(len(records))[processes.rank :: processes.size]
-    at_once = options.eval_bsz if device.type != "cpu" else min(options.eval_bsz, CPU_BATCH)
-    chunks = [mine[at : at + at_once] for at in range(0, len(mine), at_once)]
+    rows = np.arange(len(records))[processes.rank :: processes.size]
+    size = options.eval_bsz if device.type != "cpu" else min(options.eval_bsz, CPU_BATCH)
+    batches = [rows[at : at + size] for at in range(0, len(rows), size)]
     model.eval()
 
     @torch.inference_mode()
-    def windows_of(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def predict_batch(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         inputs, units = split.inputs(rows, device), split.units(rows)
         with autocast(device, options.amp):
             spans, scores = model.predict_scales(*inputs, longest=int(units.max()), top=count)
@@ -61,17 +60,10 @@ def _predict_share(
             return windows, scores.cpu().numpy()
         return suppress(windows, scores.cpu().numpy(), options.nms_threshold, WINDOWS)
 
-    all_windows, all_scores = np.empty((len(mine), WINDOWS, 2)), np.empty((len(mine), WINDOWS))
-    bar = tqdm(total=len(mine), desc="predicting", unit="query", leave=False,
-               disable=not processes.main)  # fmt: skip
-    done = 0
-    with bar:
-        for windows, scores in each_on_a_core(windows_of, chunks, device):
-            chunk = slice(done, done + len(windows))
-            all_windows[chunk], all_scores[chunk] = windows, scores
-            done += len(windows)
-            bar.update(len(windows))
-    return mine, all_windows, all_scores
+    parts = [(np.empty((0, WINDOWS, 2)), np.empty((0, WINDOWS)))]
+    predictions = each_on_a_core(predict_batch, batches, device)
+    parts += tqdm(predictions, "predicting", len(batches), leave=False, disable=not processes.main)
+    return rows, *map(np.concatenate, zip(*parts, strict=True))
 
 
 def infer(run: str | Path, **overrides: Any) -> Path:

@@ -1,11 +1,11 @@
-"""ReLER's own layers: input projections, positions and attention across the modalities.
+"""ReLER's layers: input projections, positions and attention across the modalities.
 
 Shapes: B clips or parts of clips, V video units, Q query tokens, D hidden, F feature dim. Attribute
 names follow the state dict of the published release.
 
-Masks come as biases that are added to attention scores: 0 at valid positions, `PADDING_BIAS` at
-padding that the published model sees, `ABSENT_BIAS` at positions that exist only because parts of
-different lengths share a tensor. A softmax over padding alone still ignores the absent positions.
+Masks are biases that are added to attention scores: 0 at valid positions, `PADDING_BIAS` at padding
+of the published model, `ABSENT_BIAS` at further padding of parts of different lengths in a tensor,
+which is ignored even by a softmax over padding alone.
 """
 
 import math
@@ -25,7 +25,7 @@ CROSS_NORM_EPS = 1e-12
 
 
 class InputLayer(nn.Module):
-    """LayerNorm, dropout, linear and perhaps a ReLU: (B, V, F) -> (B, V, D)."""
+    """LayerNorm, dropout, linear and optionally a ReLU: (B, V, F) -> (B, V, D)."""
 
     def __init__(self, inputs: int, outputs: int, dropout: float, relu: bool):
         super().__init__()
@@ -71,7 +71,7 @@ class BiAttention(nn.Module):
     def video_to_text(
         self, video: torch.Tensor, text: torch.Tensor, text_bias: torch.Tensor
     ) -> torch.Tensor:
-        """What each unit finds in the query: (B, V, D), (B, Q, D), (B, Q) -> (B, V, D)."""
+        """Attention of units to tokens: (B, V, D), (B, Q, D), (B, Q) -> (B, V, D)."""
         query, key, value = self.query1(video), self.key2(text), self.value2(text)
         drop_rate = self.text_dropout if self.training else 0.0
         return attend(query, key, value, text_bias, self.heads, drop_rate)
@@ -79,14 +79,14 @@ class BiAttention(nn.Module):
     def text_to_video(
         self, text: torch.Tensor, video: torch.Tensor, video_bias: torch.Tensor
     ) -> torch.Tensor:
-        """What each token finds in the video: (B, Q, D), (B, V, D), (B, V) -> (B, Q, D)."""
+        """Attention of tokens to units: (B, Q, D), (B, V, D), (B, V) -> (B, Q, D)."""
         query, key, value = self.query2(text), self.key1(video), self.value1(video)
         drop_rate = self.video_dropout if self.training else 0.0
         return attend(query, key, value, video_bias, self.heads, drop_rate)
 
 
 class BiOutput(nn.Module):
-    """The linear layers and norms that close the attention sublayer, 1 for video, 2 for text."""
+    """The last linear layers and norms of the attention sublayer, 1 for video, 2 for text."""
 
     def __init__(self, options: ModelOptions):
         super().__init__()
@@ -126,9 +126,9 @@ class Output(nn.Module):
 class CrossLayer(nn.Module):
     """Attention across the modalities, then a feed-forward net for each of them.
 
-    Both directions of attention read the states before the exchange. Norms come after each residual
-    sum, or with `pre_norm` before each sublayer. Without `updates_text` the text is returned as it
-    came; the modules that only its new states need are there for the checkpoint, and not trained.
+    Both directions of attention read the layer's inputs. Norms follow each residual sum, or precede
+    each sublayer with `pre_norm`. Without `updates_text` the text is returned unchanged; modules
+    that only update it are there for the checkpoint, and are not trained.
     """
 
     def __init__(self, options: ModelOptions, updates_text: bool):
@@ -197,7 +197,7 @@ class CrossEncoder(nn.Module):
         video_bias: torch.Tensor,  # (B, V)
         text_bias: torch.Tensor,  # (B, Q)
     ) -> torch.Tensor:
-        """Units that know the query: (B, V, D)."""
+        """Units fused with the query: (B, V, D)."""
         for layer in self.layers:
             video, text = layer(video, text, video_bias, text_bias)
         return video

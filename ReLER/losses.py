@@ -1,10 +1,9 @@
-"""ReLER's losses, all float32 whatever the model computed in.
+"""ReLER's losses, in float32.
 
-Span, saliency and contrastive losses are means over the queries of a batch, so that equal shards of
-a batch give, averaged over the processes, what one process would give for the whole. The highlight
-and part losses divide by counts of valid units and parts; `Targets` brings these counts, for the
-whole batch divided by the number of processes, for the same reason. No loss compares a query with
-other queries' clips: the contrastive one finds its negatives in the query's own clip.
+Span, saliency and contrastive losses are means over the queries of a batch. Highlight and part
+losses are divided by the numbers of valid units and parts of the whole batch, which `Targets`
+holds, divided by the number of processes. So losses averaged over processes are those of the batch.
+Negatives of the contrastive loss are units of the query's own clip.
 
 Shapes: B batch, V video units, Q query tokens, N parts, C contrastive dim, K units drawn.
 """
@@ -22,7 +21,7 @@ POSITIVE_WEIGHT = 2.0  # of highlighted units and of parts that hold an end of t
 
 
 class Targets(NamedTuple):
-    """What a batch should have given, and what its losses divide by."""
+    """True outputs of a batch, and what its losses are divided by."""
 
     start: torch.Tensor  # (B,) first unit of the window
     end: torch.Tensor  # (B,) last unit

@@ -14,7 +14,7 @@ from utils.base.options import parse_options
 
 
 def main() -> None:
-    """Parse the options and hand over."""
+    """Parse the options, then train or predict."""
     options = parse_options(Options, __doc__, ignored=IGNORED)
     quiet_libraries()
     keep_freed_memory()

@@ -6,9 +6,9 @@
 
 Shapes: B batch, V video units, F feature dim, Q query tokens, T token dim, D hidden, N parts,
 P = ceil(V / N) units of a part, C contrastive dim. Masks are 1 at valid positions and 0 at padding.
-Cutting is by the padded length V, so a part may hold padding alone; it gets a score all the same,
-which `part_mask` keeps out of the loss. Source: Liu et al., "ReLER@ZJU-Alibaba Submission to the
-Ego4D Natural Language Queries Challenge 2022"; state-dict keys as published.
+The padded length V is cut, so a part may contain padding only; `part_mask` excludes its score from
+the loss. Source: Liu et al., "ReLER@ZJU-Alibaba Submission to the Ego4D Natural Language Queries
+Challenge 2022"; state-dict keys as published.
 """
 
 from collections.abc import Sequence
@@ -35,21 +35,21 @@ TOP = 5  # windows predicted for a query
 
 
 class Outputs(NamedTuple):
-    """What the model says about a batch cut into N parts. Padded units have logits of -1e30."""
+    """Outputs for a batch cut into N parts. Logits of padded units are -1e30."""
 
     start_logits: torch.Tensor  # (B, V)
     end_logits: torch.Tensor  # (B, V)
     highlight_logits: torch.Tensor  # (B, V)
     saliency_scores: torch.Tensor  # (B, V)
     part_logits: torch.Tensor  # (B, N) how likely a part holds the answer
-    part_mask: torch.Tensor  # (B, N) 1 for parts that count as real (`real_parts`)
+    part_mask: torch.Tensor  # (B, N) 1 for real parts (`real_parts`)
     projected_video: torch.Tensor  # (B, V, C) of length 1
     projected_text: torch.Tensor  # (B, Q, C) of length 1
     text_mask: torch.Tensor  # (B, Q)
 
 
 class ReLER(nn.Module):
-    """The whole model; each verb can be called alone. Published state dicts load as they are."""
+    """The whole model; each method can be called by itself. Loads published state dicts."""
 
     def __init__(self, options: ModelOptions, video_dim: int, text_dim: int = 512):
         """`video_dim` is F, with clip features and temporal endpoints, `text_dim` is T."""
@@ -57,7 +57,7 @@ class ReLER(nn.Module):
         self.video_dim = video_dim
         self.text_dim = text_dim
         hidden = options.hidden_dim
-        # Published keys have a level of their own for the encoder.
+        # As in published keys.
         self.cross_self_encoder = nn.ModuleDict({"cross_encoder": CrossEncoder(options)})
         self.cross_input_dropout = Dropout(options.cross_input_dropout)
         self.input_txt_proj = input_projection(
@@ -92,7 +92,7 @@ class ReLER(nn.Module):
         text_mask: torch.Tensor,  # (B, Q)
         num_parts: int,
     ) -> Outputs:
-        """Everything the losses and the prediction need, with the clips cut into `num_parts`."""
+        """Outputs for losses and prediction, with the clips cut into `num_parts` parts."""
         video, text = self.embed_video(video), self.embed_text(text)
         encoded, part_logits, part_mask = self.encode(video, video_mask, text, text_mask, num_parts)
         return self.predict(encoded, video_mask, text, text_mask, part_logits, part_mask)
@@ -114,9 +114,9 @@ class ReLER(nn.Module):
         num_parts: int,
         part_units: int | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Units that know the query, scaled by their part's score; the parts' logits and mask.
+        """Units fused with the query and scaled by their part's score; the parts' logits and mask.
 
-        With `part_units`, P, the clips may lack parts that hold padding alone.
+        If `part_units`, P, is given, parts that contain padding only may be left out.
         """
         batch, units, hidden = video.shape
         part_units = part_units or -(-units // num_parts)
@@ -176,17 +176,17 @@ class ReLER(nn.Module):
         scales: Sequence[int] = SCALES,
         top: int = TOP,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The best windows in units (B, top, 2) and their scores (B, top), of all scales together.
+        """The best windows of all scales in units (B, top, 2), and their scores (B, top).
 
-        Each scale offers its `top` best pairs; of equal scores the earlier scale's comes first.
-        Beyond the `longest` clip's units, padding that no score depends on is left out.
+        Candidates are the `top` best pairs of each scale; of equal scores the earlier scale is
+        first. Padding beyond the `longest` clip's units that no score depends on is left out.
         """
         units = video.shape[1]
         needed = min(units, longest + PREDICTOR_REACH)
         sizes = [-(-units // num_parts) for num_parts in scales]  # of a part, in units
         counts = [-(-needed // size) for size in sizes]  # of parts
-        read = max(count * size for count, size in zip(counts, sizes, strict=True))
-        video, text = self.embed_video(video[:, :read]), self.embed_text(text)
+        read_units = max(count * size for count, size in zip(counts, sizes, strict=True))
+        video, text = self.embed_video(video[:, :read_units]), self.embed_text(text)
         all_spans, all_scores = [], []
         for count, size in zip(counts, sizes, strict=True):
             part_video, part_mask = video[:, : count * size], video_mask[:, : count * size]
@@ -201,9 +201,9 @@ class ReLER(nn.Module):
 
 
 def real_parts(lengths: Any, units: int, num_parts: int) -> Any:
-    """How many of the parts count as real, for an array or tensor of clip lengths.
+    """The number of real parts, for an array or tensor of clip lengths.
 
-    As published: one more than whole steps of `units // num_parts` fit, so that a part with padding
-    alone may count as real.
+    As published: one more than `lengths // (units // num_parts)`, so that a part that contains
+    padding only may count as real.
     """
     return (lengths // max(units // num_parts, 1) + 1).clip(max=num_parts)

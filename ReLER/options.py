@@ -1,4 +1,4 @@
-"""ReLER's options, named as in the published release, so that scripts and checkpoints fit."""
+"""ReLER's options, named as in the published release."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from utils.base.errors import UserError
 from utils.base.options import SEEDS, Ignored, option
 from utils.training.options import TrainingOptions
 
-SCALES = (2, 3, 4, 5, 6)  # numbers of parts, in training one drawn per batch, in inference all
+SCALES = (2, 3, 4, 5, 6)  # numbers of parts: a random one per batch in training, all in inference
 
 
 @dataclass(kw_only=True)
@@ -161,18 +161,18 @@ class Options(LossOptions, ModelOptions, TrainingOptions):
                 raise UserError(f"--hidden_dim {self.hidden_dim} must be a multiple of --{heads}")
         self.mode = self.split or self.mode
         if self.fv == "clip":
-            raise UserError("--fv clip: CLIP is always there, name another feature beside it")
+            raise UserError("--fv clip: CLIP is always used; name another feature")
         if (self.resume_opt or self.resume_all) and self.init_from is None:
             raise UserError("--resume_opt and --resume_all need --init_from CHECKPOINT")
 
     @property
     def run_folder(self) -> Path:
-        """Where checkpoints and scores of this run lie, as published."""
+        """Folder of checkpoints and scores, named as published."""
         return Path(self.results_root) / f"video_tef-{self.exp_id or f'{self.task}_{self.fv}'}"
 
     @property
     def log_dir(self) -> Path:
-        """Where TensorBoard logs go."""
+        """Folder of TensorBoard logs."""
         return self.run_folder / "tensorboard_log"
 
     @property
@@ -189,7 +189,7 @@ def _only(allowed: object) -> Callable[[object, Options], bool]:
     return lambda value, _: value == allowed
 
 
-# The model's shape as every published script sets it; other values are refused.
+# The model's shape in all published scripts; other values are errors.
 FIXED_SHAPE = {
     "ctx_mode": "video_tef",
     "position_embedding": "sine",
@@ -203,8 +203,8 @@ FIXED_SHAPE = {
     "v_hidden_act": "gelu",
 }
 
-# Options of the published release that nothing here depends on. These are of the model: published
-# checkpoints bring values for them.
+# Options of the published release that have no effect here. These are of the model, and values of
+# published checkpoints are checked.
 IGNORED_OF_MODEL = (
     *(
         Ignored(name, type(value), f"it is {value} in every published script", _only(value))

@@ -1,7 +1,7 @@
-"""A batch of samples pooled to units: one weighted embedding bag a feature over the mapped rows.
+"""Pool a batch of samples to units, with one weighted embedding bag per feature.
 
-A sample's units are weighted sums of feature rows, whether its clip is whole, cut or spliced, so
-only rows of the drawn windows are read, and there is no loop over samples.
+Units are weighted sums of feature rows, in whole, cut and spliced clips. Only the rows of the
+samples are read, without a loop over samples.
 
 Shapes: B batch, V video units, F feature dim, M feature rows in a batch.
 """
@@ -17,11 +17,11 @@ from utils.features.mapped import FeatureStore
 from utils.features.tensors import resident, to_device
 
 NORM_EPS = 1e-5
-ROWS_AT_ONCE = 4096
+BLOCK_ROWS = 4096
 
 
 def temporal_endpoints(units: np.ndarray, padded: int) -> torch.Tensor:
-    """(B, V, 2) begin and end of each unit as a share of its sample, zero at padding."""
+    """(B, V, 2) start and end of each unit as shares of its sample, zero at padding."""
     unit_index = np.arange(padded)
     ends = np.stack((unit_index, unit_index + 1), 1) / units[:, None, None]
     ends = ends * (unit_index < units[:, None])[..., None]
@@ -29,12 +29,12 @@ def temporal_endpoints(units: np.ndarray, padded: int) -> torch.Tensor:
 
 
 class Bags(NamedTuple):
-    """Which feature rows each unit of a batch is the mean of."""
+    """The feature rows of each unit of a batch, of which it is the mean."""
 
     clip: np.ndarray  # (M,) clip number
     row: np.ndarray  # (M,) row in the clip
     share: np.ndarray  # (M,) weight in the unit's mean
-    offsets: np.ndarray  # (B * V,) where a unit's rows begin; padding has none
+    offsets: np.ndarray  # (B * V,) first row of each unit; padding has no rows
     shape: tuple[int, int]  # B, V
 
     @classmethod
@@ -51,27 +51,27 @@ class Bags(NamedTuple):
 
         # From a position in the sample to a row of one of its two clips.
         sample = np.repeat(np.arange(len(units)), counts.sum(1))
-        ahead = position - cuts.cut[sample]
-        in_clip = (ahead >= 0) & (ahead < cuts.length[sample])
-        row = np.where(ahead < 0, position, position - cuts.length[sample])
-        row = np.where(in_clip, cuts.first[sample] + ahead, row)
+        part_position = position - cuts.cut[sample]
+        in_clip = (part_position >= 0) & (part_position < cuts.length[sample])
+        row = np.where(part_position < 0, position, position - cuts.length[sample])
+        row = np.where(in_clip, cuts.first[sample] + part_position, row)
         clip = np.where(in_clip, cuts.clip[sample], cuts.other[sample])
         share = np.repeat(1 / np.maximum(per_unit, 1), per_unit)
         return cls(clip, row, share, offsets, (len(units), padded))
 
 
 class FeatureTable:
-    """One feature's rows, mapped, with the scale that brings each of them to length 1."""
+    """The mapped rows of a feature, and the scales that normalise them to length 1."""
 
     def __init__(self, store: FeatureStore, scaled: bool, device: torch.device, policy: str):
         self.store = store
         self.width = store.width
         self._rows = resident(store.joined, device, policy)
-        # Scales are found when a row is first drawn: NaN until then.
+        # The scale of a row is computed at its first use: NaN until then.
         self._scale = np.full(len(store.joined), np.nan if scaled else 1.0, np.float32)
 
     def pool(self, bags: Bags) -> torch.Tensor:
-        """(B, V, F) mean of each unit's rows, as they lie; rows the feature lacks count as zero."""
+        """(B, V, F) mean of each unit's rows; rows that the feature lacks count as zero."""
         exists = bags.row < self.store.lengths[bags.clip]
         index = np.where(exists, self.store.offsets[bags.clip] + bags.row, 0)
         weight = torch.from_numpy(bags.share * self._scales(index) * exists)
@@ -86,9 +86,9 @@ class FeatureTable:
         return pooled.unflatten(0, bags.shape)
 
     def _scales(self, index: np.ndarray) -> np.ndarray:
-        unknown = np.unique(index[np.isnan(self._scale[index])])
-        for at in range(0, len(unknown), ROWS_AT_ONCE):
-            block = unknown[at : at + ROWS_AT_ONCE]
+        new_rows = np.unique(index[np.isnan(self._scale[index])])
+        for first in range(0, len(new_rows), BLOCK_ROWS):
+            block = new_rows[first : first + BLOCK_ROWS]
             rows = self.store.joined[block].astype(np.float32)
             lengths = np.sqrt(np.einsum("mf,mf->m", rows, rows))
             self._scale[block] = 1 / (lengths + NORM_EPS)

@@ -1,7 +1,7 @@
-"""A trained ReLER asked about any video: clips are embedded once, for any number of questions.
+"""Search with a trained ReLER: clips are embedded once for any number of questions.
 
-`utils/search` cuts long videos into clips and ranks what they offer.
-Shapes: C clips, V units, F feature dim, D hidden, k spans a clip.
+`utils/search` cuts long videos into clips and ranks their spans. Shapes: C clips, V units, U
+averaged units, F feature dim, D hidden, k spans per clip.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ LOOKS = ((4,), tuple(parts for parts in SCALES if parts != 4))
 
 
 class Searcher:
-    """Model and text encoder of a run (see `utils.search.ranking.Searcher`)."""
+    """A run's model and text encoder, see `utils.search.ranking.Searcher`."""
 
     glanced = 32
 
@@ -30,14 +30,14 @@ class Searcher:
             overrides["text_encoder"] = text_encoder
         self.options, self.model, self._text = load_trained(checkpoint, device, **overrides)
         self.features = self.options.features
-        self.width = self.model.video_dim - 2  # without the endpoints of units
+        self.width = self.model.video_dim - 2  # without temporal endpoints
         self.units = self.options.max_v_l
         self.device = device
         width = self.options.hidden_dim
         self.promising = (1_250_000 // width, 160_000 // width)  # less than a second on two cores
 
     def join(self, features: list[np.ndarray]) -> np.ndarray:
-        """Rows (R, F) as the model reads them: side by side, the shorter feature padded."""
+        """Concatenate features to rows (R, F); the shorter feature is padded."""
         rows = max(map(len, features))
         joined = np.zeros((rows, sum(part.shape[1] for part in features)), np.float32)
         column = 0
@@ -50,17 +50,17 @@ class Searcher:
         return joined
 
     def read(self, questions: list[str]) -> Gather:
-        """The questions, ready to be asked by number."""
+        """Text of the questions, gathered by number."""
         return self._text.open(questions, self.device, train=False)
 
     def encode(self, clips: torch.Tensor) -> torch.Tensor:
         """(C, V, F) pooled rows of clips of one length -> (C, V, D)."""
-        many, units, _ = clips.shape
-        ends = temporal_endpoints(np.full(many, units), units).to(clips.device)
+        count, units, _ = clips.shape
+        ends = temporal_endpoints(np.full(count, units), units).to(clips.device)
         return self.model.embed_video(torch.cat((clips, ends), 2))
 
     def glance(self, clips: torch.Tensor, text: Gather, question: int) -> torch.Tensor:
-        """The highest highlight of each clip's averaged units, uncut: (C, U, D) -> (C,)."""
+        """The highest highlight logit of each clip, in one part: (C, U, D) -> (C,)."""
         mask, *query = self._query(clips, text, question)
         encoded, _, _ = self.model.encode(clips, mask, *query, num_parts=1)
         return self.model.highlight_proj(encoded)[..., 0].amax(1)
@@ -70,7 +70,7 @@ class Searcher:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The best spans in units (C, k, 2) of each encoded clip, and their scores (C, k).
 
-        Each scale of the look offers `count` of them.
+        Each scale of the look gives `count` spans.
         """
         mask, *query = self._query(clips, text, question)
         offers = []
@@ -83,7 +83,7 @@ class Searcher:
     def _query(
         self, clips: torch.Tensor, text: Gather, question: int
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The clips' mask, and a question's embedded tokens with their mask for each of them."""
-        query, many = text(np.array([question]), self.device), len(clips)
-        tokens = self.model.embed_text(query.tokens).expand(many, -1, -1)
-        return clips.new_ones(clips.shape[:2]), tokens, query.mask.expand(many, -1)
+        """The clips' mask, and a question's embedded tokens and mask, repeated for the clips."""
+        query = text(np.array([question]), self.device)
+        tokens = self.model.embed_text(query.tokens).expand(len(clips), -1, -1)
+        return clips.new_ones(clips.shape[:2]), tokens, query.mask.expand(len(clips), -1)

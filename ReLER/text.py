@@ -1,4 +1,4 @@
-"""The text side of ReLER: the frozen encoder whose token features it reads, of whole queries."""
+"""ReLER's text input: token features of whole queries from a frozen encoder."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ DEFAULT_ENCODER = "openai/clip-vit-base-patch16"
 
 
 def open_text(options: Options, trained: Path | None = None) -> EncoderText:
-    """The text side of a new run, or of the run whose folder is given."""
+    """The text input of a new run, or of the trained run in a folder."""
     file = None if trained is None else trained / TEXT_FILE
     encoder = open_encoder(file, options.text_encoder, DEFAULT_ENCODER)
     live = options.text_features == "live"

@@ -1,4 +1,4 @@
-"""ReLER's training: what is particular to it; the loop itself is utils/training/loop.py.
+"""ReLER's part of training; the loop is utils/training/loop.py.
 
 On a laptop:    ReLER/scripts/train_scratch_nlq.sh cpu nlq egovlp runs/scratch 0.0001
 On four GPUs:   ReLER/scripts/train_naq.sh 0,1,2,3 nlq egovlp runs/naq 2.5

@@ -17,16 +17,16 @@ from utils.base.errors import UserError
 from utils.base.options import adopt
 from utils.base.tensor_files import load_safely
 from utils.training.checkpoints import Trained, fit_state
-from utils.training.options import KEPT
+from utils.training.options import INHERITED
 
 SCHEDULER_GAMMA = 0.1
 VIDEO_WEIGHT = "input_vid_proj.0.LayerNorm.weight"  # (F,)
 
 
 def load_trained(checkpoint: Path, device: torch.device, **overrides: Any) -> Trained:
-    """The model of a checkpoint, with the options that it holds but for `overrides`.
+    """Load the model of a checkpoint, with its options except for `overrides`.
 
-    The model's shape is always the checkpoint's.
+    The model's shape is always that of the checkpoint.
 
     Raises:
         UserError: not a ReLER checkpoint, or one that its options don't fit.
@@ -44,7 +44,7 @@ def load_trained(checkpoint: Path, device: torch.device, **overrides: Any) -> Tr
 
 
 def trained_options(checkpoint: Path, opt: dict[str, Any], overrides: dict) -> Options:
-    """How to predict with a checkpoint: by the options `opt` that it holds, but for `overrides`."""
+    """Options for prediction: `opt` of the checkpoint except for `overrides`."""
     shape = {field.name for field in dataclasses.fields(ModelOptions)} | {"no_norm_vfeat"}
     # Published checkpoints have other names for some of the options.
     named = {
@@ -53,7 +53,7 @@ def trained_options(checkpoint: Path, opt: dict[str, Any], overrides: dict) -> O
         for name in (*field.metadata["aliases"], field.name)
     }
     trained = {named[name]: value for name, value in opt.items() if name in named}
-    values = {"mode": "val"} | {name: trained[name] for name in KEPT if name in trained}
+    values = {"mode": "val"} | {name: trained[name] for name in INHERITED if name in trained}
     values |= overrides | {name: trained[name] for name in shape if name in trained}
     options = adopt(Options(task="unknown", fv="unknown"), values, checkpoint)
     for published in IGNORED_OF_MODEL:
@@ -63,9 +63,9 @@ def trained_options(checkpoint: Path, opt: dict[str, Any], overrides: dict) -> O
 
 
 def build_model(options: Options, video_dim: int, text_dim: int) -> ReLER:
-    """A freshly initialised model that fits the features and the text.
+    """Initialise a model that fits the features and the text.
 
-    Raises UserError if the options name other widths.
+    Raises UserError if the options give other widths.
     """
     rows_dim = video_dim - 2  # as published, without temporal endpoints
     for name, width in (("v_feat_dim", rows_dim), ("t_feat_dim", text_dim)):
@@ -78,7 +78,7 @@ def build_model(options: Options, video_dim: int, text_dim: int) -> ReLER:
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
-    """A checkpoint with `opt` as a dictionary; nothing of it is executed.
+    """Load a checkpoint with `opt` as a dictionary, without running code from it.
 
     Published files hold their options as a pickled `argparse.Namespace`, the only class accepted.
     """
@@ -95,7 +95,7 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
 def checkpoint_content(
     model: ReLER, optimizer: torch.optim.Optimizer, options: Options, epoch: int
 ) -> dict[str, Any]:
-    """What a checkpoint holds, key by key as published."""
+    """The content of a checkpoint, with keys as published."""
     scheduler = {
         "step_size": options.lr_drop,
         "gamma": SCHEDULER_GAMMA,

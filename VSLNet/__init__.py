@@ -1,1 +1,1 @@
-"""VSLNet, whole: span-based localisation of a query in a video (Zhang et al., ACL 2020)."""
+"""VSLNet: span-based localisation of a query in a video (Zhang et al., ACL 2020)."""

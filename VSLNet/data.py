@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from utils.data.records import Records, keep_complete, keep_some, label_windows, read_split
-from utils.data.spans import EMPTY_SECONDS, highlight_windows, jitter_windows
+from utils.data.records import Records, keep_complete, keep_usable, label_windows, read_split
+from utils.data.spans import EMPTY_SECONDS, highlighted_units, jitter_windows
 from utils.features.mapped import PooledFeatures, pooled_features
 from utils.features.tensors import in_steps, pad_to, to_device
 from utils.features.tokens import EncoderText, Gather, Text
@@ -21,21 +21,21 @@ from VSLNet.text import WordText
 
 
 class Batch(NamedTuple):
-    """Tensors of a share of a step."""
+    """Tensors of a share of a training batch."""
 
     video: torch.Tensor  # (B, V, F)
     video_mask: torch.Tensor  # (B, V)
     text: Text
     start: torch.Tensor  # (B,) first unit of the window
     end: torch.Tensor  # (B,) last unit
-    highlight: torch.Tensor  # (B, V) 1 within the extended window
-    units_total: float  # valid units of the whole batch, divided by the number of processes
+    highlight: torch.Tensor  # (B, V) 1 in the extended window
+    units_total: float  # valid units of the whole batch / number of processes
     weight: float  # of means over these queries, see `Share`
 
 
 @dataclass
 class Split:
-    """One split with features and text, ready to be cut into batches."""
+    """A split with its features and text, from which batches are made."""
 
     name: str
     records: Records
@@ -51,22 +51,20 @@ class Split:
         return self.features.lengths[self.records.clip]
 
     def batch(self, share: Share, draws: np.ndarray, device: torch.device) -> Batch:
-        """A share of a training batch; `draws` (R, 2) feed the jitter."""
+        """A share of a training batch; `draws` (R, 2) are for the jitter."""
         options = self.options
-        mine = share.rows[share.mine]
-        units = self.units[mine]
+        rows = share.rows[share.positions]
+        units = self.units[rows]
         windows = jitter_windows(
-            self.windows[mine], units, self.records.is_narration[mine], draws[mine],
+            self.windows[rows], units, self.records.is_narration[rows], draws[rows],
             options.nar_exp_factor, options.nar_translate,
         )  # fmt: skip
-        video, video_mask = self.features.gather(self.records.clip[mine], device)
-        text = self.text(self.records.sentence[mine], device)
+        video, video_mask = self.features.gather(self.records.clip[rows], device)
+        text = self.text(self.records.sentence[rows], device)
         if options.compile:
             video, video_mask = (pad_to(x, options.max_pos_len) for x in (video, video_mask))
             text = text.pad(in_steps(text.mask.shape[1], options.max_pos_len))
-        first, last = highlight_windows(windows, units, options.extend).T[..., None]
-        unit_index = np.arange(video.shape[1])
-        highlight = (unit_index >= first) & (unit_index <= last)
+        highlight = highlighted_units(windows, units, video.shape[1], options.extend)
         start, end = to_device(windows, device).unbind(1)
         return Batch(
             video,
@@ -93,7 +91,7 @@ def open_split(
     records, listed = read_split(options.data_root, options.task, name, *subsets)
     if name in options.remove_empty_queries_from:
         length = records.exact[:, 1] - records.exact[:, 0]
-        records = keep_some(records, length > EMPTY_SECONDS, name)
+        records = keep_usable(records, length > EMPTY_SECONDS, name)
     features = pooled_features(
         Path(options.data_root),
         options.fv,

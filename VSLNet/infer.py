@@ -1,4 +1,4 @@
-"""VSLNet's predictions: a clip is encoded once for all its queries; processes share the clips."""
+"""VSLNet's predictions: a clip is encoded once for all its queries; processes share the batches."""
 
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,13 @@ from VSLNet.options import Options
 from VSLNet.weights import load_trained
 
 QUERIES_AT_ONCE = 64
-CANDIDATES = 50  # spans a query offers to temporal NMS
+CANDIDATES = 50  # spans of a query for temporal NMS
 
 
 def predict(
     model: VSLNet, split: Split, options: Options, processes: Processes
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The five best windows of every query, (R, 5, 2) seconds, and their scores (R, 5).
-
-    Every process gets those of all queries.
-    """
+    """The five best windows (R, 5, 2) of all queries in seconds, and their scores (R, 5)."""
     return processes.gather_rows(*_predict_share(model, split, options, processes))
 
 
@@ -40,43 +37,36 @@ def _predict_share(
     device, records = processes.device, split.records
     count = WINDOWS if options.nms_threshold is None else CANDIDATES
     batches = _batches(split, options)[processes.rank :: processes.size]
-    rows = np.concatenate([np.empty(0, np.int64), *batches])
-    windows, scores = np.empty((len(rows), WINDOWS, 2)), np.empty((len(rows), WINDOWS))
-    done = 0
+    parts = [(np.empty(0, np.int64), np.empty((0, WINDOWS, 2)), np.empty((0, WINDOWS)))]
     model.eval()
-    bar = tqdm(total=len(rows), desc=f"predicting {split.name}", unit="query", leave=False,
-               disable=not processes.main)  # fmt: skip
-    with bar, autocast(device, options.amp):
-        for batch in batches:
-            clips, clip = np.unique(records.clip[batch], return_inverse=True)
+    bar = tqdm(batches, f"predicting {split.name}", leave=False, disable=not processes.main)
+    with autocast(device, options.amp):
+        for rows in bar:
+            clips, clip = np.unique(records.clip[rows], return_inverse=True)
             features, mask = split.features.gather(clips, device)
             clip = to_device(clip, device)
-            text = split.text(records.sentence[batch], device)
+            text = split.text(records.sentence[rows], device)
             out = model.fuse(
                 model.encode_video(features, mask)[clip],
                 mask[clip],
                 model.encode_query(text.tokens, text.mask, text.characters),
                 text.mask,
             )
-            spans, best_scores = (
-                x.cpu().numpy() for x in best_spans(out.start_logits, out.end_logits, count)
-            )
-            best = window_seconds(spans, records.duration[batch, None], split.units[batch, None])
+            spans, scores = best_spans(out.start_logits, out.end_logits, count)
+            spans, scores = spans.cpu().numpy(), scores.cpu().numpy()
+            seconds, units = records.duration[rows, None], split.units[rows, None]
+            windows = window_seconds(spans, seconds, units)
             if options.nms_threshold is not None:
-                best, best_scores = suppress(best, best_scores, options.nms_threshold, WINDOWS)
-            done += len(batch)
-            windows[done - len(batch) : done] = best
-            scores[done - len(batch) : done] = best_scores
-            bar.update(len(batch))
-    return rows, windows, scores
+                windows, scores = suppress(windows, scores, options.nms_threshold, WINDOWS)
+            parts.append((rows, windows, scores))
+    return tuple(map(np.concatenate, zip(*parts, strict=True)))
 
 
 def _batches(split: Split, options: Options) -> list[np.ndarray]:
-    """Rows of the queries predicted together, each clip encoded once for all of them.
+    """Row numbers of the queries that are predicted together.
 
-    With masked padding any will do: those of clips of similar length need little padding. With
-    published padding the windows depend on the batch, which is so many queries in the order of the
-    file, as published.
+    With masked padding, queries of clips of similar length, which need little padding. With
+    published padding, where predictions depend on the batch, queries in the order of the file.
     """
     if options.padding == "published":
         order, size = np.arange(len(split.records)), options.eval_batch_size or options.batch_size

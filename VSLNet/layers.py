@@ -1,4 +1,4 @@
-"""VSLNet's own layers: how video and query meet.
+"""VSLNet's layers, where video and query are fused.
 
 Shapes: B batch, V video units, F feature dim, Q query tokens, D hidden, W width of a word's vector,
 C characters of a word. Source: Zhang et al., ACL 2020, section 3.3.
@@ -31,7 +31,7 @@ class VideoAffine(nn.Module):
 
 
 class ContextQueryAttention(nn.Module):
-    """What each video unit finds in the query: (B, V, D), (B, Q, D) -> (B, V, D)."""
+    """Attention of video units to the query and back: (B, V, D), (B, Q, D) -> (B, V, D)."""
 
     def __init__(self, dim: int, drop_rate: float):
         super().__init__()
@@ -89,7 +89,7 @@ class HighlightLayer(nn.Module):
 
 
 class WordEmbedding(nn.Module):
-    """GloVe vectors, fixed, with a trained vector for unknown words: (B, Q) -> (B, Q, W)."""
+    """Frozen GloVe vectors, and a trained one for unknown words: (B, Q) -> (B, Q, W)."""
 
     def __init__(self, vectors: torch.Tensor):
         super().__init__()

@@ -1,4 +1,4 @@
-"""VSLNet: a clip and a query in, a score per unit for where the answer starts and ends out.
+"""VSLNet: from a clip and a query, scores of each unit as start and end of the answer.
 
     video (B, V, F) -> encode_video -> (B, V, D) -+
                                                   +-> fuse -> Predictions
@@ -29,7 +29,7 @@ NO_DECAY = ("bias", "layer_norm", "LayerNorm")
 
 
 class Predictions(NamedTuple):
-    """Float32; padding has logits of -1e30."""
+    """Logits in float32, -1e30 at padding."""
 
     highlight_logits: torch.Tensor  # (B, V)
     start_logits: torch.Tensor  # (B, V)
@@ -45,13 +45,13 @@ class Losses(NamedTuple):
 
 
 class VSLNet(nn.Module):
-    """The whole model; each verb can be called alone.
+    """The whole model; each method can be called by itself.
 
-    `text_dim` is the width of the token features; without it (predictor `rnn`) words and
-    characters are embedded here, by `word_vectors` and an embedding of so many `characters`.
+    `text_dim` is the width of the token features; without it (predictor `rnn`) words and characters
+    are embedded here, with `word_vectors` and an embedding of `characters` characters.
 
-    `padding`: `masked` hides padding from the convolutions, so that a sample's predictions depend
-    on the sample alone; `published` lets them read across the end of a clip or query.
+    `padding`: `masked` hides padding from the convolutions, so that predictions do not depend on
+    the batch; `published` lets convolutions read padding after the end of a clip or query.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class VSLNet(nn.Module):
         text_mask: torch.Tensor,  # (B, Q)
         characters: torch.Tensor | None = None,  # (B, Q, C) character numbers
     ) -> Predictions:
-        """All of it, one clip per query."""
+        """Predict the answer of each query in its clip."""
         return self.fuse(
             self.encode_video(video, video_mask),
             video_mask,
@@ -124,7 +124,7 @@ class VSLNet(nn.Module):
         query: torch.Tensor,  # (B, Q, D) encoded
         query_mask: torch.Tensor,
     ) -> Predictions:
-        """Scores of each unit given the query."""
+        """Logits of each unit, given the query."""
         features, highlight = self.highlight(video, video_mask, query, query_mask)
         features = features * highlight.sigmoid().to(features.dtype)[..., None]
         start, end = self.predictor(features, video_mask)
@@ -137,7 +137,7 @@ class VSLNet(nn.Module):
         query: torch.Tensor,  # (B, Q, D) encoded
         query_mask: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Units that know the query (B, V, D), and how likely each is near the answer (B, V)."""
+        """Units fused with the query (B, V, D), and highlight logits (B, V)."""
         features = self.cq_attention(video, query, video_mask, query_mask)
         features = self.cq_concat(features, query, query_mask)
         return features, self.highlight_layer(features, video_mask)
@@ -155,15 +155,15 @@ def losses(
 ) -> Losses:
     """Cross-entropy of start and end, and weighted binary cross-entropy of the highlight.
 
-    Highlighted units weigh 2. The highlight loss is a mean over `units_total` units, those of the
-    batch if not given: processes that share a batch pass their share of all its units. The span
-    loss is `weight` times a mean over the queries.
+    Highlighted units have weight 2. The highlight loss is a sum over units divided by
+    `units_total`, by default their number; processes that share a batch pass their share of its
+    units. The span loss is `weight` times the mean over the queries.
     """
     span = F.cross_entropy(predictions.start_logits, start)
     span = weight * (span + F.cross_entropy(predictions.end_logits, end))
     total = video_mask.sum() if units_total is None else units_total
     per_unit = F.binary_cross_entropy_with_logits(
-        # Padding counts nothing; a moderate logit there keeps 0 * loss from being 0 * infinity.
+        # Padding has weight 0; a logit of 0 there avoids 0 * infinity.
         predictions.highlight_logits.masked_fill(video_mask == 0, 0.0),
         highlight,
         weight=(1 + highlight) * video_mask,

@@ -9,8 +9,8 @@ from utils.base.options import Ignored, option
 from utils.training.options import TrainingOptions
 
 PADDINGS = ("masked", "published")
-NEW_PADDING = "masked"  # of a run that begins with no checkpoint
-# The model's shape, besides the widths of its inputs: always that of the trained run.
+NEW_PADDING = "masked"  # of a run without `init_from`
+# The model's shape, besides the widths of its inputs: prediction uses that of the trained run.
 SHAPE = ("dim", "num_heads", "num_extra_attn_blocks", "word_dim", "char_dim")
 
 
@@ -22,7 +22,7 @@ class Options(TrainingOptions):
 
     # Data
     video_feature_dim: int | None = option(
-        None, "checked against the features' own width", within="[1, 1e9]"
+        None, "checked against the width of the features", within="[1, 1e9]"
     )
     max_pos_len: int = option(128, "units a clip is pooled to", usual=True, within="[1, 10000]")
     extend: float = option(
@@ -95,21 +95,21 @@ class Options(TrainingOptions):
     save_text_encoder: bool = option(False, "include the frozen text encoder in checkpoints")
 
     def __post_init__(self) -> None:
-        if self.eval_batch_size == -1:  # as published scripts leave it out
+        if self.eval_batch_size == -1:  # published scripts' default
             self.eval_batch_size = None
         super().__post_init__()
         if self.dim % self.num_heads:
             raise UserError(f"--dim {self.dim} must be a multiple of --num_heads {self.num_heads}")
         if self.compile and self.padding == "published":
             raise UserError(
-                "--compile pads batches to few lengths, which changes what is computed with "
-                "--padding published; use --padding masked"
+                "--compile pads batches to few lengths, which changes predictions with --padding "
+                "published; use --padding masked"
             )
-        self.refuse_paths("model_name")
+        self.check_names("model_name")
 
     @property
     def run_folder(self) -> Path:
-        """Where checkpoints, scores and the state of a training lie, as published."""
+        """Folder of checkpoints, scores and the saved state, named as published."""
         parts = [self.model_name, self.task, self.fv, str(self.max_pos_len), self.predictor]
         if self.suffix is not None:
             parts.append(self.suffix)
@@ -117,13 +117,13 @@ class Options(TrainingOptions):
 
     @property
     def log_dir(self) -> Path | None:
-        """Where TensorBoard logs go, None for nowhere."""
+        """Folder of TensorBoard logs, None to write none."""
         if self.log_to_tensorboard is None:
             return None
         return Path(self.tb_log_dir) / self.log_to_tensorboard
 
 
-# Options of the published release that nothing here depends on.
+# Options of the published release that have no effect here.
 IGNORED = (
     Ignored("num_workers", int, "data loading needs no processes"),
     Ignored("data_loader_workers", int, "data loading needs no processes"),

@@ -1,7 +1,7 @@
-"""A trained VSLNet asked about any video: clips are encoded once, for any number of questions.
+"""Search with a trained VSLNet: clips are encoded once for any number of questions.
 
-`utils/search` cuts long videos into clips and ranks what they offer.
-Shapes: C clips, V units, F feature dim, D hidden, k spans a clip.
+`utils/search` cuts long videos into clips and ranks their spans. Shapes: C clips, V units, U
+averaged units, F feature dim, D hidden.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from VSLNet.weights import load_trained
 
 
 class Searcher:
-    """Model and text of a run (see `utils.search.ranking.Searcher`)."""
+    """A run's model and text, see `utils.search.ranking.Searcher`."""
 
     glanced = 32
     promising = (20_000,)
@@ -31,11 +31,11 @@ class Searcher:
         self.device = device
 
     def join(self, features: list[np.ndarray]) -> np.ndarray:
-        """Rows (R, F) as the model reads them, of the one feature there is."""
+        """Rows (R, F) of the single feature."""
         return features[0]
 
     def read(self, questions: list[str]) -> Gather:
-        """The questions, ready to be asked by number."""
+        """Text of the questions, gathered by number."""
         return self._text.open(questions, self.device, train=False)
 
     def encode(self, clips: torch.Tensor) -> torch.Tensor:
@@ -43,7 +43,7 @@ class Searcher:
         return self.model.encode_video(clips, clips.new_ones(clips.shape[:2]))
 
     def glance(self, clips: torch.Tensor, text: Gather, question: int) -> torch.Tensor:
-        """The highest highlight of each clip's averaged units: (C, U, D) -> (C,)."""
+        """The highest highlight logit of each clip: (C, U, D) -> (C,)."""
         mask = clips.new_ones(clips.shape[:2])
         _, highlight = self.model.highlight(clips, mask, *self._query(text, question, len(clips)))
         return highlight.amax(1)
@@ -56,8 +56,8 @@ class Searcher:
         out = self.model.fuse(clips, mask, *self._query(text, question, len(clips)))
         return spans_to_compare(out.start_logits, out.end_logits, count)
 
-    def _query(self, text: Gather, question: int, many: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """A question, encoded, and its mask, for so many clips."""
+    def _query(self, text: Gather, question: int, clips: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """An encoded question and its mask, repeated for `clips` clips."""
         tokens = text(np.array([question]), self.device)
         query = self.model.encode_query(tokens.tokens, tokens.mask, tokens.characters)
-        return query.expand(many, -1, -1), tokens.mask.expand(many, -1)
+        return query.expand(clips, -1, -1), tokens.mask.expand(clips, -1)

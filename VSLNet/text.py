@@ -1,4 +1,4 @@
-"""The text side of VSLNet: a frozen encoder's token features, or words and characters."""
+"""VSLNet's text input: token features of a frozen encoder, or words and characters."""
 
 from pathlib import Path
 
@@ -29,21 +29,21 @@ class WordText:
         self._padded_words = options.padding != "published"
 
     def describe(self) -> Vocabulary:
-        """Inference needs the same numbers."""
+        """The vocabulary, which inference needs for the same numbers."""
         return self.vocabulary
 
     def open(self, sentences: list[str], device: torch.device, train: bool) -> Gather:
-        """A function that gathers the sentences' word and character numbers."""
+        """A function that gathers word and character numbers of the sentences."""
         encoded = self.vocabulary.encode(sentences)
         return lambda rows, device: encoded.batch(rows, device, self._padded_words).cut(self._limit)
 
 
 def open_text(options: Options, run_folder: Path | None = None) -> EncoderText | WordText:
-    """The text side of a new run, or of the trained run in a folder."""
+    """The text input of a new run, or of the trained run in a folder."""
     file = None if run_folder is None else run_folder / TEXT_FILE
     if options.predictor == "rnn" and file is not None and file.is_file():
         vocabulary = read_json(file, Vocabulary)
-        # The vectors themselves come with the checkpoint.
+        # The checkpoint holds the vectors.
         vectors = np.zeros((len(vocabulary.words), options.word_dim), np.float32)
         return WordText(options, vocabulary, vectors)
     if options.predictor == "rnn":

@@ -1,4 +1,4 @@
-"""VSLNet's training: what is particular to it; the loop itself is utils/training/loop.py.
+"""VSLNet's part of training; the loop is utils/training/loop.py.
 
 On a laptop:    VSLNet/scripts/train_scratch_nlq.sh cpu nlq egovlp runs/scratch 0.001
 On four GPUs:   VSLNet/scripts/train_naq.sh 0,1,2,3 nlq egovlp runs/naq 2.5

@@ -1,8 +1,8 @@
 """VSLNet's weights: a new model from options, and checkpoints in the published layout.
 
-A checkpoint is a plain state dict. Published ones carry the frozen text encoder under
-`embedding_net.embedder.`; ours leave it out unless asked to include it, and the run folder's
-`text.json` says which it was.
+A checkpoint is a plain state dict. Published ones include the frozen text encoder under
+`embedding_net.embedder.`; ours only with `--save_text_encoder`, since `text.json` in the run folder
+describes it.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from utils.base.options import adopt
 from utils.base.tensor_files import load_safely
 from utils.features.tokens import EncoderText
 from utils.training.checkpoints import Trained, find_checkpoint, fit_state
-from utils.training.options import KEPT
+from utils.training.options import INHERITED
 from VSLNet.model import VSLNet
 from VSLNet.options import NEW_PADDING, SHAPE, Options
 from VSLNet.text import WordText, open_text
@@ -28,10 +28,10 @@ POSITIONS = "feature_encoder.pos_embedding.position_embeddings.weight"  # (units
 
 
 def load_trained(checkpoint: Path, device: torch.device, **overrides: Any) -> Trained:
-    """The model of a checkpoint, with the options of its run but for `overrides`.
+    """Load the model of a checkpoint, with the options of its run except for `overrides`.
 
-    The model's shape is always the run's. Where no options lie beside the checkpoint, its weights
-    say what they can, and its padding is `published`.
+    The model's shape is always that of the run. Without options beside the checkpoint, the shape is
+    read from its weights, and padding is `published`.
 
     Raises:
         UserError: not a VSLNet checkpoint, or one that its options don't fit.
@@ -54,7 +54,7 @@ def load_trained(checkpoint: Path, device: torch.device, **overrides: Any) -> Tr
 
 
 def _trained_options(checkpoint: Path, trained: dict, overrides: dict) -> Options:
-    names = (*KEPT, "predictor", "max_pos_len", "text_agnostic", "video_agnostic", "seed")
+    names = (*INHERITED, "predictor", "max_pos_len", "text_agnostic", "video_agnostic", "seed")
     values = {"mode": "val"} | {name: trained[name] for name in names if name in trained}
     values |= overrides
     values |= {name: trained[name] for name in SHAPE if name in trained}
@@ -64,10 +64,10 @@ def _trained_options(checkpoint: Path, trained: dict, overrides: dict) -> Option
 
 
 def with_padding(options: Options) -> Options:
-    """The options of a training with its padding: as named, or as its weights were trained.
+    """Set the padding of a training: as given, or as its first weights were trained.
 
-    That stands in the run folder if the run is continued, or beside the checkpoint that a new run
-    begins with; a new run that begins with none takes `NEW_PADDING`.
+    The latter is read from the run folder of a continued run, or beside the checkpoint that a new
+    run begins with; otherwise it is `NEW_PADDING`.
     """
     if options.padding is not None:
         return options
@@ -81,13 +81,13 @@ def with_padding(options: Options) -> Options:
 
 
 def read_options(folder: Path) -> dict[str, Any]:
-    """The options that a run folder holds by name, none if it has no such file."""
+    """The options in a run folder by name, empty if it has none."""
     file = folder / Options.OPTIONS_FILE
     return read_json(file, dict[str, Any]) if file.is_file() else {}
 
 
 def build_model(options: Options, video_dim: int, text: EncoderText | WordText) -> VSLNet:
-    """A freshly initialised model that fits the features and the text."""
+    """Initialise a model that fits the features and the text."""
     torch.manual_seed(options.seed)
     words = {}
     if isinstance(text, WordText):
@@ -108,7 +108,7 @@ def build_model(options: Options, video_dim: int, text: EncoderText | WordText) 
 
 
 def load_weights(model: VSLNet, state: Any, file: Path) -> None:
-    """Fill the model with the content of a checkpoint, ours or a published one."""
+    """Load a checkpoint, ours or a published one, into the model."""
     if isinstance(state, dict):
         state = {k: v for k, v in state.items() if not str(k).startswith(ENCODER_PREFIX)}
     fit_state(model, state, file)
@@ -122,7 +122,7 @@ def _shape(state: Any, name: str, dimensions: int, file: Path) -> torch.Size:
 
 
 def checkpoint_state(model: VSLNet, text: EncoderText | WordText, with_encoder: bool) -> dict:
-    """The state dict to save, on request with the frozen text encoder as published."""
+    """The state dict to save, optionally with the frozen text encoder as published."""
     state = dict(model.state_dict())
     if with_encoder and isinstance(text, EncoderText):
         encoder = text.encoder.model.state_dict()

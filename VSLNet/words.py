@@ -1,7 +1,7 @@
-"""Words and characters for the predictor `rnn`: a vocabulary, and GloVe vectors for it.
+"""Words and characters for the predictor `rnn`: a vocabulary and its GloVe vectors.
 
-Words are lower-cased and cut by NLTK; those without a GloVe vector share one trained vector.
-Characters count if they were seen often enough. Number 0 is padding, 1 is unknown.
+Words are lower-cased and split by NLTK; those without a GloVe vector share a trained vector. Rare
+characters are unknown. Number 0 is padding, 1 is unknown.
 
 Shapes: S sentences, W distinct words, B batch, Q words of a query, C characters of a word.
 """
@@ -27,12 +27,12 @@ WIDEST_KERNEL = 4  # of the convolutions over characters
 
 
 def tokenize(sentence: str) -> list[str]:
-    """The words of one sentence; needs none of NLTK's downloads."""
+    """The words of a sentence, without NLTK's downloaded models."""
     return word_tokenize(sentence.lower(), preserve_line=True)
 
 
 class Vocabulary(Struct, frozen=True):
-    """The words and characters that have numbers, in order, from 2 on."""
+    """Words and characters, numbered in order from 2 on."""
 
     words: list[str]
     characters: list[str]
@@ -48,19 +48,19 @@ class Vocabulary(Struct, frozen=True):
         letter_numbers = {letter: number for number, letter in enumerate(self.characters, FIRST)}
         tokenized = [tokenize(sentence) or [""] for sentence in sentences]
         distinct = sorted({word for words in tokenized for word in words})
-        kind = {word: number for number, word in enumerate(distinct)}
-        kinds, mask = _pad([[kind[word] for word in words] for words in tokenized])
+        index = {word: number for number, word in enumerate(distinct)}
+        indices, mask = _pad([[index[word] for word in words] for words in tokenized])
         numbers = np.array([word_numbers.get(word, UNKNOWN) for word in distinct])
         spelled, _ = _pad([[letter_numbers.get(c, UNKNOWN) for c in word] for word in distinct])
         spelled = np.pad(spelled, ((0, 0), (0, WIDEST_KERNEL)), constant_values=PADDING)
-        return EncodedSentences(kinds, mask, numbers, spelled)
+        return EncodedSentences(indices, mask, numbers, spelled)
 
 
 @dataclass(frozen=True)
 class EncodedSentences:
-    """S sentences of words of W distinct kinds."""
+    """S sentences of W distinct words."""
 
-    kinds: np.ndarray  # (S, Q) which distinct word
+    indices: np.ndarray  # (S, Q) of distinct words
     mask: np.ndarray  # (S, Q)
     numbers: np.ndarray  # (W,) word numbers
     spelled: np.ndarray  # (W, C) character numbers
@@ -70,15 +70,15 @@ class EncodedSentences:
     ) -> Text:
         """Word numbers (B, Q), mask (B, Q) and character numbers (B, Q, C), zeros at padding.
 
-        `padded_words`: every word is followed by as much padding as the widest convolution sees, so
-        that what is found in it does not depend on the words beside it. If not, C is the length of
-        the longest word, as published.
+        With `padded_words`, each word is followed by as much padding as the widest convolution
+        reads, so that its features do not depend on longer words of the batch. Otherwise C is the
+        length of the longest word, as published.
         """
         mask = self.mask[sentences]
         mask = mask[:, : mask.sum(1).max()]
-        kinds = self.kinds[sentences, : mask.shape[1]]
-        words = np.where(mask, self.numbers[kinds], PADDING)
-        letters = np.where(mask[..., None], self.spelled[kinds], PADDING)
+        indices = self.indices[sentences, : mask.shape[1]]
+        words = np.where(mask, self.numbers[indices], PADDING)
+        letters = np.where(mask[..., None], self.spelled[indices], PADDING)
         if not padded_words:
             longest = np.flatnonzero((letters != PADDING).any((0, 1))).max(initial=0) + 1
             letters = letters[..., : max(longest, WIDEST_KERNEL)]
@@ -87,7 +87,7 @@ class EncodedSentences:
 
 
 def _pad(lists: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Lists of different length as numbers (S, Q) and mask (S, Q), zeros at the end."""
+    """Pad lists of numbers with zeros: numbers (S, Q) and mask (S, Q)."""
     lengths = np.array(list(map(len, lists)))
     mask = np.arange(lengths.max()) < lengths[:, None]
     numbers = np.zeros(mask.shape, np.int64)
@@ -98,17 +98,17 @@ def _pad(lists: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
 def build_vocabulary(
     sentences: list[str], glove: Path, word_dim: int
 ) -> tuple[Vocabulary, np.ndarray]:
-    """The vocabulary of the sentences, and the GloVe vectors (words, word_dim) of its words."""
+    """The vocabulary of sentences, and the GloVe vectors (words, word_dim) of its words."""
     words = [word for sentence in sentences for word in tokenize(sentence)]
     letters = Counter("".join(words))
     vectors = read_glove(glove, set(words), word_dim)
     frequent = sorted(letter for letter, count in letters.items() if count >= MIN_CHARACTER_COUNT)
-    known = sorted(vectors)
-    return Vocabulary(known, frequent), np.stack([vectors[word] for word in known])
+    vocabulary = Vocabulary(sorted(vectors), frequent)
+    return vocabulary, np.stack([vectors[word] for word in vocabulary.words])
 
 
 def read_glove(file: Path, words: set[str], width: int) -> dict[str, np.ndarray]:
-    """The vectors (width,) float32 of the words, as far as they have one.
+    """The vectors (width,) float32 of those words that have one.
 
     Raises `UserError` for a missing file, and for a line that is not a word and `width` numbers.
     """
@@ -122,8 +122,8 @@ def read_glove(file: Path, words: set[str], width: int) -> dict[str, np.ndarray]
         for number, line in enumerate(lines, 1):
             bar.update(len(line))
             if line.count(b" ") >= width and line[: line.index(b" ")] not in first_parts:
-                continue  # most lines: cutting them would take the most time
-            # Some "words" hold spaces: the numbers are counted from the right.
+                continue  # most lines; splitting them would take most of the time
+            # Some "words" contain spaces: count the numbers from the right.
             word, *numbers = line.decode("utf-8", "replace").rstrip().rsplit(" ", width)
             try:
                 vector = np.array(numbers, dtype=np.float32)

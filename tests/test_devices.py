@@ -22,7 +22,7 @@ import ReLER.train
 import VSLNet.options
 import VSLNet.train
 from tests.simulated import ROOT, succeed
-from utils.training.guard import FirstWrong, clip_gradients
+from utils.training.guard import FirstNonFinite, clip_gradients
 from utils.training.processes import Processes
 from utils.training.recipes import plan_epoch
 from utils.training.steps import Stepper
@@ -104,13 +104,13 @@ def test_nothing_in_a_step_waits(make_recipe, features):
     recipe = make_recipe(META, feature_device=features)
     plan = plan_epoch(1, 0, len(recipe.train.records), recipe.columns)
     recipe.model.train()
-    first_wrong = FirstWrong(META)
+    first_nonfinite = FirstNonFinite(META)
     with Watch() as watch:
         (batch,) = shares_of(recipe, 1, plan)
         losses = recipe.losses(recipe.model, batch)
         losses["total"].backward()
         norm = clip_gradients(recipe.model, 1.0)
-        first_wrong.note(0, losses, norm)
+        first_nonfinite.note(0, losses, norm)
     assert all(p.grad.device == META for p in recipe.model.parameters() if p.requires_grad)
     assert 0 < watch.copies < 20
 

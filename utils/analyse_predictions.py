@@ -3,11 +3,11 @@
     python utils/analyse_predictions.py --ground_truth_json data/nlq_val.json \\
         --predictions scratch=a.json NaQ=b.json --train_annotations data/nlq_train.json
 
-Files of the same name are several training seeds of one thing: their figures are averaged.
+Figures of files with the same name, such as training seeds, are averaged.
 
-Figures of all queries and of groups of them, twice: with and without windows of at most 1/30 s,
-which published figures leave out. Differences are to the first name, with a confidence interval of
-the paired bootstrap; those whose interval leaves out 0 have a star.
+Prints figures of all queries and of groups of queries, with and without windows of at most 1/30 s,
+which published figures leave out. Differences to the first name have a confidence interval (paired
+bootstrap), and a star if it does not contain 0.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import numpy as np
 
 from utils.base.errors import UserError, run_program
 from utils.base.files import write_json
-from utils.base.options import ArgumentParser
+from utils.base.options import ArgumentParser, labelled
 from utils.base.tables import figure_table
 from utils.data.annotations import iter_clips
 from utils.data.spans import EMPTY_SECONDS
@@ -44,15 +44,15 @@ ALL_WINDOWS, NONEMPTY_WINDOWS = "all windows", "without windows of at most 1/30 
 
 
 class Answers(NamedTuple):
-    """Queries that all files answer: where they belong, and every file's part in the figures."""
+    """The queries that all files answer: their groups, and their figures in each file."""
 
     truth: np.ndarray  # (R, 2) seconds
     clip: np.ndarray  # (R,) number of each query's clip
     groupings: list[Grouping]
     figures: dict[str, np.ndarray]  # name -> (R, M) per cent
-    listed: int  # queries there are
-    untimed: int  # of them without times
-    unanswered: dict[str, int]  # name -> queries without prediction, over all its files
+    listed: int  # all queries
+    untimed: int  # queries without times
+    unanswered: dict[str, int]  # name -> queries without prediction, sum over its files
 
 
 def read_answers(options: argparse.Namespace) -> Answers:
@@ -99,12 +99,12 @@ def results(answers: Answers, rows: np.ndarray, options: argparse.Namespace) -> 
     "differences": {name: {figure: {"mean", "low", "high"}}}}
     """
     parts = {name: figures[rows] for name, figures in answers.figures.items()}
-    first, *others = parts
+    baseline, *names = parts
     clips = answers.clip[rows] if options.resample == "clips" else None
     differences = {}
-    for name in others:
+    for name in names:
         interval = paired_bootstrap(
-            parts[name] - parts[first], clips, options.samples, options.seed
+            parts[name] - parts[baseline], clips, options.samples, options.seed
         )
         differences[name] = {
             figure: {"mean": mean, "low": low, "high": high}
@@ -123,10 +123,7 @@ def results(answers: Answers, rows: np.ndarray, options: argparse.Namespace) -> 
 
 
 def protocols(answers: Answers) -> dict[str, np.ndarray]:
-    """Queries (R,) bool of each protocol that has any.
-
-    Without any empty window both are the same, and the first stands for both.
-    """
+    """The queries (R,) bool of each protocol; only the first one if both are the same."""
     nonempty = answers.truth[:, 1] - answers.truth[:, 0] > EMPTY_SECONDS
     rows = {ALL_WINDOWS: np.ones(len(nonempty), dtype=bool)}
     if nonempty.any() and not nonempty.all():
@@ -135,12 +132,10 @@ def protocols(answers: Answers) -> dict[str, np.ndarray]:
 
 
 def analyse(answers: Answers, rows: np.ndarray, options: argparse.Namespace) -> dict:
-    """`results` of the queries (R,) bool of a protocol, and of each group that has any."""
+    """`results` of the queries (R,) bool of a protocol, and of each of its groups."""
     groups = {
         grouping.title: {
-            name: results(answers, rows & mask, options)
-            for name, mask in grouping.masks().items()
-            if (rows & mask).any()
+            name: results(answers, mask, options) for name, mask in grouping.groups(rows).items()
         }
         for grouping in answers.groupings
     }
@@ -148,22 +143,22 @@ def analyse(answers: Answers, rows: np.ndarray, options: argparse.Namespace) -> 
 
 
 def overall_table(title: str, result: dict) -> str:
-    """A line for each figure: of each file, and differences to the first."""
+    """A table with a line for each figure: its values, and differences to the first file."""
     rows = [["", *_columns(result)]]
     rows += [[figure, *_cells(result, figure)] for figure in FIGURES]
     return f"{title}\n{figure_table(rows)}"
 
 
 def group_table(title: str, groups: dict[str, dict], figure: str) -> str:
-    """A line for each group: its number of queries, one figure of each file, differences."""
+    """A table with a line for each group: its queries, values of a figure, differences."""
     rows = [["", "queries", *_columns(next(iter(groups.values())))]]
     rows += [[name, result["queries"], *_cells(result, figure)] for name, result in groups.items()]
     return f"{figure} by {title}\n{figure_table(rows)}"
 
 
 def _columns(result: dict) -> list[str]:
-    first, *others = result["figures"]
-    return [first, *others, *(f"{name} - {first}" for name in others)]
+    baseline, *names = result["figures"]
+    return [baseline, *names, *(f"{name} - {baseline}" for name in names)]
 
 
 def _cells(result: dict, figure: str) -> list[str]:
@@ -172,7 +167,7 @@ def _cells(result: dict, figure: str) -> list[str]:
 
 
 def _difference(interval: dict[str, float]) -> str:
-    """Mean, interval, and a star if the interval leaves out 0."""
+    """Mean, interval, and a star if the interval does not contain 0."""
     star = "*" if interval["low"] > 0 or interval["high"] < 0 else " "
     return f"{interval['mean']:+.2f} [{interval['low']:+.2f}, {interval['high']:+.2f}]{star}"
 
@@ -203,13 +198,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.samples < 1 or options.seed < 0:
         parser.error("--samples must be 1 or more, --seed 0 or more")
-    files = []
-    for text in options.predictions:
-        name, _, path = text.partition("=")
-        if not name or not path:
-            parser.error(f"--predictions: '{text}' is not NAME=FILE")
-        files.append((name, path))
-    options.predictions = files
+    options.predictions = [labelled(text, "NAME=FILE") for text in options.predictions]
     return options
 
 
@@ -219,10 +208,10 @@ def main(arguments: list[str] | None = None) -> None:
     if options.plots:  # now, so that a missing matplotlib is known before anything else
         from utils.evaluation.plots import plot_analysis
     answers = read_answers(options)
-    missing = ", ".join(f"{name} {count}" for name, count in answers.unanswered.items())
+    unanswered = ", ".join(f"{name} {count}" for name, count in answers.unanswered.items())
     print(
         f"{len(answers.truth)} of {answers.listed} queries are compared; without times: "
-        f"{answers.untimed}; without prediction: {missing}"
+        f"{answers.untimed}; without prediction: {unanswered}"
     )
     rows_of = protocols(answers)
     if len(rows_of) == 1:

@@ -1,4 +1,4 @@
-"""What a task needs under the data root: what is there, what is missing, and what is wrong.
+"""Check the files of a task under the data root: which are missing, and what is wrong.
 
     python utils/check_data.py --data_root data --task nlq --features egovlp clip
 
@@ -35,13 +35,13 @@ from utils.download.manifest import read_manifest
 from utils.features.checks import check_disk, check_features
 
 PAGES = read_manifest().pages
-NAQ = "only NaQ needs it"  # said of what is missing
+NAQ = "only NaQ needs it"
 
 
 class Steps:
-    """Commands that get or make the files of a task; those that are needed get numbers.
+    """Commands that get or make the missing files of a task, numbered.
 
-    Each method returns what to do, mostly `step N`.
+    Each method adds a command and returns a remedy such as `step 2`.
     """
 
     def __init__(self, root: Path, name: str):
@@ -50,7 +50,7 @@ class Steps:
         self.commands: dict[str, list[str]] = {}  # command -> the commands that follow it
 
     def annotations(self, file: str) -> str:
-        """From Ego4D's own program, or of the public TACoS files."""
+        """Annotations of Ego4D or TACoS."""
         if file.startswith("tacos"):
             page = PAGES["TACoS annotations reformatted for this"]
             return self._step(
@@ -95,7 +95,7 @@ class Steps:
         )
 
     def features(self, name: str) -> str:
-        """Features of the published release; others have to be made."""
+        """Features of the published release; others must be extracted."""
         if name not in FEATURES:
             return "see docs/data.md for how features are made"
         return self._step(
@@ -114,7 +114,7 @@ class Steps:
 
 
 def check_sources(root: Path, task: Task, steps: Steps, findings: Findings) -> Splits:
-    """Check annotation files, and what NaQ is made from. Returns the splits that can be used."""
+    """Check annotation files and the inputs of NaQ; returns the valid splits."""
     splits: Splits = {}
     for split, name in task.annotations.items():
         check, file = f"annotations, {split}", root / name
@@ -144,7 +144,7 @@ def check_sources(root: Path, task: Task, steps: Steps, findings: Findings) -> S
 def check_data_sets(
     root: Path, task: Task, steps: Steps, splits: Splits, units: int, findings: Findings
 ) -> dict[str, Records]:
-    """Check prepared data sets. Returns `<data set>/<split>` -> its columns."""
+    """Check prepared data sets; returns `<data set>/<split>` -> records."""
     records = {}
     if not (root / task.naq_annotations).is_file():
         findings.missing("annotations, NaQ", root / task.naq_annotations, steps.naq(), NAQ)
@@ -171,7 +171,7 @@ def check_data_sets(
 
 
 def queried_clips(records: dict[str, Records], splits: Splits) -> dict[str, float]:
-    """Clips with queries, uid -> seconds: of prepared data sets, or else of annotation files."""
+    """Seconds of clips with queries by uid, from prepared data sets or else annotation files."""
     clips: dict[str, float] = {}
     for columns in records.values():
         used = np.unique(columns.clip).tolist()
@@ -202,7 +202,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def check(options: argparse.Namespace) -> tuple[Findings, Steps]:
-    """What all checks found, and the commands that get what is missing."""
+    """Run all checks; returns findings, and commands for missing files."""
     root, task, findings = Path(options.data_root), TASKS[options.task], Findings()
     if root.exists() and not root.is_dir():
         raise UserError(f"{root}: is not a folder; name the data root with --data_root")
@@ -230,7 +230,7 @@ def check(options: argparse.Namespace) -> tuple[Findings, Steps]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run all checks and print what they found."""
+    """Run all checks and print a report."""
     options = parse(arguments)
     findings, steps = check(options)
     print(findings.table(), steps, sep="\n\n")

@@ -2,8 +2,8 @@
 
     python utils/compare_runs.py "NLQ only=runs/scratch" "NaQ + fine-tuning=runs/tuned"
 
-A run is a folder (or a folder above it) with a metrics.jsonl. A label given several times stands
-for several seeds of one experiment: the mean, then each seed, is shown.
+A run is a folder (or a folder above it) with a metrics.jsonl. Runs with the same label are seeds of
+one experiment: their mean is shown, then each run.
 """
 
 import sys
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     runs = []
     for text in options.runs:
-        label, folder = labelled(text)
+        label, folder = labelled(text, "LABEL=FOLDER")
         runs.append((label, best_evaluation(Path(folder))))
     print(comparison(runs))
 

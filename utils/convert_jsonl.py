@@ -1,4 +1,4 @@
-"""JSON lines, a query each, as GroundNLQ and OSGNet read them, to the NLQ schema.
+"""Convert JSON lines of queries, as GroundNLQ and OSGNet read them, to the NLQ schema.
 
     python utils/convert_jsonl.py --input ego4d_nlq_val_v2.jsonl --split val --output nlq_val.json
 
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
 def convert(path: Path, split: str) -> tuple[dict, int, int]:
     """Annotations in the NLQ schema, the number of queries, and how many have a window.
 
-    An index that no line has becomes a query without text, so that each query keeps its index.
+    Missing indices become queries without text, so that each query keeps its index.
 
     Raises:
         UserError: the file is missing, a line is invalid, or lines contradict each other.

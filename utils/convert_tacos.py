@@ -21,7 +21,7 @@ from utils.base.options import ArgumentParser
 from utils.base.tasks import SPLITS, TASKS
 from utils.data.annotations import clip_name_fault
 
-# What real files contain; counted so that nobody has to wonder.
+# Windows in the public files that are counted.
 ODDITIES = ("reversed", "of zero length", "past the end")
 
 
@@ -47,8 +47,8 @@ class TacosVideo(Struct):
 
     def __post_init__(self) -> None:
         if self.annotations is not None:
-            self.sentences = [each.sentence for each in self.annotations]
-            self.timestamps = [each.window for each in self.annotations]
+            self.sentences = [annotation.sentence for annotation in self.annotations]
+            self.timestamps = [annotation.window for annotation in self.annotations]
         if self.sentences is None or self.timestamps is None:
             raise ValueError("holds neither sentences and timestamps nor annotations")
         if len(self.timestamps) != len(self.sentences):
@@ -88,8 +88,8 @@ def convert_split(
 ) -> tuple[dict, int, dict[str, int]]:
     """Convert the videos of one split.
 
-    Reversed windows are turned round; windows of zero length, or ending past the video, are kept
-    as NLQ's own are.
+    Reversed windows are corrected; windows of zero length or past the end of the video are kept, as
+    in NLQ.
 
     Returns: annotations in the NLQ schema, the number of queries, and how many windows are odd.
 
@@ -109,12 +109,12 @@ def convert_split(
 def _clip(name: str, video: TacosVideo, oddities: dict[str, int]) -> dict:
     fps, frames = video.fps, video.num_frames
     queries = []
-    for (first, last), sentence in zip(video.timestamps, video.sentences, strict=True):
-        oddities["reversed"] += first > last
-        oddities["of zero length"] += first == last
-        first, last = min(first, last), max(first, last)
-        oddities["past the end"] += last > frames
-        start, end = first / fps, last / fps
+    for window, sentence in zip(video.timestamps, video.sentences, strict=True):
+        start_frame, end_frame = sorted(window)
+        oddities["reversed"] += window[0] > window[1]
+        oddities["of zero length"] += start_frame == end_frame
+        oddities["past the end"] += end_frame > frames
+        start, end = start_frame / fps, end_frame / fps
         queries.append(
             {
                 "query": sentence,
@@ -122,8 +122,8 @@ def _clip(name: str, video: TacosVideo, oddities: dict[str, int]) -> dict:
                 "clip_end_sec": end,
                 "video_start_sec": start,
                 "video_end_sec": end,
-                "video_start_frame": first,
-                "video_end_frame": last,
+                "video_start_frame": start_frame,
+                "video_end_frame": end_frame,
             }
         )
     return {

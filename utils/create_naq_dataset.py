@@ -48,15 +48,15 @@ from utils.data.narrations import Narrations
 from utils.features.cards import SHAPES_FILE, read_card, rows_per_second
 
 V1_SHARE, V1_SEED = 0.95, 300  # the published v1 data set holds 95 % of the videos
-AT_ONCE = 50  # videos made in one go
+GROUP = 50  # videos processed together
 
 Rows = Annotated[int, Meta(ge=1, lt=2**24)]  # of a video's features: up to a hundred days
 
 
 class NaqClip(NamedTuple):
-    """A clip that has narrations."""
+    """A clip with narrations."""
 
-    clip: dict  # a new entry without annotations
+    clip: dict  # without annotations
     annotation: dict
     queries: int  # in the annotation
 
@@ -105,7 +105,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def read_files(options: argparse.Namespace, clips: ClipBounds) -> Narrations:
-    """The narrations of the clips' videos, out of the files that the options name."""
+    """Read the narrations of the clips' videos from the files that the options name."""
     files = list(map(Path, options.narrations or [f"{options.data_root}/egoclip.csv"]))
     narrations = read_any_narrations(files, options.format, sorted(clips))
     print(f"{files[0].name}: {narrations.describe_skipped()}", file=sys.stderr)
@@ -113,11 +113,11 @@ def read_files(options: argparse.Namespace, clips: ClipBounds) -> Narrations:
 
 
 def make_own(options: argparse.Namespace) -> None:
-    """NaQ alone, of videos that have features; every tenth narrated video is for validation."""
+    """NaQ alone, for videos that have features; every tenth narrated video is for validation."""
     folder = Path(options.features)
     clips = own_clips(folder, options.clip_seconds)
     narrations = read_files(options, clips)
-    narrated = {video for video, (first, last) in narrations.extents.items() if first < last}
+    narrated = {video for video, (start, stop) in narrations.extents.items() if start < stop}
     if len(narrated) < 2:
         raise UserError(
             f"{folder}: {len(narrated)} of its {len(clips)} videos ({named(clips)}) have "
@@ -184,7 +184,7 @@ def v1_share(clips: ClipBounds) -> ClipBounds:
 
 
 def shuffled(video_uids: Iterable[str]) -> list[str]:
-    """Video uids, always in the same order."""
+    """Video uids in a random order that is always the same."""
     videos = sorted(video_uids)
     random.Random(V1_SEED).shuffle(videos)
     return videos
@@ -195,9 +195,9 @@ def write_union(
 ) -> tuple[Counts, Counts]:
     """Write annotated and NaQ queries as one annotation file, videos and clips sorted by uid.
 
-    Videos are written as they are made, so memory holds the new queries of a few of them only.
+    Videos are written one at a time, so that memory holds the new queries of a few videos only.
 
-    Returns: what there is in the annotated queries, and in NaQ.
+    Returns: counts of the annotated queries, and of NaQ.
     """
     annotated_counts, naq_counts = Counter(), Counter()
     merged = _clips_by_uid(annotated, annotated_counts, path)
@@ -225,18 +225,18 @@ def write_union(
 
 
 def _clips_by_uid(annotated: dict, counts: Counts, path: Path) -> dict[str, dict[str, dict]]:
-    """video uid -> clip uid -> clip; a clip listed twice becomes one with both's annotations."""
+    """video uid -> clip uid -> clip; annotations of a clip that is listed twice are joined."""
     merged: dict[str, dict[str, dict]] = {}
     for video in annotated["videos"]:
         video_uid = video["video_uid"]
         for clip in video["clips"]:
             clip_uid, annotations = clip["clip_uid"], clip.get("annotations") or []
-            queries = sum(len(each.get("language_queries") or ()) for each in annotations)
-            counts[video_uid, clip_uid] += queries
+            queries = (annotation.get("language_queries") or () for annotation in annotations)
+            counts[video_uid, clip_uid] += sum(map(len, queries))
             video_clips = merged.setdefault(video_uid, {})
-            first = video_clips.setdefault(clip_uid, clip | {"annotations": []})
-            check_bounds(clip_uid, _bounds(first), _bounds(clip), path)
-            first["annotations"].extend(annotations)
+            merged_clip = video_clips.setdefault(clip_uid, clip | {"annotations": []})
+            check_bounds(clip_uid, _bounds(merged_clip), _bounds(clip), path)
+            merged_clip["annotations"].extend(annotations)
     return merged
 
 
@@ -247,7 +247,7 @@ def _bounds(clip: dict) -> tuple[float, float]:
 def _naq_clips(
     videos: Sequence[str], clips: ClipBounds, narrations: Narrations
 ) -> Iterator[tuple[str, list[NaqClip]]]:
-    """Each video, and those of its clips that have narrations."""
+    """Each video, and its clips with narrations."""
 
     def make(group: Sequence[str]) -> list[tuple[str, list[NaqClip]]]:
         bounds = [(uid, clip, *clips[uid][clip]) for uid in group for clip in clips.get(uid, ())]
@@ -257,7 +257,7 @@ def _naq_clips(
                 new_clips[clip[0]].append(_naq_clip(*clip, count, queries))
         return list(new_clips.items())
 
-    groups = (videos[at : at + AT_ONCE] for at in range(0, len(videos), AT_ONCE))
+    groups = (videos[first : first + GROUP] for first in range(0, len(videos), GROUP))
     for group in ahead(make, groups, usable_cores()):
         yield from group
 
@@ -265,7 +265,7 @@ def _naq_clips(
 def _naq_queries(
     clips: Sequence[tuple[str, str, float, float]], narrations: Narrations
 ) -> Iterator[tuple[int, Raw]]:
-    """Of each clip (video, clip, start, end): how many narrations lie in it, and as JSON."""
+    """For each clip (video, clip, start, end), its narrations: their number, and JSON."""
     rows = [narrations.inside(video, start, end) for video, _, start, end in clips]
     counts = np.array([len(inside) for inside in rows], np.int64)
     all_rows = np.concatenate([np.empty(0, np.int64), *rows])
@@ -282,7 +282,7 @@ def _naq_queries(
             "query": narrations.texts.gather(all_rows),
         }
     )
-    # Encoded column by column: a dictionary for each of a million queries takes twice as long.
+    # Encoding columns is twice as fast as encoding a dictionary per query.
     encoded = iter(table.select(pl.struct(pl.all()).struct.json_encode()).to_series().to_list())
     for count in counts.tolist():
         yield count, Raw(f"[{','.join(islice(encoded, count))}]".encode())
@@ -304,5 +304,5 @@ def _naq_clip(
 
 
 if __name__ == "__main__":
-    gc.disable()  # annotations are many small objects, none in a cycle: looking for them costs time
+    gc.disable()  # annotations are many small objects without cycles: collecting costs time
     run_program(main)

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from utils.base.errors import UserError, run_program
 from utils.base.files import fingerprint, write_json
-from utils.base.options import ArgumentParser
+from utils.base.options import ArgumentParser, labelled
 from utils.base.tables import show_size
 from utils.data.annotations import clip_name_fault
 from utils.download.archives import extract, open_archive
@@ -79,9 +79,9 @@ def choose(names: list[str] | None, manifest: Path, urls: list[str]) -> dict[str
     sources = read_manifest(manifest).features
     url_sources: dict[str, Source] = {}
     for text in urls:
-        name, separator, url = text.partition("=")
-        if not separator or clip_name_fault(name):
-            raise UserError(f"--url {text}: must be TYPE=URL, such as egovlp=https://...")
+        name, url = labelled(text, "TYPE=URL, such as egovlp=https://...")
+        if fault := clip_name_fault(name):
+            raise UserError(f"--url {text}: {fault}")
         width = sources[name].width if name in sources else None
         try:
             url_sources.setdefault(name, Source([], width)).parts.append(RemoteFile(url))

@@ -2,12 +2,11 @@
 
     python utils/ensemble_predictions.py --predictions vslnet.json reler.json --output both.json
 
-A run folder or checkpoint instead of a file predicts every query of --split first.
-A window counts by its score (of NAME_scores.json beside NAME.json) or, where a file has none, by
-1 / rank. Added to it is, from each other file, the best score times IoU of a window that is the
-same for temporal NMS, so that what several files agree on leads; then temporal NMS.
-With --method clusters the files' first windows are clustered by their centres, as published with
-GroundNLQ.
+Instead of a file, a run folder or checkpoint may be given, which first predicts --split.
+Windows are ranked by their scores (of NAME_scores.json beside NAME.json), or by 1 / rank if a file
+has none. To the score of a window each other file adds its best score times IoU of a window that
+temporal NMS takes for the same; then temporal NMS. With --method clusters the first windows of the
+files are clustered by their centres, as published with GroundNLQ.
 """
 
 import argparse
@@ -30,11 +29,11 @@ from utils.evaluation.predictions import read_predictions, read_scores, write_re
 
 
 def read_files(paths: list[str]) -> tuple[list[QueryKey], np.ndarray, np.ndarray]:
-    """Challenge files of the same queries, and their scores.
+    """Read challenge files of the same queries, and their scores.
 
     Returns:
-        keys of R queries in the order of the first file, windows (R, F, K, 2) with NaN for none,
-        and scores (R, F, K): those beside the files, or 1 / rank for all if a file has none.
+        keys of R queries in the order of the first file, windows (R, F, K, 2) padded with NaN, and
+        scores (R, F, K): those beside the files, or 1 / rank if a file has none.
 
     Raises:
         UserError: files of different queries, a query without any window, or scores below 0.
@@ -49,9 +48,9 @@ def read_files(paths: list[str]) -> tuple[list[QueryKey], np.ndarray, np.ndarray
                 f"{len(different)} queries are in only one of {paths[0]} and {path} (for one "
                 f"{key_in_words(min(different))}); an ensemble needs files of the same queries"
             )
-    most = max(len(prediction.windows) for file in files for prediction in file)
-    windows = np.full((len(rows), len(files), most, 2), np.nan)
-    scores = np.full(windows.shape[:3], 1.0 / np.arange(1, most + 1))
+    count = max(len(prediction.windows) for file in files for prediction in file)
+    windows = np.full((len(rows), len(files), count, 2), np.nan)
+    scores = np.full(windows.shape[:3], 1.0 / np.arange(1, count + 1))
     all_scores = [read_scores(path, file) for path, file in zip(paths, files, strict=True)]
     unscored = [path for path, values in zip(paths, all_scores, strict=True) if values is None]
     if 0 < len(unscored) < len(paths):
@@ -124,8 +123,8 @@ def main(arguments: list[str] | None = None) -> None:
     merged, totals = merge(windows, weighted, methods[options.method])
     write_results(options.output, queries, merged, totals)
     firsts, best = windows[:, :, 0], merged[:, None, 0]
-    same = (iou(firsts, best) > options.nms_threshold) | (firsts == best).all(axis=2)  # (R, F)
-    for path, share in zip(files, same.mean(axis=0), strict=True):
+    agrees = (iou(firsts, best) > options.nms_threshold) | (firsts == best).all(axis=2)  # (R, F)
+    for path, share in zip(files, agrees.mean(axis=0), strict=True):
         print(f"{path}: its first window is the ensemble's for {100 * share:.1f} % of the queries")
     print(f"{len(queries)} queries of {len(files)} files merged, written to {options.output}")
 

@@ -88,9 +88,8 @@ def main(arguments: list[str] | None = None) -> None:
     by_frequency = by_object(queries, options.ground_truth_json, options.train_annotations)
     for grouping in (by_template(queries), by_frequency):
         groups = {
-            name: evaluate(truth[rows & evaluated], windows[rows & evaluated], *protocol)
-            for name, rows in grouping.masks().items()
-            if (rows & evaluated).any()
+            name: evaluate(truth[rows], windows[rows], *protocol)
+            for name, rows in grouping.groups(evaluated).items()
         }
         if groups:
             print(f"\n{breakdown_table(groups, grouping.title)}")

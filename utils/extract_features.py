@@ -144,7 +144,7 @@ def claimed(file: Path) -> Iterator[bool]:
     try:
         with FileLock(file, timeout=0):
             yield True
-            file.unlink(missing_ok=True)  # whoever waits for it finds the features there
+            file.unlink(missing_ok=True)  # a waiting process then finds the features
     except Timeout:
         yield False
 
@@ -189,7 +189,7 @@ def check_card(folder: Path, card: dict) -> None:
 
 
 def released_files(folder: Path, names: Iterable[str]) -> dict[str, Path]:
-    """A folder's features of the same names; raises UserError if there are none."""
+    """The feature files in a folder with these names; raises UserError if there are none."""
     files = {name: folder / f"{name}.pt" for name in names}
     files = {name: file for name, file in files.items() if file.is_file()}
     if not files:

@@ -1,6 +1,6 @@
-"""An index of a folder of videos, for questions to all of them at once (ask.py --index, serve.py).
+"""Index a folder of videos, to ask questions about all of them (ask.py --index, serve.py).
 
-Again, it adds what is new or has changed. A stopped indexing is continued by the same command.
+The same command adds new and changed videos, and continues an indexing that was stopped.
 """
 
 import argparse
@@ -20,37 +20,36 @@ from utils.base.options import ArgumentParser
 from utils.base.tables import clock
 from utils.features.video import add_frame_rate, find_videos
 
-Sources = dict[Path, tuple[Path, ...]]  # ready features of each video, or of a name without one
+Sources = dict[Path, tuple[Path, ...]]  # video, or first feature file without one -> features
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Index what is not there yet; broken videos are named and left out, with exit code 2."""
+    """Index new and changed videos; broken ones are named and left out, with exit code 2."""
     options = parse(arguments)
     if not (options.videos or options.features):
         raise UserError("nothing to index: name a folder of videos, or --features DIR")
     quiet_libraries()
     features = [Path(folder).absolute() for folder in options.features or []]
     files = find_sources(options.videos, features)
-    from utils.search.index import Source, writing  # brings PyTorch
+    from utils.search.index import VideoFiles, writing  # brings PyTorch
 
-    sources = [Source(path.absolute(), features) for path, features in files.items()]
+    sources = [VideoFiles(path.absolute(), features) for path, features in files.items()]
     broken = 0
     with writing(Path(options.index)) as writer:
-        more = options.text_encoder, options.device
+        checkpoint, text_encoder, device = options.checkpoint, options.text_encoder, options.device
         if writer.run is not None:
-            run = writer.run.load(options.checkpoint, *more, options.encoder)
-        elif options.checkpoint is None:
+            run = writer.run.load(checkpoint, text_encoder, device, options.encoder)
+        elif checkpoint is None:
             raise UserError(f"{options.index}: a new index needs --checkpoint RUN")
         else:
-            text_encoder, device = more
-            run = search.load_run(options.checkpoint, text_encoder, None, device, options.encoder)
-            writer.begin(options.checkpoint, text_encoder, run)
+            run = search.load_run(checkpoint, text_encoder, None, device, options.encoder)
+            writer.begin(checkpoint, text_encoder, run)
         if len(options.features or run.model.features) != len(run.model.features):
             names = " and ".join(run.model.features)
             raise UserError(f"--features: the run reads {names} features, name a folder of each")
-        gone = writer.drop_gone()
-        missing = writer.missing(sources)
-        for source in (bar := tqdm(missing, "indexing", unit="video", leave=False)):
+        lost = writer.drop_gone()
+        new_sources = writer.missing(sources)
+        for source in (bar := tqdm(new_sources, "indexing", unit="video", leave=False)):
             try:
                 video = run.encode(source.features or source.path, frame_rate=options.frame_rate)
                 writer.add(source, video)
@@ -58,10 +57,12 @@ def main(arguments: list[str] | None = None) -> None:
                 bar.write(f"broken: {fault}", file=sys.stderr)
                 broken += 1
         count, seconds = writer.count()
-    if gone:
-        warn(f"{len(gone)} videos are gone: {named(legible(str(path)) for path in gone)}")
-    new, before = len(missing) - broken, len(sources) - len(missing)
-    print(f"{new} indexed, {before} there before, {broken} broken, {len(gone)} gone")
+    if lost:
+        warn(f"{len(lost)} videos are gone: {named(legible(str(path)) for path in lost)}")
+    print(
+        f"{len(new_sources) - broken} indexed, {len(sources) - len(new_sources)} there before, "
+        f"{broken} broken, {len(lost)} gone"
+    )
     print(f"{options.index}: {count} videos, {clock(seconds)}")
     if broken:
         raise UserError(f"{broken} of {len(sources)} could not be read; they are named above")
@@ -92,7 +93,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def find_sources(videos: str | None, features: list[Path]) -> Sources:
-    """Videos with their ready features, and features without a video under their first file."""
+    """Videos with their features if they have any, and features without a video."""
     sources: Sources = {}
     names = set()
     for video in find_videos(videos) if videos else []:
@@ -101,7 +102,7 @@ def find_sources(videos: str | None, features: list[Path]) -> Sources:
         sources[video] = files if all(file.is_file() for file in files) else ()
     for file in sorted(features[0].glob("*.pt")) if features else []:
         files = tuple(folder / file.name for folder in features)
-        if file.stem not in names and all(other.is_file() for other in files):
+        if file.stem not in names and all(feature.is_file() for feature in files):
             sources[file] = files
     return sources
 

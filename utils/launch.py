@@ -1,7 +1,7 @@
-"""Start a program in several processes on this machine, as torchrun does, and end as they ended.
+"""Start a program in several processes on this machine, like torchrun.
 
-When one of them ends with an error the others are stopped, and one line says why; the exit code is
-that process's own. Signals are passed on.
+If a process fails, the others are stopped, and one line says why; the exit code is that of the
+process. Signals are passed on to the processes.
 """
 
 import sys
@@ -25,9 +25,9 @@ SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1,SIGUSR2"
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Launch, wait, and leave with the exit code of the process that failed first."""
+    """Launch the processes, wait, and exit with the code of the process that failed first."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("processes", type=int, help="how many")
+    parser.add_argument("processes", type=int, help="number of processes")
     parser.add_argument("program", help="Python file")
     parser.add_argument("--max_restarts", type=int, default=0, help="starts after the first one")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the program")
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     if not options.max_restarts:
-        logging.disable(logging.CRITICAL)  # what it would report is said here, in one line
+        logging.disable(logging.CRITICAL)  # failures are reported here, in one line
     os.environ[LAUNCHED] = "1"
     set_threads(options.processes)
     settings = ["--standalone", "--nproc_per_node", str(options.processes)]
@@ -51,9 +51,9 @@ def main(arguments: list[str] | None = None) -> None:
     except ChildFailedError as error:
         rank, failure = min(error.failures.items(), key=_order_of_blame)
         code = failure.exitcode
-        if _left_a_message(failure):
+        if _has_message(failure):
             print(f"error: {failure.message}", file=sys.stderr)
-            code = 2  # whatever stopped it afterwards
+            code = 2  # even if a signal stopped the process afterwards
         elif code < 0:
             name = signal.Signals(-code).name
             print(
@@ -71,14 +71,14 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _order_of_blame(item: tuple) -> tuple:
-    """Sorts processes that say why they failed first, and those that ended with others last."""
+    """Sort processes with a message first, and those that ended because of another one last."""
     _, failure = item
-    followed = failure.exitcode in (PEER_LOST, -signal.SIGTERM, 128 + signal.SIGTERM)
-    return not _left_a_message(failure), followed, failure.timestamp
+    is_consequence = failure.exitcode in (PEER_LOST, -signal.SIGTERM, 128 + signal.SIGTERM)
+    return not _has_message(failure), is_consequence, failure.timestamp
 
 
-def _left_a_message(failure: Any) -> bool:
-    """Whether the process said why it failed (`utils.base.errors.complain`)."""
+def _has_message(failure: Any) -> bool:
+    """Whether the process reported an error with `utils.base.errors.complain`."""
     return Path(failure.error_file).is_file()
 
 

@@ -1,4 +1,4 @@
-"""Draw how runs do along a quantity, mean and spread over those at the same place.
+"""Draw the scores of runs along a quantity, with mean and spread of runs at the same place.
 
     python utils/plot_curves.py --xlabel "NLQ clips, %" --output few_shot.svg \\
         "with NaQ:10=runs/naq_10" "with NaQ:100=runs/naq_100" "NLQ only:10=runs/nlq_10"
@@ -18,15 +18,12 @@ from utils.training.evaluations import best_evaluation
 
 
 def read_curves(texts: list[str], figure: str) -> dict[str, dict[float, list[float]]]:
-    """Curves by name, position -> figures, from `CURVE:PLACE=FOLDER` texts.
-
-    The figure is of each run's best evaluation.
-    """
+    """Curves by name, position -> figures of best evaluations, from `CURVE:PLACE=FOLDER` texts."""
     curves: dict[str, dict[float, list[float]]] = {}
     for text in texts:
-        parts = re.fullmatch(r"(.+):([-+.\deE]+)=(.+)", text)
+        match = re.fullmatch(r"(.+):([-+.\deE]+)=(.+)", text)
         try:
-            name, position, folder = parts.groups()
+            name, position, folder = match.groups()
             position = float(position)
         except (AttributeError, ValueError):
             raise UserError(f"'{text}' is not CURVE:PLACE=FOLDER with a number as PLACE") from None

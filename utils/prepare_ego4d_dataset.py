@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     files = {split: getattr(options, f"input_{split}_split") for split in SPLITS}
     inputs = {split: Path(file) for split, file in files.items() if file is not None}
-    for split, path in inputs.items():  # found before the first split is worked on for minutes
+    for split, path in inputs.items():  # checked before minutes of work
         if not path.is_file():
             raise UserError(f"--input_{split}_split {path}: no such file")
     counts = {}
@@ -53,5 +53,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    gc.disable()  # a million small objects, none in a cycle: looking for cycles only costs time
+    gc.disable()  # a million small objects without cycles: collecting costs time
     run_program(main)

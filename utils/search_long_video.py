@@ -70,7 +70,7 @@ def simulated_sizes(file: Path) -> tuple[Sizes, int]:
     made_by = read_json(file)
     names = [field.name for field in dataclasses.fields(Sizes)]
     if not isinstance(made_by, dict) or not {*names, "seed"} <= made_by.keys():
-        raise UserError(f"{file}: does not say how a world was simulated; make it anew")
+        raise UserError(f"{file}: not made by simulate_dataset.py; make it again")
     values = {name: made_by[name] for name in names}
     pairs = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
     return Sizes(**pairs), made_by["seed"]
@@ -88,11 +88,11 @@ def recalls(run: "search.TrainedRun", video: LongVideo) -> list[float]:
     Last, the mean chance that the first window is right, as the run says; NaN without calibration.
     """
     features = [video.features(name, FEATURES[name]) for name in run.model.features]
-    found, scores = run.encode(features).ask(video.questions, top=max(RANKS))
-    annotated = iou(found, video.asked[:, None])
+    answers, scores = run.encode(features).ask(video.questions, top=max(RANKS))
+    annotated = iou(answers, video.annotated[:, None])
     fitting = [
         iou(windows[:, None], moments).max(1)
-        for windows, moments in zip(found, video.fitting, strict=True)
+        for windows, moments in zip(answers, video.fitting, strict=True)
     ]
     shares = [
         float((overlaps[:, :k] > IOU).any(1).mean())

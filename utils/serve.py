@@ -1,6 +1,6 @@
-"""A page to ask an index of videos in: answers as pictures, and the video playing at the moment.
+"""Serve a page that answers questions about an index of videos, with pictures and playback.
 
-It is served to this machine's browser alone, and sends nothing anywhere.
+It is served to this machine's browser only.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from utils.base.errors import UserError, quiet_libraries, run_program
 from utils.base.options import ArgumentParser
 from utils.base.tables import clock
 from utils.features.excerpts import picture_at
-from utils.viewer.server import AskingPage, Moment, serve_page
+from utils.viewer.server import AskPage, Moment, serve_page
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -38,9 +38,9 @@ def main(arguments: list[str] | None = None) -> None:
         rows = zip(*(column.tolist() for column in columns), strict=True)
         return [Moment(*row) for row in rows]
 
-    ask("Where is it?")  # what is made at the first question is made now
+    ask("Where is it?")  # the first question takes longer
     print(f"{len(index.paths)} videos, {clock(index.seconds)}")
-    serve_page(AskingPage(index.paths, ask, picture_at, index.score_name), options.port)
+    serve_page(AskPage(index.paths, ask, picture_at, index.score_name), options.port)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

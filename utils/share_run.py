@@ -36,7 +36,6 @@ from utils.training.options import TEXT_FILE
 
 LEFT_OUT = ("optimizer", "lr_scheduler", "scheduler")  # of a checkpoint
 OPTIONS = {"opt", "options"}  # in a checkpoint
-STARTS = ("init_from",)  # options that name files of the machine, beside the free ones
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -71,9 +70,9 @@ def share(run: str, folder: Path, name: str) -> None:
     for key in OPTIONS & content.keys():
         values = content[key]
         content[key] = shareable(values if isinstance(values, dict) else vars(values), package)
-    before = read_json(checkpoint.parent / package.options_file, dict)
-    seconds = trained_clip_seconds(checkpoint.parent, before["data_root"], before["task"])
-    trained = shareable(before, package)
+    options = read_json(checkpoint.parent / package.options_file, dict)
+    seconds = trained_clip_seconds(checkpoint.parent, options["data_root"], options["task"])
+    trained = shareable(options, package)
     write_safetensors(content, folder / SHARED)
     write_json(folder / package.options_file, trained, indent=True)
     write_json(folder / CLIPS_FILE, {"median_seconds": seconds})
@@ -88,9 +87,9 @@ def share(run: str, folder: Path, name: str) -> None:
 
 
 def shareable(trained: dict[str, Any], package: Package) -> dict[str, Any]:
-    """A run's options but for those that only concern the machine it was trained on."""
+    """A run's options without those that name files of the machine it was trained on."""
     fields = dataclasses.fields(package.module("options").Options)
-    private = {field.name for field in fields if field.metadata["free"]} | {*STARTS}
+    private = {field.name for field in fields if field.metadata["free"]} | {"init_from"}
     return {option: value for option, value in trained.items() if option not in private}
 
 

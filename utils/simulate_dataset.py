@@ -1,8 +1,8 @@
-"""A small Ego4D that anyone may have: a simulated data root, complete and in the published formats.
+"""Simulate a small Ego4D: a complete data root in the published formats.
 
-Writes annotations (nlq, vq, moments; v1 and v2), egoclip.csv and features under the data root, what
-the test split's answers are, and simulation.json saying how it was made. With --annotations it
-makes features only, for real annotation files: a dry run of real data before the download.
+Writes annotations (nlq, vq, moments; v1 and v2), egoclip.csv and features, the answers of the test
+split, and simulation.json, which describes the simulation. With --annotations it writes only
+features, for real annotation files: to try programs before the download.
 """
 
 import argparse
@@ -60,16 +60,16 @@ MODEL = "simulated"  # in feature cards
 
 
 class Simulated(NamedTuple):
-    """What features are made of."""
+    """A simulation whose features are to be written."""
 
-    summary: dict[str, float]  # what there is, to be printed
+    summary: dict[str, float]  # counts to print
     rows: dict[str, int]  # clip uid -> feature rows
     scenery_of: Callable[[str, int], Scenery | DescribedScenery]  # by name and width
     made_by: str  # fingerprint of options and inputs
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Simulate what the options ask for and print what there is."""
+    """Simulate a data root, or features, and print counts."""
     options = parse(arguments)
     root = Path(options.data_root)
     began = time.monotonic()
@@ -120,7 +120,7 @@ def feature_widths(options: argparse.Namespace, root: Path) -> dict[str, int]:
     """Width of each feature to make.
 
     Raises UserError if a feature is unknown, or if its folder holds features that were not
-    simulated: they took days to fetch.
+    simulated.
     """
     names = [] if options.features == ["none"] else options.features
     for name in names:
@@ -146,7 +146,7 @@ def invent(options: argparse.Namespace, root: Path, widths: dict[str, int]) -> S
     sizes = chosen_sizes(options)
     made_by = {"preset": options.preset, "seed": options.seed, **dataclasses.asdict(sizes)}
     world = simulate_world(sizes, options.seed)
-    # Written first: from now on the folder may be overwritten by another simulation.
+    # Written first: it marks the folder as simulated, which may be overwritten.
     write_json(root / "simulation.json", {**made_by, "features": widths}, indent=True)
     questions = ask(world, sizes.queries, options.seed)
     for version, ending in (("v1", ""), ("v2", "_v2")):
@@ -171,7 +171,7 @@ def invent(options: argparse.Namespace, root: Path, widths: dict[str, int]) -> S
 
 
 def describe(options: argparse.Namespace) -> Simulated:
-    """Read annotation files; only their features will be made."""
+    """Read annotation files to simulate features for."""
     described = read_described(options.annotations)
     made_by = fingerprint([file_stamp(file) for file in options.annotations], options.seed)
     summary = {"clips": len(described.rows), "queries": described.queries}
@@ -182,14 +182,14 @@ def describe(options: argparse.Namespace) -> Simulated:
 def chosen_sizes(options: argparse.Namespace) -> Sizes:
     """The preset's sizes, or those given."""
     names = [field.name for field in dataclasses.fields(Sizes)]
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    for name, value in given.items():
+    sizes = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    for name, value in sizes.items():
         values = value if isinstance(value, list) else [value]
         if min(values) < 0 or (name == "clip_seconds" and not 10 <= value[0] <= value[1]):
             text = " ".join(map(str, values))
             raise UserError(f"--{name} {text}: must be 0 or more, clips at least 10 s, in order")
-        given[name] = tuple(values) if isinstance(value, list) else value
-    return dataclasses.replace(PRESETS[options.preset], **given)
+        sizes[name] = tuple(values) if isinstance(value, list) else value
+    return dataclasses.replace(PRESETS[options.preset], **sizes)
 
 
 def write_features(
@@ -219,7 +219,7 @@ def write_features(
     if read_card(folder).get("fingerprint") != made_by:
         for file in files:
             file.unlink(missing_ok=True)
-    # Written first: an interrupted simulation is known as one, and goes on.
+    # Written first, so that an interrupted simulation can be continued.
     write_json(folder / CARD_FILE, card, indent=True)
     for number, file in enumerate(tqdm(files, desc=f"simulating {name} features", unit="clip")):
         if not file.exists():

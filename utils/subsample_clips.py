@@ -3,8 +3,8 @@
     python utils/subsample_clips.py --annotations data/nlq_train.json --shares 10 25 35 --seed 1 \\
         --output_dir data/subsets
 
-The lists, one clip uid a line, are what --zeroshot_subsample_clips (of queries) and
---scaling_subsample_clips (of narrations: --kind narrations, from the NaQ file) of both models read.
+The models read the lists, one clip uid per line, with --zeroshot_subsample_clips (queries) and
+--scaling_subsample_clips (narrations: --kind narrations, from the NaQ file).
 """
 
 import sys
@@ -28,7 +28,7 @@ KINDS = ("queries", "narrations")
 
 
 def count_by_clip(annotations: Annotations, kind: str) -> Counter[str]:
-    """How many queries, or narrations, each clip has; clips without any are not in it."""
+    """Number of queries, or narrations, of each clip that has any."""
     return Counter(
         query.clip_uid
         for query in iter_queries(annotations)
@@ -37,10 +37,10 @@ def count_by_clip(annotations: Annotations, kind: str) -> Counter[str]:
 
 
 def drawing_order(clip_uids: Iterable[str], seed: int) -> list[str]:
-    """The clips in an order drawn by seed.
+    """The clips in a random order.
 
-    A clip's position follows from its own hash: it stays before or after another one whatever other
-    clips a file has, so lists of v1 and v2, or of queries and narrations, overlap as they can.
+    They are sorted by a hash of seed and uid, so that the order of two clips does not depend on
+    other clips: lists of v1 and v2, or of queries and narrations, overlap as much as possible.
     """
     return sorted(clip_uids, key=lambda uid: (fingerprint(str(seed), uid), uid))
 

@@ -1,11 +1,11 @@
-"""Check a challenge file against its split before it is handed in, and mend its form.
+"""Check a challenge file against its split before submission, and correct its form.
 
     python utils/validate_submission.py --annotations data/nlq_test_unannotated.json \\
         --predictions vslnet_700_test_result.json --output submission.json
 
-What is to be rejected: queries missing, unknown or answered twice, malformed entries, windows that
-are not five, not finite numbers or reversed, another version or challenge. Anything else that is
-unusual is reported, and mended in the output where that needs no guess.
+Reasons to reject it: missing, unknown or repeated queries, malformed entries, another number of
+windows than five, windows that are not finite or reversed, another version or challenge. Oddities
+are reported, and corrected in the output if there is only one way to do so.
 """
 
 import sys
@@ -21,7 +21,7 @@ from utils.evaluation.submissions import accept, read_challenge_split, write_nor
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Check, print what was found, write the normalised file if asked to."""
+    """Check the file and print a report; write the normalised file if an output is given."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--annotations", required=True, metavar="FILE",

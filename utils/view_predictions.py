@@ -3,7 +3,7 @@
     python utils/view_predictions.py --annotations data/nlq_val.json --output predictions.html \\
         --predictions "NLQ only=scratch.json" "NaQ=tuned.json" --narrations data/egoclip.csv
 
-The page is one file that needs no network; several challenge files stand side by side in it.
+The page is one file that needs no network; it shows several challenge files side by side.
 """
 
 import argparse
@@ -41,9 +41,9 @@ MOST_FILES = 6  # as many as there are colours that can be told apart
 
 
 def name_files(texts: list[str]) -> dict[str, str]:
-    """Challenge files by the name they have in the page, out of `NAME=FILE` or `FILE`.
+    """Challenge files by their name in the page, from texts `NAME=FILE` or `FILE`.
 
-    Files without a name are called by their stem, or by their path where stems are the same.
+    A file without a name is named by its stem, or by its path if several stems are equal.
 
     Raises:
         UserError: a name is given twice, or there are too many files.
@@ -53,7 +53,7 @@ def name_files(texts: list[str]) -> dict[str, str]:
     stems = [Path(text).stem for text in texts]
     files: dict[str, str] = {}
     for text, stem in zip(texts, stems, strict=True):
-        # Names and paths may hold a "=" too: what is there decides.
+        # Names and paths may contain "=": the file that exists decides.
         splits = [(text[:at], text[at + 1 :]) for at, sign in enumerate(text) if sign == "="]
         if not splits or Path(text).exists():
             name, file = stem if stems.count(stem) == 1 else text, text
@@ -68,7 +68,7 @@ def name_files(texts: list[str]) -> dict[str, str]:
 
 
 def read_run(name: str, file: str, queries: list[Query]) -> PageRun:
-    """The first five windows that a challenge file gives to each query; others are warned of."""
+    """Read the first five windows of each query; warns of predictions for other queries."""
     windows, answered, unknown = read_windows(file, queries, WINDOWS)
     if unknown:
         warn(f"{file}: {unknown} predictions are for no query of the annotations; left out")
@@ -78,8 +78,8 @@ def read_run(name: str, file: str, queries: list[Query]) -> PageRun:
 def clip_narrations(file: str, annotations: Annotations) -> dict[str, list[Narration]]:
     """Narrations of each clip of the annotations, by start.
 
-    Out of EgoClip's table (`.csv`, `.tsv`), annotations with NaQ, or a prepared data set (`.json`);
-    in the latter two, narrations are the queries that begin with `#`.
+    Read from EgoClip's table (`.csv`, `.tsv`), annotations with NaQ or a prepared data set
+    (`.json`), where narrations are the queries that begin with `#`.
     """
     if Path(file).suffix != ".json":
         pairs = _egoclip_narrations(file, annotations)
@@ -123,7 +123,7 @@ def _prepared_narrations(file: str) -> Pairs:
 
 
 def page_queries(queries: list[Query]) -> PageQueries:
-    """The queries of annotations, as the page shows them."""
+    """Queries of annotations as columns of the page."""
     return PageQueries(
         text=[query.text for query in queries],
         clip=[query.clip_uid for query in queries],
@@ -136,7 +136,7 @@ def page_queries(queries: list[Query]) -> PageQueries:
 
 
 def find_videos(folder: str, output: str, annotations: Annotations) -> dict[str, str]:
-    """Addresses, relative to the page, of those clips that have a `<clip_uid>.mp4` in a folder.
+    """Addresses, relative to the page, of the videos `<clip_uid>.mp4` in a folder, by clip uid.
 
     Raises:
         UserError: no such folder.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from GroundNLQ.data import jitter, open_split, stretches
+from GroundNLQ.data import crops, jitter, open_split
 from GroundNLQ.losses import losses
 from GroundNLQ.options import Options
 from GroundNLQ.points import label_points, make_points
@@ -38,30 +38,30 @@ def test_jitter(folder):
     rows = np.array(cases["rows"])
     start, end, k, u = (rows[:, columns[name]] for name in ("start", "end", "k", "u"))
     draws = np.stack(((k - 0.5) / 10, (u + 1) / 2), 1)
-    jittered = jitter(np.stack((start, end), 1), draws, 10.0, whole=True, translate=True)
+    jittered = jitter(np.stack((start, end), 1), draws, 10.0, is_whole=True, translate=True)
     np.testing.assert_allclose(jittered, rows[:, 4:6], rtol=1e-12)
 
 
 def test_jitter_as_for_the_other_models():
     windows = np.array([[10.0, 12.0], [30.0, 31.0]])
     draws = np.array([[0.5, 0.0], [0.999, 0.999]])
-    jittered = jitter(windows, draws, 5.0, whole=False, translate=True)
+    jittered = jitter(windows, draws, 5.0, is_whole=False, translate=True)
     assert jittered[0].tolist() == pytest.approx([10, 16])
     assert jittered[1].tolist() == pytest.approx([26.008, 31.004], abs=1e-3)
-    assert jitter(windows, draws, 1.0, whole=True, translate=True) == pytest.approx(windows)
+    assert jitter(windows, draws, 1.0, is_whole=True, translate=True) == pytest.approx(windows)
 
 
-def test_stretches_hold_the_middle_of_the_window():
+def test_crops_hold_the_middle_of_the_window():
     draws = np.random.default_rng(0)
     rows = draws.integers(1, 300, 500)
     middle, half = draws.random(500) * rows, draws.random(500) * 400
     windows = np.stack((middle - half, middle + half), 1)
-    first, kept = stretches(windows, rows, draws.random((500, 2)), (0.2, 0.6))
-    assert (kept >= 0.2 * rows).all() and (kept <= np.ceil(0.6 * rows)).all()
-    assert (first >= 0).all() and (first + kept <= rows).all()
-    assert (first <= middle).all() and (middle < first + kept).all()
-    first, kept = stretches(windows, rows, draws.random((500, 2)), (1.0, 1.0))
-    assert not first.any() and (kept == rows).all()
+    first_row, row_count = crops(windows, rows, draws.random((500, 2)), (0.2, 0.6))
+    assert (row_count >= 0.2 * rows).all() and (row_count <= np.ceil(0.6 * rows)).all()
+    assert (first_row >= 0).all() and (first_row + row_count <= rows).all()
+    assert (first_row <= middle).all() and (middle < first_row + row_count).all()
+    first_row, row_count = crops(windows, rows, draws.random((500, 2)), (1.0, 1.0))
+    assert not first_row.any() and (row_count == rows).all()
 
 
 def test_queries_are_cleaned_as_published():
@@ -83,19 +83,20 @@ def test_groups_hold_the_batch(split):
         assert (inputs.video_mask[:, -1] == 0).all()
 
 
-def test_a_batch_of_stretches_holds_their_rows_and_windows(split):
+def test_a_batch_of_crops_holds_their_rows_and_windows(split):
     options = dataclasses.replace(split.options, crop_ratio=(0.3, 0.5))
     part = dataclasses.replace(split, options=options)
     rows, draws = np.arange(4), np.random.default_rng(0).random((len(split.records), 4))
     clips, windows = split.records.clip[rows], split.windows(rows, draws)
-    first, kept = stretches(windows, split.clip_rows[clips], draws[rows, 2:], (0.3, 0.5))
+    first_row, row_count = crops(windows, split.clip_rows[clips], draws[rows, 2:], (0.3, 0.5))
     (group,), _ = part.batch(*ALONE.shares(rows), draws, CPU)
     inputs, targets = group
     whole, _ = split.video(clips, int(split.clip_rows.max()), CPU)
     points = make_points(inputs.video.shape[1], split.options.levels)
-    labels = label_points(points, windows[:, None] - first[:, None, None], kept, nearest=True)
+    windows = (windows - first_row[:, None])[:, None]
+    labels = label_points(points, windows, row_count, nearest=True)
     np.testing.assert_array_equal(targets.positive, labels[0])
-    for row, (begin, length) in enumerate(zip(first, kept, strict=True)):
+    for row, (begin, length) in enumerate(zip(first_row, row_count, strict=True)):
         assert inputs.video_mask[row].sum() == length
         torch.testing.assert_close(inputs.video[row, :length], whole[row, begin : begin + length])
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ReLER.augment import COLUMNS, Draws, cut_windows, label_units, salient_spans
-from ReLER.data import Split, trained_rows
+from ReLER.data import Split, usable_rows
 from ReLER.losses import part_labels
 from ReLER.model import real_parts
 from ReLER.options import SCALES, Options
@@ -254,11 +254,11 @@ def test_which_rows_train(records):
     exact[2] = [2.0, 2.1]  # within a quantum
     exact[3] = [-4e-7, 3.0]
     some = dataclasses.replace(records, exact=exact, timestamps=np.floor(exact * 1.875))
-    assert trained_rows(some, "exact")[:4].tolist() == [False, False, True, True]
-    assert trained_rows(some, "published")[:4].tolist() == [False, False, False, True]
-    assert trained_rows(some, "exact", 0.2)[:4].tolist() == [False, False, False, True]
+    assert usable_rows(some, "exact")[:4].tolist() == [False, False, True, True]
+    assert usable_rows(some, "published")[:4].tolist() == [False, False, False, True]
+    assert usable_rows(some, "exact", 0.2)[:4].tolist() == [False, False, False, True]
     length = np.diff(some.seconds)[:, 0]
-    assert np.array_equal(trained_rows(some, "published", 1.0), length > 1)
+    assert np.array_equal(usable_rows(some, "published", 1.0), length > 1)
 
 
 def test_uneven_features_are_named(records, capsys):

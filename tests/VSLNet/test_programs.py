@@ -9,7 +9,7 @@ import torch
 
 from tests.bad_inputs.world import write_text_encoder
 from tests.simulated import ROOT, refuse, succeed
-from utils.base.tensor_files import load_last_whole
+from utils.base.tensor_files import load_newest
 
 pytestmark = pytest.mark.slow
 
@@ -136,7 +136,7 @@ def test_out_of_memory_is_one_line(project):
     assert "error: the machine is out of memory (tried to allocate " in line
     assert "lower --batch_size, --max_pos_len, --dim" in line
     state = next(project.glob("runs/*/model/state.pt"))
-    assert load_last_whole(state)[0]["step"] == 0
+    assert load_newest(state)[0]["step"] == 0
 
 
 def test_published_checkpoint_with_its_text_encoder(project, tmp_path):

@@ -91,7 +91,7 @@ def test_a_run_may_be_moved_and_a_checkpoint_stand_alone(trained, tmp_path, caps
     shutil.copy(moved / "vslnet_7.t7", alone)
     run = load_run(alone, text_encoder="minilm")
     assert run.model.units == 32 and run.clip_seconds == 480
-    assert "480 s assumed" in capsys.readouterr().err
+    assert "using 480 s" in capsys.readouterr().err
     with pytest.raises(UserError, match="trained with the text encoder minilm"):
         (moved / TEXT_FILE).write_text('{"encoder": "minilm", "width": 384, "hash": "other"}')
         load_run(moved)

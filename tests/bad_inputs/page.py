@@ -1,6 +1,6 @@
 """docs/inputs.md: what programs say of damaged and odd inputs, with the memory and time it took.
 
-python -m tests.bad_inputs.page    # write the page anew, from the cases of the tests
+python -m tests.bad_inputs.page    # write the page from the cases of the tests
 """
 
 import resource

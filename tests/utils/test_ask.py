@@ -107,7 +107,7 @@ def test_outputs_that_cannot_be_written_are_refused_at_once(asking, monkeypatch,
     for option, name, words in (
         ("--html", "folder.html", "is a folder"),
         ("--html", "file/page.html", "is not a folder"),
-        ("--html", "my day.mp4", "ends .html"),
+        ("--html", "my day.mp4", "ends with .html"),
         ("--sheet", "folder.png", "is a folder"),
     ):
         with pytest.raises(UserError, match=words):

@@ -171,8 +171,8 @@ def test_too_small_a_disk_is_seen_first(tmp_path, manifest):
     [
         (["slowfast,clip"], [], "unknown feature type 'slowfast,clip'"),
         (["clip"], ["egovlp=http://a/b"], "'egovlp' is not among"),
-        (["clip"], ["http://a/b"], "must be TYPE=URL"),
-        (["clip"], ["../x=http://a/b"], "must be TYPE=URL"),
+        (["clip"], ["http://a/b"], "is not TYPE=URL"),
+        (["clip"], ["../x=http://a/b"], "can.t name a file"),
         *(
             (["clip"], [f"clip={url}"], "is not an address")
             for url in ("file:///etc/passwd", "http://", "/local", "http://a b/c", "http://a/ü")

@@ -48,7 +48,7 @@ def test_two_processes_make_the_same_steps_as_one(whole, tmp_path):
     ("options", "words"),
     [
         (["--bogus", "1"], "unrecognized arguments: --bogus"),
-        (["--spoil", "7", "--last_words", "2"], "training went wrong at step"),
+        (["--spoil", "7", "--last_words", "2"], "training failed at step"),
     ],
 )
 def test_user_errors_are_said_once(tmp_path, options, words):

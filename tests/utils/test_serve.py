@@ -38,7 +38,7 @@ def test_a_question_is_answered(served):
     policy = headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; script-src 'self'") and "unsafe" not in policy
     assert headers["Referrer-Policy"] == "no-referrer"
-    for name in ("page.css", "ask.css", "ask.js"):
+    for name in ("page.css", "ask.css", "elements.js", "ask.js"):
         assert get(address + name)[0] == 200
     status, _, content = get(f"{address}answers?question={quote('Where is the cup?')}")
     moments = json.loads(content)

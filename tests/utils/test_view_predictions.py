@@ -179,7 +179,7 @@ def test_mistakes_are_one_line(tmp_path):
     options = ["--annotations", split, "--output", tmp_path / "page.html", "--predictions"]
     with pytest.raises(UserError, match="no such folder"):
         view(*options, file, "--videos", tmp_path / "none")
-    with pytest.raises(UserError, match=r"page.txt: browsers want a name that ends .html"):
+    with pytest.raises(UserError, match=r"page.txt: browsers need a name that ends with .html"):
         view(*options, file, "--output", tmp_path / "page.txt")
     missing = refuse("utils/view_predictions.py", *options, tmp_path / "none.json")
     assert "no such file" in missing

@@ -1,1 +1,1 @@
-"""What every other room stands on: errors, files, options, tasks, tables, the machine."""
+"""Used by every other room: errors, files, options, tasks, tables, the machine."""

@@ -1,7 +1,7 @@
-"""What a program needs of its surroundings: packages, and settings made before they are loaded.
+"""The environment of a program: required packages, and settings that must precede their import.
 
-Programs import this first when they are run as a file. If packages are missing it ends the program,
-in one line that says how to get them.
+Programs import this first when they are run as a file. If packages are missing, it ends the program
+with one line that says how to get them.
 """
 
 import os
@@ -15,7 +15,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def missing_packages() -> list[str]:
-    """The packages of requirements.txt that this Python lacks, the optional ones left out."""
+    """The required packages of requirements.txt that this Python lacks."""
     requirements = CHECKOUT / "requirements.txt"
     if not requirements.is_file():  # packages copied elsewhere without it
         return []
@@ -25,7 +25,7 @@ def missing_packages() -> list[str]:
 
 
 def how_to_enter() -> str:
-    """The command that enters the environment, or that makes it and says how to enter it."""
+    """The command that activates the environment, or else the one that creates it."""
     environment = CHECKOUT / ".venv"
     if environment.is_dir() and Path(sys.prefix) != environment:
         return f"source {environment}/bin/activate"
@@ -33,10 +33,10 @@ def how_to_enter() -> str:
 
 
 if missing := missing_packages():
-    named = ", ".join(missing[:3]) + ", ..." * (len(missing) > 3)
-    print(f"error: {sys.executable} lacks {named}; run: {how_to_enter()}", file=sys.stderr)
+    names = ", ".join(missing[:3]) + ", ..." * (len(missing) > 3)
+    print(f"error: {sys.executable} lacks {names}; run: {how_to_enter()}", file=sys.stderr)
     sys.exit(2)
 
 set_threads()
-if sys.stderr is None or not sys.stderr.isatty():  # a file: a line of progress every half minute
+if sys.stderr is None or not sys.stderr.isatty():  # a file: print progress every half minute
     os.environ.update(TQDM_MININTERVAL="30", TQDM_MAXINTERVAL="30", TQDM_DELAY="5")

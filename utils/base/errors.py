@@ -1,4 +1,4 @@
-"""How a program ends: a user's mistake is one clear line and exit code 2, never a traceback."""
+"""Errors and exit codes: a user's mistake is one clear line and exit code 2, never a traceback."""
 
 import json
 import os
@@ -14,44 +14,44 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 LAUNCHED = "NAQ_LAUNCHED"  # set by utils/launch.py
-PEER_LOST = 75  # exit code: another process has ended, which is the cause
-NAMED = 3  # clips named in a message
-# The words of PyTorch (of a GPU, of the host), the system, C++, cuBLAS and cuDNN.
+PEER_LOST = 75  # exit code of a process that ends because another one did
+NAMED = 3  # items named in a message
+# Messages of PyTorch (GPU, host), the system, C++, cuBLAS and cuDNN.
 OUT_OF_MEMORY = re.compile(
     "out of memory|can't allocate memory|not enough memory|cannot allocate memory|bad_alloc|"
     "alloc_failed",
     re.IGNORECASE,
 )
 LINE_UP = "\x1b[A"  # what tqdm writes between bars
-# Steer a terminal, turn the direction of writing, or can't be encoded; line ends and tabs stay.
+# Characters that control a terminal or the text direction, and surrogates; not newlines and tabs.
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class UserError(Exception):
-    """Something the user can correct; the message says what, where and how, in one line."""
+    """An error that the user can correct; the message says what, where and how in one line."""
 
 
 def without_controls(text: str) -> str:
     """The text with its control characters escaped: it may come from any file or server."""
-    return CONTROL.sub(lambda found: ascii(found.group())[1:-1], text)
+    return CONTROL.sub(lambda match: ascii(match.group())[1:-1], text)
 
 
 def warn(message: str) -> None:
-    """Print one line of warning on stderr, where progress bars and tables are not disturbed."""
+    """Print a warning on stderr, above any progress bar."""
     line = without_controls(" ".join(message.split()))
-    tqdm.write(f"warning: {line}", file=sys.stderr)  # on a line of its own, above the bars
+    tqdm.write(f"warning: {line}", file=sys.stderr)
     sys.stderr.flush()
 
 
-def in_brief(error: BaseException, most: int = 120) -> str:
-    """The first line of what a library says of an error, cut at a word to `most` characters."""
+def in_brief(error: BaseException, width: int = 120) -> str:
+    """The first line of an error's message, shortened at a word to `width` characters."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    words = textwrap.shorten(lines[0], most, placeholder="...")
-    return words if words.endswith("...") else words.rstrip(".")
+    line = textwrap.shorten(lines[0], width, placeholder="...")
+    return line if line.endswith("...") else line.rstrip(".")
 
 
 def complain(line: str) -> None:
-    """Print an error on stderr, or hand it to the launcher, which prints one for all processes."""
+    """Print an error on stderr, or write it to the launcher's file: it prints one error for all."""
     line = without_controls(line)
     file = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if file and LAUNCHED in os.environ:
@@ -61,9 +61,9 @@ def complain(line: str) -> None:
 
 
 def run_program(main: Callable[[], None], takes_memory: str = "") -> None:
-    """Run `main` and leave with its exit code: 0, or 2 for a `UserError`, 130 when interrupted.
+    """Run `main` and exit: with code 0, with 2 after a `UserError`, or with 130 if interrupted.
 
-    `takes_memory` are the options that a user can lower when memory is used up.
+    `takes_memory` names the options to lower when the program runs out of memory.
     """
     _open_standard_files()
     output, errors = Outlet(sys.stdout), BarOutlet(sys.stderr)
@@ -91,9 +91,9 @@ def _run(main: Callable[[], None], takes_memory: str) -> Any:
         if is_out_of_memory(error):
             complain(_out_of_memory(error, takes_memory))
         elif isinstance(error, OSError):
-            # Disk full, no permission, a folder where a file should be: the system's own words do.
-            where = f" ({error.filename})" if error.filename else ""
-            complain(f"{error.strerror or error}{where}")
+            # The system's message is clear enough: disk full, no permission, is a directory.
+            file = f" ({error.filename})" if error.filename else ""
+            complain(f"{error.strerror or error}{file}")
         else:
             raise
         return 2
@@ -104,9 +104,9 @@ def _run(main: Callable[[], None], takes_memory: str) -> Any:
 
 
 def _out_of_memory(error: BaseException, takes_memory: str) -> str:
-    words = str(error)
-    device = "GPU" if "CUDA" in words or "CUDNN" in words else "machine"
-    request = re.search(r"tried to allocate [\d.]+ \w+", words, re.IGNORECASE)
+    message = str(error)
+    device = "GPU" if "CUDA" in message or "CUDNN" in message else "machine"
+    request = re.search(r"tried to allocate [\d.]+ \w+", message, re.IGNORECASE)
     reason = request.group().lower() if request else in_brief(error)
     remedy = "run fewer processes"
     if takes_memory:
@@ -115,15 +115,15 @@ def _out_of_memory(error: BaseException, takes_memory: str) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory of the host or of a GPU is used up."""
+    """Whether an error says that the host or a GPU is out of memory."""
     return isinstance(error, MemoryError) or bool(OUT_OF_MEMORY.search(str(error)))
 
 
 class Outlet:
-    """Standard output that may be closed early; the program goes on without it.
+    """Standard output that may be closed early, without ending the program.
 
-    Control characters are escaped. A reader that has ended (`| head -1`) is not an error; a full
-    disk is kept in `fault`.
+    Control characters are escaped. A closed pipe (`| head -1`) is not an error; another error, such
+    as a full disk, is stored in `fault`.
     """
 
     def __init__(self, stream: TextIO):
@@ -131,7 +131,7 @@ class Outlet:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """As a text file's; returns the number of characters."""
+        """Write a text; returns its number of characters."""
         try:
             self._stream.write(self._cleaned(text))
         except OSError as error:
@@ -139,7 +139,7 @@ class Outlet:
         return len(text)
 
     def flush(self) -> None:
-        """As a text file's."""
+        """Flush the stream."""
         try:
             self._stream.flush()
         except OSError as error:
@@ -149,7 +149,7 @@ class Outlet:
         return without_controls(text)
 
     def _drop(self, error: OSError) -> None:
-        """Replace the file by the null device, also for libraries that write to it themselves."""
+        """Replace the file by the null device, also for libraries that write to it directly."""
         if not isinstance(error, BrokenPipeError):
             self.fault = self.fault or error
         null_device = os.open(os.devnull, os.O_WRONLY)
@@ -161,7 +161,7 @@ class Outlet:
 
 
 class BarOutlet(Outlet):
-    """Standard error, where progress bars are: in a file or pipe each update is a line."""
+    """Standard error with progress bars: in a file or pipe each update is a line."""
 
     def __init__(self, stream: TextIO):
         super().__init__(stream)
@@ -177,13 +177,13 @@ class BarOutlet(Outlet):
             line = text.strip(" \r\n")
             return f"{line}\n" if line else ""
         if self._after_bar and not text.strip("\n"):
-            return ""  # tqdm ends the line of a bar
+            return ""  # tqdm's line end after a bar
         self._after_bar = False
         return text
 
 
 def _open_standard_files() -> None:
-    """Give closed standard files the null device, before other files take their numbers."""
+    """Open closed standard files as the null device, before other files get their numbers."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -194,14 +194,16 @@ def _open_standard_files() -> None:
 
 
 def quiet_libraries() -> None:
-    """Silence libraries beside our progress bars, and their telemetry."""
+    """Turn off progress bars, log messages and telemetry of libraries."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # of lost connections, at length
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # long reports of lost connections
 
 
-def named(things: Iterable[str]) -> str:
-    """The first few of the things, for a message."""
-    first = list(islice(things, NAMED + 1))
-    return ", ".join(first[:NAMED]) + (", ..." if len(first) > NAMED else "")
+def named(items: Iterable[str], separator: str = ", ") -> str:
+    """The first few items, for a message."""
+    names = list(islice(items, NAMED + 1))
+    if len(names) > NAMED:
+        names[NAMED] = "..."
+    return separator.join(names)

@@ -1,4 +1,4 @@
-"""Files: JSON in and out, atomic writes, fingerprints of inputs."""
+"""Files: reading and writing JSON, atomic writes, fingerprints of inputs."""
 
 import codecs
 import errno
@@ -13,14 +13,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 import msgspec
 
 from utils.base.errors import UserError
 
 TEMPORARY = ".tmp"  # ends the names of unfinished files and folders
-UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # begin text as Windows programs may write it
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # written by some Windows programs
+UTF_16_FAULT = "is text in UTF-16; save it as UTF-8"
 WEEK = 7 * 24 * 3600.0  # seconds
 
 
@@ -39,7 +40,7 @@ def read_json(path: str | Path, schema: Any = Any) -> Any:
 
 
 def parse_json(content: bytes | msgspec.Raw, schema: Any, source: object) -> Any:
-    """The same of JSON in memory; messages begin with `source`."""
+    """Like `read_json`, for JSON in memory; messages begin with `source`."""
     try:
         return msgspec.json.decode(content, type=schema)
     except (ValueError, RecursionError) as error:
@@ -47,31 +48,40 @@ def parse_json(content: bytes | msgspec.Raw, schema: Any, source: object) -> Any
 
 
 def _json_fault(content: bytes, error: Exception) -> str:
-    """What is wrong with the content of a JSON file, given what the parser says."""
-    words = str(error).removeprefix("JSON is malformed: ")
+    """What is wrong with the content of a JSON file, given the parser's error."""
+    message = str(error).removeprefix("JSON is malformed: ")
     if content.startswith(UTF_16):
-        return "is text in UTF-16; save it as UTF-8"
+        return UTF_16_FAULT
     if _is_json_lines(content):
         return "is JSON lines, a value on each line; a single JSON value is expected"
     if isinstance(error, msgspec.ValidationError):
-        return words
-    if place := re.search(r" \(byte (\d+)\)", words):
-        at = int(place[1])
-        line, column = content.count(b"\n", 0, at) + 1, at - content.rfind(b"\n", 0, at)
-        words = words.replace(place[0], f" at line {line}, column {column}")
-        if content.startswith((b"NaN", b"Infinity"), at):
-            words += ": NaN and Infinity are not numbers of JSON"
-    return f"not valid JSON ({words}); if it is cut off, fetch or make it again"
+        return message
+    if match := re.search(r" \(byte (\d+)\)", message):
+        position = int(match[1])
+        line = content.count(b"\n", 0, position) + 1
+        column = position - content.rfind(b"\n", 0, position)
+        message = message.replace(match[0], f" at line {line}, column {column}")
+        if content.startswith((b"NaN", b"Infinity"), position):
+            message += ": NaN and Infinity are not numbers of JSON"
+    return f"not valid JSON ({message}); if it is cut off, fetch or make it again"
 
 
 def _is_json_lines(content: bytes) -> bool:
-    """Whether the first line is a JSON value and others follow."""
-    first, _, others = content.lstrip().partition(b"\n")
+    """Whether the first line is a JSON value and more lines follow."""
+    first_line, _, rest = content.lstrip().partition(b"\n")
     try:
-        msgspec.json.decode(first)
+        msgspec.json.decode(first_line)
     except (ValueError, RecursionError):
         return False
-    return bool(others.strip())
+    return bool(rest.strip())
+
+
+def open_text(path: Path) -> TextIO:
+    """Open a UTF-8 file with its line ends; invalid bytes are replaced, UTF-16 is a UserError."""
+    with path.open("rb") as file:
+        if file.read(2) in UTF_16:
+            raise UserError(f"{path}: {UTF_16_FAULT}")
+    return path.open(encoding="utf-8-sig", errors="replace", newline="")
 
 
 def write_json(path: str | Path, value: Any, indent: bool = False) -> None:
@@ -81,7 +91,7 @@ def write_json(path: str | Path, value: Any, indent: bool = False) -> None:
 
 
 def to_json(value: Any, indent: bool = False) -> bytes:
-    """JSON of a value, as `write_json` writes it."""
+    """Encode a value as `write_json` does."""
     content = msgspec.json.encode(value, enc_hook=_plain)
     return msgspec.json.format(content, indent=2) if indent else content
 
@@ -93,16 +103,16 @@ def _plain(value: Any) -> Any:
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
-    """A binary file that appears under `path` whole or not at all; see `atomic_path`."""
+    """Open a binary file that appears under `path` complete or not at all; see `atomic_path`."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         yield file
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """An empty temporary file, renamed to `path` once it is written; parent folders are made.
+    """Make an empty temporary file that is renamed to `path` at the end; creates parent folders.
 
-    What killed programs left unfinished in the folder is removed. An `OSError` names the file.
+    Removes unfinished files of killed programs in the folder. An `OSError` names the file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -120,25 +130,25 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         if error.filename not in (None, name):
             raise
-        words = error.strerror or str(error)  # the disk is full, or gone
-        raise OSError(error.errno or errno.EIO, words, str(path)) from None
+        reason = error.strerror or str(error)  # the disk is full or gone
+        raise OSError(error.errno or errno.EIO, reason, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def to_disk(file: Path) -> None:
-    """Wait until a file is on the disk: a power cut must not leave holes behind a final name."""
+    """Flush a file to the disk, so that a power cut can't leave an incomplete file."""
     with file.open("rb") as stream:
         os.fsync(stream.fileno())
 
 
 def temporary_prefix(name: str) -> str:
-    """How an unfinished file or folder is called: its name, and the process that is making it."""
+    """The prefix of an unfinished file or folder: its final name, and the process that makes it."""
     return f".{name}.{machine_name()}-{os.getpid()}."
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove unfinished files and folders that programs left which have ended."""
+    """Remove unfinished files and folders of programs that have ended."""
     for path in folder.glob(f".*{TEMPORARY}"):
         try:
             if not is_left_over(path):
@@ -148,17 +158,16 @@ def remove_leftovers(folder: Path) -> None:
             else:
                 path.unlink()
         except OSError:
-            pass  # another process was faster, or it is another user's
+            pass  # removed by another process, or of another user
 
 
 _remove_leftovers_once = cache(remove_leftovers)  # a folder may hold thousands of files
 
 
 def is_left_over(path: Path) -> bool:
-    """Whether an unfinished file or folder is of a process on this machine that has ended.
+    """Whether the process that made an unfinished file or folder has ended.
 
-    What another machine is making stays, unless it is a week old: that machine, or container, has
-    ended too.
+    That of another machine or container is taken to have ended after a week.
     """
     process = re.fullmatch(rf"\..+-\d+-(\d+)\.\w+{re.escape(TEMPORARY)}", path.name)
     if process is None:
@@ -170,13 +179,13 @@ def is_left_over(path: Path) -> bool:
 
 @cache
 def machine_name() -> str:
-    """Where process numbers are valid: the host, or a container on it."""
+    """A name of the host or container within which process numbers are unique."""
     namespace = Path("/proc/self/ns/pid")
     return f"{socket.gethostname()}-{namespace.stat().st_ino if namespace.exists() else 0}"
 
 
 def is_running(process: int) -> bool:
-    """Whether there is a process of this number on this machine."""
+    """Whether a process with this number is running on this machine."""
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
@@ -187,19 +196,19 @@ def is_running(process: int) -> bool:
 
 
 def legible(text: str) -> str:
-    """A file name or text of the command line, with a mark for every byte that is not UTF-8."""
+    """A file name or command-line text with a replacement for every byte that is not UTF-8."""
     return os.fsencode(text).decode(errors="replace")
 
 
 def check_output(option: str, file: str | Path) -> None:
-    """Raises UserError if a file is a folder or can't be written, before anything long begins."""
+    """Raise UserError if a file is a folder or can't be written."""
     if Path(file).is_dir():
         raise UserError(f"{option} {str(file)!r} is a folder; give the name of a file")
     _check_folder(f"{option} {file}", Path(file).parent)
 
 
 def check_output_folder(option: str, folder: str | Path) -> None:
-    """The same for a folder that files will be written into; it need not exist yet."""
+    """Raise UserError if files can't be written into a folder, which need not exist yet."""
     _check_folder(f"{option} {folder}", Path(folder))
 
 
@@ -221,7 +230,7 @@ def _umask() -> int:
 
 
 def fingerprint(*parts: Any) -> str:
-    """A short hash of JSON-able values, the key under which derived files are kept."""
+    """A short hash of JSON-able values: the key of derived files."""
     content = msgspec.json.encode(parts, enc_hook=_plain, order="sorted")
     return hashlib.blake2b(content, digest_size=10).hexdigest()
 
@@ -230,17 +239,16 @@ SAMPLE = 1024  # bytes
 
 
 def file_stamp(path: str | Path, samples: int = 1) -> list:
-    """Name, size, time and some of its content: enough to notice that a large file was replaced.
+    """Name, size, time and a hash of samples of a file, to notice that it was replaced.
 
-    One sample is the file's end: of a zip archive, such as `.pt`, the directory with the checksums
-    of all that is in it. More are spread evenly.
+    A single sample is the end of the file: in a zip archive, such as `.pt`, the directory with the
+    checksums of its content. Several samples are spread evenly.
     """
     path = Path(path)
     status = path.stat()
     digest = hashlib.blake2b(digest_size=8)
-    last = max(0, status.st_size - SAMPLE)
+    end = max(0, status.st_size - SAMPLE)
     with path.open("rb") as file:
-        for number in range(samples):
-            at = last * (number + 1) // samples
-            digest.update(os.pread(file.fileno(), SAMPLE, at))
+        for number in range(1, samples + 1):
+            digest.update(os.pread(file.fileno(), SAMPLE, end * number // samples))
     return [path.name, status.st_size, status.st_mtime_ns, digest.hexdigest()]

@@ -10,14 +10,14 @@ SECONDS = "15"  # to wait for an answer
 
 
 def is_on_hub(name: str | Path) -> bool:
-    """Whether a name is one on the hub."""
+    """Whether a name is that of a folder on the hub."""
     return str(name).startswith(PREFIX)
 
 
 def fetch_folder(name: str) -> Path:
-    """A local copy of the folder; the one fetched before if the hub can't be reached.
+    """Download a folder, or use an earlier download if the hub can't be reached.
 
-    Raises `UserError` if there is neither.
+    Raises `UserError` if neither works.
     """
     _prepare()
     from huggingface_hub import snapshot_download  # slow to import
@@ -29,9 +29,9 @@ def fetch_folder(name: str) -> Path:
 
 
 def send_folder(folder: Path, name: str) -> str:
-    """Upload the folder's files, for which the user must be logged in; returns their address.
+    """Upload a folder as the logged-in user; returns its address.
 
-    Raises `UserError` if the hub can't be reached or refuses.
+    Raises `UserError` if the upload fails.
     """
     _prepare()
     from huggingface_hub import HfApi

@@ -1,6 +1,6 @@
-"""PyTorch and polars, imported when first used, so that programs start without them.
+"""PyTorch and polars, imported at their first use, so that programs start quickly.
 
-A module that defines no layers takes them from here, and has its annotations unevaluated
+Modules that define no layers import them from here, with unevaluated annotations
 (`from __future__ import annotations`).
 """
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 
 class LazyModule:
-    """Stands for a module, and imports it when an attribute is wanted."""
+    """A module that is imported when one of its attributes is read."""
 
     def __init__(self, name: str):
         self._name = name

@@ -1,4 +1,4 @@
-"""The machine: its devices, work done in threads, and freed memory."""
+"""The machine: devices, threads and freed memory."""
 
 from __future__ import annotations
 
@@ -15,42 +15,41 @@ from utils.base.lazy import torch
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# What glibc calls them; see mallopt(3).
+# Options of mallopt(3) -> values: keep 1 GiB of freed memory; map no block below 32 MiB, the most
+# that glibc accepts; one arena.
 TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
-KEPT, IN_ONE_PIECE = 2**30, 2**25  # bytes; the second is the most that glibc takes
+MALLOC_OPTIONS = {TRIM_THRESHOLD: 2**30, MMAP_THRESHOLD: 2**25, ARENA_MAX: 1}
 
 
 def keep_freed_memory() -> bool:
-    """Ask the C library not to hand freed memory back; False if it is not glibc, or refuses.
+    """Make the C library keep freed memory; False if it is not glibc or does not accept this.
 
-    By default it returns large freed tensors to the system, and each step pays for zeroed pages
-    again: up to a fifth of a step on a CPU in bfloat16. Threads share one arena, because arenas of
-    their own would be returned all the same.
+    By default glibc returns large freed tensors to the system, and each step waits for zeroed pages
+    again: up to a fifth of a step on a CPU in bfloat16. Further arenas of threads would be returned
+    regardless.
     """
     if sys.platform != "linux":
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    settings = {TRIM_THRESHOLD: KEPT, MMAP_THRESHOLD: IN_ONE_PIECE, ARENA_MAX: 1}
-    return not [name for name, value in settings.items() if not mallopt(name, value)]
+    return all(mallopt(option, value) for option, value in MALLOC_OPTIONS.items())
 
 
 def find_device(name: str) -> torch.device:
     """The device of that name; `auto` is the GPU if there is one.
 
-    Raises:
-        UserError: this machine has no such device.
+    Raises UserError if the machine has no such device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device).tolist()  # a known kind may still not be here
+        torch.zeros(1, device=device).tolist()  # fails if there is no such device
     except (RuntimeError, AssertionError) as error:  # PyTorch without CUDA asserts
-        known = "cpu, cuda or auto" if torch.cuda.is_available() else "cpu or auto"
+        names = "cpu, cuda or auto" if torch.cuda.is_available() else "cpu or auto"
         raise UserError(
-            f"--device {name} is not available here ({in_brief(error, 60)}); give {known}"
+            f"--device {name} is not available here ({in_brief(error, 60)}); give {names}"
         ) from None
     return device
 
@@ -58,11 +57,10 @@ def find_device(name: str) -> torch.device:
 def each_on_a_core(
     work: Callable[[Item], Result], items: Iterable[Item], device: torch.device
 ) -> Iterator[Result]:
-    """`work` of each item, in their order: on a CPU a core each, elsewhere one after another.
+    """Map `work` over the items in order: on a CPU one item per core, elsewhere one at a time.
 
-    Cores that share each small product wait for each other, above all in bfloat16: with two of them
-    ReLER's inference gains a third. Modes that belong to a thread (inference, autocast) have to be
-    entered within `work`.
+    Cores that share a small matrix product wait for each other: on two cores this saves a third of
+    ReLER's inference time. `work` must enter the modes of its thread (inference, autocast).
     """
     cores = torch.get_num_threads()
     if device.type != "cpu" or cores == 1:
@@ -71,7 +69,7 @@ def each_on_a_core(
     try:
         yield from ahead(work, items, cores, begin=lambda: torch.set_num_threads(1))
     finally:
-        torch.set_num_threads(cores)  # the number is this thread's own, and what others start with
+        torch.set_num_threads(cores)  # of this thread, and of threads that start later
 
 
 def ahead(
@@ -81,7 +79,7 @@ def ahead(
     begin: Callable[[], object] | None = None,
     waiting: int | None = None,
 ) -> Iterator[Result]:
-    """`work` of each item, in their order, done ahead: at most `waiting` items (two a thread).
+    """Map `work` over the items in order, in threads that are `waiting` (2 * threads) items ahead.
 
     Each thread calls `begin` first.
     """

@@ -1,7 +1,7 @@
-"""Options: an option's type, default and explanation are one unit.
+"""Command-line options, declared with type, default and explanation in one place.
 
-Programs with many options (the two models) declare them as a dataclass, one `option(...)` a field,
-and call `parse_options`. Small programs use `ArgumentParser` directly.
+The models declare theirs as a dataclass, one `option(...)` per field, and call `parse_options`.
+Programs with few options use `ArgumentParser` directly.
 """
 
 import argparse
@@ -16,11 +16,11 @@ import msgspec
 from utils.base.errors import UserError, complain
 
 Options = TypeVar("Options")
-SEEDS = "[0, 4294967295]"  # what NumPy takes
+SEEDS = "[0, 4294967295]"  # NumPy's limits
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Defaults shown, as wide as the terminal allows, short enough for one screen."""
+    """Shows defaults; as wide as the terminal, short enough for one screen."""
 
     def __init__(self, prog: str):
         width = min(shutil.get_terminal_size().columns, 140)
@@ -37,7 +37,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
             return super()._format_action_invocation(action)
         name = action.option_strings[0]  # aliases are in the explanation
         if isinstance(action, argparse.BooleanOptionalAction):
-            # What is off needs no way to turn it off.
+            # An option that is off by default needs no --no-.
             return f"{name}, --no-{name[2:]}" if action.default else name
         if action.nargs == 0:
             return name
@@ -45,7 +45,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """`argparse` whose complaints are one line, with exit code 2."""
+    """`argparse` with error messages of one line, and exit code 2."""
 
     def __init__(self, **settings: Any):
         settings.setdefault("formatter_class", HelpFormatter)
@@ -66,13 +66,15 @@ def option(
     within: str | None = None,
     free: bool = False,
 ) -> Any:
-    """A dataclass field that is also a command-line option; without a default it is required.
+    """A dataclass field that is also a command-line option; required if it has no default.
 
-    Options that are lists take one or more values; booleans are flags; `aliases` are further names.
-    The `usual` and the required ones are in `--help`, which fits a screen, the others in
-    `--help_all`.
-    A number must lie in the interval `within`, by default the largest in `check_options`.
-    A `free` option may change when a run is continued.
+    Args:
+        explanation: the help text.
+        choices: the valid values.
+        aliases: further names of the option.
+        usual: show it in `--help`, like required options; `--help_all` shows all.
+        within: the interval of valid numbers, by default that of `check_options`.
+        free: it may change when a run is continued.
     """
     metadata = {
         "help": explanation,
@@ -88,27 +90,26 @@ def option(
 
 
 class Ignored(NamedTuple):
-    """A published option that is accepted though nothing here depends on it.
+    """A published option that is accepted and has no effect.
 
-    `fits(value, options)` is false for a value that would change what published code computes.
+    `fits(value, options)` is False for values with which published code computes something else.
     """
 
     name: str
-    kind: Any  # as of a field: bool for a flag, list[int] for one or more numbers
+    kind: Any  # type, as of a field: bool for a flag, list[int] for one or more numbers
     why: str
     fits: Callable[[Any, Any], bool] = lambda value, options: True
 
-    def check(self, value: Any, options: Any, where: str = "") -> None:
-        """Raises UserError if the value does not fit the options."""
+    def check(self, value: Any, options: Any, source: str = "") -> None:
+        """Raise UserError, which begins with `source`, if the value does not fit the options."""
         if not self.fits(value, options):
-            raise UserError(f"{where}--{self.name} {value} is not supported: {self.why}")
+            raise UserError(f"{source}--{self.name} {value} is not supported: {self.why}")
 
 
 def check_options(options: Any) -> None:
-    """Raises UserError for a value of another type, not among the choices or out of its interval.
+    """Raise UserError for a value of the wrong type, not among the choices or outside its interval.
 
-    Numbers are at least 0 and whole ones at most 1e9 unless an option says otherwise; NaN is never
-    valid.
+    By default numbers are at least 0 and integers at most 1e9; NaN is never valid.
     """
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
@@ -119,13 +120,13 @@ def check_options(options: Any) -> None:
         except msgspec.ValidationError as error:
             rule = str(error).replace("Expected", "must be")  # "must be `int`, got `str`"
             raise UserError(f"--{field.name} {rule}") from None
-        for single in value if isinstance(value, list) else [value]:
-            if single is not None and (rule := _broken_rule(field, single)):
-                raise UserError(f"--{field.name} must be {rule}, is {repr(single)[:40]}")
+        for item in value if isinstance(value, list) else [value]:
+            if item is not None and (rule := _broken_rule(field, item)):
+                raise UserError(f"--{field.name} must be {rule}, is {repr(item)[:40]}")
 
 
 def _broken_rule(field: dataclasses.Field, value: Any) -> str | None:
-    """What a value of the right type must be and is not."""
+    """The rule that a value of the right type breaks, or None."""
     choices = field.metadata["choices"]
     if choices and value not in choices:
         return " or ".join(map(str, choices))
@@ -133,9 +134,9 @@ def _broken_rule(field: dataclasses.Field, value: Any) -> str | None:
         is_float = float in _kinds(field.type)
         within = field.metadata["within"] or ("[0, inf)" if is_float else "[0, 1e9]")
         low, high = map(float, within[1:-1].split(","))
-        above = value >= low if within[0] == "[" else value > low
-        below = value <= high if within[-1] == "]" else value < high
-        if not (above and below):
+        is_high_enough = value >= low if within[0] == "[" else value > low
+        is_low_enough = value <= high if within[-1] == "]" else value < high
+        if not (is_high_enough and is_low_enough):
             return f"in {within}"
     return None
 
@@ -146,11 +147,11 @@ def parse_options(
     arguments: list[str] | None = None,
     ignored: Sequence[Ignored] = (),
 ) -> Options:
-    """Build `cls` from the command line; its `__post_init__` checks combinations of options."""
+    """Build `cls` from the command line; its `__post_init__` checks the values."""
     fields = dataclasses.fields(cls)
     required = "".join(f" --{field.name} NAME" for field in fields if _is_required(field))
     parser = ArgumentParser(description=description, usage=f"%(prog)s{required} [options]")
-    # Looked for before anything is parsed: it decides what the help of the options is.
+    # Needed before parsing: the help texts depend on it.
     show_all = "--help_all" in (sys.argv[1:] if arguments is None else arguments)
     count = len(fields) + len(ignored)
     parser.add_argument("--help_all", action="help", help=f"show all {count} options and exit")
@@ -165,19 +166,19 @@ def parse_options(
             settings |= _value_settings(published.kind)
         parser.add_argument(f"--{published.name}", **settings)
     values = vars(parser.parse_args(arguments))
-    given = [(each, values.pop(name)) for each in ignored
-             if (name := f"ignored {each.name}") in values]  # fmt: skip
+    ignored_values = {published: values.pop(name) for published in ignored
+                      if (name := f"ignored {published.name}") in values}  # fmt: skip
     for field in fields:
         if values[field.name] == "" and type(None) in _kinds(field.type):
-            values[field.name] = None  # how published scripts leave an option out
+            values[field.name] = None  # published scripts pass "" for no value
     options = cls(**values)
-    for published, value in given:
+    for published, value in ignored_values.items():
         published.check(value, options)
     return options
 
 
 def _add_option(parser: ArgumentParser, field: dataclasses.Field, show_all: bool) -> None:
-    """Make a field an option of the command line."""
+    """Add a field to the command line."""
     metadata = field.metadata
     settings: dict[str, Any] = {"help": argparse.SUPPRESS}
     if show_all or metadata["usual"] or _is_required(field):
@@ -202,17 +203,20 @@ def _add_option(parser: ArgumentParser, field: dataclasses.Field, show_all: bool
 
 
 def adopt(options: Options, values: Mapping[str, Any], source: object) -> Options:
-    """The options with values out of a file; raises UserError if one is not valid."""
+    """Replace values of options by those of a file; raises UserError if one is not valid."""
     try:
         return dataclasses.replace(options, **values)
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
 
 
-def labelled(text: str, form: str = "LABEL=FOLDER") -> tuple[str, str]:
-    """Label and value of an argument; the label may hold `=`. Raises UserError if it has none."""
-    label, separator, value = text.rpartition("=")
-    if not separator:
+def labelled(text: str, form: str) -> tuple[str, str]:
+    """Label and value of an argument such as `LABEL=FOLDER`; the value may hold `=`.
+
+    Raises UserError if the text is not of this form.
+    """
+    label, _, value = text.partition("=")
+    if not label or not value:
         raise UserError(f"'{text}' is not {form}")
     return label, value
 
@@ -223,7 +227,7 @@ def _is_required(field: dataclasses.Field) -> bool:
 
 
 def _kinds(kind: Any) -> tuple[type, ...]:
-    """`(int, NoneType)` out of `int | None`, `(int,)` out of `int` and `list[int]`."""
+    """`(int, NoneType)` of `int | None`, `(int,)` of `int` and `list[int]`."""
     return get_args(kind) or (kind,)
 
 

@@ -1,4 +1,4 @@
-"""The table of training recipes: what each model trains with in each stage. Scripts ask it."""
+"""The table of training recipes: hyperparameters of each model and stage, used by scripts."""
 
 from typing import NamedTuple
 
@@ -6,15 +6,16 @@ from utils.base.errors import UserError
 
 
 class Stage(NamedTuple):
-    """One training; both ways to NaQ are NAQ (joint, or narrations alone) and then TUNING."""
+    """Hyperparameters of a training."""
 
     epochs: int
     batch_size: int
-    rate: float  # highest learning rate; an example where scripts are given one
-    warmup: float = 0.0  # epochs of rising rate, out of `epochs`
+    rate: float  # highest learning rate; an example if scripts take it as an argument
+    warmup: float = 0.0  # epochs
 
 
-NAQ, TUNING, SCRATCH = "naq", "tuning", "scratch"  # narrations (and NLQ), then NLQ; NLQ alone
+# Narrations (with NLQ or alone), then NLQ with the weights of that; NLQ from scratch.
+NAQ, TUNING, SCRATCH = "naq", "tuning", "scratch"
 STAGES = {
     "VSLNet": {
         NAQ: Stage(200, 2048, 0.001, warmup=5),
@@ -35,7 +36,7 @@ STAGES = {
 
 
 def shell_variables(model: str, stage: str) -> str:
-    """A row of the table as shell assignments, for the entry points."""
+    """A row of the table as shell assignments."""
     if stage not in STAGES.get(model, {}):
         raise UserError(f"no recipe for stage '{stage}' of model '{model}'")
     row = STAGES[model][stage]

@@ -1,4 +1,4 @@
-"""Tables: of figures, and of what a check of many things found, a line each with a verdict."""
+"""Tables of figures, and of the findings of checks."""
 
 import textwrap
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 class Finding(NamedTuple):
-    """A line of the table."""
+    """The result of one check: a line of the table."""
 
     check: str
     verdict: str  # ok, warning or error
@@ -23,29 +23,29 @@ class Finding(NamedTuple):
 
 
 class Findings(list[Finding]):
-    """All lines, in the order of the checks."""
+    """All findings, in the order of the checks."""
 
     def ok(self, check: str, what: str) -> None:
-        """Note that something is as it should be."""
+        """Add something that is as it should be."""
         self.append(Finding(check, "ok", what))
 
     def warning(self, check: str, what: str, remedy: str = "") -> None:
-        """Note something a run survives."""
+        """Add something that does not stop a run."""
         self.append(Finding(check, "warning", what, remedy))
 
     def error(self, check: str, what: str, remedy: str = "") -> None:
-        """Note something that stops a run, or makes its scores worthless."""
+        """Add something that stops a run or makes its scores meaningless."""
         self.append(Finding(check, "error", what, remedy))
 
     def missing(self, check: str, path: Path, remedy: str, reason: str = "") -> None:
-        """Note that a file is missing: an error, unless a reason says why a run survives it."""
+        """Add a missing file: an error, or a warning if `reason` says why a run works without."""
         if reason:
             self.warning(check, f"{path}: missing; {reason}", remedy)
         else:
             self.error(check, f"{path}: missing", remedy)
 
     def tried(self, check: str, work: Callable, *arguments: object) -> object | None:
-        """What `work` returns; a `UserError` of it becomes a line, whose words say the remedy."""
+        """Call `work`; its `UserError` or `OSError` becomes a finding, and None is returned."""
         try:
             return work(*arguments)
         except UserError as fault:
@@ -55,20 +55,20 @@ class Findings(list[Finding]):
         return None
 
     def count(self, verdict: str) -> int:
-        """How many lines have that verdict."""
+        """The number of findings with a verdict."""
         return sum(finding.verdict == verdict for finding in self)
 
     def table(self) -> str:
-        """The lines as a table, long words cut into lines."""
+        """The findings as a table with wrapped columns."""
         rows = [("check", "verdict", "what", "what to do")]
         for check, verdict, what, remedy in self:
-            wrapped = (textwrap.fill(t, COLUMN, break_on_hyphens=False) for t in (what, remedy))
-            rows.append((check, verdict, *wrapped))
+            cells = (textwrap.fill(t, COLUMN, break_on_hyphens=False) for t in (what, remedy))
+            rows.append((check, verdict, *cells))
         return AsciiTable(rows).table
 
 
 def figure_table(rows: Sequence[Sequence]) -> str:
-    """A table whose columns stand at the right, but for the first."""
+    """A table with right-aligned columns after the first."""
     table = AsciiTable(rows)
     table.justify_columns = dict.fromkeys(range(1, len(rows[0])), "right")
     return table.table
@@ -79,9 +79,8 @@ def show_size(size: float) -> str:
     power = 0
     while size >= 1000 and power < len(UNITS) - 1:
         size, power = size / 1000, power + 1
-    return (
-        f"{size:.0f} {UNITS[power]}" if not power or size >= 100 else f"{size:.1f} {UNITS[power]}"
-    )
+    digits = 0 if not power or size >= 100 else 1
+    return f"{size:.{digits}f} {UNITS[power]}"
 
 
 def clock(seconds: float) -> str:

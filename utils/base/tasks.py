@@ -1,4 +1,4 @@
-"""The table of tasks and features: names, files, widths, units. It exists once; scripts ask it."""
+"""The table of tasks and features: names, files, widths, units; used by programs and scripts."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ ENDINGS = {"v1": ".json", "v2": "_v2.json"}  # of annotation files, by version
 
 @dataclass(frozen=True)
 class Task:
-    """Where a benchmark's files lie under the data root, and how VSLNet sees its clips."""
+    """A benchmark's files under the data root, and VSLNet's units of its clips."""
 
     benchmark: str
     version: str  # of the annotations
@@ -28,7 +28,7 @@ class Task:
 
     @property
     def naq_dataset(self) -> str:
-        """The same joined with narrations."""
+        """Prepared data set joined with narrations."""
         return f"{self.benchmark}_aug_naq_official_{self.version}"
 
     @property
@@ -40,7 +40,7 @@ class Task:
 
     @property
     def naq_annotations(self) -> str:
-        """The annotation file that create_naq_dataset writes."""
+        """The annotation file that create_naq_dataset.py writes."""
         return f"{self.benchmark}_aug_naq_train{ENDINGS[self.version]}"
 
 
@@ -55,12 +55,12 @@ FEATURES = {"slowfast": 2304, "egovlp": 256, "internvideo": 2304, "clip": 512}
 
 
 def clip_sources(version: str) -> list[str]:
-    """The annotation files that say which clips NaQ covers."""
+    """The annotation files whose clips NaQ covers."""
     return [f"{benchmark}_train{ENDINGS[version]}" for benchmark in ("vq", "nlq", "moments")]
 
 
 def shell_variables(name: str) -> str:
-    """A task's row of the table as shell assignments, for the entry points."""
+    """A task's row of the table as shell assignments."""
     if name not in TASKS:
         raise UserError(f"unknown task '{name}'; known tasks: {', '.join(TASKS)}")
     task = TASKS[name]

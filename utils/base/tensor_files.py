@@ -1,4 +1,4 @@
-"""Files of tensors: read without running code from them, written whole or not at all."""
+"""Files of tensors: loaded without running code from them, saved atomically."""
 
 from __future__ import annotations
 
@@ -22,11 +22,14 @@ VALUES = "values"  # in a safetensors file's metadata
 def load_safely(
     path: str | Path, allow: tuple = (), mmap: bool = False, skip_objects: bool = False
 ) -> Any:
-    """Read a file of `torch.save` or of safetensors onto the CPU, without running code from it.
+    """Load a file of `torch.save` or of safetensors onto the CPU, without running code from it.
 
-    `allow` lists the classes accepted besides tensors and plain containers; with `skip_objects`
-    those of other classes are read as empty objects. Raises `UserError` for a missing, torn or
-    foreign file, and names the type that was refused in a hostile one.
+    Args:
+        allow: classes accepted besides tensors and plain containers.
+        skip_objects: load objects of other classes as empty ones.
+
+    Raises:
+        UserError: the file is missing, damaged, of another format, or holds another class.
     """
     path = Path(path)
     if not path.is_file():
@@ -38,26 +41,25 @@ def load_safely(
         with torch.serialization.safe_globals([*allow, *stand_ins]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap or None)
     except (pickle.UnpicklingError, KeyError) as error:  # KeyError: an invalid pickle opcode
-        refused = re.search(r"GLOBAL (\S+)", str(error))
-        if refused:
+        if name := re.search(r"GLOBAL (\S+)", str(error)):
             raise UserError(
-                f"{path}: refused, it holds a {refused.group(1)} and only tensors and plain "
-                "containers are read; save it again as plain tensors"
+                f"{path}: holds a {name[1]}, and only tensors and plain containers are read; save "
+                "it again as plain tensors"
             ) from None
         raise UserError(f"{path}: not a file of tensors, or damaged; fetch it again") from None
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        # In a truncated archive the parser looks for the directory before the file's start.
+        # In a truncated archive the parser seeks the directory before the start of the file.
         raise UserError(f"{path}: damaged or cut off (no end); fetch it again") from None
-    except Exception as error:  # the parser of a damaged file may trip over anything
+    except Exception as error:  # the parser of a damaged file may raise anything
         if is_out_of_memory(error):
             raise
         raise UserError(f"{path}: damaged or cut off ({in_brief(error)}); fetch it again") from None
 
 
 def _stand_ins(path: Path) -> list[tuple[type, str]]:
-    """An empty class of our own for each class or function that a file names."""
+    """An empty class for each class or function that a file names."""
 
     def ignore(*arguments: Any, **options: Any) -> None:
         pass
@@ -68,9 +70,9 @@ def _stand_ins(path: Path) -> list[tuple[type, str]]:
 
 
 def write_safetensors(content: dict[str, Any], path: Path) -> None:
-    """Write nested dictionaries of tensors, and as JSON what else they hold, for `load_safely`.
+    """Write nested dictionaries of tensors, and their other values as JSON, for `load_safely`.
 
-    Names of inner dictionaries stand before a `/`.
+    Keys of nested dictionaries are joined by `/`.
     """
     from safetensors.torch import save
 
@@ -95,22 +97,22 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     content: dict[str, Any] = {}
     with safe_open(path, "pt") as file:
         leaves = json.loads((file.metadata() or {}).get(VALUES, "{}"))
-        for name in file.keys():  # noqa: SIM118, it is no dictionary
+        for name in file.keys():  # noqa: SIM118, it is not a dictionary
             leaves[name] = file.get_tensor(name)
         for name, value in leaves.items():
-            *folders, last = name.split("/")
+            *outer_keys, key = name.split("/")
             inner = content
-            for folder in folders:
-                inner = inner.setdefault(folder, {})
-            inner[last] = value
+            for outer_key in outer_keys:
+                inner = inner.setdefault(outer_key, {})
+            inner[key] = value
     return content
 
 
 def save_atomically(value: Any, path: str | Path, keep_previous: bool = False) -> None:
-    """`torch.save` into a file that appears whole or not at all, also if the power fails.
+    """`torch.save` into a file that appears complete or not at all, even after a power cut.
 
-    With `keep_previous` the file that was there stays beside it, see `load_last_whole`. Raises
-    `UserError` if the file can't be written; what was there before is then still there.
+    With `keep_previous` an existing file is kept beside it, see `load_newest`. Raises `UserError`
+    if the file can't be written; an existing file is then unchanged.
     """
     path = Path(path)
     try:
@@ -122,7 +124,7 @@ def save_atomically(value: Any, path: str | Path, keep_previous: bool = False) -
                 path.replace(_previous(path))
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:
-        # When a write fails, `torch.save` stumbles once more while it closes its archive.
+        # After a failed write `torch.save` raises a second error when it closes its archive.
         cause = error if isinstance(error, OSError) else error.__context__
         if not isinstance(cause, OSError):
             raise
@@ -131,11 +133,11 @@ def save_atomically(value: Any, path: str | Path, keep_previous: bool = False) -
         ) from None
 
 
-def load_last_whole(path: Path) -> tuple[Any, Path]:
-    """What `save_atomically(..., keep_previous=True)` wrote last, and where; None if it never did.
+def load_newest(path: Path) -> tuple[Any, Path]:
+    """The value that `save_atomically(..., keep_previous=True)` wrote last, and its file.
 
-    If the newest file is gone or damaged (its checksums are verified) the one before is taken, with
-    a warning. Raises `UserError` if neither is whole.
+    If the newest file is missing or damaged (its checksums are verified), the previous one is used,
+    with a warning. The value is None if there is no file. Raises `UserError` if all are damaged.
     """
     faults = []
     for file in (path, _previous(path)):
@@ -148,10 +150,10 @@ def load_last_whole(path: Path) -> tuple[Any, Path]:
             faults.append(str(error))
             continue
         if faults:
-            warn(f"{faults[0]}; taking the one before, {file.name}")
+            warn(f"{faults[0]}; using the previous one, {file.name}")
         return value, file
     if faults:
-        raise UserError(f"{'; '.join(faults)}; --restart begins anew")
+        raise UserError(f"{'; '.join(faults)}; --restart starts over")
     return None, path
 
 
@@ -160,20 +162,20 @@ def _previous(path: Path) -> Path:
 
 
 def _verify(path: Path) -> None:
-    """Read a file of `torch.save` once and compare its checksums, which loading does not."""
+    """Verify the checksums of a file of `torch.save`, which `torch.load` does not."""
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
     except (OSError, MemoryError):
         raise
-    except Exception:  # the parser of a damaged file may trip over anything
+    except Exception:  # the parser of a damaged file may raise anything
         damaged = "its directory"
     if damaged:
         raise UserError(f"{path}: damaged or cut off ({damaged})")
 
 
 def _sync_folder(folder: Path) -> None:
-    """Names are on the disk only when their folder is."""
+    """Flush a folder, which holds the names of its files, to the disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -182,7 +184,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def is_plain(tensor: torch.Tensor) -> bool:
-    """Whether a tensor is dense, of real numbers, and has its numbers with it."""
+    """Whether a tensor is dense and real, and stores its values."""
     return (
         tensor.layout == torch.strided
         and not (tensor.is_nested or tensor.is_meta)

@@ -1,1 +1,1 @@
-"""Annotations and narrations in, prepared splits as aligned columns out."""
+"""Read annotations and narrations; prepare splits and read them as aligned columns."""

@@ -10,17 +10,17 @@ from utils.base.errors import UserError
 from utils.base.files import read_json
 
 LONGEST = 1e9  # seconds; anything beyond would overflow as a number of frames
-JSON_LINES = "jsonl"  # version of annotations made of JSON lines, whose videos are not known
+JSON_LINES = "jsonl"  # version of annotations converted from JSON lines, which name no videos
 SAME_BOUND = 1e-3  # seconds by which two mentions of a clip's bound may differ
 
 Seconds = Annotated[float, Meta(ge=-LONGEST, le=LONGEST)]
 Bounds = tuple[float, float]  # where a clip starts and ends in its video (s)
 ClipBounds = dict[str, dict[str, Bounds]]  # video uid -> clip uid -> bounds
-QueryKey = tuple[str, str, int]  # clip uid, annotation uid, query_idx: of one query only
+QueryKey = tuple[str, str, int]  # clip uid, annotation uid, query_idx: identifies a query
 
 
 class LanguageQuery(Struct):
-    """A query as it stands in the file: text may be missing, and times in a test split."""
+    """A query in the file: its text may be missing, and in a test split its times."""
 
     query: str | None = None
     clip_start_sec: Seconds | None = None
@@ -34,7 +34,7 @@ class LanguageQuery(Struct):
 
 
 class Annotation(Struct):
-    """Queries of one annotator; visual queries and moments have other content."""
+    """Queries of one annotator; those of other benchmarks are skipped."""
 
     annotation_uid: str | None = None
     language_queries: list[LanguageQuery] | None = None
@@ -60,12 +60,12 @@ class AnnotatedClip(Struct):
 
     @property
     def bounds(self) -> Bounds:
-        """Start and end in the video."""
+        """Start and end in the video (s)."""
         return self.video_start_sec, self.video_end_sec
 
     @property
     def duration(self) -> float:
-        """Seconds."""
+        """Length in seconds."""
         return self.video_end_sec - self.video_start_sec
 
 
@@ -77,7 +77,7 @@ class AnnotatedVideo(Struct):
 
 
 class Annotations(Struct):
-    """An annotation file, and what may say of which version of Ego4D it is."""
+    """An annotation file, with the keys that may tell its version of Ego4D."""
 
     videos: list[AnnotatedVideo]
     version: Any = None
@@ -86,7 +86,7 @@ class Annotations(Struct):
 
 
 class Query(NamedTuple):
-    """A free-form question about a clip, and where it stands in its file."""
+    """A question about a clip, and its position in the file."""
 
     video_uid: str
     clip_uid: str
@@ -99,12 +99,12 @@ class Query(NamedTuple):
 
     @property
     def key(self) -> QueryKey:
-        """What tells the query from all others."""
+        """Identifies the query."""
         return self[1:4]
 
 
 def key_in_words(key: QueryKey) -> str:
-    """A query as messages name it."""
+    """The name of a query in messages."""
     return "clip {}, annotation {}, query {}".format(*key)
 
 
@@ -129,9 +129,9 @@ def iter_clips(annotations: Annotations) -> Iterator[tuple[AnnotatedVideo, Annot
 
 
 def iter_queries(annotations: Annotations, with_textless: bool = False) -> Iterator[Query]:
-    """Each query that has text, in the order of the file; the others only take up an index.
+    """Each query that has text, in the order of the file.
 
-    `with_textless` yields those too, with the text "".
+    With `with_textless` also the others, with the text "".
     """
     for video, clip in iter_clips(annotations):
         for annotation in clip.annotations or ():
@@ -161,12 +161,12 @@ def read_clips(paths: Sequence[Path]) -> ClipBounds:
     return clips
 
 
-def check_bounds(clip_uid: str, bounds: Bounds, others: Bounds, path: Path) -> None:
-    """Raises UserError if two mentions of a clip, the later one in the file `path`, differ."""
-    differences = (abs(a - b) for a, b in zip(bounds, others, strict=True))
+def check_bounds(clip_uid: str, earlier: Bounds, later: Bounds, path: Path) -> None:
+    """Raise UserError if two bounds of a clip differ, the later ones in the file `path`."""
+    differences = (abs(a - b) for a, b in zip(earlier, later, strict=True))
     if max(differences) > SAME_BOUND:
         raise UserError(
-            f"{path}: clip {clip_uid} has two different bounds, {bounds} and {others} s: the "
+            f"{path}: clip {clip_uid} has two different bounds, {earlier} and {later} s: the "
             "annotation files are not of one version; fetch them again"
         )
 

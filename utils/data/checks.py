@@ -1,13 +1,14 @@
-"""Annotation files and prepared data sets before a long run: what is wrong with them, and where."""
+"""Check annotation files and prepared data sets before a long run."""
 
 import filecmp
 import re
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from utils.base.errors import NAMED, named
+from utils.base.errors import named
 from utils.base.tables import Findings
 from utils.base.tasks import ENDINGS
 from utils.data.annotations import (
@@ -22,11 +23,11 @@ from utils.data.narrations import read_narrations
 from utils.data.records import PreparedClip, Records, label_windows, prepare_split
 from utils.data.spans import EMPTY_SECONDS, window_seconds
 
-TOLERANCE = 0.05  # seconds a window may reach past its clip: annotators' rounding
+TOLERANCE = 0.05  # seconds that a window may extend past its clip: annotators round
 
 
 class AnnotatedSplit(NamedTuple):
-    """What the other checks compare an annotation file with."""
+    """The content of an annotation file, for other checks."""
 
     prepared: dict[str, PreparedClip]  # as `prepare_split` returns it
     video_uids: set[str]
@@ -61,9 +62,9 @@ def check_annotations(
 def _check_version(
     check: str, file: Path, content: Annotations, version: str, findings: Findings
 ) -> None:
-    """Notice a file of another version of Ego4D than its name says."""
-    origin = re.search(r"/v(\d)/", f"{content.manifest} {content.metadata}")
-    number = origin or re.search(r"(\d)", str(content.version))
+    """Check that a file is of the version of Ego4D in its name."""
+    address_match = re.search(r"/v(\d)/", f"{content.manifest} {content.metadata}")
+    number = address_match or re.search(r"(\d)", str(content.version))
     if number and f"v{number[1]}" != version:
         findings.warning(
             check, f"{file}: says that it is of version v{number[1]}, its name that it is of "
@@ -85,11 +86,11 @@ def _check_windows(check: str, content: Annotations, findings: Findings) -> None
     is_reversed = end < start
     is_outside = ~is_reversed & ((start > duration) | (end < 0))
     is_cut = (start < -TOLERANCE) | (end > duration + TOLERANCE)
-    past = f"reach more than {TOLERANCE} s past their clips; they are cut there"
+    past = f"extend more than {TOLERANCE} s past their clips; they are cut there"
     leave_out = "--remove_empty_queries_from train val leaves them out (VSLNet)"
     for rows, what, remedy in (
         (is_reversed, "end before they start", "correct or remove them"),
-        (is_outside, "lie wholly outside their clips", "correct or remove them"),
+        (is_outside, "lie outside their clips", "correct or remove them"),
         (is_cut & ~is_reversed & ~is_outside, past, ""),
         (~is_reversed & (end - start <= EMPTY_SECONDS), "are at most 1/30 s long", leave_out),
     ):
@@ -99,28 +100,26 @@ def _check_windows(check: str, content: Annotations, findings: Findings) -> None
 
 def check_shared(splits: Splits, findings: Findings) -> None:
     """Check that splits share no clips and no videos."""
-    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
-        if one not in splits or other not in splits:
-            continue
-        check = f"{one} and {other}"
-        clips = splits[one].prepared.keys() & splits[other].prepared.keys()
-        videos = splits[one].video_uids & splits[other].video_uids
+    for (name, split), (other_name, other) in combinations(splits.items(), 2):
+        check = f"{name} and {other_name}"
+        clips = split.prepared.keys() & other.prepared.keys()
+        videos = split.video_uids & other.video_uids
         if clips:
             what = f"share {len(clips)} clips ({named(sorted(clips))})"
-            findings.error(check, what, f"take them out of {one}: scores would be of seen clips")
+            findings.error(check, what, f"remove them from {name}: scores would be of seen clips")
         elif videos:
             what = f"share {len(videos)} videos ({named(sorted(videos))}), but no clip"
-            findings.warning(check, what, "a model may know the rooms it is asked about")
+            findings.warning(check, what, "a model may have seen the rooms in training")
         else:
             findings.ok(check, "share no clip and no video")
 
 
 def check_narrations(check: str, file: Path, video_uids: list[str], findings: Findings) -> None:
-    """Check EgoClip's table, as far as it is of these videos."""
+    """Check EgoClip's narrations of these videos."""
     narrations = findings.tried(check, read_narrations, file, video_uids)
     if narrations is None:
         return
-    narrated = sum(first < last for first, last in narrations.extents.values())
+    narrated = sum(start < stop for start, stop in narrations.extents.values())
     what = (
         f"{len(narrations)} narrations of {narrated} of {len(video_uids)} videos; "
         f"{narrations.describe_skipped()}"
@@ -134,9 +133,9 @@ def check_narrations(check: str, file: Path, video_uids: list[str], findings: Fi
 
 
 def prepared_fault(records: Records, source: AnnotatedSplit | None, is_union: bool) -> str:
-    """What is wrong with a prepared split, or an empty text.
+    """What is wrong with a prepared split, "" if nothing.
 
-    `source` is its annotation file, if that is there; with `is_union` the split may hold further
+    `source` is its annotation file, if there is one; with `is_union` the split may hold more
     queries.
     """
     if not len(records):
@@ -150,23 +149,23 @@ def prepared_fault(records: Records, source: AnnotatedSplit | None, is_union: bo
             clip.annotation_uids, clip.query_idx, clip.sentences, clip.timestamps, strict=True
         )
     }
-    held = {
+    prepared = {
         (key, records.sentences[sentence], tuple(times))
         for key, sentence, times in zip(
             records.keys, records.sentence, records.timestamps.astype(int).tolist(), strict=True
         )
     }
-    different = sorted({key for key, *_ in (listed - held if is_union else listed ^ held)})
-    if not different:
+    differences = listed - prepared if is_union else listed ^ prepared
+    if not differences:
         return ""
-    return _count(different, "queries are others than in the annotation file as it is")
+    return _count(sorted({key for key, *_ in differences}), "queries differ from its annotations")
 
 
 def check_labels(check: str, records: Records, units: int, findings: Findings) -> None:
-    """Note how many labels of a training split are wrong when made from truncated times.
+    """Note how many labels of a training split are wrong if made from truncated times.
 
-    The published preparation truncates both ends of a window to 16/30 s; a window within one such
-    bin has no length left. VSLNet's rule labels it with the first unit of its clip; ReLER, which
+    The published preparation truncates both ends of a window to multiples of 16/30 s, so that a
+    short window may get no length. VSLNet labels it with the first unit of its clip; ReLER, which
     makes labels from exact times, leaves it out.
     """
     for kind, rows in (("narrations", records.is_narration), ("queries", ~records.is_narration)):
@@ -196,7 +195,5 @@ def wrong_labels(records: Records, units: int, label_times: str) -> np.ndarray:
 
 
 def _count(keys: list[QueryKey], predicate: str) -> str:
-    """How many queries of a kind there are, and the first few of them."""
-    first = list(map(key_in_words, keys[:NAMED]))
-    more = ["..."] if len(keys) > NAMED else []
-    return f"{len(keys)} {predicate} ({'; '.join(first + more)})"
+    """The number of queries, and the names of the first few."""
+    return f"{len(keys)} {predicate} ({named(map(key_in_words, keys), '; ')})"

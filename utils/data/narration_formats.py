@@ -1,6 +1,6 @@
-"""Narrations in all forms that NaQ is made from, read as the same columns.
+"""Read narrations in all supported formats as the same columns.
 
-Ego4D's and Ego-Exo4D's annotators gave each narration one time; its window is EgoVLP's. Tables
+Ego4D's and Ego-Exo4D's narrations have one time each and get windows as in EgoVLP. Tables
 (EPIC-KITCHENS, csv) and subtitles hold windows.
 """
 
@@ -15,22 +15,22 @@ from functools import partial
 from itertools import islice
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import numpy as np
 from msgspec import Raw, Struct
 
 from utils.base.errors import UserError
-from utils.base.files import UTF_16, parse_json
+from utils.base.files import open_text, parse_json
 from utils.base.lazy import polars as pl
 from utils.data.annotations import Seconds
-from utils.data.narrations import Block, Narrations, join_blocks, read_narrations, sort_out
+from utils.data.narrations import Narrations, RowBlock, join_blocks, read_narrations, sort_out
 from utils.data.records import NARRATION_MARK
 
-AT_ONCE = 1 << 16  # narrations made into columns together
+BLOCK_ROWS = 1 << 16  # narrations of a block of columns
 LONGEST_LINE = 1 << 17  # characters, of a table
 LARGEST_SUBTITLES = 1 << 26  # bytes of a file
-TAG = re.compile(r"<[^>]*>|\{\\[^}]*\}")  # <i>, <v Anna>, {\an8}: how a subtitle is shown
+TAG = re.compile(r"<[^>]*>|\{\\[^}]*\}")  # <i>, <v Anna>, {\an8}: markup of subtitles
 CUE_TIMES = re.compile(r"([\d:.,]+)\s*-->\s*([\d:.,]+).*\n?")
 
 Row = tuple[str, float, float, str]  # video, start, end (s; NaN if invalid), text
@@ -44,13 +44,13 @@ class Ego4dNarration(Struct, rename={"time": "timestamp_sec", "text": "narration
 
 
 class Ego4dPass(Struct):
-    """What one annotator wrote of a video."""
+    """One annotator's narrations of a video."""
 
     narrations: list[Ego4dNarration] = []
 
 
 class Ego4dVideo(Struct):
-    """Both annotators' narrations of a video; videos that were not narrated have none."""
+    """Both annotators' narrations of a video, None if they wrote none."""
 
     narration_pass_1: Ego4dPass | None = None
     narration_pass_2: Ego4dPass | None = None
@@ -64,7 +64,7 @@ class AtomicDescription(Struct, rename={"time": "timestamp"}):
 
 
 class AtomicAnnotation(Struct):
-    """What one annotator wrote of a take."""
+    """One annotator's narrations of a take."""
 
     descriptions: list[AtomicDescription] = []
     rejected: bool = False
@@ -77,7 +77,7 @@ class AtomicDescriptions(Struct):
 
 
 class Pass(NamedTuple):
-    """What one annotator wrote of a video: N narrations."""
+    """One annotator's N narrations of a video."""
 
     video: str
     times: np.ndarray  # (N,) seconds, NaN where one is missing
@@ -85,19 +85,19 @@ class Pass(NamedTuple):
 
     @property
     def distance(self) -> float:
-        """Mean seconds between neighbouring narrations, NaN of fewer than two."""
+        """Mean seconds between neighbouring narrations, NaN if there are fewer than two."""
         times = self.times[np.isfinite(self.times)]
         return float(np.ptp(times)) / (len(times) - 1) if len(times) > 1 else math.nan
 
 
 def read_any_narrations(paths: Sequence[Path], form: str, video_uids: Sequence[str]) -> Narrations:
-    """Read the narrations of `video_uids` (distinct) out of files of one of `FORMATS`.
+    """Read the narrations of `video_uids` (distinct) from files of the format `form`.
 
-    Malformed narrations are skipped and counted. Texts get `NARRATION_MARK`, which tells narrations
-    from questions, if they do not begin with it.
+    Malformed narrations are skipped and counted. Texts that do not begin with `NARRATION_MARK` get
+    it.
 
     Raises:
-        UserError: a file is missing or not of this form, or no narration is well-formed.
+        UserError: a file is missing or of another format, or no narration is well-formed.
     """
     if form == "egoclip":
         if len(paths) > 1:
@@ -107,11 +107,12 @@ def read_any_narrations(paths: Sequence[Path], form: str, video_uids: Sequence[s
         raise UserError(f"{missing[0]}: no such file")
     rows, videos = FORMATS[form](paths, set(video_uids)), pl.Enum(list(video_uids))
     source = f"{paths[0]} (--format {form}, clips of videos: {len(video_uids)})"
-    blocks = (_block(chunk, videos) for chunk in iter(lambda: list(islice(rows, AT_ONCE)), []))
+    chunks = iter(lambda: list(islice(rows, BLOCK_ROWS)), [])
+    blocks = (_row_block(chunk, videos) for chunk in chunks)
     return join_blocks(blocks, video_uids, source, 1, "narration")
 
 
-def _block(rows: list[Row], videos: pl.Enum) -> Block:
+def _row_block(rows: list[Row], videos: pl.Enum) -> RowBlock:
     columns = {"video": pl.String, "start": pl.Float64, "end": pl.Float64, "text": pl.String}
     return sort_out(pl.DataFrame(rows, schema=columns, orient="row"), videos, {}, {})
 
@@ -149,11 +150,11 @@ def _pass(uid: str, narrations: Sequence[Ego4dNarration | AtomicDescription]) ->
 def point_rows(
     read_passes: Callable[[Path], Iterator[Pass]], paths: Sequence[Path], video_uids: set[str]
 ) -> Iterator[Row]:
-    """Narrations of the videos, with EgoVLP's windows (Lin et al. 2022, arXiv:2206.01670).
+    """Narrations of the videos, with windows as in EgoVLP (Lin et al. 2022, arXiv:2206.01670).
 
     A window is time +- beta / (2 alpha) s: beta is the mean distance between neighbouring
     narrations of the pass, alpha the mean of beta over all passes of the files (4.9 s in EgoClip).
-    A pass of one narration gets a window of 1 s. No window begins before its video.
+    A pass with a single narration gets a window of 1 s. Windows are cut at the start of the video.
     """
     distances, passes = [], []
     for path in paths:
@@ -161,8 +162,8 @@ def point_rows(
             distances.append(narrations.distance)
             if narrations.video in video_uids:
                 passes.append(narrations)
-    known = [distance for distance in distances if distance > 0]
-    alpha = sum(known) / len(known) if known else 1.0
+    betas = [distance for distance in distances if distance > 0]
+    alpha = sum(betas) / len(betas) if betas else 1.0
     for narrations in passes:
         beta = narrations.distance
         half = (alpha if math.isnan(beta) else beta) / (2 * alpha)
@@ -172,9 +173,9 @@ def point_rows(
 
 
 def table_rows(columns: Sequence[str], paths: Sequence[Path], _: set[str]) -> Iterator[Row]:
-    """Rows of tables with commas; `columns` name the video, start, end and text in the header."""
+    """Rows of csv tables; `columns` are the names of video, start, end and text in the header."""
     for path in paths:
-        with _open_text(path) as file:
+        with open_text(path) as file:
             table = csv.reader(iter(partial(file.readline, LONGEST_LINE), ""), strict=True)
             try:
                 header = next(table, [])
@@ -196,11 +197,11 @@ def table_rows(columns: Sequence[str], paths: Sequence[Path], _: set[str]) -> It
 
 
 def cue_rows(paths: Sequence[Path], video_uids: set[str]) -> Iterator[Row]:
-    """Cues of subtitles, a file a video: `<video>.srt` or `<video>.<language>.srt`, or .vtt."""
+    """Cues of subtitles, one file per video: `<video>.srt` or `<video>.<language>.srt`, or .vtt."""
     for path in paths:
         if path.stat().st_size > LARGEST_SUBTITLES:
             raise UserError(f"{path}: larger than {LARGEST_SUBTITLES >> 20} MiB, not subtitles")
-        with _open_text(path) as file:
+        with open_text(path) as file:
             content = "\n".join(file.read().splitlines())
         video = path.stem if path.stem in video_uids else Path(path.stem).stem
         for block in re.split(r"\n\s*\n", content):
@@ -209,21 +210,14 @@ def cue_rows(paths: Sequence[Path], video_uids: set[str]) -> Iterator[Row]:
                 yield video, seconds(times[1]), seconds(times[2]), as_narration(text)
 
 
-def _open_text(path: Path) -> TextIO:
-    with path.open("rb") as file:
-        if file.read(2) in UTF_16:
-            raise UserError(f"{path}: is text in UTF-16; save it as UTF-8")
-    return path.open(encoding="utf-8-sig", errors="replace", newline="")
-
-
 def as_narration(text: str) -> str:
-    """The text on one line, with `NARRATION_MARK`; empty if there is none."""
+    """The text on one line and with `NARRATION_MARK`; an empty text stays empty."""
     text = " ".join(text.split())
     return text if not text or text.startswith(NARRATION_MARK) else f"{NARRATION_MARK} {text}"
 
 
 def seconds(text: str) -> float:
-    """A time as seconds: 75.5, 1:15.5, 00:01:15,500; NaN if it is none of these."""
+    """Parse a time such as 75.5, 1:15.5 or 00:01:15,500 into seconds; NaN if it is invalid."""
     try:
         return sum(
             float(part) * 60**power

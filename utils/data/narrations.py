@@ -1,6 +1,6 @@
-"""EgoClip narrations: which of them lie inside a clip.
+"""Read EgoClip's narrations of given videos as columns, and find those inside a clip.
 
-In: `egoclip.csv`, tab-separated, 3.85 M rows. Out: the rows of given videos, as columns.
+The file `egoclip.csv` is tab-separated and has 3.85 M rows.
 """
 
 from __future__ import annotations
@@ -19,50 +19,49 @@ from tqdm import tqdm
 
 from utils.base.cores import usable_cores
 from utils.base.errors import UserError, in_brief
-from utils.base.files import UTF_16
+from utils.base.files import open_text
 from utils.base.lazy import polars as pl
 from utils.base.machine import ahead
 
 COLUMNS = ("video_uid", "clip_start", "clip_end", "clip_text")
-BLOCK = 1 << 23  # bytes read at once; a longer line is skipped
-TAB = "\0"  # stands for a tab inside quotes while lines are split
+BLOCK = 1 << 23  # bytes read at a time; a longer line is skipped
+TAB = "\0"  # replaces a tab inside quotes while lines are split
 
-# Why a row is skipped -> how many are, and the first one's number (EgoClip: line), counted from 1.
+# Why rows are skipped -> their number, and the number of the first one, counted from 1.
 Faults = dict[str, tuple[int, int]]
 
 
 @dataclass(frozen=True)
 class Narrations:
-    """Narrations of some videos (N rows, in the order of the file), ready to be searched."""
+    """N narrations of some videos in the order of the file, with an index for searching."""
 
     starts: np.ndarray  # (N,) seconds in the video
     ends: np.ndarray  # (N,)
     texts: pl.Series  # (N,)
     faults: Faults  # malformed rows
     by_start: np.ndarray  # (N,) row numbers sorted by video, then start
-    extents: dict[str, tuple[int, int]]  # video uid -> its part of by_start
-    counted: str = "line"  # what the numbers in `faults` count
+    extents: dict[str, tuple[int, int]]  # video uid -> start and stop in by_start
+    item: str = "line"  # what the numbers in `faults` count
 
     def __len__(self) -> int:
         return len(self.starts)
 
     @property
     def skipped(self) -> int:
-        """How many rows are malformed."""
+        """Number of malformed rows."""
         return sum(rows for rows, _ in self.faults.values())
 
     def describe_skipped(self) -> str:
         """How many rows are malformed, and why."""
         reasons = [
-            f"{rows} with {fault} (first: {self.counted} {first})"
+            f"{rows} with {fault} (first: {self.item} {first})"
             for fault, (rows, first) in sorted(self.faults.items(), key=lambda item: -item[1][0])
         ]
         return f"{self.skipped} malformed rows skipped" + ": " * bool(reasons) + ", ".join(reasons)
 
     def inside(self, video_uid: str, start: float, end: float) -> np.ndarray:
         """Numbers of the rows of a video that lie entirely in [start, end] s, in file order."""
-        first, last = self.extents.get(video_uid, (0, 0))
-        rows = self.by_start[first:last]
+        rows = self.by_start[slice(*self.extents.get(video_uid, (0, 0)))]
         starts = self.starts[rows]
         low = np.searchsorted(starts, start, side="left")
         high = np.searchsorted(starts, end, side="right")
@@ -77,9 +76,9 @@ def index_narrations(
     ends: np.ndarray,
     texts: pl.Series,
     faults: Faults | None = None,
-    counted: str = "line",
+    item: str = "line",
 ) -> Narrations:
-    """Sort narrations for searching.
+    """Index narrations for searching.
 
     Args:
         video_uids: (V,) names of the videos; videos: (N,) numbers of the narrations' videos;
@@ -89,15 +88,15 @@ def index_narrations(
     by_start = columns.select(pl.arg_sort_by("video", "start")).to_series().to_numpy()
     bounds = np.searchsorted(videos, np.arange(len(video_uids) + 1), sorter=by_start).tolist()
     extents = dict(zip(video_uids, pairwise(bounds), strict=True))
-    return Narrations(starts, ends, texts, faults or {}, by_start, extents, counted)
+    return Narrations(starts, ends, texts, faults or {}, by_start, extents, item)
 
 
 def read_narrations(path: str | Path, video_uids: Sequence[str]) -> Narrations:
     """Read EgoClip's narrations of `video_uids` (distinct).
 
-    Fields in double quotes are read as pandas reads them, if the quotes close on the same line.
-    Malformed rows are skipped and counted by reason: a surplus field, times that are missing or not
-    finite, an end before the start, an empty text, a NUL byte, a quote that does not close on its
+    Fields in double quotes are read as in pandas, if the quotes are closed on the same line.
+    Malformed rows are skipped and counted by reason: too many fields, times that are missing or not
+    finite, an end before the start, an empty text, a NUL byte, a quote that is not closed on its
     line, a line longer than `BLOCK` bytes.
 
     Raises:
@@ -111,15 +110,15 @@ def read_narrations(path: str | Path, video_uids: Sequence[str]) -> Narrations:
     bar = tqdm(total=size, desc=f"reading {path.name}", unit="B", unit_scale=True, mininterval=0.5)
     with bar, path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
 
-        def read(part: slice) -> tuple[Block, int]:
+        def read(part: slice) -> tuple[RowBlock, int]:
             length = part.stop - part.start
             if length > BLOCK:
-                return Block([], 0, 1, {f"more than {BLOCK >> 20} MiB": (1, 0)}), part.stop
-            # Unlike a slice of `content`, pread lets the other threads run.
+                return RowBlock([], 0, 1, {f"more than {BLOCK >> 20} MiB": (1, 0)}), part.stop
+            # Unlike a slice of `content`, pread releases the GIL.
             lines = os.pread(file.fileno(), length, part.start)
             return parse_block(path, lines, columns, videos), part.stop
 
-        def blocks() -> Iterator[Block]:
+        def blocks() -> Iterator[RowBlock]:
             for block, end in ahead(read, _blocks(content), usable_cores()):
                 bar.update(end - bar.n)
                 yield block
@@ -128,11 +127,11 @@ def read_narrations(path: str | Path, video_uids: Sequence[str]) -> Narrations:
 
 
 def join_blocks(
-    blocks: Iterable[Block], video_uids: Sequence[str], source: str, first: int, counted: str
+    blocks: Iterable[RowBlock], video_uids: Sequence[str], source: str, first: int, item: str
 ) -> Narrations:
-    """Narrations of the videos, out of blocks whose rows are numbered on from `first`.
+    """Join blocks of narrations, whose rows are numbered from `first` on.
 
-    Each block holds only rows of the videos, so that memory stays bounded.
+    Blocks hold only rows of the videos, so that memory is bounded.
 
     Raises:
         UserError: no row is well-formed; the message begins with `source`.
@@ -145,7 +144,7 @@ def join_blocks(
             _add_fault(faults, fault, rows, number + first_row)
         number += block.rows
     if not well_formed:
-        raise UserError(f"{source}: none of its {number - first} {counted}s can be read")
+        raise UserError(f"{source}: none of its {number - first} {item}s can be read")
     table = pl.concat(tables)
     return index_narrations(
         video_uids,
@@ -154,16 +153,13 @@ def join_blocks(
         table["end"].to_numpy(),
         table["text"],
         faults,
-        counted,
+        item,
     )
 
 
 def _header(path: Path) -> list[str]:
-    with path.open("rb") as file:
-        content = file.readline(1 << 16)
-    if content.startswith(UTF_16):
-        raise UserError(f"{path}: is text in UTF-16; save it as UTF-8")
-    line = content.decode("utf-8-sig", "replace").rstrip("\r\n")
+    with open_text(path) as file:
+        line = file.readline(1 << 16).rstrip("\r\n")
     columns = [name.strip('"') for name in line.split("\t")]
     if missing := [name for name in COLUMNS if name not in columns]:
         remedy = "NaQ is made from EgoClip's egoclip.csv"
@@ -176,7 +172,7 @@ def _header(path: Path) -> list[str]:
 
 
 def _blocks(content: mmap) -> Iterator[slice]:
-    """Whole lines after the first, as parts of the file's content; a long line is a part alone."""
+    """Slices of complete lines after the first one; a long line is a slice of its own."""
     start = content.find(b"\n") + 1 or len(content)
     while start < len(content):
         end = content.rfind(b"\n", start, start + BLOCK) + 1
@@ -185,8 +181,8 @@ def _blocks(content: mmap) -> Iterator[slice]:
         start = end
 
 
-class Block(NamedTuple):
-    """What some rows of a file hold."""
+class RowBlock(NamedTuple):
+    """The content of consecutive rows of a file."""
 
     tables: list[pl.DataFrame]  # well-formed rows of the videos: video number, start, end, text
     well_formed: int  # rows, of all videos
@@ -194,11 +190,11 @@ class Block(NamedTuple):
     faults: Faults  # rows counted from 0
 
 
-def parse_block(path: Path, content: bytes, columns: list[str], videos: pl.Enum) -> Block:
+def parse_block(path: Path, content: bytes, columns: list[str], videos: pl.Enum) -> RowBlock:
     """Parse whole lines of the file at `path`; returns their well-formed rows and their faults."""
     faults: Faults = {}
     content = _plain_fields(content, faults)
-    # The header has a name too many, so that a surplus field shows.
+    # An additional column detects rows with too many fields.
     names = [str(number) for number in range(len(columns) + 1)]
     needed = [names[columns.index(name)] for name in COLUMNS]
     try:
@@ -225,13 +221,13 @@ def parse_block(path: Path, content: bytes, columns: list[str], videos: pl.Enum)
 
 def sort_out(
     table: pl.DataFrame, videos: pl.Enum, checks: Mapping[str, pl.Series], faults: Faults
-) -> Block:
-    """Keep the well-formed rows of the videos, and count the malformed ones by their first fault.
+) -> RowBlock:
+    """Select the well-formed rows of the videos, and count malformed ones by their first fault.
 
     Args:
         table: video (uid), start, end (seconds; null if invalid), text.
         checks: further faults -> (N,) bool, the rows that have them; "" is not counted.
-        faults: of rows that are not in the table as they stand in the file.
+        faults: those found before, of rows that are blank in the table.
     """
     video, start, end, text = table.get_columns()
     checks = {
@@ -250,18 +246,18 @@ def sort_out(
         _add_fault(faults, name, rows, first)
     number = video.cast(videos, strict=False).to_physical()
     well_formed = fault.is_null()
-    kept = table.with_columns(number.alias("video")).filter(well_formed & number.is_not_null())
-    return Block([kept], well_formed.sum(), len(table), faults)
+    selected = table.with_columns(number.alias("video")).filter(well_formed & number.is_not_null())
+    return RowBlock([selected], well_formed.sum(), len(table), faults)
 
 
 def _add_fault(faults: Faults, fault: str, rows: int, first: int) -> None:
-    """Count malformed rows, the first of them of this number."""
-    counted, before = faults.get(fault, (0, first))
-    faults[fault] = counted + rows, min(before, first)
+    """Count malformed rows; `first` is the number of the first one."""
+    count, smallest = faults.get(fault, (0, first))
+    faults[fault] = count + rows, min(smallest, first)
 
 
 def _plain_fields(content: bytes, faults: Faults) -> bytes:
-    """Lines with quotes about fields taken off; lines that cannot be split are blanked and counted.
+    """Remove quotes around fields; lines that can't be split are counted and made blank.
 
     A tab inside quotes becomes `TAB`. A quote inside an unquoted field is text.
     """
@@ -275,7 +271,7 @@ def _plain_fields(content: bytes, faults: Faults) -> bytes:
             _add_fault(faults, "a NUL byte", 1, number)
             lines[number] = b""
         elif b'"' in line and (b'\t"' in line or line.startswith(b'"')):
-            # The second row shows whether the first one's quotes are closed.
+            # With an open quote both rows are read as one.
             text = line.decode("utf-8", "replace").removesuffix("\r") + "\n"
             try:
                 rows = list(csv.reader([text, "end"], delimiter="\t"))

@@ -1,4 +1,4 @@
-"""A prepared split: data/dataset/<task>/<split>.json, read as columns, one entry a query.
+"""A prepared split, data/dataset/<task>/<split>.json, as columns with one entry per query.
 
 Shapes: C clips, R queries.
 """
@@ -25,21 +25,21 @@ from utils.data.annotations import (
 )
 from utils.data.spans import exact_unit_windows, unit_windows
 
-NARRATION_MARK = "#"  # narrations begin with it ("#C C picks the knife"), other queries don't
+NARRATION_MARK = "#"  # first character of narrations ("#C C picks the knife"), not of other queries
 
 Index = Annotated[int, Meta(ge=0, lt=2**31)]  # in an int32 column
 
 
 def clean_sentence(text: str) -> str:
-    """A query as the text encoders get it: spaces and question marks at its ends off, one put on.
+    """Prepare a query for text encoders: lower case, stripped, with one question mark at its end.
 
-    Spaces come off first, so "knife ?" keeps its inner space, as in the published data sets.
+    Spaces are stripped before question marks: "knife ?" keeps its space, as published.
     """
     return text.strip(" ").strip("?").lower() + "?"
 
 
 class PreparedClip(Struct, kw_only=True):
-    """A clip in the file, with one entry a query in each of its lists."""
+    """A clip in the file; its lists have one entry per query."""
 
     fps: Annotated[float, Meta(gt=0)]  # feature rows a second
     num_frames: Annotated[int, Meta(gt=0, lt=2**31)]  # feature rows
@@ -58,7 +58,7 @@ class PreparedClip(Struct, kw_only=True):
 
 @dataclass(frozen=True)
 class Records:
-    """The queries of a split. Selecting rows keeps the tables of clips and texts whole."""
+    """The queries of a split: columns (R,), and tables of clips and texts that they index."""
 
     clip_uids: list[str]  # C
     sentences: list[str]  # distinct
@@ -78,32 +78,32 @@ class Records:
 
     @property
     def duration(self) -> np.ndarray:
-        """(R,) seconds each query's clip lasts."""
+        """(R,) seconds of the queries' clips."""
         return (self.num_frames / self.fps)[self.clip]
 
     @property
     def seconds(self) -> np.ndarray:
-        """(R, 2) windows as `timestamps` have them, in seconds and kept within the clip."""
+        """(R, 2) windows of `timestamps` in seconds, cut at the bounds of the clip."""
         start, end = (self.timestamps / self.fps[self.clip, None]).T
         return np.stack([np.maximum(start, 0.0), np.minimum(end, self.duration)], axis=1)
 
     @property
     def keys(self) -> list[QueryKey]:
-        """What tells each query from all others."""
+        """Identifies each query."""
         clips = [self.clip_uids[clip] for clip in self.clip]
         annotations = [self.annotation_uids[annotation] for annotation in self.annotation]
         return list(zip(clips, annotations, self.query_idx.tolist(), strict=True))
 
     def select(self, rows: np.ndarray) -> "Records":
-        """Fewer queries, by row numbers or by a (R,) mask."""
-        columns = ("clip", "sentence", "annotation", "query_idx", "timestamps", "exact")
-        chosen = {name: getattr(self, name)[rows] for name in (*columns, "is_narration")}
-        return dataclasses.replace(self, **chosen)
+        """Select queries by row numbers or a (R,) mask; the tables stay complete."""
+        names = ("clip", "sentence", "annotation", "query_idx", "timestamps", "exact")
+        columns = {name: getattr(self, name)[rows] for name in (*names, "is_narration")}
+        return dataclasses.replace(self, **columns)
 
     def keep_clips(self, clip_uids: Collection[str], narrations: bool) -> "Records":
-        """Of the narrations (or else of the other queries), keep those of the listed clips.
+        """Keep the narrations (or else the other queries) of the listed clips only.
 
-        Queries of the other kind all stay; an empty list keeps none of this kind.
+        All queries of the other kind are kept.
         """
         listed = set(clip_uids)
         if unknown := listed.difference(self.clip_uids):
@@ -115,7 +115,7 @@ class Records:
 def read_records(path: str | Path) -> Records:
     """Read a prepared split.
 
-    Older files lack `exact_times`: timestamps / fps stand in for them.
+    For older files without `exact_times`, exact times are timestamps / fps.
 
     Raises:
         UserError: the file is missing or invalid; the message names file, clip and JSON path.
@@ -125,7 +125,7 @@ def read_records(path: str | Path) -> Records:
     annotations: dict[str, int] = {}
     columns = [_columns(_new_clip(1), sentences, annotations)]  # types, even without any clip
     fps, num_frames = [], []
-    for uid, clip_content in content.items():  # parsed one by one: lists take much memory
+    for uid, clip_content in content.items():  # parsed one at a time: lists take much memory
         clip = parse_json(clip_content, PreparedClip, f"{path}: clip {uid}")
         if fault := clip_name_fault(uid):
             raise UserError(f"{path}: clip {fault}")
@@ -158,7 +158,7 @@ def _columns(
 ) -> tuple[np.ndarray, ...]:
     """Sentence, annotation, query_idx, timestamps and exact times of a clip's queries.
 
-    Texts not seen before are entered into the two tables.
+    New sentences and annotation uids are added to the two tables.
     """
     timestamps = np.array(clip.timestamps, dtype=np.float64).reshape(-1, 2)
     exact = timestamps / clip.fps
@@ -174,13 +174,13 @@ def _columns(
 
 
 def _numbers(texts: list[str], table: dict[str, int]) -> np.ndarray:
-    """(R,) int32 numbers of texts in a table of distinct ones; new texts are added to it."""
+    """(R,) int32 numbers of texts in a table, to which new texts are added."""
     numbers = (table.setdefault(text, len(table)) for text in texts)
     return np.fromiter(numbers, dtype=np.int32, count=len(texts))
 
 
 def read_clip_list(path: str | Path) -> list[str]:
-    """Clip uids out of a file: a JSON list, or one uid a line. An empty file is an empty list.
+    """Read clip uids from a file: a JSON list, or one uid per line. An empty file is valid.
 
     Raises:
         UserError: the file is not text, or JSON but not a list of texts.
@@ -195,13 +195,13 @@ def read_clip_list(path: str | Path) -> list[str]:
 
 
 def prepare_split(path: str | Path, has_times: bool = True) -> dict[str, PreparedClip]:
-    """Bring the queries of an annotation file into the form that both models read, by clip uid.
+    """The content of a prepared split, by clip uid, from an annotation file.
 
-    Queries without text are left out, and so are clips without queries. Without `has_times`,
-    queries may lack times and then get 0, 0.
+    Leaves out queries without text and clips without queries. Without `has_times`, queries may lack
+    times, and then get 0, 0.
 
     Raises:
-        UserError: the file is missing or invalid, or a query lacks times it should have.
+        UserError: the file is missing or invalid, or a query lacks times in spite of `has_times`.
     """
     annotations = read_annotations(path)
     clips: dict[str, PreparedClip] = {}
@@ -231,7 +231,7 @@ def prepare_split(path: str | Path, has_times: bool = True) -> dict[str, Prepare
     for uid, clip in clips.items():
         if clip.num_frames < 1:
             raise UserError(
-                f"{path}: clip {uid} is shorter than one feature row, 16/30 s; take it out"
+                f"{path}: clip {uid} is shorter than one feature row, 16/30 s; remove it"
             )
     return clips
 
@@ -251,15 +251,15 @@ def read_split(
     scaling_clips: str | None = None,
     zeroshot_clips: str | None = None,
 ) -> tuple[Records, int]:
-    """The columns of `<data_root>/dataset/<task>/<name>.json`, and how many queries it lists.
+    """Read `<data_root>/dataset/<task>/<name>.json`; returns its records and number of queries.
 
     Args:
-        scaling_clips: file listing the clips whose narrations are kept; None keeps all.
-        zeroshot_clips: file listing the clips whose other queries are kept; None keeps all, an
-            empty list none (zero-shot).
+        scaling_clips: file with the clips whose narrations are kept; None keeps all.
+        zeroshot_clips: file with the clips whose other queries are kept; None keeps all, an empty
+            list none (zero-shot).
 
     Raises:
-        UserError: the file is missing or invalid, or nothing is left.
+        UserError: the file is missing or invalid, or no query is left.
     """
     file = Path(data_root) / "dataset" / task / f"{name}.json"
     if not file.is_file():
@@ -269,50 +269,51 @@ def read_split(
             f"{file}: no such file; make it with utils/prepare_ego4d_dataset.py "
             f"(data sets in {folder}: {', '.join(prepared) or 'none'})"
         )
-    chosen = records = read_records(file)
+    records = read_records(file)
+    listed = len(records)
     for clips, narrations in ((scaling_clips, True), (zeroshot_clips, False)):
         if clips is not None:
-            chosen = chosen.keep_clips(read_clip_list(clips), narrations)
-    if not len(chosen):
+            records = records.keep_clips(read_clip_list(clips), narrations)
+    if not len(records):
         raise UserError(f"{file}: no queries in this split, nothing to do")
-    return chosen, len(records)
+    return records, listed
 
 
 def label_windows(records: Records, units: np.ndarray, label_times: str) -> np.ndarray:
-    """(R, 2) first and last of `units` (R,) of each window, from exact or from truncated times."""
+    """(R, 2) first and last unit of each window, of `units` (R,), by exact or published times."""
     if label_times == "exact":
         return exact_unit_windows(records.exact, records.duration, units)
     return unit_windows(records.seconds, records.duration, units)
 
 
-def keep_some(records: Records, chosen: np.ndarray, name: str) -> Records:
-    """The chosen queries (R,) bool. Raises UserError if none of the split is left."""
-    if not chosen.any():
-        raise UserError(f"{name}: no query of this split has a window to use, nothing to do")
-    return records.select(chosen)
+def keep_usable(records: Records, usable: np.ndarray, name: str) -> Records:
+    """Select queries by a (R,) mask. Raises UserError if no query of the split is left."""
+    if not usable.any():
+        raise UserError(f"{name}: no query of this split has a usable window, nothing to do")
+    return records.select(usable)
 
 
 def keep_complete(
     records: Records, lengths: Mapping[str, np.ndarray], name: str, tolerant: bool
 ) -> Records:
-    """The queries whose clips have all features; the others are left out, or an error.
+    """Select the queries whose clips have all features, with a warning about the others.
 
-    `lengths` gives, for each feature, the rows (C,) of each clip, 0 where it has none. Raises
-    `UserError` if clips lack features and `tolerant` is off, or if nothing is left.
+    `lengths` gives, for each feature, the rows (C,) of each clip, 0 if it is missing. Raises
+    `UserError` if clips lack features and it is not `tolerant`, or if no query is left.
     """
-    used = np.unique(records.clip)
-    lacking = [(clip, kind) for kind, rows in lengths.items() for clip in used[rows[used] == 0]]
-    if not lacking:
+    clips = np.unique(records.clip)
+    gaps = [(clip, kind) for kind, rows in lengths.items() for clip in clips[rows[clips] == 0]]
+    if not gaps:
         return records
-    lost = np.isin(records.clip, [clip for clip, _ in lacking])
+    is_incomplete = np.isin(records.clip, [clip for clip, _ in gaps])
     message = (
-        f"{name}: {len({clip for clip, _ in lacking})} clips with {int(lost.sum())} of "
+        f"{name}: {len({clip for clip, _ in gaps})} clips with {int(is_incomplete.sum())} of "
         f"{len(records)} queries lack features: "
-        + named(f"{records.clip_uids[clip]} ({kind})" for clip, kind in lacking)
+        + named(f"{records.clip_uids[clip]} ({kind})" for clip, kind in gaps)
     )
     if not tolerant:
         raise UserError(f"{message}; add the files, or predict the rest with --allow_missing")
-    if lost.all():
+    if is_incomplete.all():
         raise UserError(f"{message}; nothing is left")
     warn(f"{message}; they are left out")
-    return records.select(~lost)
+    return records.select(~is_incomplete)

@@ -1,14 +1,14 @@
-"""The words of a sentence that say what is seen."""
+"""The words of a sentence that describe what is seen."""
 
 import re
 
-# Words that say nothing about what is seen.
-_SILENT = """
+# Words that do not.
+_FUNCTION_WORDS = """
     a an and are at by c did do does for from had has have he her his how i in into is it its my of
     off on or out she that the their them then they this to up was were what when where which while
     who with
 """
-SILENT = frozenset(_SILENT.split())
+FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 ENDINGS = re.compile(r"(ing|ed|es|s|e)$")
 DOUBLED = re.compile(r"([a-z])\1$")  # with the endings: "cuts", "cutting" and "cut" are one
 
@@ -16,5 +16,5 @@ DOUBLED = re.compile(r"([a-z])\1$")  # with the endings: "cuts", "cutting" and "
 def content_words(sentence: str) -> list[str]:
     """`#C C cuts the onion` -> `cut`, `onion`."""
     words = re.findall(r"[a-z]+", sentence.lower())
-    stems = (ENDINGS.sub("", word) or word for word in words if word not in SILENT)
+    stems = (ENDINGS.sub("", word) or word for word in words if word not in FUNCTION_WORDS)
     return [DOUBLED.sub(r"\1", stem) for stem in stems]

@@ -2,8 +2,8 @@
 
 An archive is whole, cut into pieces by `split`, or in volumes (`x.z01`, `x.z02`, ..., `x.zip`) as
 `zip -s` makes them. The directory of the latter, at the end of `x.zip`, says in which volume a file
-begins and where there; Python's `zipfile` counts from the beginning of the whole, so the directory
-is written anew.
+begins and where there; Python's `zipfile` counts from the start of the whole archive, so the
+directory is rewritten.
 
 Source: PKWARE's APPNOTE.TXT 6.3, sections 4.3.12 to 4.3.16 and 4.5.3.
 """

@@ -51,7 +51,7 @@ def fetch(
     furthest, fruitless = _size(part), 0
     with tqdm(desc=f"fetching {path.name}", unit="B", unit_scale=True, leave=False) as bar:
         while reason := _attempt(remote, part, version, stall, bar):
-            # A server that cannot resume begins anew each time: that is no progress.
+            # A server that can't resume starts over each time: that is no progress.
             fruitless = 0 if _size(part) > furthest else fruitless + 1
             furthest = max(furthest, _size(part))
             if fruitless >= attempts:

@@ -1,1 +1,1 @@
-"""Predictions as challenge files, and what they are worth."""
+"""Predictions as challenge files, and their scores."""

@@ -1,4 +1,4 @@
-"""Where predictions are good and whether one file is better: groups of queries, paired bootstrap.
+"""Analyse predictions: scores of groups of queries, and a paired bootstrap of differences.
 
 Shapes: R rows (queries), M figures, U units resampled.
 """
@@ -14,14 +14,14 @@ import numpy as np
 from utils.data.annotations import Query, iter_queries, read_annotations
 from utils.data.spans import EMPTY_SECONDS
 
-DRAWN_AT_ONCE = 4_000_000  # numbers in memory
+DRAWS_IN_MEMORY = 4_000_000
 FIFTHS = 5
-UNASKED = "zero-shot: objects of no training query"
+ZERO_SHOT = "zero-shot: objects of no training query"
 SHOTS = ("low-shot", "mid-shot", "high-shot")
 
 
 def query_object(query: Query) -> str | None:
-    """The object a query is about, in plain letters; None if its template asks of no object."""
+    """The object that a query is about, in lower case; None if its template names no object."""
     if not (query.template or "").startswith(("Objects", "Place")):
         return None
     name = (query.slot_x or "").strip().lower()
@@ -29,25 +29,26 @@ def query_object(query: Query) -> str | None:
 
 
 def object_sets(objects: Iterable[str | None]) -> dict[str, set[str]]:
-    """Objects in three sets by how often training queries ask about them.
+    """Split objects into three sets by their number of training queries.
 
-    The bounds are the smallest that put at least one third, then two thirds, of the objects below
-    them; objects asked about equally often stay together. A set's name tells its bounds.
+    The bounds are the tertiles; objects with equally many queries are in the same set. The name of
+    a set tells its bounds.
     """
-    times = Counter(name for name in objects if name is not None)
-    counts = np.sort(np.array(list(times.values()), dtype=np.int64))
+    query_counts = Counter(name for name in objects if name is not None)
+    counts = np.sort(np.array(list(query_counts.values()), dtype=np.int64))
     sets = {}
-    below = 0
+    previous_high = 0
     for number, shots in enumerate(SHOTS, 1):
-        above = counts[counts > below]
-        if not len(above):
+        higher = counts[counts > previous_high]
+        if not len(higher):
             break
-        most = max(above[0], counts[-(-number * len(counts) // len(SHOTS)) - 1])
-        names = {name for name, count in times.items() if below < count <= most}
-        bounds = f"{most}" if above[0] == most else f"{above[0]}-{most}"
+        low = higher[0]
+        high = max(low, counts[-(-number * len(counts) // len(SHOTS)) - 1])
+        names = {name for name, count in query_counts.items() if low <= count <= high}
+        bounds = f"{high}" if low == high else f"{low}-{high}"
         queries = "query" if bounds == "1" else "queries"
         sets[f"{shots}: objects of {bounds} training {queries}"] = names
-        below = most
+        previous_high = high
     return sets
 
 
@@ -59,12 +60,13 @@ class Grouping(NamedTuple):
     of_query: np.ndarray  # (R,) number of each query's group, below 0 for none
     note: str = ""  # why no query is in a group
 
-    def masks(self) -> dict[str, np.ndarray]:
-        """(R,) bool for each group: which queries are in it."""
-        return {name: self.of_query == number for number, name in enumerate(self.names)}
+    def groups(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """The queries `rows` (R,) bool of each group that has any, as masks (R,) by name."""
+        masks = {name: rows & (self.of_query == n) for n, name in enumerate(self.names)}
+        return {name: mask for name, mask in masks.items() if mask.any()}
 
     def ungrouped(self, rows: np.ndarray) -> str:
-        """Why some of the queries `rows` (R,) bool are in no group; empty if all are in one."""
+        """Why some of the queries `rows` (R,) bool are in no group, "" if all are in one."""
         count = np.count_nonzero(rows & (self.of_query < 0))
         reason = self.note or f"{count} of {np.count_nonzero(rows)} queries are in no group"
         return f"{self.title}: {reason}" if count else ""
@@ -77,17 +79,17 @@ def _grouping(title: str, names: Iterable[str], of_query: Iterable[str | None]) 
 
 
 def by_template(queries: Sequence[Query]) -> Grouping:
-    """By the template a query was written from."""
+    """Group queries by their templates."""
     templates = [query.template or "" for query in queries]
     return _grouping("template", sorted({*templates} - {""}), templates)
 
 
 def by_object(queries: Sequence[Query], source: str, training: str | None) -> Grouping:
-    """By how often training asks about a query's object.
+    """Group queries by the number of training queries about their object.
 
     Args:
-        source: file that the queries are from, for the note.
-        training: annotations to count objects in; None gives no groups, and a note.
+        source: the file of the queries, for the note.
+        training: annotations to count objects in; without, there are no groups but a note.
     """
     title = "object frequency in training"
     objects = [query_object(query) for query in queries]
@@ -103,12 +105,12 @@ def by_object(queries: Sequence[Query], source: str, training: str | None) -> Gr
         return Grouping(title, [], np.full(len(queries), -1), note)
     set_of = {name: set_title for set_title, names in sets.items() for name in names}
     return _grouping(
-        title, [UNASKED, *sets], [name and set_of.get(name, UNASKED) for name in objects]
+        title, [ZERO_SHOT, *sets], [name and set_of.get(name, ZERO_SHOT) for name in objects]
     )
 
 
 def by_length(truth: np.ndarray) -> Grouping:
-    """By length of the window (R, 2): quartiles of the lengths there are, and empty windows."""
+    """Group queries by the length of their windows (R, 2): quartiles, and empty windows."""
     length = truth[:, 1] - truth[:, 0]
     empty = length <= EMPTY_SECONDS
     edges = np.quantile(length if empty.all() else length[~empty], [0, 0.25, 0.5, 0.75, 1])
@@ -118,7 +120,7 @@ def by_length(truth: np.ndarray) -> Grouping:
 
 
 def by_position(truth: np.ndarray, duration: np.ndarray) -> Grouping:
-    """By where in its clip, `duration` (R,) seconds long, the middle of a window (R, 2) lies."""
+    """Group queries by the position of their windows (R, 2) in clips of `duration` (R,) seconds."""
     share = truth.mean(axis=1) / np.maximum(duration, EMPTY_SECONDS)
     names = [f"{20 * fifth} to {20 * fifth + 20} % of the clip" for fifth in range(FIFTHS)]
     of_query = np.clip(np.floor(share * FIFTHS), 0, FIFTHS - 1).astype(int)
@@ -138,28 +140,26 @@ def paired_bootstrap(
     unit: np.ndarray | None = None,
     samples: int = 2000,
     seed: int = 1,
-    level: float = 0.95,
 ) -> Interval:
-    """Confidence intervals of the mean of paired differences: the percentile bootstrap.
+    """95 % confidence intervals of the mean of paired differences: the percentile bootstrap.
 
     Args:
-        differences: (R, M), one row for each query that both sides answered.
-        unit: (R,) what is drawn with replacement, by number: the queries themselves, or their
-            clips, all queries of a clip together.
+        differences: (R, M), of queries that both files answer.
+        unit: (R,) numbers of what is drawn with replacement, such as clips with all their queries;
+            by default single queries.
     """
     rows = np.arange(len(differences)) if unit is None else np.unique(unit, return_inverse=True)[1]
     units = int(rows.max()) + 1
     sizes = np.bincount(rows, minlength=units).astype(float)
     sums = np.zeros((units, differences.shape[1]))  # (U, M)
     np.add.at(sums, rows, differences)
-    draw = np.random.default_rng(seed)
+    generator = np.random.default_rng(seed)
     means = []
-    step = max(1, DRAWN_AT_ONCE // units)
-    for at in range(0, samples, step):
-        count = min(step, samples - at)
-        drawn = draw.integers(units, size=(count, units)) + units * np.arange(count)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=count * units).reshape(count, units)
-        means.append((times @ sums) / (times @ sizes)[:, None])
-    tail = (1 - level) / 2
-    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail], axis=0)
+    step = max(1, DRAWS_IN_MEMORY // units)
+    for first in range(0, samples, step):
+        count = min(step, samples - first)
+        draws = generator.integers(units, size=(count, units)) + units * np.arange(count)[:, None]
+        repeats = np.bincount(draws.ravel(), minlength=count * units).reshape(count, units)
+        means.append((repeats @ sums) / (repeats @ sizes)[:, None])
+    low, high = np.quantile(np.concatenate(means), [0.025, 0.975], axis=0)
     return Interval(differences.mean(axis=0), low, high)

@@ -1,12 +1,12 @@
-"""From a model's start and end scores to its best spans.
+"""Find the best spans of a model's start and end scores.
 
 Shapes: B queries of a batch, V video units, k spans kept.
 """
 
 import torch
 
-PADDING = -1e29  # logits below it are padding's, which the models set to -1e30
-LEAST = 1e-9  # probability of a span, so that it has a logarithm
+PADDING = -1e29  # lower logits are of padding, which the models set to -1e30
+LEAST = 1e-9  # lowest probability of a span, for its logarithm
 
 
 @torch.no_grad()
@@ -15,8 +15,8 @@ def best_spans(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The k pairs i <= j with the highest P(start = i) * P(end = j).
 
-    A row of the (V, V) table of products can hold one of the k best only if its maximum is one of
-    the k highest maxima: those k rows are formed, not the table.
+    One of the k best products can only be in a row of the (V, V) table whose maximum is among the k
+    highest: only these k rows are computed.
 
     Args:
         start_logits, end_logits: (B, V), padding -1e30.
@@ -56,11 +56,11 @@ def _first_best(values: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.T
 def spans_to_compare(
     start_logits: torch.Tensor, end_logits: torch.Tensor, count: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The best spans of each clip (C, count, 2), and scores (C, count) to compare among clips.
+    """The best spans of each clip (C, count, 2), and scores (C, count) that compare across clips.
 
-    A span's probability alone says how it compares with its own clip's spans, for they sum to one
-    even where nothing is found; its logits alone let clips win where all is high. The score is the
-    mean of both, as logarithms, which finds more than either (see docs/search.md).
+    The probability of a span is relative to its own clip, where they sum to one in any case; its
+    logits favour clips where all logits are high. The score is the mean of both as logarithms,
+    which finds more than either (see docs/search.md).
 
     Args:
         start_logits, end_logits: (C, V).

@@ -1,6 +1,6 @@
 """Scores of predicted windows: R@k IoU=t, mIoU, and their tables.
 
-Windows are `[start, end]` in seconds. Shapes: R rows (queries), K predicted windows a query, best
+Windows are `[start, end]` in seconds. Shapes: R rows (queries), K predicted windows per query, best
 first. Figures are shares from 0 to 1; tables and `Scores.percentages` are in per cent.
 """
 
@@ -18,17 +18,17 @@ RANKING_THRESHOLDS = (0.3, 0.5)  # the challenge ranks by the mean R@1 over thes
 
 @dataclass(frozen=True)
 class Scores:
-    """How well a set of queries is answered."""
+    """Scores of a set of queries."""
 
     thresholds: tuple[float, ...]
     topK: tuple[int, ...]
     figures: dict[str, float]  # means of `query_figures`, by name
     evaluated: int  # queries scored
-    listed: int  # queries there are
+    listed: int  # all queries
 
     @property
     def recalls(self) -> list[float]:
-        """R@k IoU=t for each k, and of each for each threshold."""
+        """R@k IoU=t for each k and, within it, each threshold."""
         return list(self.figures.values())[: len(self.topK) * len(self.thresholds)]
 
     def percentages(self) -> dict[str, float | int]:
@@ -37,7 +37,7 @@ class Scores:
         return {**figures, "evaluated": self.evaluated, "listed": self.listed}
 
     def summary(self) -> str:
-        """The challenge's ranking figure and the counts, as a line to stand under a table."""
+        """The challenge's ranking figure and the counts, as the line below a table."""
         thresholds = " and ".join(f"{threshold:g}" for threshold in RANKING_THRESHOLDS)
         return (
             f"mean R@1 over IoU {thresholds}: {_percent(self.figures['mean R@1'])}; "
@@ -56,15 +56,15 @@ def iou(windows: np.ndarray, others: np.ndarray) -> np.ndarray:
 def query_figures(
     truth: np.ndarray, windows: np.ndarray, thresholds: Sequence[float], topK: Sequence[int]
 ) -> dict[str, np.ndarray]:
-    """Each query's part (R,) in the figures, by name; the figures are the means.
+    """Figures of each query (R,) by name; their means are the scores.
 
-    `R@k IoU=t` for each k and threshold, `mIoU` of the first window, and `mean R@1`, by which the
-    challenge ranks, whatever the thresholds.
+    `R@k IoU=t` for each k and threshold, `mIoU` of the first window, and `mean R@1`, the
+    challenge's ranking figure, over `RANKING_THRESHOLDS`.
 
     Args:
         truth: (R, 2) seconds.
-        windows: (R, K, 2) seconds; a window of NaN answers nothing.
-        thresholds: an IoU must be above, not at, the threshold to count.
+        windows: (R, K, 2) seconds; a window of NaN is a miss.
+        thresholds: the IoU of a hit is above the threshold.
     """
     overlaps = iou(windows, truth[:, None])  # (R, K)
     best = np.maximum.accumulate(overlaps, axis=1)
@@ -87,44 +87,41 @@ def evaluate(
     """Score predictions.
 
     Args:
-        truth: (R, 2); rows of NaN have no known window and are not evaluated.
-        windows: (R, K, 2), best first; a window of NaN answers nothing.
-        thresholds: an IoU must be above, not at, the threshold to count.
-        listed: how many queries there are, evaluated or not; R if not given.
+        truth: (R, 2); rows of NaN are not evaluated.
+        windows: (R, K, 2), best first; a window of NaN is a miss.
+        thresholds: the IoU of a hit is above the threshold.
+        listed: number of queries, evaluated or not; by default R.
 
     Raises:
         UserError: no row has a known window.
     """
-    known = ~np.isnan(truth).any(axis=1)
-    if not known.any():
+    evaluated = ~np.isnan(truth).any(axis=1)
+    if not evaluated.any():
         raise UserError("none of the queries has a known window: nothing to score against")
-    thresholds, topK = dict.fromkeys(thresholds), dict.fromkeys(topK)  # each once
-    figures = query_figures(truth[known], windows[known], thresholds, topK)
+    thresholds, topK = dict.fromkeys(thresholds), dict.fromkeys(topK)  # without duplicates
+    figures = query_figures(truth[evaluated], windows[evaluated], thresholds, topK)
     return Scores(
         thresholds=tuple(thresholds),
         topK=tuple(topK),
         figures={name: float(values.mean()) for name, values in figures.items()},
-        evaluated=int(known.sum()),
+        evaluated=int(evaluated.sum()),
         listed=len(truth) if listed is None else listed,
     )
 
 
-def score_table(scores: Scores, title: str | None = None, mean_R1: bool = False) -> str:
-    """The published table; its columns `Rank@k mIoU@t` are recalls, named so in published logs."""
-    columns = {"meanR1": scores.figures["mean R@1"]} if mean_R1 else {}
+def score_table(scores: Scores, title: str | None = None) -> str:
+    """The published table; its columns `Rank@k mIoU@t` are R@k IoU=t."""
     names = [f"Rank@{k}\nmIoU@{t}" for k in scores.topK for t in scores.thresholds]
-    columns |= dict(zip(names, scores.recalls, strict=True))
-    columns["mIoU"] = scores.figures["mIoU"]
-    table = AsciiTable([list(columns), [_percent(share) for share in columns.values()]], title)
-    # All columns but the last, as published.
-    table.justify_columns = dict.fromkeys(range(len(columns) - 1), "center")
+    shares = [*scores.recalls, scores.figures["mIoU"]]
+    table = AsciiTable([[*names, "mIoU"], list(map(_percent, shares))], title)
+    table.justify_columns = dict.fromkeys(range(len(names)), "center")  # as published
     return table.table
 
 
 def breakdown_table(groups: dict[str, Scores], title: str) -> str:
-    """A line for each named group: its number of queries, R@k IoU=t, mIoU."""
-    first = next(iter(groups.values()))
-    names = [f"R@{k}\nIoU={t:g}" for k in first.topK for t in first.thresholds]
+    """A table with a line for each group: its number of queries, R@k IoU=t, mIoU."""
+    protocol = next(iter(groups.values()))
+    names = [f"R@{k}\nIoU={t:g}" for k in protocol.topK for t in protocol.thresholds]
     lines = [["", "queries", *names, "mIoU"]]
     for name, scores in groups.items():
         shares = [*scores.recalls, scores.figures["mIoU"]]

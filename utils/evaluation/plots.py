@@ -1,4 +1,4 @@
-"""Plots, of an analysis and of runs along a quantity. Needs matplotlib, which nothing else does."""
+"""Plots of an analysis, and of runs along a quantity. Only this module needs matplotlib."""
 
 from pathlib import Path
 
@@ -13,16 +13,16 @@ try:
 except ImportError:
     raise UserError("plots need matplotlib: pip install matplotlib") from None
 
-BAR = 0.8  # of the room between groups that bars take
+BAR = 0.8  # share of a group's height that its bars fill
 
 Points = dict[float, list[float]]  # position -> figures
 
 
 def plot_analysis(folder: Path, analysis: dict[str, dict], figure: str) -> list[Path]:
-    """Draw `analyse_predictions.analyse`'s results; returns the files.
+    """Draw the results of `analyse_predictions.analyse`; returns the files.
 
-    One file for each grouping, with a panel for each protocol, and `differences.png` with all
-    figures where there are several challenge files.
+    A file for each grouping, with a panel for each protocol, and for several challenge files
+    `differences.png` with all figures.
     """
     protocols = list(analysis)
     titles = [title for title, groups in analysis[protocols[0]]["groups"].items() if groups]
@@ -38,9 +38,9 @@ def plot_analysis(folder: Path, analysis: dict[str, dict], figure: str) -> list[
 
 
 def _bars(panels: dict[str, dict], title: str, figure: str) -> Figure:
-    """A panel for each protocol: a group of bars for each group of queries, one for each file."""
-    most = max(map(len, panels.values()))
-    canvas = Figure(figsize=(6 * len(panels), 1.2 + 0.5 * most), layout="constrained")
+    """A panel for each protocol: for each group of queries, a bar for each file."""
+    group_count = max(map(len, panels.values()))
+    canvas = Figure(figsize=(6 * len(panels), 1.2 + 0.5 * group_count), layout="constrained")
     axes = canvas.subplots(1, len(panels), squeeze=False, sharex=True)[0]
     for axis, (protocol, groups) in zip(axes, panels.items(), strict=True):
         files = list(next(iter(groups.values()))["figures"])
@@ -60,11 +60,11 @@ def _bars(panels: dict[str, dict], title: str, figure: str) -> Figure:
 
 
 def _intervals(panels: dict[str, dict]) -> Figure:
-    """A panel for each protocol: differences to the first file with their intervals."""
+    """A panel for each protocol: differences to the first file and their intervals."""
     canvas = Figure(figsize=(6 * len(panels), 3.5), layout="constrained")
     axes = canvas.subplots(1, len(panels), squeeze=False, sharex=True)[0]
     for axis, (protocol, result) in zip(axes, panels.items(), strict=True):
-        first = next(iter(result["figures"]))
+        baseline = next(iter(result["figures"]))
         files = result["differences"]
         for number, (name, figures) in enumerate(files.items()):
             mean, low, high = (
@@ -73,7 +73,8 @@ def _intervals(panels: dict[str, dict]) -> Figure:
             )
             positions = np.arange(len(figures)) + ((number + 0.5) / len(files) - 0.5) * BAR / 2
             bars = np.maximum([mean - low, high - mean], 0)
-            axis.errorbar(mean, positions, xerr=bars, fmt="o", capsize=3, label=f"{name} - {first}")
+            label = f"{name} - {baseline}"
+            axis.errorbar(mean, positions, xerr=bars, fmt="o", capsize=3, label=label)
         axis.axvline(0, color="grey", linewidth=1)
         axis.set_yticks(np.arange(len(figures)), list(figures), fontsize="small")
         axis.invert_yaxis()
@@ -84,7 +85,7 @@ def _intervals(panels: dict[str, dict]) -> Figure:
 
 
 def plot_curves(file: Path, curves: dict[str, Points], xlabel: str, ylabel: str) -> None:
-    """Draw the mean and spread of figures at each position; the file's ending says the format."""
+    """Draw mean and spread of the figures at each position, in the format of the file's suffix."""
     canvas = Figure(figsize=(6, 4), layout="constrained")
     endings = canvas.canvas.get_supported_filetypes()
     if file.suffix[1:] not in endings:

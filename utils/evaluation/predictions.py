@@ -1,6 +1,6 @@
 """Predictions: temporal NMS, and the challenge file with its scores.
 
-Shapes: B queries of a batch, K candidate windows, k kept ones, R rows (queries).
+Shapes: B queries of a batch, K candidate windows, k selected ones, R rows (queries).
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from utils.evaluation.metrics import iou
 
 VERSION = "1.0"
 CHALLENGE = "ego4d_nlq_challenge"
-WINDOWS = 5  # what the challenge asks for, for each query
+WINDOWS = 5  # of each query, in the challenge
 
 
 class Prediction(Struct, frozen=True):
@@ -31,7 +31,7 @@ class Prediction(Struct, frozen=True):
 
     @property
     def key(self) -> QueryKey:
-        """What tells the query from all others."""
+        """Identifies the query."""
         return self.clip_uid, self.annotation_uid, self.query_idx
 
 
@@ -44,7 +44,7 @@ class ChallengeFile(Struct, kw_only=True):
 
 
 class ScoresFile(Struct):
-    """What lies beside a challenge file, whose format has no place for scores."""
+    """Scores beside a challenge file, whose format has no field for them."""
 
     predictions: str  # fingerprint of the challenge file's results
     scores: list[list[float]]  # of each window, in the order of the challenge file
@@ -55,8 +55,8 @@ def suppress(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Temporal non-maximum suppression: the k best windows that overlap little.
 
-    The best window is kept and those with an IoU above `threshold` with it are set aside, then the
-    best of the rest, and so on. Where fewer than k are left, the best of those set aside follow.
+    Repeatedly selects the best window, and sets aside those whose IoU with it is above `threshold`.
+    If fewer than k are selected, the best of those set aside follow.
 
     Args:
         windows: (B, K, 2) seconds, K >= k.
@@ -67,18 +67,18 @@ def suppress(
     """
     order = np.argsort(-scores, axis=1, kind="stable")
     windows = np.take_along_axis(windows, order[..., None], axis=1)
-    free = np.ones(scores.shape, dtype=bool)
-    unused = free.copy()
-    kept = np.empty((len(scores), k), dtype=np.int64)
+    is_free = np.ones(scores.shape, dtype=bool)
+    is_unused = is_free.copy()
+    selected = np.empty((len(scores), k), dtype=np.int64)
     queries = np.arange(len(scores))
-    for number in range(k):
-        # The first of the best-ranked group that is left: free windows, then those set aside.
-        best = np.argmax(free * 2 + unused, axis=1)
-        kept[:, number] = best
-        unused[queries, best] = False
-        free &= unused & (iou(windows, windows[queries, best][:, None]) <= threshold)
-    scores = np.take_along_axis(scores, np.take_along_axis(order, kept, axis=1), axis=1)
-    return np.take_along_axis(windows, kept[..., None], axis=1), scores
+    for rank in range(k):
+        # The first free window, or else the first one set aside.
+        best = np.argmax(is_free * 2 + is_unused, axis=1)
+        selected[:, rank] = best
+        is_unused[queries, best] = False
+        is_free &= is_unused & (iou(windows, windows[queries, best][:, None]) <= threshold)
+    scores = np.take_along_axis(scores, np.take_along_axis(order, selected, axis=1), axis=1)
+    return np.take_along_axis(windows, selected[..., None], axis=1), scores
 
 
 def write_results(
@@ -87,12 +87,12 @@ def write_results(
     windows: np.ndarray,
     scores: np.ndarray | None = None,
 ) -> None:
-    """Write a challenge file, atomically; scores go to a file beside it (see `scores_file`).
+    """Write a challenge file atomically, and scores to a file beside it (see `scores_file`).
 
-    Without scores, those of an earlier file of this name are removed: they are of other windows.
+    Without scores, an existing file of scores is removed: it belongs to other windows.
 
     Args:
-        keys: of each of R queries.
+        keys: of R queries.
         windows: (R, k, 2) seconds, best first.
         scores: (R, k).
     """
@@ -105,13 +105,13 @@ def write_results(
 
 
 def scores_file(path: str | Path) -> Path:
-    """Where the scores of a challenge file lie: `NAME_scores.json` beside `NAME.json`."""
+    """The file of a challenge file's scores: `NAME_scores.json` beside `NAME.json`."""
     path = Path(path)
     return path.with_name(f"{path.stem}_scores.json")
 
 
 def read_scores(path: str | Path, predictions: list[Prediction]) -> list[list[float]] | None:
-    """The scores beside challenge file `path`, read as `predictions`; None without such a file.
+    """The scores of `predictions`, read from the challenge file `path`; None if there are none.
 
     Raises:
         UserError: the scores are of other predictions, or the file is invalid.
@@ -127,9 +127,9 @@ def read_scores(path: str | Path, predictions: list[Prediction]) -> list[list[fl
 
 
 def read_predictions(path: str | Path) -> list[Prediction]:
-    """Read a challenge file; any number of windows a query is accepted.
+    """Read a challenge file, with any number of windows per query.
 
-    Another `version` or `challenge` is only warned of.
+    Warns of another `version` or `challenge`.
 
     Raises:
         UserError: the file is missing or invalid, or answers a query twice; the message names the
@@ -139,10 +139,10 @@ def read_predictions(path: str | Path) -> list[Prediction]:
     for key, value in (("version", VERSION), ("challenge", CHALLENGE)):
         if getattr(content, key) != value:
             warn(f"{path}: {key} is {getattr(content, key)!r}, not {value!r}")
-    first: dict[QueryKey, int] = {}
+    indices: dict[QueryKey, int] = {}
     for index, prediction in enumerate(content.results):
-        if first.setdefault(prediction.key, index) != index:
-            earlier = first[prediction.key]
+        earlier = indices.setdefault(prediction.key, index)
+        if earlier != index:
             raise UserError(f"{path}: results[{index}]: the same query as results[{earlier}]")
     return content.results
 

@@ -1,6 +1,6 @@
-"""Scoring windows on a split: the right answers, the predicted ones, and the figures.
+"""Score predicted windows on a split: read true and predicted windows, compute figures.
 
-Shapes: R rows (queries), K predicted windows a query, best first.
+Shapes: R rows (queries), K predicted windows per query, best first.
 """
 
 from pathlib import Path
@@ -19,23 +19,23 @@ NO_WINDOW = (np.nan, np.nan)
 
 
 class GroundTruth(NamedTuple):
-    """The right windows of a split's queries."""
+    """The true windows of a split's queries."""
 
-    seconds: np.ndarray  # (R, 2), NaN where the annotation file has no such query
-    listed: int  # queries there are to answer, evaluated or not
+    seconds: np.ndarray  # (R, 2), NaN if the annotation file has no such query
+    listed: int  # queries to answer, evaluated or not
 
 
 def ground_truth(
     records: Records, listed: int, annotations: str | Path | None
 ) -> GroundTruth | None:
-    """The windows to score `records` against; None if there are no times to score with.
+    """The true windows of `records`, None if there are no times.
 
-    `annotations` is an NLQ-schema file; without it the exact times of the prepared split serve,
-    `listed` queries before any were left out.
+    They are read from `annotations`, a file in the NLQ schema, or else from the prepared split,
+    which lists `listed` queries.
     """
     if annotations is None:
-        known = records.exact[:, 1] > 0
-        return GroundTruth(records.exact, listed) if known.any() else None
+        has_times = (records.exact[:, 1] > 0).any()
+        return GroundTruth(records.exact, listed) if has_times else None
     queries = list(iter_queries(read_annotations(annotations)))
     windows = {query.key: query.window for query in queries if query.window}
     if not windows:
@@ -51,7 +51,7 @@ def true_windows(queries: list[Query]) -> np.ndarray:
 
 
 def read_truth(path: str | Path) -> tuple[Annotations, list[Query], np.ndarray]:
-    """Annotations to score predictions against, their queries and the queries' windows (R, 2).
+    """Read annotations with ground truth, their queries and the queries' windows (R, 2).
 
     Raises:
         UserError: the file is missing or invalid, or no query has times.
@@ -69,15 +69,15 @@ def read_truth(path: str | Path) -> tuple[Annotations, list[Query], np.ndarray]:
 
 
 class PredictedWindows(NamedTuple):
-    """What a challenge file says of a list of queries."""
+    """The predictions of a challenge file for a list of queries."""
 
-    windows: np.ndarray  # (R, K, 2) seconds, NaN where there are fewer
-    answered: np.ndarray  # (R,) whether a prediction is for the query
-    unknown: int  # predictions for none of the queries
+    windows: np.ndarray  # (R, K, 2) seconds, padded with NaN
+    answered: np.ndarray  # (R,) bool: the query has a prediction
+    unknown: int  # predictions for other queries
 
 
 def read_windows(path: str | Path, queries: list[Query], count: int) -> PredictedWindows:
-    """The first `count` windows that a challenge file gives to each query.
+    """Read the first `count` windows of each query from a challenge file.
 
     Raises:
         UserError: the file is missing or invalid, or no prediction is for any of the queries.
@@ -91,8 +91,8 @@ def read_windows(path: str | Path, queries: list[Query], count: int) -> Predicte
             f"{path}: none of its {len(predictions)} predictions is for one of the {len(queries)} "
             "queries of the annotations: of another split or version?"
         )
-    if few := sum(len(prediction.windows) < WINDOWS for prediction in predictions):
-        warn(f"{path}: {few} of {len(predictions)} predictions have fewer than {WINDOWS} windows")
+    if short := sum(len(prediction.windows) < WINDOWS for prediction in predictions):
+        warn(f"{path}: {short} of {len(predictions)} predictions have fewer than {WINDOWS} windows")
     padding = [NO_WINDOW] * count
     windows = np.array([((answer or []) + padding)[:count] for answer in answers])
     _warn_of_reversed(windows, path)
@@ -105,12 +105,12 @@ def _warn_of_reversed(windows: np.ndarray, path: str | Path) -> None:
 
 
 def score(truth: GroundTruth, windows: np.ndarray) -> Scores:
-    """Figures of windows (R, K, 2) in seconds."""
+    """Score windows (R, K, 2) in seconds."""
     return evaluate(truth.seconds, windows, listed=truth.listed)
 
 
 def report(scores: Scores, title: str) -> str:
-    """The published table, and how many queries it is of."""
+    """The published table, and the number of queries."""
     return f"{score_table(scores, title)}\n{scores.summary()}"
 
 
@@ -121,11 +121,11 @@ def publish(
     scores: np.ndarray,
     listed: int,
     annotations: str | None,
-    submitted: bool = False,
+    submitted: bool,
 ) -> None:
-    """Write a split's challenge file with its scores, and print figures where they can be known.
+    """Write a split's challenge file with its scores, and print figures if there is ground truth.
 
-    `submitted`: raise UserError if the challenge server would not take it for the `annotations`.
+    If `submitted`, raises UserError if the challenge server would reject it for `annotations`.
     """
     write_results(file, records.keys, windows, scores)
     truth = ground_truth(records, listed, annotations)

@@ -1,8 +1,8 @@
-"""Whether a challenge file answers its split as the challenge server wants it.
+"""Check whether the challenge server would accept a challenge file.
 
-To be rejected: queries missing, unknown or answered twice, invalid entries, windows that are not
-five or that end before they start, another version or challenge. Anything else that is unusual is
-reported.
+Reasons to reject it: missing, unknown or repeated queries, invalid entries, another number of
+windows than five, windows that end before they start, another version or challenge. Oddities that
+the server accepts are reported.
 """
 
 import math
@@ -33,10 +33,10 @@ from utils.evaluation.predictions import (
     write_results,
 )
 
-ROUNDING = 1e-3  # seconds past a clip's end that are not reported
+ROUNDING = 1e-3  # seconds past the end of a clip that are not reported
 FIELDS = set(Prediction.__struct_encode_fields__)
-MENDS = "--output mends it"
-# Kinds of cases and what to do; the first are to be rejected, the others unusual and allowed.
+CORRECTED = "--output corrects it"
+# Kinds of cases and what to do. The server rejects files with the first ones.
 REJECTED = {
     "not a challenge file": "",
     "another version or challenge": "",
@@ -48,10 +48,10 @@ REJECTED = {
     "window ends before it starts": "",
 }
 ODD = {
-    "other keys in an entry": MENDS,
-    "query without text answered": MENDS,
-    "another order than the split": MENDS,
-    "window outside its clip": MENDS,
+    "other keys in an entry": CORRECTED,
+    "query without text answered": CORRECTED,
+    "another order than the split": CORRECTED,
+    "window outside its clip": CORRECTED,
     "window of no length": "",
     "the same window again": "predict with --nms_threshold 0.5: other windows may hit too",
 }
@@ -61,28 +61,28 @@ Cases = dict[str, list[str]]  # by kind
 class ChallengeSplit(NamedTuple):
     """The queries a challenge file must answer."""
 
-    queries: dict[QueryKey, int]  # those with text -> position in the split
-    textless: set[QueryKey]  # null or empty queries, which only take up an index
+    queries: dict[QueryKey, int]  # queries with text -> position in the split
+    textless: set[QueryKey]  # queries without text
     durations: dict[str, float]  # clip uid -> seconds
 
 
 def in_table(cases: Cases, shown: int) -> Findings:
-    """A line for each kind: verdict, number of cases, the first `shown` of them."""
+    """A finding for each kind: verdict, number of cases, the first `shown` of them."""
     findings = Findings()
     for verdict, kinds in (("reject", REJECTED), ("odd", ODD)):
-        for kind in kinds:
+        for kind, remedy in kinds.items():
             if not (places := cases.get(kind)):
                 continue
-            words = [textwrap.shorten(place, 120, placeholder="...") for place in places[:shown]]
+            texts = [textwrap.shorten(place, 120, placeholder="...") for place in places[:shown]]
             if len(places) > shown:
-                words.append(f"{len(places) - shown} more")
+                texts.append(f"{len(places) - shown} more")
             count = f"{len(places)} cases: " if len(places) > 1 else ""
-            findings.append(Finding(kind, verdict, count + "; ".join(words), kinds[kind]))
+            findings.append(Finding(kind, verdict, count + "; ".join(texts), remedy))
     return findings
 
 
 def read_challenge_split(path: str | Path) -> ChallengeSplit:
-    """The queries of an annotation file, with times or without.
+    """Read the queries of an annotation file, with or without times.
 
     Raises:
         UserError: the file is missing or invalid, or has no queries.
@@ -102,7 +102,7 @@ def read_challenge_split(path: str | Path) -> ChallengeSplit:
 
 
 def check(content: Any, split: ChallengeSplit) -> tuple[Cases, list[Prediction]]:
-    """All cases in a challenge file's content, and its valid predictions."""
+    """Find all cases in the content of a challenge file; returns them and its valid predictions."""
     cases: Cases = defaultdict(list)
     if not isinstance(content, dict) or not isinstance(content.get("results"), list):
         cases["not a challenge file"].append("it has no list 'results'")
@@ -119,8 +119,8 @@ def check(content: Any, split: ChallengeSplit) -> tuple[Cases, list[Prediction]]
         except msgspec.ValidationError as error:
             cases["invalid entry"].append(f"{place}: {error}")
             continue
-        if others := result.keys() - FIELDS:
-            cases["other keys in an entry"].append(f"{place}: {', '.join(sorted(others))}")
+        if unknown := result.keys() - FIELDS:
+            cases["other keys in an entry"].append(f"{place}: {', '.join(sorted(unknown))}")
     _check_queries(predictions, split, cases)
     for place, prediction in predictions.items():
         _check_windows(place, prediction, split, cases)
@@ -128,32 +128,31 @@ def check(content: Any, split: ChallengeSplit) -> tuple[Cases, list[Prediction]]
 
 
 def _check_queries(predictions: dict[str, Prediction], split: ChallengeSplit, cases: Cases) -> None:
-    """Each query of the split answered once, and nothing else."""
-    first_places: dict[QueryKey, str] = {}
+    """Check that each query of the split is answered once, and no other."""
+    places: dict[QueryKey, str] = {}
     order = []
     for place, prediction in predictions.items():
         key = prediction.key
-        first = first_places.setdefault(key, place)
-        case = f"{place}: {key_in_words(key)}"
-        if first != place:
-            cases["query answered twice"].append(f"{place}: the same query as {first}")
+        earlier = places.setdefault(key, place)
+        if earlier != place:
+            cases["query answered twice"].append(f"{place}: the same query as {earlier}")
         elif key in split.queries:
             order.append(split.queries[key])
         else:
-            is_known = key in split.textless
-            kind = "query without text answered" if is_known else "query not in the split"
-            cases[kind].append(case)
-    missing = [key_in_words(key) for key in split.queries if key not in first_places]
-    if missing:
-        cases["query missing"] = missing
-    falls = np.flatnonzero(np.diff(order) < 0)
-    if len(falls):
-        case = f"first at answer {falls[0] + 1} of {len(order)}"
+            is_textless = key in split.textless
+            kind = "query without text answered" if is_textless else "query not in the split"
+            cases[kind].append(f"{place}: {key_in_words(key)}")
+    for key in split.queries:
+        if key not in places:
+            cases["query missing"].append(key_in_words(key))
+    descents = np.flatnonzero(np.diff(order) < 0)
+    if len(descents):
+        case = f"first at answer {descents[0] + 1} of {len(order)}"
         cases["another order than the split"].append(case)
 
 
 def _check_windows(place: str, prediction: Prediction, split: ChallengeSplit, cases: Cases) -> None:
-    """Five windows of a query, that run forwards, inside the clip, all different."""
+    """Check that a query has five different windows, which lie inside the clip."""
     if len(prediction.windows) != WINDOWS:
         cases[f"not {WINDOWS} windows"].append(f"{place}: {len(prediction.windows)} windows")
     limit = split.durations.get(prediction.clip_uid, math.inf)
@@ -172,10 +171,10 @@ def _check_windows(place: str, prediction: Prediction, split: ChallengeSplit, ca
 def write_normalised(
     path: str | Path, source: str | Path, predictions: list[Prediction], split: ChallengeSplit
 ) -> None:
-    """Write acceptable predictions in the split's order, times as floats and inside the clip.
+    """Write accepted predictions in the split's order, with times as floats and inside the clip.
 
-    Scores that lie beside the file `source` they were read from are kept; raises UserError if they
-    are of other predictions.
+    Scores beside the original file `source` are written, too; raises UserError if they are of other
+    predictions.
     """
     scores = read_scores(source, predictions)
     row = {prediction.key: number for number, prediction in enumerate(predictions)}
@@ -188,7 +187,7 @@ def write_normalised(
 
 
 def accept(path: str | Path, split: ChallengeSplit, shown: int = 3) -> list[Prediction]:
-    """The predictions of a challenge file, with a report of what is wrong or odd on stdout.
+    """Read a challenge file and print what is wrong or odd; returns its predictions.
 
     Raises UserError if the server would reject the file.
     """

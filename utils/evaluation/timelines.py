@@ -1,4 +1,4 @@
-"""Pictures of a few queries: the true window and the predicted ones on the clip's timeline."""
+"""Pictures of a few queries: true and predicted windows on the timeline of the clip."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,7 +15,7 @@ TRUE, PREDICTED = (38, 139, 72), (9, 105, 218)
 
 
 class Example(NamedTuple):
-    """One query and what was predicted for it."""
+    """A query and its predictions."""
 
     query: str
     duration: float  # of the clip, seconds
@@ -24,7 +24,7 @@ class Example(NamedTuple):
 
 
 def draw_examples(records: Records, truth: np.ndarray, windows: np.ndarray) -> np.ndarray:
-    """A picture of queries spread evenly over a split, always the same ones.
+    """Draw queries spread evenly over a split, always the same ones.
 
     Args:
         truth: (R, 2) seconds.
@@ -37,7 +37,7 @@ def draw_examples(records: Records, truth: np.ndarray, windows: np.ndarray) -> n
 
 
 def draw(examples: Sequence[Example]) -> np.ndarray:
-    """An image (H, W, 3) uint8: for each query its text, the true window, the predicted ones."""
+    """Draw an image (H, W, 3) uint8: for each query its text, true window and predicted ones."""
     heights = [LINE * 2 + (BAR + 2) * len(example.windows) + LINE for example in examples]
     image = Image.new("RGB", (WIDTH, sum(heights) + LINE), PAPER)
     pen, font = ImageDraw.Draw(image), ImageFont.load_default(12)
@@ -61,5 +61,5 @@ def _bar(
     length = WIDTH - 2 * LEFT
     pen.rectangle((LEFT, top, LEFT + length, top + BAR), TRACK)
     if np.isfinite(window).all():
-        first, last = LEFT + np.clip(window / example.duration, 0, 1) * length
-        pen.rectangle((first, top, max(last, first + 2), top + BAR), colour)
+        left, right = LEFT + np.clip(window / example.duration, 0, 1) * length
+        pen.rectangle((left, top, max(right, left + 2), top + BAR), colour)

@@ -1,4 +1,4 @@
-"""What lies beside features: a card (frame rate, stride, width, ...) and a list of their rows."""
+"""Files beside features: a card (frame rate, stride, width, ...) and a list of numbers of rows."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,14 +15,14 @@ SHAPES_FILE, CARD_FILE = "feature_shapes.json", "feature_card.json"
 
 
 class Rates(Struct):
-    """The checked part of a feature card, whose other names and values are free."""
+    """The keys of a feature card that are checked; it may have others."""
 
     frame_rate: Annotated[float, Meta(gt=0)] | None = None  # of the video, per second
     stride: Annotated[float, Meta(gt=0)] | None = None  # frames between feature rows
 
 
 def read_shapes(folder: Path) -> dict[str, int]:
-    """The listed rows of a folder's clips, empty if there is no list."""
+    """Numbers of rows by clip uid from a folder's list, empty if it has none."""
     file = folder / SHAPES_FILE
     return read_json(file, dict[str, int]) if file.is_file() else {}
 
@@ -44,11 +44,11 @@ def check_card(card: dict, file: Path) -> None:
 
 
 def rows_per_second(card: dict) -> float:
-    """What a feature card says of it, or the rate of the published features."""
+    """Rows per second by a feature card, or those of the published features."""
     rate, stride = card.get("frame_rate"), card.get("stride")
     return rate / stride if rate and stride else ROWS_PER_SECOND
 
 
 def rows_off(rows: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """(C,) bool: which numbers of rows do not fit those expected of the clips' durations."""
+    """(C,) bool: numbers of rows that differ from those expected by the clips' durations."""
     return np.abs(rows - expected) > np.maximum(2, 0.05 * expected)

@@ -1,4 +1,4 @@
-"""Excerpts of long videos, reached by seeking: a picture, or some seconds as a file of their own.
+"""Excerpts of long videos, reached by seeking: one frame, or some seconds as a file.
 
 Times are as in `containers`.
 """
@@ -22,23 +22,23 @@ from utils.features.containers import (
 )
 from utils.features.video import pixels
 
-SEEKABLE = {"mp4", "matroska"}  # containers whose clocks never begin again
+SEEKABLE = {"mp4", "matroska"}  # containers whose clocks never restart
 VIDEO_CODECS = {"h264", "hevc", "av1", "vp9", "mpeg4"}  # that MP4 takes
 AUDIO_CODECS = {"aac", "mp3", "ac3", "opus"}
 ENCODERS = ("libx264", "mpeg4")  # the first that the library has
 EARLY = 1.0  # seconds that an excerpt may begin before its start, at a keyframe
-SIDE = 720  # pixels, at most, of the shorter side of what is encoded anew
-OPTIONS = {"movflags": "faststart"}  # it can be played before all of it is there
+SIDE = 720  # pixels, at most, of the shorter side of re-encoded frames
+OPTIONS = {"movflags": "faststart"}  # players can begin before the file is complete
 TICKS = 1000  # a second
 RATE = 30  # times a second at which frames are looked for
 
 
-def picture_at(file: Path, time: float, side: int, frame_rate: float | None = None) -> np.ndarray:
+def picture_at(file: Path, time: float, side: int) -> np.ndarray:
     """The frame shown at a time, (H, W, 3) uint8, its shorter side scaled to `side` pixels.
 
     A time beyond the end gives the last frame. Raises UserError if the video can't be read.
     """
-    for shown in _frames_from(file, time, time, frame_rate):
+    for shown in _frames_from(file, time, time, frame_rate=None):
         picture = shown
         if shown.end > time:
             break
@@ -51,7 +51,7 @@ def write_excerpt(
     """Write what a video shows from `start` to `end` seconds as an MP4 file, atomically.
 
     If a keyframe lies at most a second before the start, the excerpt is a copy from there on, with
-    sound; else its pictures are encoded anew. Raises UserError if the video can't be read.
+    sound; else its frames are re-encoded. Raises UserError if the video can't be read.
     """
     with atomic_path(output) as temporary:
         if not _copy(file, start, end, temporary):
@@ -59,7 +59,7 @@ def write_excerpt(
 
 
 def _copy(file: Path, start: float, end: float, output: Path) -> bool:
-    """Whether an excerpt could be copied."""
+    """Copy an excerpt without decoding it; returns whether that was possible."""
     with open_video(file) as (source, stream):
         if not _is_seekable(source) or stream.codec_context.name not in VIDEO_CODECS:
             return False
@@ -89,7 +89,7 @@ def _copy(file: Path, start: float, end: float, output: Path) -> bool:
 
 
 def _with_dts(packets: Iterator[Any], stream: Any, step: int) -> Iterator[Any]:
-    """The packets that have times; those a container leaves out where it is sought are counted."""
+    """The packets that have times; DTS missing after a seek are counted back from the next one."""
     waiting = []
     for packet in packets:
         if packet.pts is not None and packet.dts is not None:
@@ -104,7 +104,7 @@ def _with_dts(packets: Iterator[Any], stream: Any, step: int) -> Iterator[Any]:
 
 
 def _encode(file: Path, start: float, end: float, output: Path, frame_rate: float | None) -> None:
-    """Encode the frames anew."""
+    """Re-encode the frames."""
     av = library()
     codec = next(name for name in ENCODERS if name in av.codecs_available)
     stream = None
@@ -159,7 +159,7 @@ def _is_seekable(container: Any) -> bool:
 
 
 def _seek(container: Any, stream: Any, time: float) -> Clock:
-    """Go to the last keyframe before a time; returns the clock of the stream."""
+    """Seek the last keyframe before a time; returns the clock of the stream."""
     clock = Clock(container, stream)
     container.seek(clock.start + round(time / clock.tick), stream=stream)
     return clock

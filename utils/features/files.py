@@ -155,7 +155,7 @@ class FeatureFiles(ABC):
         if rows != len(features):
             raise UserError(
                 f"{self.where(clip)}: has {len(features)} rows, {SHAPES_FILE} says {rows}; fetch "
-                "the file again, or make the list anew"
+                "the file again, or make a new list"
             )
         return features
 

@@ -7,6 +7,7 @@ them pooled to a model's units. Both are stores (see stores.py), checked while t
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from tqdm import tqdm
 from utils.base.errors import UserError, warn
 from utils.base.files import fingerprint
 from utils.base.lazy import torch
-from utils.data.records import Records
+from utils.data.records import Records, keep_complete
 from utils.features.files import FeatureFiles, FeatureFolder, folder_stamp
 from utils.features.packed import PackedFeatures
 from utils.features.stores import create_array, map_array, open_store
@@ -139,7 +140,7 @@ def find_features(data_root: Path, name: str, clip_uids: list[str]) -> FeatureFi
         if packed_from and folder.is_dir() and packed_from != folder_stamp(folder):
             warn(
                 f"{packed} is read, but was packed from other files than lie in {folder} now; pack "
-                "anew with utils/prepare_features.py --overwrite, or take one of the two away"
+                "again with utils/prepare_features.py --overwrite, or remove one of the two"
             )
     elif folder.is_dir():
         files = FeatureFolder(folder, clip_uids)
@@ -199,15 +200,17 @@ def open_features(
     return store
 
 
-def open_all(
-    data_root: Path, names: list[str], records: Records, cache: Path
-) -> dict[str, FeatureStore]:
-    """Each named feature of the records' clips, its rows compared with the clips' durations."""
+def open_complete(
+    data_root: Path, names: Sequence[str], records: Records, cache: Path, split: str, tolerant: bool
+) -> tuple[Records, list[FeatureStore]]:
+    """The queries whose clips have all named features, and the features; see `keep_complete`."""
     seconds = records.num_frames / records.fps
-    return {
+    stores = {
         name: open_features(data_root, name, records.clip_uids, cache, durations=seconds)
         for name in names
     }
+    lengths = {name: store.lengths for name, store in stores.items()}
+    return keep_complete(records, lengths, split, tolerant), list(stores.values())
 
 
 def pooled_features(

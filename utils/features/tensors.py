@@ -1,13 +1,13 @@
-"""Where a store's array lives while batches are gathered: mapped on the host, or whole on a GPU.
+"""Tensors that batches are gathered from: mapped on the host, or copied to a GPU.
 
-Either way a batch is an indexing of one tensor, by the same code. On the host the tensor is a view
-of the mapping, of which only what is indexed is ever read. On a GPU with room for the whole array
-nothing but row numbers crosses to the device in a step.
+Either way a batch is `tensor[index]`. On the host the tensor is a view of the mapped file, of which
+only the indexed rows are read. On a GPU only row numbers are sent to the device in a step.
 """
 
 from __future__ import annotations
 
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,15 @@ from utils.base.lazy import torch
 
 RESERVE = 0.4  # of a GPU's memory that arrays leave free, for the steps
 STEP = 16  # query tokens; most queries have fewer
+
+
+class Inputs(NamedTuple):
+    """What a model reads: B clips of T rows or units, queries of Q tokens."""
+
+    video: torch.Tensor  # (B, T, F)
+    video_mask: torch.Tensor  # (B, T)
+    text: torch.Tensor  # (B, Q, E)
+    text_mask: torch.Tensor  # (B, Q)
 
 
 def in_steps(length: int, most: int | None = None) -> int:

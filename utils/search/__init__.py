@@ -1,13 +1,13 @@
-"""Questions to one's own videos, put to trained runs: `load_run` or `load_index` begins it."""
+"""Search in videos with trained runs: begin with `load_run` or `load_index`."""
 
 from typing import Any
 
-TOP = 5  # windows a question
-NMS_THRESHOLD = 0.5  # windows overlap by at most this IoU
+TOP = 5  # windows per question
+NMS_THRESHOLD = 0.5  # largest IoU of two windows
 
 
 def __getattr__(name: str) -> Any:
-    """What brings PyTorch is imported when it is wanted."""
+    """Import what needs PyTorch at its first use."""
     if name == "load_run":
         from utils.search.search import load_run
 

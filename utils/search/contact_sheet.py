@@ -1,4 +1,4 @@
-"""A contact sheet: for each window that was found, some of its frames in a row."""
+"""A contact sheet: a row of frames for each window."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +18,9 @@ FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
 
 def check_sheet(file: str | Path) -> None:
-    """Raises UserError if the name of a sheet is not that of an image."""
+    """Raise UserError if the name of a sheet is not that of an image."""
     if Path(file).suffix.lower() not in FORMATS:
-        raise UserError(f"{file}: a sheet is {', '.join(FORMATS)}; give such a name")
+        raise UserError(f"{file}: a sheet is an image; give a name with {', '.join(FORMATS)}")
 
 
 def write_sheet(
@@ -28,30 +28,30 @@ def write_sheet(
     rows: Sequence[tuple[str, tuple[Path, float, float] | None]],
     frame_rate: float | None = None,
 ) -> None:
-    """Write the sheet, atomically.
+    """Write the sheet atomically.
 
     Args:
-        rows: a caption each, with a video, start and end in seconds, whose frames are shown below
-            it, or without: a heading.
+        rows: captions, with (video, start, end) in seconds whose frames are shown below, or with
+            None for a heading.
         frame_rate: of videos that are raw streams.
     """
     times: dict[Path, list[float]] = {}
     for _, moment in rows:
         if moment is not None:
             video, start, end = moment
-            # Frames are of the middles of a window's equal parts.
+            # A frame from the middle of each of the window's equal parts.
             middles = [start + (part + 0.5) / FRAMES * (end - start) for part in range(FRAMES)]
             times.setdefault(video, []).extend(middles)
     frames = {video: frames_at(video, at, HEIGHT, frame_rate) for video, at in times.items()}
-    widths = [frame.shape[1] for of_video in frames.values() for frame in of_video]
+    widths = [frame.shape[1] for images in frames.values() for frame in images]
     step = GAP + max(widths, default=HEIGHT)
     font = ImageFont.load_default(FONT)
     captions = [round(font.getlength(caption)) + 2 * GAP for caption, _ in rows]
-    width = max(FRAMES * step - GAP, *captions)  # of an upright video, the frames are less
+    width = max(FRAMES * step - GAP, *captions)  # captions are wider than upright frames
     height = CAPTION * len(rows) + (HEIGHT + GAP) * (len(widths) // FRAMES)
     sheet = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(sheet)
-    remaining, top = {video: iter(of_video) for video, of_video in frames.items()}, 0
+    remaining, top = {video: iter(images) for video, images in frames.items()}, 0
     for caption, moment in rows:
         draw.text((GAP, top + GAP), caption, fill="black", font=font)
         top += CAPTION

@@ -1,13 +1,13 @@
-"""An index of videos: what a run makes of each before it knows a question, stored once and mapped.
+"""An index of videos: their encoded clips, which do not depend on questions, stored and mapped.
 
     from utils.search import load_index
     index = load_index("my_index")
     answers = index.ask(["Where did I put the keys?"])
     index.paths[answers.videos[0, 0]], answers.windows[0, 0]    # which video, [start, end] seconds
 
-A folder with `index.sqlite`, which holds the run and a row a video, and `<number>.npy`, the video's
-encoded clips (C, V, D) in half precision. A row is committed after its file is whole: a process
-that is killed leaves at most a file without a row, which the next one removes.
+The folder holds `index.sqlite`, with the run and a row per video, and `<number>.npy`, the encoded
+clips (C, V, D) of a video in half precision. A row is committed after its file is complete: a
+killed process leaves at most a file without a row, which the next one removes.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ from utils.search.search import TrainedRun, load_run
 from utils.training.checkpoints import checkpoint_hash, find_checkpoint
 
 DATABASE = "index.sqlite"
-SAMPLES = 16  # of a file's content, that its fingerprint covers
+SAMPLES = 16  # of a file's content, in its fingerprint
 TABLES = """
 CREATE TABLE IF NOT EXISTS run (description TEXT); -- JSON, as of IndexedRun
 CREATE TABLE IF NOT EXISTS videos (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, -- is never used again
-    path BLOB UNIQUE, -- bytes: names need not be text
-    fingerprint TEXT, -- of the files it was made from
+    number INTEGER PRIMARY KEY AUTOINCREMENT, -- numbers are not reused
+    path BLOB UNIQUE, -- bytes: a name may be invalid UTF-8
+    fingerprint TEXT, -- of the video's files
     seconds REAL,
     clip_seconds REAL,
     starts TEXT -- of the clips in seconds, JSON
@@ -58,9 +58,9 @@ CREATE TABLE IF NOT EXISTS videos (
 
 
 class IndexedRun(Struct):
-    """The run that an index is made with."""
+    """The run that an index was made with."""
 
-    checkpoint: str  # file, folder or name on the hub; files by their absolute paths
+    checkpoint: str  # absolute path of a file or folder, or name on the hub
     hash: str
     clip_seconds: float
     text_encoder: str | None = None
@@ -73,9 +73,9 @@ class IndexedRun(Struct):
         device: str = "auto",
         image_encoders: list[str] | None = None,
     ) -> TrainedRun:
-        """Load the run, wherever it lies now, with the same image encoders.
+        """Load the run with the same image encoders, from another place if given.
 
-        Raises UserError if it, or an encoder, is another one.
+        Raises UserError if the run or an encoder differs from that of the index.
         """
         checkpoint = checkpoint or self.checkpoint
         if checkpoint_hash(find_checkpoint(checkpoint)) != self.hash:
@@ -84,27 +84,27 @@ class IndexedRun(Struct):
                 "one was trained further; name that run, or a new --index"
             )
         if image_encoders and list(map(_absolute, image_encoders)) != self.image_encoders:
-            known = " ".join(self.image_encoders or ["the run's own"])
-            raise UserError(f"--encoder: the index was made with {known}; make a new --index")
+            names = " ".join(self.image_encoders or ["the run's own"])
+            raise UserError(f"--encoder: the index was made with {names}; make a new --index")
         encoder = text_encoder or self.text_encoder
         return load_run(checkpoint, encoder, self.clip_seconds, device, self.image_encoders)
 
 
-class Source(NamedTuple):
+class VideoFiles(NamedTuple):
     """A video to index, or features without a video."""
 
-    path: Path  # absolute; the first of the features if there is no video
-    features: tuple[Path, ...] = ()  # one file for each that the model reads, or none
+    path: Path  # absolute; the first feature file if there is no video
+    features: tuple[Path, ...] = ()  # a file for each feature that the model reads, or none
 
     def fingerprint(self) -> str:
-        """Changes with sizes, times or contents of the files."""
+        """A hash of sizes, times and samples of the files."""
         files = dict.fromkeys((self.path, *self.features))
         return fingerprint(*(file_stamp(file, SAMPLES) for file in files))
 
 
 @dataclass(frozen=True)
 class VideoIndex:
-    """Encoded videos, to be asked any number of questions."""
+    """Encoded videos that can be asked any number of questions."""
 
     paths: list[Path]  # of the videos, or of features without a video
     videos: list[EncodedVideo]
@@ -112,7 +112,7 @@ class VideoIndex:
     def ask(
         self, questions: list[str], top: int = TOP, nms_threshold: float = NMS_THRESHOLD
     ) -> Ranking:
-        """The `top` windows of all videos that answer each question."""
+        """The best `top` windows of all videos for each question."""
         return rank(self.videos, questions, top, nms_threshold)
 
     @property
@@ -122,7 +122,7 @@ class VideoIndex:
 
     @property
     def seconds(self) -> float:
-        """Of all videos together."""
+        """Total length of the videos."""
         return sum(video.seconds for video in self.videos)
 
 
@@ -132,14 +132,14 @@ def load_index(
     text_encoder: str | None = None,
     device: str = "auto",
 ) -> VideoIndex:
-    """The index in a folder and the run it was made with. Warns of videos that are gone.
+    """Load the index in a folder and its run; warns of missing videos.
 
     Args:
-        checkpoint: where the run lies, if it has been moved.
-        text_encoder: where the run's text encoder lies, if it has been moved.
+        checkpoint: the run, if it has been moved.
+        text_encoder: the run's text encoder, if it has been moved.
 
     Raises:
-        UserError: no index there, another run, or no video is left.
+        UserError: no index in the folder, another run, or all videos are missing.
     """
     folder = Path(folder)
     if not (folder / DATABASE).is_file():
@@ -148,47 +148,50 @@ def load_index(
         indexed_run = _read_run(folder, database)
         columns = "path, number, starts, clip_seconds, seconds"
         rows = database.execute(f"SELECT {columns} FROM videos ORDER BY path").fetchall()
-    rows = [(Path(os.fsdecode(path)), *others) for path, *others in rows]
+    rows = [(Path(os.fsdecode(path)), *columns) for path, *columns in rows]
     present = [row for row in rows if row[0].exists()]
-    gone = [legible(path.name) for path, *_ in rows if not path.exists()]
+    missing = [legible(path.name) for path, *_ in rows if not path.exists()]
     if not present or indexed_run is None:
         raise UserError(f"{folder}: none of its {len(rows)} videos is there; index_videos.py adds")
-    if gone:
-        warn(f"{folder}: {len(gone)} of {len(rows)} videos are gone: {named(gone)}; left out")
+    if missing:
+        warn(f"{folder}: {len(missing)} of {len(rows)} videos are gone: {named(missing)}; left out")
     run = indexed_run.load(checkpoint, text_encoder, device)
-    videos = [_stored_video(folder, run, *row) for _, *row in present]
+    videos = [_stored_video(folder, run, *columns) for _, *columns in present]
     return VideoIndex([path for path, *_ in present], videos)
 
 
 class IndexWriter:
-    """An index that videos are added to; see `writing`."""
+    """Adds videos to an index; see `writing`."""
 
     def __init__(self, folder: Path, database: sqlite3.Connection):
         self._folder, self._database = folder, database
         database.executescript(TABLES)
-        self.run = _read_run(folder, database)  # None: it is new
+        self.run = _read_run(folder, database)  # None: a new index
         numbers = {number for (number,) in database.execute("SELECT number FROM videos")}
         files = {_clips_file(folder, number) for number in numbers}
-        for file in {*folder.glob("*.npy")} - files:  # of a process that was killed
+        for file in {*folder.glob("*.npy")} - files:  # left by a killed process
             file.unlink()
 
     def begin(self, checkpoint: str, text_encoder: str | None, run: TrainedRun) -> None:
-        """Note the run that a new index is made with, loaded from `checkpoint`."""
-        encoders = run.image_encoders and list(map(_absolute, run.image_encoders))
-        encoder = text_encoder and _absolute(text_encoder)
-        seconds, mark = run.clip_seconds, checkpoint_hash(find_checkpoint(checkpoint))
-        self.run = IndexedRun(_absolute(checkpoint), mark, seconds, encoder, encoders)
+        """Store the run of a new index, loaded from `checkpoint`."""
+        self.run = IndexedRun(
+            _absolute(checkpoint),
+            checkpoint_hash(find_checkpoint(checkpoint)),
+            run.clip_seconds,
+            text_encoder and _absolute(text_encoder),
+            run.image_encoders and list(map(_absolute, run.image_encoders)),
+        )
         with self._database as database:
             database.execute("INSERT INTO run VALUES (?)", (to_json(self.run).decode(),))
 
-    def missing(self, sources: Iterable[Source]) -> list[Source]:
-        """Those that are not in the index yet, or have changed since."""
+    def missing(self, sources: Iterable[VideoFiles]) -> list[VideoFiles]:
+        """The videos that are not in the index yet, or have changed."""
         rows = self._database.execute("SELECT path, fingerprint, number FROM videos").fetchall()
-        known = {path: mark for path, mark, n in rows if _clips_file(self._folder, n).is_file()}
-        return [s for s in sources if known.get(os.fsencode(s.path)) != s.fingerprint()]
+        indexed = {path: mark for path, mark, n in rows if _clips_file(self._folder, n).is_file()}
+        return [s for s in sources if indexed.get(os.fsencode(s.path)) != s.fingerprint()]
 
-    def add(self, source: Source, video: EncodedVideo) -> None:
-        """Store an encoded video in the place of what the index had of its files."""
+    def add(self, source: VideoFiles, video: EncodedVideo) -> None:
+        """Store an encoded video; replaces earlier rows of its files."""
         starts = json.dumps(video.starts.tolist())
         times = video.seconds, video.clip_seconds, starts
         with self._database as database:
@@ -204,22 +207,22 @@ class IndexWriter:
             file.unlink(missing_ok=True)
 
     def drop_gone(self) -> list[Path]:
-        """Drop videos that are gone from a folder that is there; returns all that are gone."""
+        """Drop missing videos whose folder exists; returns all missing videos."""
         rows = self._database.execute("SELECT path FROM videos ORDER BY path").fetchall()
         paths = [Path(os.fsdecode(path)) for (path,) in rows]
-        gone = [path for path in paths if not path.exists()]
-        with self._database:  # a folder that is not there may be on a disk that is not
-            dropped = self._remove({path for path in gone if path.parent.is_dir()})
+        missing = [path for path in paths if not path.exists()]
+        with self._database:
+            dropped = self._remove({path for path in missing if path.parent.is_dir()})
         for file in dropped:
             file.unlink(missing_ok=True)
-        return gone
+        return missing
 
     def count(self) -> tuple[int, float]:
-        """Videos in the index, and their seconds."""
+        """Number of videos in the index, and their total length in seconds."""
         return self._database.execute("SELECT COUNT(*), TOTAL(seconds) FROM videos").fetchone()
 
     def _remove(self, paths: Iterable[Path]) -> list[Path]:
-        """Delete rows; returns the files to delete once that is committed."""
+        """Delete rows; returns the files to delete after the commit."""
         removed = []
         for path in paths:
             key = (os.fsencode(path),)
@@ -230,7 +233,7 @@ class IndexWriter:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[IndexWriter]:
-    """The index in a folder, a new one if there is none, for this process alone.
+    """Open or create the index in a folder, locked for this process.
 
     Raises UserError if another process is writing it.
     """
@@ -244,7 +247,7 @@ def writing(folder: Path) -> Iterator[IndexWriter]:
 
 
 def _absolute(name: str) -> str:
-    """The absolute path of a file or folder; names on the hub stay."""
+    """The absolute path of a file or folder; other names are returned as they are."""
     return str(Path(name).absolute()) if Path(name).exists() else name
 
 

@@ -1,4 +1,4 @@
-"""The model packages: the one place that names them. Their modules are imported when asked for."""
+"""The table of model packages, whose modules are imported at their first use."""
 
 import importlib
 from pathlib import Path
@@ -10,7 +10,7 @@ from utils.base.tensor_files import load_safely
 
 
 class Package(NamedTuple):
-    """What tells a model's runs and checkpoints from those of others."""
+    """A model package, and how its runs and checkpoints are recognised."""
 
     name: str
     options_file: str  # in a run folder
@@ -29,15 +29,15 @@ PACKAGES = (
 
 
 def package_of_run(checkpoint: Path) -> Package | None:
-    """The package whose options lie beside the checkpoint, or None."""
-    beside = (p for p in PACKAGES if (checkpoint.parent / p.options_file).is_file())
-    return next(beside, None)
+    """The package whose options file lies beside the checkpoint, or None."""
+    packages = (p for p in PACKAGES if (checkpoint.parent / p.options_file).is_file())
+    return next(packages, None)
 
 
 def package_of(checkpoint: Path) -> Package:
-    """The package whose run folder this is, or else whose weights the checkpoint holds.
+    """The package of a checkpoint, by the options beside it or else by its weights.
 
-    Raises UserError if it is a checkpoint of none.
+    Raises UserError if it is a checkpoint of no package.
     """
     if (package := package_of_run(checkpoint)) is not None:
         return package

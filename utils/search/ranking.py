@@ -1,4 +1,4 @@
-"""Ranking the moments of encoded videos: a glance at all clips, the whole model at the best.
+"""Rank windows of encoded videos: a glance at all clips, then the whole model on the best ones.
 
 Shapes: C clips, V units, U averaged units, D hidden, Q questions, n spans a clip, k windows.
 """
@@ -24,20 +24,20 @@ from utils.evaluation.predictions import suppress
 from utils.search import NMS_THRESHOLD, TOP
 from utils.training.precision import autocast
 
-UNITS_AT_ONCE = 2048  # of the clips that are asked together
-CANDIDATES = 10  # spans a clip offers to a question
-GAP = 1.0  # seconds between videos where they are ranked together
-CUT_OFF = 4.6  # taken from the score of a span that a clip's border cuts off: a hundredth is left
+BATCH_UNITS = 2048  # of a batch of clips
+CANDIDATES = 10  # spans of a clip for a question
+GAP = 1.0  # seconds between the timelines of two videos
+CUT_OFF = 4.6  # log(100), subtracted from the score of a span that ends at a clip's border
 
 
 class Searcher(Protocol):
-    """What a model's package offers as `search.Searcher(checkpoint, text_encoder, device)`."""
+    """The interface of a package's `search.Searcher(checkpoint, text_encoder, device)`."""
 
-    features: tuple[str, ...]  # names of the features it reads
-    width: int  # of all of them together
-    units: int  # a clip is pooled to
-    glanced: int  # units of a clip, at most, that a glance sees
-    promising: tuple[int, ...]  # units, at most, of the clips that each look is given
+    features: tuple[str, ...]  # names of the features that the model reads
+    width: int  # of all features together
+    units: int  # that a clip is pooled to
+    glanced: int  # averaged units of a clip in a glance, at most
+    promising: tuple[int, ...]  # total units of the clips in each look, at most
     options: Any
     device: torch.device
 
@@ -45,13 +45,13 @@ class Searcher(Protocol):
         """Rows (R, F) as the model reads them."""
 
     def read(self, questions: list[str]) -> Any:
-        """The questions, ready to be asked by number."""
+        """Text of the questions, indexed by `glance` and `ask`."""
 
     def encode(self, clips: torch.Tensor) -> torch.Tensor:
         """(C, V, F) -> (C, V, D)."""
 
     def glance(self, clips: torch.Tensor, text: Any, question: int) -> torch.Tensor:
-        """How promising clips are, by averaged units: (C, U, D) -> (C,)."""
+        """Scores of clips by their averaged units: (C, U, D) -> (C,)."""
 
     def ask(
         self, clips: torch.Tensor, text: Any, question: int, count: int, look: int
@@ -60,34 +60,34 @@ class Searcher(Protocol):
 
 
 class VideoAnswers(NamedTuple):
-    """Where a video answers each question, best first."""
+    """The windows of a video that answer each question, best first."""
 
     windows: np.ndarray  # (Q, k, 2) seconds
     scores: np.ndarray  # (Q, k) as of `Ranking`
 
 
 class Ranking(NamedTuple):
-    """Where several videos answer each question, best first."""
+    """The windows of several videos that answer each question, best first."""
 
     windows: np.ndarray  # (Q, k, 2) seconds in the video
-    # (Q, k) share of the weight of all spans that clips offered, at most 1; of a calibrated run the
-    # chance that the window is right, which need not fall with the rank.
+    # (Q, k) softmax over the candidate spans of all clips; for a calibrated run the chance that the
+    # window is right, which need not fall with the rank.
     scores: np.ndarray
     videos: np.ndarray  # (Q, k) number of the video
     support: np.ndarray  # (Q, k) share of the spans that overlap with the window as a right one
 
 
 class Offers(NamedTuple):
-    """What some clips offer to a question."""
+    """Candidate windows of some clips for a question."""
 
-    clips: np.ndarray  # (C,) their numbers
+    clips: np.ndarray  # (C,) numbers
     windows: np.ndarray  # (C, n, 2) seconds in the clip's video
     scores: np.ndarray  # (C, n)
 
 
 @dataclass(frozen=True)
 class EncodedVideo:
-    """An encoded video, to be asked any number of questions."""
+    """An encoded video that can be asked any number of questions."""
 
     model: Searcher
     clips: torch.Tensor  # (C, V, D) in half or single precision
@@ -99,13 +99,13 @@ class EncodedVideo:
     def ask(
         self, questions: list[str], top: int = TOP, nms_threshold: float = NMS_THRESHOLD
     ) -> VideoAnswers:
-        """The `top` windows that answer each question, overlapping by at most the threshold."""
+        """The best `top` windows for each question, with an IoU of at most the threshold."""
         ranking = rank([self], questions, top, nms_threshold)
         return VideoAnswers(ranking.windows, ranking.scores)
 
     @cached_property
     def overview(self) -> torch.Tensor:
-        """(C, U, D): means of as many units each, at most `model.glanced` of them."""
+        """(C, U, D) means of neighbouring units, at most `model.glanced` per clip."""
         units = self.clips.shape[1]
         factor = -(-units // self.model.glanced)
         whole, rest = self.clips.split([units - units % factor, units % factor], 1)
@@ -119,23 +119,24 @@ def rank(
     top: int = TOP,
     nms_threshold: float = NMS_THRESHOLD,
 ) -> Ranking:
-    """The `top` windows of all videos, encoded by one model, that answer each question.
+    """The best `top` windows of all videos, encoded by one model, for each question.
 
-    The whole model is asked about the most promising clips; of many, a glance says which these are.
-    Raises `UserError` for an empty question.
+    The whole model scores the most promising clips; if there are too many clips, a glance selects
+    them. Raises `UserError` for an empty question.
     """
     model = videos[0].model
-    asking = Asking(videos, model.read(list(map(as_trained, questions))), max(CANDIDATES, top))
-    clips = [np.arange(len(asking.video))] * len(questions)
+    text = model.read(list(map(as_trained, questions)))
+    search = ClipSearch(videos, text, max(CANDIDATES, top))
+    clips = [np.arange(len(search.video))] * len(questions)
     longest = max(video.clips.shape[1] for video in videos)
     counts = [max(1, units // longest) for units in model.promising]
-    if len(asking.video) > counts[0]:
-        clips = asking.glance(clips, counts[0])
-    looks = [asking.look(clips, 0)]
-    for look, most in enumerate(counts[1:], 1):
-        clips = [best(offers.clips, offers.scores.max(1), most) for offers in looks[0]]
-        looks.append(asking.look(clips, look))
-    merged = [asking.merge(offers, top, nms_threshold) for offers in zip(*looks, strict=True)]
+    if len(search.video) > counts[0]:
+        clips = search.glance(clips, counts[0])
+    looks = [search.look(clips, 0)]
+    for look, count in enumerate(counts[1:], 1):
+        clips = [best(offers.clips, offers.scores.max(1), count) for offers in looks[0]]
+        looks.append(search.look(clips, look))
+    merged = [search.merge(offers, top, nms_threshold) for offers in zip(*looks, strict=True)]
     ranking = Ranking(*map(np.concatenate, zip(*merged, strict=True)))
     calibration = videos[0].calibration
     if calibration is None:
@@ -143,46 +144,46 @@ def rank(
     return ranking._replace(scores=calibration.chances(ranking.support))
 
 
-def best(clips: np.ndarray, scores: np.ndarray, most: int) -> np.ndarray:
-    """The clips (C,) whose scores (C,) are highest."""
-    return clips[np.argsort(-scores, kind="stable")[:most]]
+def best(clips: np.ndarray, scores: np.ndarray, count: int) -> np.ndarray:
+    """The `count` clips (C,) with the highest scores (C,)."""
+    return clips[np.argsort(-scores, kind="stable")[:count]]
 
 
-class Asking:
-    """Questions put to the clips of some videos, which are known by number."""
+class ClipSearch:
+    """Scores the clips of some videos, which are numbered, for questions."""
 
     def __init__(self, videos: Sequence[EncodedVideo], text: Any, count: int):
         self.model = videos[0].model
         self.videos, self.text, self.count = videos, text, count
-        clips = [len(video.starts) for video in videos]
-        self.video = np.repeat(np.arange(len(videos)), clips)  # (C,) of each clip
-        self.place = np.concatenate([np.arange(number) for number in clips])  # (C,) in its video
+        counts = [len(video.starts) for video in videos]
+        self.video = np.repeat(np.arange(len(videos)), counts)  # (C,) of each clip
+        self.place = np.concatenate(list(map(np.arange, counts)))  # (C,) in its video
 
-    def glance(self, clips: list[np.ndarray], most: int) -> list[np.ndarray]:
-        """The most promising of the clips given for each question."""
+    def glance(self, clips: list[np.ndarray], count: int) -> list[np.ndarray]:
+        """The `count` most promising of the clips given for each question."""
 
         def ask(question: int, batch: np.ndarray, overviews: torch.Tensor) -> tuple:
             with autocast(self.model.device, "auto"):
                 scores = self.model.glance(overviews, self.text, question)
             return batch, scores.float().cpu().numpy()
 
-        return [best(*found, most) for found in self._spread(ask, clips, overview=True)]
+        return [best(*scored, count) for scored in self._ask_batches(ask, clips, overview=True)]
 
     def look(self, clips: list[np.ndarray], look: int) -> list[Offers]:
-        """What the clips given for each question offer."""
+        """Candidate windows of the clips given for each question."""
 
         def ask(question: int, batch: np.ndarray, encoded: torch.Tensor) -> Offers:
             answers = self.model.ask(encoded, self.text, question, self.count, look)
             return self._offers(batch, encoded.shape[1], *(x.cpu().numpy() for x in answers))
 
-        return [Offers(*offers) for offers in self._spread(ask, clips, overview=False)]
+        return [Offers(*offers) for offers in self._ask_batches(ask, clips, overview=False)]
 
-    def _spread(
+    def _ask_batches(
         self, ask: Callable[..., tuple], clips: list[np.ndarray], overview: bool
     ) -> list[list[np.ndarray]]:
-        """What `ask(question, clips, encoded clips)` returns, joined by question.
+        """Results of `ask(question, clips, encoded clips)`, joined by question.
 
-        Batches share the cores.
+        Batches are distributed over the cores.
         """
 
         @torch.inference_mode()
@@ -191,26 +192,26 @@ class Asking:
             return ask(question, batch, self._encoded(batch, overview))
 
         batches = [self._batches(numbers, overview) for numbers in clips]
-        jobs = [(question, batch) for question, some in enumerate(batches) for batch in some]
-        done = each_on_a_core(ask_batch, jobs, self.model.device)
-        done = iter(tqdm(done, "asking", len(jobs), unit="batch", leave=False))
-        answers = ([next(done) for _ in of_question] for of_question in batches)
-        return [list(map(np.concatenate, zip(*parts, strict=True))) for parts in answers]
+        jobs = [(question, batch) for question, group in enumerate(batches) for batch in group]
+        results = each_on_a_core(ask_batch, jobs, self.model.device)
+        results = iter(tqdm(results, "asking", len(jobs), unit="batch", leave=False))
+        by_question = ([next(results) for _ in group] for group in batches)
+        return [list(map(np.concatenate, zip(*parts, strict=True))) for parts in by_question]
 
     def merge(
         self, looks: Sequence[Offers], top: int, nms_threshold: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """The best windows (1, k, 2) of a question, their scores, videos and support (1, k)."""
-        # Videos lie one after another, so that windows of two never overlap.
+        # On one timeline of all videos, so that windows of different videos never overlap.
         ends = np.cumsum([video.seconds + GAP for video in self.videos])
         begins = np.append(0, ends)
         windows = [x.windows + begins[self.video[x.clips], None, None] for x in looks]
-        offered = np.concatenate([x.reshape(-1, 2) for x in windows])  # (n, 2)
+        candidates = np.concatenate([x.reshape(-1, 2) for x in windows])  # (n, 2)
         scores = np.concatenate([x.scores.ravel() for x in looks])
         weight = np.exp(scores - scores.max())
         share = weight[None] / weight.sum()
-        windows, scores = suppress(offered[None], share, nms_threshold, top)
-        support = (share * (iou(windows[0, :, None], offered) > RIGHT)).sum(1)
+        windows, scores = suppress(candidates[None], share, nms_threshold, top)
+        support = (share * (iou(windows[0, :, None], candidates) > RIGHT)).sum(1)
         videos = np.searchsorted(ends, windows.mean(2))
         return windows - begins[videos][..., None], scores, videos, support[None]
 
@@ -218,18 +219,20 @@ class Asking:
         return self.videos[video].overview if overview else self.videos[video].clips
 
     def _encoded(self, batch: np.ndarray, overview: bool) -> torch.Tensor:
-        """(C, V, D) single precision, of clips with as many units."""
+        """(C, V, D) in single precision, of clips with equally many units."""
         parts = zip(self.video[batch].tolist(), self.place[batch].tolist(), strict=True)
         clips = [self._clips_of(video, overview)[place] for video, place in parts]
         return torch.stack(clips).to(self.model.device).float()
 
     def _batches(self, clips: np.ndarray, overview: bool) -> list[np.ndarray]:
-        """As many as memory has room for, all with as many units."""
-        units = np.array([self._clips_of(v, overview).shape[1] for v in range(len(self.videos))])
-        units = units[self.video[clips]]
-        alike = [(number, clips[units == number]) for number in np.unique(units).tolist()]
-        sizes = ((max(1, UNITS_AT_ONCE // number), group) for number, group in alike)
-        return [group[at : at + n] for n, group in sizes for at in range(0, len(group), n)]
+        """Batches of at most `BATCH_UNITS` units; the clips of a batch have equally many units."""
+        video_units = [self._clips_of(v, overview).shape[1] for v in range(len(self.videos))]
+        units = np.array(video_units)[self.video[clips]]
+        batches = []
+        for count in np.unique(units).tolist():
+            group, size = clips[units == count], max(1, BATCH_UNITS // count)
+            batches += [group[first : first + size] for first in range(0, len(group), size)]
+        return batches
 
     def _offers(
         self, batch: np.ndarray, units: int, spans: np.ndarray, scores: np.ndarray
@@ -237,17 +240,17 @@ class Asking:
         """Spans (C, n, 2) as windows."""
         videos = [self.videos[number] for number in self.video[batch]]
         starts = np.array([v.starts[n] for v, n in zip(videos, self.place[batch], strict=True)])
-        last = np.array([video.starts[-1] for video in videos])
+        last_starts = np.array([video.starts[-1] for video in videos])
         seconds = np.array([video.clip_seconds for video in videos])
-        # A span that touches a border is cut off there, unless it is the video's.
-        cut_off = (spans[..., 0] == 0) & (starts > 0)[:, None]
-        cut_off |= (spans[..., 1] == units - 1) & (starts < last)[:, None]
+        # A span that touches a border is cut off there, unless the video ends there, too.
+        is_cut_off = (spans[..., 0] == 0) & (starts > 0)[:, None]
+        is_cut_off |= (spans[..., 1] == units - 1) & (starts < last_starts)[:, None]
         windows = window_seconds(spans, seconds[:, None], units) + starts[:, None, None]
-        return Offers(batch, windows, scores - CUT_OFF * cut_off)
+        return Offers(batch, windows, scores - CUT_OFF * is_cut_off)
 
 
 def as_trained(question: str) -> str:
-    """A question as prepared data sets have them: lower case, one question mark."""
+    """A question as in prepared data sets; raises UserError if it is empty."""
     if not question.strip(" ?"):
         raise UserError("the question is empty; ask something like: Where did I put the keys?")
     return clean_sentence(question)

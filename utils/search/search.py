@@ -1,4 +1,4 @@
-"""Search in one's own video: a trained run, features of any length, questions in; windows out.
+"""Search in a video of any length: load a trained run, encode the video, ask questions.
 
     from utils.search import load_run
     run = load_run("experiments/runs/joint")
@@ -6,8 +6,8 @@
     answers = video.ask(["Where did I put the keys?"])
     answers.windows[0], answers.scores[0]      # five [start, end] in seconds, best first
 
-A long video is cut into overlapping clips as long as those of training. Each is encoded once and
-asked by all questions; the clips' answers are merged by temporal non-maximum suppression.
+A long video is cut into overlapping clips of the length of training clips. Each clip is encoded
+once for all questions; its answers are merged by temporal non-maximum suppression.
 
 Shapes: R feature rows, F feature dim, C clips, V units, D hidden, Q questions, k windows.
 """
@@ -41,14 +41,14 @@ from utils.search.models import package_of
 from utils.search.ranking import EncodedVideo, Searcher
 from utils.training.checkpoints import checkpoint_hash, find_checkpoint
 
-CLIP_SECONDS = 480.0  # of Ego4D NLQ's clips, where the data set of training is not there
-CLIPS_AT_ONCE = 16  # are encoded
+CLIP_SECONDS = 480.0  # of Ego4D NLQ's clips, if the data set of training is missing
+BATCH_CLIPS = 16  # encoded together
 
 CLIPS_FILE = "clips.json"  # in the folder of a shared run
 
 
-class Clips(Struct):
-    """How long a run's training clips were."""
+class ClipLength(Struct):
+    """The content of `CLIPS_FILE`: the length of training clips."""
 
     median_seconds: Annotated[float, Meta(gt=0, le=1e6)]
 
@@ -64,19 +64,19 @@ def load_run(
     device: str = "auto",
     image_encoders: Sequence[str] | None = None,
 ) -> TrainedRun:
-    """The run of a folder or checkpoint file, of any of the models.
+    """Load a run of any model from its folder or a checkpoint file.
 
     Args:
-        text_encoder: where the run's own text encoder lies on this machine, if elsewhere.
-        clip_seconds: length of the clips a video is cut into (default: as in training).
-        device: `auto` takes the GPU if there is one.
-        image_encoders: for videos that have no features yet, their names or folders: one, or one
-            for each feature the model reads (default: as the feature cards of the run's data say,
-            or the published ones).
+        text_encoder: the run's text encoder on this machine, if it has been moved.
+        clip_seconds: length of the clips that a video is cut into (default: as in training).
+        device: `auto` is the GPU if there is one.
+        image_encoders: names or folders of encoders for videos without features: one, or one for
+            each feature that the model reads (default: those of the run's feature cards, or the
+            published ones).
 
     Raises:
-        UserError: no checkpoint there, a checkpoint of another model, another text encoder, or no
-            such device.
+        UserError: no checkpoint, a checkpoint of another model, another text encoder, or no such
+            device.
     """
     checkpoint = find_checkpoint(run)
     if clip_seconds is not None and not 0 < clip_seconds < math.inf:
@@ -102,23 +102,23 @@ def read_calibration(checkpoint: Path) -> Calibration | None:
 
 
 def trained_clip_seconds(run: Path, data_root: str, task: str) -> float:
-    """Half of the clips of the data set of training are longer, half shorter."""
+    """Median length of the training data set's clips."""
     if (run / CLIPS_FILE).is_file():
-        return read_json(run / CLIPS_FILE, Clips).median_seconds
+        return read_json(run / CLIPS_FILE, ClipLength).median_seconds
     file = Path(data_root) / "dataset" / task / "val.json"
     if file.is_file():
         records = read_records(file)
         return float(np.median(records.num_frames / records.fps))
     warn(
-        f"{file} is not there to say how long clips were in training: {CLIP_SECONDS:g} s assumed; "
-        "--clip_seconds says otherwise"
+        f"{file}: no such file, so the length of training clips is not known; using "
+        f"{CLIP_SECONDS:g} s, or give --clip_seconds"
     )
     return CLIP_SECONDS
 
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A trained model that can be asked about videos."""
+    """A trained model that answers questions about videos."""
 
     model: Searcher
     clip_seconds: float
@@ -129,12 +129,12 @@ class TrainedRun:
     def encode(
         self, video: VideoSource, rate: float | None = None, frame_rate: float | None = None
     ) -> EncodedVideo:
-        """Encode a video once.
+        """Encode a video.
 
         Args:
             video: features (R, F) as a `.pt` file, tensor or array, or several of them in the order
-                of `model.features`; or a video file, where `image_encoders` makes them.
-            rate: rows a second (default: as the feature card beside the file says, or 1.875).
+                of `model.features`; or a video file, from which `image_encoders` extract them.
+            rate: rows per second (default: that of the feature card beside the file, or 1.875).
             frame_rate: of a video file that is a raw stream.
         """
         if isinstance(video, str | Path) and Path(video).suffix != ".pt":
@@ -151,9 +151,9 @@ class TrainedRun:
         length = max(1, min(len(rows), round(self.clip_seconds * rate)))
         starts = clip_starts(len(rows), length)
         encoded = []
-        batches = range(0, len(starts), CLIPS_AT_ONCE)
+        batches = range(0, len(starts), BATCH_CLIPS)
         for first in tqdm(batches, "encoding video", unit="batch", leave=False):
-            batch = starts[first : first + CLIPS_AT_ONCE]
+            batch = starts[first : first + BATCH_CLIPS]
             pooled = [pool_rows(rows[at : at + length], self.model.units) for at in batch]
             clips = torch.from_numpy(np.stack(pooled)).to(self.model.device)
             encoded.append(self.model.encode(clips))
@@ -161,20 +161,20 @@ class TrainedRun:
         return EncodedVideo(self.model, torch.cat(encoded), *seconds, self.calibration)
 
     def extract(self, video: Path, frame_rate: float | None = None) -> list[np.ndarray]:
-        """The features the model reads, of a video file."""
+        """Extract the features that the model reads from a video file."""
         return extract_rows(self._extractors, video, frame_rate)
 
     @cached_property
     def _extractors(self) -> list[ImageEncoder]:
-        """What makes each of the features the model reads."""
+        """The image encoder of each feature that the model reads."""
         names, extractors = self.model.features, []
         for name, encoder in zip(names, encoder_of_each(names, self.image_encoders), strict=True):
             card = read_card(Path(self.model.options.data_root) / "features" / name)
             kind = card.get("type", name)
             if kind not in KINDS:
                 raise UserError(
-                    f"the model reads {name} features, and only {', '.join(KINDS)} can be made of "
-                    "a video here; extract them with their own release, give --features"
+                    f"the model reads {name} features, and only {', '.join(KINDS)} can be "
+                    "extracted here; extract them with their own release, give --features"
                 )
             device = str(self.model.device)
             extractors.append(ImageEncoder(kind, encoder or card.get("model"), device))
@@ -182,17 +182,17 @@ class TrainedRun:
 
 
 def clip_starts(rows: int, length: int) -> np.ndarray:
-    """First rows of clips of that length, evenly spaced, overlapping by half or more.
+    """First rows of evenly spaced clips of `length` rows that overlap by at least a half.
 
     A window of at most half a clip lies entirely in one of them.
     """
-    beyond = rows - length
-    count = -(-beyond // max(1, length // 2)) + 1
-    return np.rint(np.linspace(0, beyond, count)).astype(np.int64)
+    last_start = rows - length
+    count = -(-last_start // max(1, length // 2)) + 1
+    return np.rint(np.linspace(0, last_start, count)).astype(np.int64)
 
 
 def video_features(video: VideoSource, names: tuple[str, ...]) -> tuple[list[np.ndarray], float]:
-    """The features a model reads, each (R, F), and their rows a second."""
+    """Read the features `names` of a video, each (R, F), and their rows per second."""
     sources = list(video) if isinstance(video, tuple | list) else [video]
     if len(sources) != len(names):
         raise UserError(

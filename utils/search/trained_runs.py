@@ -1,7 +1,4 @@
-"""Predictions of a trained run, made with the options it was trained with.
-
-The run's own model makes them, of every query, as `infer.sh` does and in the same place.
-"""
+"""Predict a split with a trained run and its options, into the same file as `infer.sh`."""
 
 import io
 from contextlib import redirect_stdout
@@ -13,13 +10,13 @@ from utils.training.checkpoints import find_checkpoint
 
 
 def predict_run(run: str | Path, split: str, data_root: str | None = None) -> Path:
-    """The challenge file of a split, predicted by a run folder's last checkpoint, or by a file.
+    """Predict a split with a checkpoint, or a run folder's last one; returns the challenge file.
 
     Args:
-        data_root: where the data lie, if not where they lay in training.
+        data_root: the data root, if it has been moved after training.
 
     Raises:
-        UserError: no checkpoint there, its options are gone, or the data don't fit it.
+        UserError: no checkpoint, no options beside it, or the data don't fit it.
     """
     checkpoint = find_checkpoint(run)
     package = package_of_run(checkpoint)
@@ -32,5 +29,5 @@ def predict_run(run: str | Path, split: str, data_root: str | None = None) -> Pa
     overrides: dict[str, str | None] = {"mode": split}
     if data_root is not None:
         overrides |= {"data_root": data_root, "cache_dir": None}
-    with redirect_stdout(io.StringIO()):  # scores of a single run are not what was asked for
+    with redirect_stdout(io.StringIO()):  # without the scores of the single run
         return package.module("infer").infer(checkpoint, **overrides)

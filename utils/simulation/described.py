@@ -1,7 +1,7 @@
-"""Features for real annotation files: what goes on in a window is what its sentences say.
+"""Simulated features for real annotation files: a window shows what its sentences say.
 
-Each word has a direction of its own (by its hash), and a window shows the sum of its sentences'
-words; so language and video correspond, as they do in the real features. Shapes: R rows, F width.
+Each word has a random direction (by its hash), and a window the sum over the words of its
+sentences, so that text and video correspond. Shapes: R rows, F width.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from utils.simulation.scenery import backdrop, directions, row_count, shares
 
 @dataclass(frozen=True)
 class Described:
-    """What annotation files say about their clips."""
+    """Clips of annotation files, with the words of their windows."""
 
     rows: dict[str, int]  # clip uid -> feature rows
     windows: list[np.ndarray]  # of each clip, (N, 2) seconds
@@ -26,7 +26,7 @@ class Described:
 
     @property
     def queries(self) -> int:
-        """Sentences with times."""
+        """Number of sentences with times."""
         return sum(map(len, self.windows))
 
 
@@ -34,7 +34,7 @@ def read_described(paths: Sequence[str | Path]) -> Described:
     """Read clips, windows and words; a clip may be in several files.
 
     Raises:
-        UserError: a file is missing or malformed, or two files disagree on a clip's duration.
+        UserError: a file is missing or malformed, or durations of a clip differ.
     """
     rows: dict[str, int] = {}
     windows: dict[str, list] = {}
@@ -51,7 +51,7 @@ def read_described(paths: Sequence[str | Path]) -> Described:
             if query.window is not None:
                 windows[query.clip_uid].append(sorted(query.window))
                 words[query.clip_uid].append(content_words(query.text))
-    tables = [np.array(each, dtype=np.float64).reshape(-1, 2) for each in windows.values()]
+    tables = [np.array(pairs, dtype=np.float64).reshape(-1, 2) for pairs in windows.values()]
     return Described(rows, tables, list(words.values()))
 
 
@@ -65,7 +65,7 @@ class DescribedScenery:
             {w for sentences in described.words for words in sentences for w in words}
         )
         self._number = {word: number for number, word in enumerate(vocabulary)}
-        # A word's direction hangs on the word alone, so that other files give it the same.
+        # The direction depends on the word only, so that it is the same for all files.
         parts = [directions(f"{name} word {word}", seed, 1, width) for word in vocabulary]
         self._directions = np.concatenate(parts) if parts else np.zeros((0, width), np.float32)
 

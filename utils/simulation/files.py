@@ -1,4 +1,4 @@
-"""The simulated world as files in the published formats, with the oddities of the real ones.
+"""The simulated world as files in the published formats, with the oddities of real files.
 
 Annotation files in the Ego4D schema, and narrations as egoclip.csv.
 """
@@ -16,7 +16,7 @@ from utils.base.tasks import FRAME_RATE, SPLITS
 from utils.simulation.queries import Questions, phrase
 from utils.simulation.world import World
 
-# Shares of questions (and of annotations) that are odd in the way of the real files.
+# Shares of questions with the oddities of real files.
 ODD_SHARES = {"missing": 0.003, "null": 0.003, "empty": 0.003, "no_length": 0.02, "past_end": 0.01}
 NO_QUERIES = 0.02  # annotations without language_queries
 MALFORMED_ROWS = 1e-4  # of egoclip.csv
@@ -25,9 +25,9 @@ MALFORMED_ROWS = 1e-4  # of egoclip.csv
 def nlq_file(
     world: World, questions: Questions, split: str, version: str, seed: int, times: bool
 ) -> dict[str, Any]:
-    """One file of questions, `version` v1 or v2; without `times` it is the unannotated one.
+    """A file of questions, `version` v1 or v2; unannotated without `times`.
 
-    Oddities are the same whether times are written or not, so that indices agree.
+    Oddities do not depend on `times`, so that indices agree.
     """
     split_number = SPLITS.index(split)
     rng = np.random.default_rng((seed, 7, split_number, version == "v2"))
@@ -37,7 +37,7 @@ def nlq_file(
     if version == "v1":
         in_file &= ~questions.only_in_v2
     rows = np.flatnonzero(in_file).tolist()
-    # Of each clip, the queries of each annotation.
+    # clip -> annotation -> queries
     queries: dict[int, dict[int, list]] = {clip: {} for clip in clips.tolist()}
     for row, oddity in zip(rows, _oddities(len(rows), rng), strict=True):
         annotations = queries[questions.clip[row]]
@@ -111,7 +111,7 @@ def _query(world: World, questions: Questions, row: int, oddity: str, times: boo
     if oddity == "no_length":
         end = start
     elif oddity == "past_end":
-        # The question keeps its start; the annotator's end slipped beyond the clip.
+        # The start is right, the end lies beyond the clip.
         end = float(world.clips.duration[clip]) + 0.3
     elif start == 0.0:
         start = -4e-7
@@ -128,7 +128,7 @@ def _query(world: World, questions: Questions, row: int, oddity: str, times: boo
 
 
 def _oddities(count: int, rng: np.random.Generator) -> list[str]:
-    """Which questions are odd, and how; each kind at least once where there are a dozen."""
+    """The oddity of each question, "" for none; each kind at least once in 12 questions or more."""
     oddities = [""] * count
     order = iter(rng.permutation(count).tolist())
     for kind, share in ODD_SHARES.items():
@@ -166,7 +166,7 @@ def write_narrations(path: Path, world: World, narrations: "pl.DataFrame", seed:
 
 
 def _malformed(uid: str, count: float, rng: np.random.Generator) -> list[str]:
-    """Rows such as downloads and hand edits leave: too short, too long, no times, no text."""
+    """Malformed rows: too short, too long, without times, without text."""
     faults = (
         uid,
         f"{uid}\t100.0\tnarration_pass_1\t3\t5.0\t4.5\t5.5\t#C C puts\tthe cup\t[1]\t[2]",

@@ -1,7 +1,7 @@
-"""The words of the simulated world: objects, verbs, places and people that homes are full of.
+"""The words of the simulated world: objects, verbs, places and people.
 
 Objects of a scenario are listed from the most to the least common. Each belongs to a group, which
-says what is done with it.
+determines its verbs.
 """
 
 from typing import NamedTuple
@@ -18,7 +18,7 @@ class Verb(NamedTuple):
 
 
 class Noun(NamedTuple):
-    """An object: its name, what kind of thing it is, and where it is at home."""
+    """An object, the group of things that it belongs to, and its scenario."""
 
     name: str
     group: str
@@ -26,7 +26,7 @@ class Noun(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A place: things are put `on` or `in` it."""
+    """A place, the preposition (`on`, `in`) of things that are put there, and its scenario."""
 
     name: str
     preposition: str
@@ -46,7 +46,7 @@ _VERBS = """
 VERBS = tuple(Verb(*entry.strip().split(", ")) for entry in _VERBS.split(";"))
 VERB_NUMBER = {verb.base: number for number, verb in enumerate(VERBS)}
 
-# What is done with everything, and with the things of a group besides.
+# Verbs of all objects, and further verbs of the objects of a group.
 HANDLING = ("pick up", "put", "hold", "move", "lift", "carry", "drop")
 GROUP_VERBS = {
     "tool": ("wash", "wipe", "clean", "turn", "adjust"),
@@ -115,7 +115,7 @@ def _entries(kind: type, table: dict[str, str]) -> tuple:
 
 OBJECTS: tuple[Noun, ...] = _entries(Noun, _OBJECTS)
 PLACES: tuple[Place, ...] = _entries(Place, _PLACES)
-# Number of the scenario each is at home in.
+# Number of the scenario of each object and place.
 OBJECT_SCENARIO = np.array([SCENARIOS.index(noun.scenario) for noun in OBJECTS])
 PLACE_SCENARIO = np.array([SCENARIOS.index(place.scenario) for place in PLACES])
 PERSONS = (

@@ -1,6 +1,6 @@
-"""A long simulated video: validation clips and as many others as wanted, one after another.
+"""A long simulated video: validation clips followed by clips of another world.
 
-A question about one clip may fit moments of others, too. The world knows them all. Shapes: R
+A question about one clip may also fit moments of other clips, which the world knows. Shapes: R
 questions, T feature rows.
 """
 
@@ -18,41 +18,41 @@ from utils.simulation.world import HANDLE, VAL, Events, Sizes, World, simulate_w
 
 
 class Part(NamedTuple):
-    """A clip of the video."""
+    """A clip in the video."""
 
     world: World
     clip: int
-    row: int  # of the video, its first
+    row: int  # first row in the video
 
     def place(self, times: np.ndarray) -> np.ndarray:
-        """Seconds in the clip -> seconds in the video."""
+        """Convert seconds in the clip to seconds in the video."""
         return np.clip(times, 0, self.world.clips.duration[self.clip]) + self.row / ROWS_PER_SECOND
 
 
 class Moments(NamedTuple):
-    """The events of a world that the video shows, N of them."""
+    """N events of a world that the video shows."""
 
     events: Events
-    numbers: np.ndarray  # (N,) among the events
+    numbers: np.ndarray  # (N,) of the events
     windows: np.ndarray  # (N, 2) seconds in the video
 
 
 @dataclass(frozen=True)
 class LongVideo:
-    """The video, its questions, and what answers them."""
+    """The video, its questions and their answers."""
 
     parts: list[Part]
     questions: list[str]  # R
-    clip: np.ndarray  # (R,) the part that each is about
-    asked: np.ndarray  # (R, 2) seconds, the annotated window
-    fitting: list[np.ndarray]  # of each, (n, 2) seconds of all moments that fit, `asked` first
+    clip: np.ndarray  # (R,) number of the part that a question is about
+    annotated: np.ndarray  # (R, 2) seconds, annotated windows
+    fitting: list[np.ndarray]  # R of (n, 2) seconds: all moments that fit, `annotated` first
     seed: int
 
     @property
     def rows(self) -> int:
         """T."""
-        last = self.parts[-1]
-        return last.row + row_count(last.world.clips.duration[last.clip])
+        last_part = self.parts[-1]
+        return last_part.row + row_count(last_part.world.clips.duration[last_part.clip])
 
     def features(self, name: str, width: int) -> np.ndarray:
         """(T, F) float32 features of one kind."""
@@ -61,57 +61,54 @@ class LongVideo:
 
 
 def join_clips(sizes: Sizes, seed: int, hours: float) -> LongVideo:
-    """The validation clips of a world, and clips of another world until the video is so long."""
+    """The validation clips of a world, and clips of another world, `hours` hours in all."""
     world = simulate_world(sizes, seed)
-    asked_clips = np.flatnonzero(world.clips.has_questions & (_split(world) == VAL))
-    missing = hours * 3600 - world.clips.duration[asked_clips].sum()
-    count = max(0, int(missing / np.mean(sizes.clip_seconds)))
-    others = dataclasses.replace(sizes, nlq_clips=(0, count, 0), other_clips=0, bare_videos=0)
-    other_world = simulate_world(others, seed + 1)
-    clips = [(world, clip) for clip in asked_clips.tolist()]
-    clips += [(other_world, clip) for clip in range(count)]
-    lengths = [row_count(each.clips.duration[clip]) for each, clip in clips]
-    starts = np.cumsum([0, *lengths[:-1]]).tolist()
-    parts = [Part(*clip, start) for clip, start in zip(clips, starts, strict=True)]
+    in_val = world.videos.split[world.clips.video] == VAL
+    val_clips = np.flatnonzero(world.clips.has_questions & in_val)
+    missing_seconds = hours * 3600 - world.clips.duration[val_clips].sum()
+    count = max(0, int(missing_seconds / np.mean(sizes.clip_seconds)))
+    other_sizes = dataclasses.replace(sizes, nlq_clips=(0, count, 0), other_clips=0, bare_videos=0)
+    other_world = simulate_world(other_sizes, seed + 1)
+    parts, row = [], 0
+    for source, clips in ((world, val_clips.tolist()), (other_world, range(count))):
+        for clip in clips:
+            parts.append(Part(source, clip, row))
+            row += row_count(source.clips.duration[clip])
 
     questions = ask(world, sizes.queries, seed)
-    rows = np.flatnonzero(np.isin(questions.clip, asked_clips) & ~questions.only_in_v2)
-    part = np.searchsorted(asked_clips, questions.clip[rows])
-    asked = np.stack([parts[p].place(questions.window[r]) for p, r in zip(part, rows, strict=True)])
-    moments = [_moments(each, parts) for each in (world, other_world)]
-    fitting = []
-    for window, row in zip(asked, rows.tolist(), strict=True):
-        fits = [fitting_moments(shown, world.events, questions, row) for shown in moments]
-        fits[0] &= moments[0].numbers != questions.event[row]
-        windows = [shown.windows[chosen] for shown, chosen in zip(moments, fits, strict=True)]
-        fitting.append(np.concatenate([window[None], *windows]))
-    texts = [phrase(world, questions, row)["query"] for row in rows.tolist()]
-    return LongVideo(parts, texts, part, asked, fitting, seed)
-
-
-def _split(world: World) -> np.ndarray:
-    return world.videos.split[world.clips.video]
+    rows = np.flatnonzero(np.isin(questions.clip, val_clips) & ~questions.only_in_v2).tolist()
+    numbers = np.searchsorted(val_clips, questions.clip[rows])  # of the questions' parts
+    moments, other_moments = (_moments(source, parts) for source in (world, other_world))
+    annotated, fitting = [], []
+    for number, row in zip(numbers, rows, strict=True):
+        window = parts[number].place(questions.window[row])
+        fits = fitting_moments(moments, world.events, questions, row)
+        fits &= moments.numbers != questions.event[row]
+        other_fits = fitting_moments(other_moments, world.events, questions, row)
+        windows = window[None], moments.windows[fits], other_moments.windows[other_fits]
+        annotated.append(window)
+        fitting.append(np.concatenate(windows))
+    texts = [phrase(world, questions, row)["query"] for row in rows]
+    return LongVideo(parts, texts, numbers, np.stack(annotated), fitting, seed)
 
 
 def _moments(world: World, parts: list[Part]) -> Moments:
-    """The events whose middle lies in one of the parts."""
-    clips, events = world.clips, world.events
+    """The events of a world whose middle lies in a part of the video."""
+    events = world.events
     numbers, windows = [np.zeros(0, np.int64)], [np.zeros((0, 2))]
     for part in parts:
         if part.world is world:
-            start, end = clips.start[part.clip], clips.end[part.clip]
-            inside = events.inside(start, end, clips.video[part.clip])
-            times = np.stack([events.start[inside], events.end[inside]], 1) - start
-            shown = (times.mean(1) > 0) & (times.mean(1) < end - start)
-            numbers.append(inside[shown])
-            windows.append(part.place(times[shown]))
+            shown = world.clip_events(part.clip)
+            times = np.stack([events.start[shown], events.end[shown]], 1)
+            numbers.append(shown)
+            windows.append(part.place(times - world.clips.start[part.clip]))
     return Moments(events, np.concatenate(numbers), np.concatenate(windows))
 
 
 def fitting_moments(
-    moments: Moments, asked_in: Events, questions: Questions, row: int
+    moments: Moments, question_events: Events, questions: Questions, row: int
 ) -> np.ndarray:
-    """(N,) bool: what answers a question that was asked about an event of `asked_in`."""
+    """(N,) bool: the moments that answer a question about one of `question_events`."""
     events, numbers, _ = moments
     template, event = TEMPLATES[questions.template[row]], questions.event[row]
     fits = np.isin(events.kind[numbers], template.kinds)
@@ -121,7 +118,7 @@ def fitting_moments(
         neighbours = (numbers + (other - event)).clip(0, len(events.kind) - 1)
         fits &= events.kind[neighbours] == HANDLE
         for name in ("verb", "object"):
-            fits &= getattr(events, name)[neighbours] == getattr(asked_in, name)[other]
+            fits &= getattr(events, name)[neighbours] == getattr(question_events, name)[other]
     for name in names:
-        fits &= getattr(events, name)[numbers] == getattr(asked_in, name)[event]
+        fits &= getattr(events, name)[numbers] == getattr(question_events, name)[event]
     return fits

@@ -1,6 +1,6 @@
-"""What happens in the simulated world, in words: narrations, and the 13 templates of questions.
+"""Sentences about the simulated world: narrations, and questions of the 13 templates.
 
-Narrations are made by the million, as columns; questions one by one. Shapes: N events.
+Millions of narrations are made as columns; questions are made one by one. Shapes: N events.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from utils.simulation.world import HANDLE, NOTHING, TALK, TOGETHER, Events
 
 PUT, PICK_UP = VERB_NUMBER["put"], VERB_NUMBER["pick up"]
 HANDS = ("with his right hand", "with his left hand", "with both hands")
-# Ways to narrate: three for handling, one for handling with somebody, two for talking or walking.
+# Three forms for handling, one for handling with somebody, two for talking, two for walking.
 NARRATIONS = (
     "#C C {verb} {object}",
     "#C C {verb} {object} {preposition} the {place}",
@@ -40,7 +40,7 @@ def narration_texts(events: Events, chosen: np.ndarray, rng: np.random.Generator
     form = np.select(
         [kind == HANDLE, kind == TOGETHER, kind == TALK], [handling_form, 3, 4 + either], 6 + either
     )
-    # Things are picked up from where others are put on or in.
+    # Things are picked up "from" a place, and put "on" or "in" it.
     is_inside = np.array([noun.preposition == "in" for noun in PLACES])
     preposition = np.where(verb == PICK_UP, 2, is_inside[place])
     objects = [f"{word} {noun.name}" for noun in OBJECTS for word in ("the", _article(noun.name))]
@@ -78,10 +78,10 @@ class Template(NamedTuple):
 
     name: str
     share: float  # of all questions
-    kinds: tuple[int, ...]  # of the events it asks for
-    verb: int | None  # of those events, if only one verb will do
-    key: tuple[str, ...]  # attributes that pick the event out among those of the clip
-    words: tuple[str, ...]  # ways to put it
+    kinds: tuple[int, ...]  # of its events
+    verb: int | None  # of its events; None: any
+    key: tuple[str, ...]  # attributes that identify the event among those of the clip
+    words: tuple[str, ...]  # wordings
     slot_x: str
     slot_y: str = ""
 
@@ -157,16 +157,16 @@ TEMPLATES = (
     ),
 )  # fmt: skip
 BEFORE_AFTER = 0  # the template that names a second event
-_GROUPS = {"cloth": "clothes", "rope": "thing"}  # what a question calls them
+_GROUPS = {"cloth": "clothes", "rope": "thing"}  # names in questions
 
 
 def question_words(
     events: Events, event: int, other: int, template: Template, wording: int
 ) -> dict[str, str]:
-    """`query`, `template`, `slot_x`, `verb_x`, `slot_y` and `verb_y` of a question for an event.
+    """`query`, `template`, `slot_x`, `verb_x`, `slot_y` and `verb_y` of a question about an event.
 
-    `other` is the event before or after it, or NOTHING; `wording` any number, by which one of the
-    template's ways to put it is taken.
+    `other` is the event before or after it, or NOTHING; `wording`, any number, selects one of the
+    template's wordings.
     """
     place = PLACES[events.place[event]]
     words = {"place": place.name, "at": place.preposition, "base": "talk", "other_base": ""}

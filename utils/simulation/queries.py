@@ -1,6 +1,6 @@
-"""What is narrated and asked in the simulated world, with times. Words are in phrasing.py.
+"""Narrations and questions of the simulated world, with times. Words are in phrasing.py.
 
-A question asks for one event of a clip, by what no other event of the clip has. Shapes: N
+A question asks for one event of a clip by attributes that no other event of the clip has. Shapes: N
 narrations, R questions.
 """
 
@@ -20,17 +20,18 @@ from utils.simulation.phrasing import (
 )
 from utils.simulation.world import HANDLE, NOTHING, TEST, TRAIN, VAL, Events, World
 
-# Log-normal widths of narration windows, seconds: a fifth lies within one bin of 16/30 s.
+# Log-normal widths of narration windows in seconds; a fifth lies within one bin of 16/30 s.
 WIDTH_MEDIAN, WIDTH_SPREAD = 0.6, 1.0
 WIDTH_LIMITS = (0.03, 4.0)
 ANNOTATOR_SLIP = 0.3  # standard deviation of a question's start and end, seconds
-SHORTEST = 0.6  # seconds; shortest window of a question
+SHORTEST = 0.6  # seconds, of a question's window
 
 
 def narrate(world: World, rate: float, seed: int) -> pl.DataFrame:
-    """Narrations of the videos of the train split and of those without clips.
+    """Narrate the videos of the train split and those without clips.
 
-    `rate` is narrations a minute; beyond one an event, events are narrated a second time.
+    `rate` is narrations per minute; if there are more narrations than events, events are narrated a
+    second time.
 
     Returns: columns video (number), pass (1 or 2), time, start, end (s in the video), text, verb
     and object (numbers), in order of video and time.
@@ -69,17 +70,17 @@ class Questions:
     """R questions, in order of clip."""
 
     clip: np.ndarray  # (R,)
-    event: np.ndarray  # (R,) the one asked for
-    other: np.ndarray  # (R,) the one before or after it, named by BEFORE_AFTER
+    event: np.ndarray  # (R,) the answer
+    other: np.ndarray  # (R,) event before or after it, for BEFORE_AFTER
     template: np.ndarray  # (R,)
-    wording: np.ndarray  # (R,) random number that picks the words
+    wording: np.ndarray  # (R,) random numbers that select the wording
     window: np.ndarray  # (R, 2) the answer, seconds in the clip
     only_in_v2: np.ndarray  # (R,) bool
-    annotator: np.ndarray  # (R,) number of the clip's annotation it belongs to
+    annotator: np.ndarray  # (R,) number of the clip's annotation
 
 
 def ask(world: World, mean: float, seed: int) -> Questions:
-    """Questions about the clips that have any: about `mean` a clip, a fifth more in version 2."""
+    """Questions about the clips that have any: `mean` per clip on average, 20 % more in v2."""
     rng = np.random.default_rng((seed, 3))
     clip, event = _clip_events(world)
     candidates = [
@@ -89,7 +90,7 @@ def ask(world: World, mean: float, seed: int) -> Questions:
     row, other, template = (np.concatenate(parts) for parts in zip(*candidates, strict=True))
     clip, event = clip[row], event[row]
 
-    # The best candidates of each clip by weighted random keys: a draw without replacement.
+    # The first candidates of each clip by weighted random keys: a draw without replacement.
     count = np.bincount(template, minlength=len(TEMPLATES))
     share = np.array([kind.share for kind in TEMPLATES]) / np.maximum(count, 1)
     order = np.argsort(-(np.log(share[template]) + rng.gumbel(size=len(template))))
@@ -98,8 +99,8 @@ def ask(world: World, mean: float, seed: int) -> Questions:
     order = order[np.argsort(clip[order], kind="stable")]
     rank = np.arange(len(order)) - np.searchsorted(clip[order], clip[order])
     v1_counts = np.maximum(rng.poisson(mean, len(world.clips.uids)), 3)  # of each clip
-    kept = rank < np.ceil(1.2 * v1_counts)[clip[order]]
-    chosen, rank = order[kept], rank[kept]
+    is_chosen = rank < np.ceil(1.2 * v1_counts)[clip[order]]
+    chosen, rank = order[is_chosen], rank[is_chosen]
     clip, event = clip[chosen], event[chosen]
 
     annotators = rng.choice((1, 2, 3), len(world.clips.uids), p=(0.6, 0.3, 0.1))
@@ -117,38 +118,33 @@ def ask(world: World, mean: float, seed: int) -> Questions:
 
 
 def _clip_events(world: World) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of clip and event, of all events whose middle lies in a clip with questions."""
-    clips, events = world.clips, world.events
-    empty = np.zeros(0, dtype=np.int64)
-    clip_numbers, event_numbers = [empty], [empty]
-    for clip in np.flatnonzero(clips.has_questions):
-        inside = events.inside(clips.start[clip], clips.end[clip], clips.video[clip])
-        middle = (events.start[inside] + events.end[inside]) / 2
-        inside = inside[(middle > clips.start[clip]) & (middle < clips.end[clip])]
-        clip_numbers.append(np.full(len(inside), clip))
-        event_numbers.append(inside)
-    return np.concatenate(clip_numbers), np.concatenate(event_numbers)
+    """Clip and event numbers of all events whose middle lies in a clip with questions."""
+    clips = np.flatnonzero(world.clips.has_questions)
+    events = [world.clip_events(clip) for clip in clips]
+    counts = list(map(len, events))
+    return np.repeat(clips, counts), np.concatenate([np.zeros(0, np.int64), *events])
 
 
 def _candidates(
     world: World, clip: np.ndarray, event: np.ndarray, number: int, template: Template
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows whose event the template can ask for, the other event it names, the template."""
+    """Rows whose event the template can ask for, their other events, and the template's number."""
     events = world.events
     fits = np.isin(events.kind[event], template.kinds)
     if template.verb is not None:
         fits &= events.verb[event] == template.verb
-    # Train asks about common things only: val and test hold what only narrations know.
-    common = (events.object[event] == NOTHING) | ~world.rare[events.object[event]]
-    fits &= common | (world.videos.split[events.video[event]] != TRAIN)
+    # Questions in train are about common objects only; rare ones are narrated.
+    is_common = (events.object[event] == NOTHING) | ~world.rare[events.object[event]]
+    fits &= is_common | (world.videos.split[events.video[event]] != TRAIN)
     other = np.full(len(event), NOTHING)
     if number == BEFORE_AFTER:
-        named = _unique(events, clip, event, ("verb", "object")) & (events.kind[event] == HANDLE)
+        is_unique = _unique(events, clip, event, ("verb", "object"))
+        is_unique &= events.kind[event] == HANDLE
         for step in (1, -1):
             neighbour = np.roll(np.arange(len(event)), step)
-            usable = named[neighbour] & (clip[neighbour] == clip)
-            usable &= events.object[event[neighbour]] != events.object[event]
-            other = np.where(usable, event[neighbour], other)
+            is_usable = is_unique[neighbour] & (clip[neighbour] == clip)
+            is_usable &= events.object[event[neighbour]] != events.object[event]
+            other = np.where(is_usable, event[neighbour], other)
         fits &= other != NOTHING
     else:
         fits &= _unique(events, clip, event, template.key)
@@ -159,7 +155,7 @@ def _candidates(
 def _unique(
     events: Events, clip: np.ndarray, event: np.ndarray, key: tuple[str, ...]
 ) -> np.ndarray:
-    """Which events are the only ones of their clip with their values of the attributes `key`."""
+    """(N,) bool: events whose attributes `key` no other event of their clip has."""
     code = clip.astype(np.int64)
     for name in key:
         code = code * 1000 + getattr(events, name)[event] + 1
@@ -170,7 +166,7 @@ def _unique(
 def _windows(
     world: World, clip: np.ndarray, event: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """(R, 2) seconds in the clip: the event as an annotator marks it."""
+    """(R, 2) seconds in the clip: the event as an annotator marks it, with random errors."""
     clips, events = world.clips, world.events
     marked = np.stack([events.start[event], events.end[event]], axis=1)
     marked = marked - clips.start[clip, None] + ANNOTATOR_SLIP * rng.standard_normal((len(clip), 2))

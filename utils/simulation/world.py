@@ -1,8 +1,8 @@
-"""The simulated world: what people do in long first-person videos, and the clips cut from them.
+"""The simulated world: events in long first-person videos, and clips of them.
 
 A video has a scenario (kitchen, garden, ...). Its wearer does one thing after another: handles an
-object at a place, talks to somebody, walks. Everything is columns: one row an event, a clip or a
-video. Shapes: N events, C clips, W videos. Times are seconds in the video.
+object at a place, talks to somebody, walks. Events, clips and videos are stored as columns. Shapes:
+N events, C clips, W videos. Times are seconds in the video.
 """
 
 import uuid
@@ -30,7 +30,7 @@ PAUSE = 0.8  # mean time between events, seconds
 KINDS = {"handle": 0.82, "together": 0.06, "talk": 0.07, "walk": 0.05}
 HANDLE, TOGETHER, TALK, WALK = range(4)  # "together": an object is handled with somebody
 
-# How many objects of the same scenario are commoner.
+# Number of more common objects of the same scenario.
 OBJECT_RANK = np.arange(len(OBJECTS)) - np.searchsorted(OBJECT_SCENARIO, OBJECT_SCENARIO)
 
 TRAIN, VAL, TEST, NO_CLIPS = range(4)  # the split of a video; some have no clips
@@ -38,7 +38,7 @@ TRAIN, VAL, TEST, NO_CLIPS = range(4)  # the split of a video; some have no clip
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much of everything."""
+    """The sizes of a world."""
 
     nlq_clips: tuple[int, int, int]  # clips with questions: train, val, test
     other_clips: int  # further train clips, of the visual queries and moments benchmarks
@@ -106,9 +106,17 @@ class World:
     events: Events
     rare: np.ndarray  # (objects,) bool: never asked about in NLQ train
 
+    def clip_events(self, clip: int) -> np.ndarray:
+        """Numbers of the events whose middle lies in a clip."""
+        clips, events = self.clips, self.events
+        start, end = clips.start[clip], clips.end[clip]
+        numbers = events.inside(start, end, clips.video[clip])
+        middle = (events.start[numbers] + events.end[numbers]) / 2
+        return numbers[(middle > start) & (middle < end)]
+
 
 def simulate_world(sizes: Sizes, seed: int) -> World:
-    """Make a world; the same sizes and seed give the same world."""
+    """Simulate a world, determined by sizes and seed."""
     rng = np.random.default_rng((seed, 1))
     videos, clips = _make_videos(sizes, rng)
     return World(videos, clips, _make_events(videos, rng), rare_objects())
@@ -149,34 +157,34 @@ def _make_videos(sizes: Sizes, rng: np.random.Generator) -> tuple[Videos, Clips]
     train = rng.permutation(counts[0])
     has_questions[train[sizes.nlq_clips[0] :]] = False
     annotated = rng.random((total, 2)) < 0.4
-    # A clip without questions is there because another benchmark has it.
-    unlisted = ~has_questions & ~annotated.any(1)
-    annotated[unlisted, rng.integers(0, 2, total)[unlisted]] = True
+    # A clip without questions belongs to another benchmark.
+    is_unlisted = ~has_questions & ~annotated.any(1)
+    annotated[is_unlisted, rng.integers(0, 2, total)[is_unlisted]] = True
     scenario = rng.permutation(np.arange(len(duration)) % len(SCENARIOS))
     videos = Videos(_uids(rng, len(duration)), video_split, duration, scenario)
     return videos, Clips(_uids(rng, total), video, start, end, has_questions, annotated)
 
 
 def _make_events(videos: Videos, rng: np.random.Generator) -> Events:
-    """What happens in each video, from its start to its end."""
+    """The events of each video, from its start to its end."""
     mean = LENGTH_MEDIAN * np.exp(LENGTH_SPREAD**2 / 2) + PAUSE
-    counts = (videos.duration / mean * 1.3 + 12).astype(np.int64)  # more than have room
+    counts = (videos.duration / mean * 1.3 + 12).astype(np.int64)  # more than fit
     video = np.repeat(np.arange(len(counts)), counts)
     length = LENGTH_MEDIAN * np.exp(LENGTH_SPREAD * rng.standard_normal(len(video)))
     length = np.clip(length, *LENGTH_LIMITS)
     pause = rng.exponential(PAUSE, len(video))
     start = _restarted_sum(length + pause, video) + pause
-    kept = start + length <= videos.duration[video]
-    video, start, length = video[kept], start[kept], length[kept]
+    fits = start + length <= videos.duration[video]
+    video, start, length = video[fits], start[fits], length[fits]
     count = len(video)
 
     kind = rng.choice(len(KINDS), count, p=list(KINDS.values()))
     noun = _draw(_object_shares(videos, rng), video, rng)
     noun[kind >= TALK] = NOTHING
     verb = np.full(count, NOTHING)
-    handled = noun != NOTHING
+    has_object = noun != NOTHING
     groups = np.array([list(GROUP_VERBS).index(entry.group) for entry in OBJECTS])
-    verb[handled] = _draw(_verb_shares(), groups[noun[handled]], rng)
+    verb[has_object] = _draw(_verb_shares(), groups[noun[has_object]], rng)
     place = _draw(_place_shares(videos, rng), video, rng)
     person = _draw(_person_shares(videos, rng), video, rng)
     person[(kind == HANDLE) | (kind == WALK)] = NOTHING
@@ -187,22 +195,22 @@ def _restarted_sum(steps: np.ndarray, group: np.ndarray) -> np.ndarray:
     """Sum of the earlier steps of the same group; `group` is sorted and counts from 0."""
     if not len(steps):
         return steps
-    before = np.cumsum(steps) - steps
-    return before - before[np.searchsorted(group, np.arange(group[-1] + 1))][group]
+    sums = np.cumsum(steps) - steps
+    return sums - sums[np.searchsorted(group, np.arange(group[-1] + 1))][group]
 
 
 def _draw(shares: np.ndarray, row: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One column number for each entry of `row`, with the probabilities of that row of `shares`."""
+    """Draw a column of `shares` for each entry of `row`, with the probabilities in that row."""
     sums = np.cumsum(shares, axis=1)
     sums /= sums[:, -1:]
-    # Rows laid end to end make one ascending list: all draws are found in one search.
+    # The concatenated rows are ascending: one search finds all draws.
     flat = (sums + np.arange(len(sums))[:, None]).ravel()
-    drawn = np.searchsorted(flat, row + rng.random(len(row)), side="right")
-    return np.minimum(drawn - row * shares.shape[1], shares.shape[1] - 1)
+    index = np.searchsorted(flat, row + rng.random(len(row)), side="right")
+    return np.minimum(index - row * shares.shape[1], shares.shape[1] - 1)
 
 
 def _object_shares(videos: Videos, rng: np.random.Generator) -> np.ndarray:
-    """(W, objects): long-tailed within the scenario, and each video has its own favourites."""
+    """(W, objects): long-tailed within the scenario, with random favourites of each video."""
     shares = (OBJECT_RANK + 3.0) ** -0.7 * rng.gamma(1.0, 1.0, (len(videos.uids), len(OBJECTS)))
     return shares * (videos.scenario[:, None] == OBJECT_SCENARIO)
 
@@ -219,7 +227,7 @@ def _person_shares(videos: Videos, rng: np.random.Generator) -> np.ndarray:
 
 
 def _verb_shares() -> np.ndarray:
-    """(groups, verbs): handling is commonest."""
+    """(groups, verbs): handling is most common."""
     shares = np.zeros((len(GROUP_VERBS), len(VERB_NUMBER)))
     for row, verbs in zip(shares, GROUP_VERBS.values(), strict=True):
         row[[VERB_NUMBER[verb] for verb in verbs]] = 1.0
@@ -229,6 +237,6 @@ def _verb_shares() -> np.ndarray:
 
 
 def _uids(rng: np.random.Generator, count: int) -> list[str]:
-    """Random, but the same for the same generator."""
+    """Random uids of the generator."""
     raw = rng.bytes(16 * count)
     return [str(uuid.UUID(bytes=raw[at : at + 16], version=4)) for at in range(0, 16 * count, 16)]

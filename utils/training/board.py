@@ -1,4 +1,4 @@
-"""TensorBoard logs, written at once: no thread that a full disk could take by surprise."""
+"""TensorBoard logs, written without a thread, so that a full disk can't end the program."""
 
 import os
 import socket
@@ -16,49 +16,49 @@ from utils.base.errors import warn
 
 
 class Board:
-    """One file of events in a folder; where it can't be written it ends, with a warning."""
+    """A file of events in a folder; when a write fails it warns and logs nothing more."""
 
     def __init__(self, folder: Path, purge_step: int | None = None):
-        """What was logged from `purge_step` on, before, is not shown."""
+        """TensorBoard hides earlier logs from `purge_step` on."""
         name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
         self._path = folder / name
         self._records: RecordWriter | None = None
-        with self._ending_when_full():
+        with self._ending_on_error():
             folder.mkdir(parents=True, exist_ok=True)
             self._records = RecordWriter(self._path.open("wb"))
         self._write(Event(file_version="brain.Event:2"))
         if purge_step is not None:
-            started = SessionLog(status=SessionLog.START)
-            self._write(Event(session_log=started, step=purge_step))
+            session_start = SessionLog(status=SessionLog.START)
+            self._write(Event(session_log=session_start, step=purge_step))
 
     def add_scalars(self, scalars: dict[str, float | torch.Tensor], step: int) -> None:
-        """Figures by name."""
+        """Log figures by name."""
         figures = (summary.scalar(name, value) for name, value in scalars.items())
         self._write(*(Event(summary=figure, step=step) for figure in figures))
 
     def add_text(self, name: str, text: str, step: int) -> None:
-        """A text in Markdown."""
+        """Log a text in Markdown."""
         self._write(Event(summary=summary.text(name, text), step=step))
 
     def add_image(self, name: str, image: object, step: int) -> None:
-        """A picture (height, width, 3)."""
+        """Log a picture (H, W, 3)."""
         self._write(Event(summary=summary.image(name, image, dataformats="HWC"), step=step))
 
     def close(self) -> None:
-        """End the log."""
+        """Close the file."""
         if self._records is not None:
             self._records.close()
 
     def _write(self, *events: Event) -> None:
         if self._records is not None:
-            with self._ending_when_full():
+            with self._ending_on_error():
                 for event in events:
                     event.wall_time = time.time()
                     self._records.write(event.SerializeToString())
                 self._records.flush()
 
     @contextmanager
-    def _ending_when_full(self) -> Iterator[None]:
+    def _ending_on_error(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Checkpoints: which one is meant, and clear words when one does not fit."""
+"""Find checkpoints, and load their weights and optimizer states."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from utils.base.files import file_stamp, fingerprint
 from utils.base.hub import fetch_folder, is_on_hub
 from utils.base.lazy import torch
 
-SHARED = "model.safetensors"  # the checkpoint of a run that was shared
-SAMPLES = 16  # of a checkpoint's content, that its hash covers
+SHARED = "model.safetensors"  # the checkpoint of a shared run
+SAMPLES = 16  # of a checkpoint's content, in its hash
 
 
 class Trained(NamedTuple):
-    """A trained model of a package, in evaluation mode, and what it needs to read a query."""
+    """A trained model in evaluation mode, its options, and the text encoder of its queries."""
 
     options: Any
     model: Any
@@ -24,15 +24,16 @@ class Trained(NamedTuple):
 
 
 def step_of(path: Path) -> int:
-    """The step number that ends a checkpoint's name (`vslnet_1200.t7` -> 1200), or -1."""
+    """The step at the end of a checkpoint's name (`vslnet_1200.t7` -> 1200), or -1."""
     number = re.search(r"_(\d+)$", path.stem)
     return int(number.group(1)) if number else -1
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """The checkpoint meant by a file, a run folder or its `model` folder: the last one there.
+    """The checkpoint at a path: a file, or the last one in a run folder or its `model` folder.
 
-    A shared run is a folder, here or on the hub (`hf://owner/name`), with one checkpoint.
+    A shared run is a folder with one checkpoint, on this machine or the hub (`hf://owner/name`).
+    Raises UserError if there is no checkpoint, or those of several runs.
     """
     path = fetch_folder(str(path)) if is_on_hub(path) else Path(path)
     if path.is_file():
@@ -58,7 +59,7 @@ def checkpoint_hash(file: Path) -> str:
 
 
 def fit_optimizer(optimizer: torch.optim.Optimizer, state: Any, source: str | Path) -> None:
-    """Load an optimizer's state; raises UserError if it is of another model."""
+    """Load an optimizer's state; raises UserError if it does not fit the model."""
     try:
         optimizer.load_state_dict(state)
         fits = all(
@@ -87,12 +88,12 @@ def fit_state(model: torch.nn.Module, state: dict[str, torch.Tensor], source: st
         if key in state and state[key].shape != value.shape
     ]
     if faults:
-        more = f" and {len(faults) - 4} more" if len(faults) > 4 else ""
+        rest = f" and {len(faults) - 4} more" if len(faults) > 4 else ""
         raise UserError(
-            f"{source}: does not fit this model: {'; '.join(faults[:4])}{more}; "
+            f"{source}: does not fit this model: {'; '.join(faults[:4])}{rest}; "
             "check the feature, the number of units and the options it was trained with"
         )
-    bad = [key for key, value in state.items() if not torch.isfinite(value).all()]
-    if bad:
-        raise UserError(f"{source}: {bad[0]} holds NaN or infinite values; use another checkpoint")
+    for key, value in state.items():
+        if not torch.isfinite(value).all():
+            raise UserError(f"{source}: {key} holds NaN or infinite values; use another checkpoint")
     model.load_state_dict(state)

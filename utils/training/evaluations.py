@@ -1,4 +1,4 @@
-"""The evaluations of a run, in its `metrics.jsonl`."""
+"""Read the evaluations of a run from its `metrics.jsonl`."""
 
 from pathlib import Path
 
@@ -12,9 +12,9 @@ FIGURES = (SELECTION, "R@1 IoU=0.5", "R@5 IoU=0.3", "R@5 IoU=0.5", "mIoU")  # of
 
 
 def best_evaluation(run: Path) -> dict:
-    """The evaluation with the highest R@1 IoU=0.3, of equals the latest, as checkpoints are.
+    """The evaluation with the highest R@1 IoU=0.3, the latest of equal ones, as for checkpoints.
 
-    `run` is a run folder, or one above it. Raises `UserError` if there is none or no evaluation.
+    `run` is a run folder or one above it. Raises `UserError` if there is no run or no evaluation.
     """
     files = [run] if run.is_file() else sorted(run.rglob("metrics.jsonl"))
     if len(files) != 1:

@@ -1,4 +1,4 @@
-"""Numbers that go wrong, noticed on the device and read when something is read anyway."""
+"""Detect numbers that are not finite, on the device and without waiting for it."""
 
 import torch
 from torch import nn
@@ -6,38 +6,38 @@ from torch import nn
 SMALLEST_SCALE = 1.0  # of fp16
 
 
-class FirstWrong:
-    """The first step whose loss or gradient was not finite, with its losses; no step waits."""
+class FirstNonFinite:
+    """The first step whose loss or gradient was not finite, and its losses."""
 
     def __init__(self, device: torch.device):
         self._step = torch.full((), -1, device=device)
         self._losses: dict[str, torch.Tensor] = {}
 
     def note(self, step: int, losses: dict[str, torch.Tensor], checked: torch.Tensor) -> None:
-        """Look at a step; `checked` is a scalar that is finite if all is well."""
-        first = (self._step < 0) & ~checked.detach().isfinite()
-        self._step = torch.where(first, step, self._step)
-        before = self._losses or losses
-        self._losses = {k: torch.where(first, v.detach(), before[k]) for k, v in losses.items()}
+        """Check a step: the scalar `checked` is finite if its loss and gradients are."""
+        is_first = (self._step < 0) & ~checked.detach().isfinite()
+        self._step = torch.where(is_first, step, self._step)
+        noted = self._losses or losses
+        self._losses = {k: torch.where(is_first, v.detach(), noted[k]) for k, v in losses.items()}
 
     def step(self) -> int:
-        """The number of that step, or -1; waits for the device."""
+        """The step's number, -1 if there is none; waits for the device."""
         return int(self._step.item())
 
     def losses(self) -> dict[str, float]:
-        """Its losses; waits for the device."""
+        """The step's losses; waits for the device."""
         return {name: value.item() for name, value in self._losses.items()}
 
 
 def clip_gradients(model: nn.Module, largest: float) -> torch.Tensor:
-    """Scale gradients down to a norm of at most `largest`; returns the norm they had.
+    """Scale gradients down to a norm of at most `largest`; returns their norm before that.
 
-    If that overflows they become NaN, and the scaler leaves the step out.
+    If the norm overflows, all gradients become NaN, and the scaler skips the step.
     """
     parameters = [p for p in model.parameters() if p.grad is not None]
     norm = nn.utils.get_total_norm([p.grad for p in parameters])
-    usable = torch.where(norm.isfinite(), norm, torch.nan)
-    nn.utils.clip_grads_with_norm_(parameters, largest, usable)
+    finite_norm = torch.where(norm.isfinite(), norm, torch.nan)
+    nn.utils.clip_grads_with_norm_(parameters, largest, finite_norm)
     return norm
 
 

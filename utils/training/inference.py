@@ -1,4 +1,4 @@
-"""Prediction of a split by a trained run, the same for all models."""
+"""Predict a split with a trained run, in the same way for all models."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,16 +18,16 @@ def infer(
     predict: Callable,
     result_file: Callable[[Any, Path], Path],
 ) -> Path:
-    """Predict a split; print scores if they can be known.
+    """Predict a split; prints scores if the true windows are known.
 
     Args:
-        run: a checkpoint, or a run folder with one.
-        overrides: options that replace those of the run, `mode` among them: the split.
-        load_trained, open_split, predict: the model package's.
-        result_file: given options and checkpoint, where predictions go without `--output`.
+        run: a checkpoint or a run folder.
+        overrides: options that replace those of the run; `mode` is the split.
+        load_trained, open_split, predict: functions of the model package.
+        result_file: (options, checkpoint) -> the challenge file if there is no `--output`.
 
     Returns:
-        The challenge file, which the main process writes.
+        The challenge file, written by the main process.
     """
     if overrides.get("output") is not None:
         check_output("--output", overrides["output"])

@@ -36,8 +36,6 @@ from utils.training.runs import Run
 from utils.training.slurm import submit
 from utils.training.steps import Stepper
 
-SHAPES = 64  # of batches: lengths of queries, numbers of parts, the last batch of an epoch
-
 
 def train(
     options: TrainingOptions, recipe_of: Callable[[TrainingOptions, Processes], Recipe]
@@ -64,34 +62,33 @@ def fit(recipe: Recipe, options: TrainingOptions, processes: Processes) -> None:
     A signal to stop saves the state and ends the program with 128 + its number.
     """
     run = Run(options, processes, recipe.descriptions)
-    with _named_fault(run.folder), run, StopSignals() as signals:
-        state = _begin(run, options.restart, signals)
-        # Only now is there anything that could be saved.
+    with _disk_faults(run.folder), run, StopSignals() as signals:
+        state = _start(run, options.restart, signals)
         training = Training(recipe, options, run, processes, signals, state)
         try:
             if state is None:
                 training.save()
-            training.go_on()
+            training.train()
         except Stopped:
-            training.leave(signals.received)
+            training.stop(signals.received)
         except RuntimeError as error:
             if not is_lost_peer(error):
                 raise
-            # Nothing is sent while weights change: they are those of the last whole step.
+            # Processes don't communicate while weights change: the last step is complete.
             training.save()
             if signals.received:
                 sys.exit(128 + signals.received)
-            kept = f"{run.folder} is saved at step {training.step} of {training.total}"
-            raise LostPeer(kept if processes.main else "") from error
+            saved = f"{run.folder} is saved at step {training.step} of {training.total}"
+            raise LostPeer(saved if processes.main else "") from error
     if processes.main:
-        best = f"best of {len(run.history)} evaluations, checkpoint {run.kept[-1]}"
-        print(f"{best}:\n{training.best_table}")
+        title = f"best of {len(run.history)} evaluations, checkpoint {run.checkpoints[-1]}"
+        print(f"{title}:\n{training.best_table}")
 
 
-def _begin(run: Run, restart: bool, signals: StopSignals) -> dict | None:
-    """The state to continue from; no file is changed before it has been read."""
+def _start(run: Run, restart: bool, signals: StopSignals) -> dict | None:
+    """The state to continue from, None for a new run; a signal ends the program."""
     try:
-        with signals.at_once():
+        with signals.interrupting():
             return run.start(restart)
     except Stopped:
         if run.processes.main:
@@ -105,8 +102,8 @@ def _begin(run: Run, restart: bool, signals: StopSignals) -> dict | None:
 
 
 @contextmanager
-def _named_fault(folder: Path) -> Iterator[None]:
-    """Within, a full or missing disk is a UserError; out of memory is reported by `run_program`."""
+def _disk_faults(folder: Path) -> Iterator[None]:
+    """Turn an error of the disk into a UserError; `run_program` reports a lack of memory."""
     try:
         yield
     except OSError as error:
@@ -114,12 +111,12 @@ def _named_fault(folder: Path) -> Iterator[None]:
             raise
         raise UserError(
             f"{error.filename or folder}: {error.strerror or error}; the last saved state is "
-            "intact, mend this and give the same command to continue"
+            "intact; correct this and give the same command to continue"
         ) from error
 
 
 class Training:
-    """A training on its way: what has to be saved, and the loop."""
+    """A training in progress: its state and its loop."""
 
     def __init__(
         self,
@@ -130,7 +127,7 @@ class Training:
         signals: StopSignals,
         state: dict | None,
     ):
-        """Takes up the `state` that the run's folder holds, or begins with the first epoch."""
+        """`state` is what the run folder holds, None to begin with the first epoch."""
         self.recipe = recipe
         self.options = options
         self.run = run
@@ -141,13 +138,13 @@ class Training:
         self.step = self.steps * recipe.first_epoch
         self.best = -1.0
         self.best_table = ""
-        self.to_evaluate = False  # what has been trained so far
+        self.to_evaluate = False  # the current weights
         if state is not None:
-            self.take_up(state)
+            self.restore(state)
         self.stepper.cut_batches()
 
-    def take_up(self, state: dict) -> None:
-        """Go on where a state was saved."""
+    def restore(self, state: dict) -> None:
+        """Continue from a saved state."""
         file = self.run.state_file
         fit_state(self.recipe.model, state["model"], file)
         fit_optimizer(self.recipe.optimizer, state["optimizer"], file)
@@ -159,17 +156,17 @@ class Training:
         if self.processes.main:
             print(f"continuing {self.run.folder} at step {self.step} of {self.total}")
 
-    def refuse_weights(self) -> None:
-        """A finite gradient may still throw weights out of what a number can hold."""
+    def check_weights(self) -> None:
+        """Raise UserError if a weight is not finite: a finite gradient can make it overflow."""
         if not all_finite(self.recipe.model):
             raise UserError(
                 f"weights are not finite after step {self.step}; the state saved before is intact: "
-                "begin anew with a lower learning rate (--restart)"
+                "start over with a lower learning rate (--restart)"
             )
 
     def save(self) -> None:
-        """Save all that is needed to continue, if it is sound."""
-        self.refuse_weights()
+        """Save the state to continue from; raises UserError if a weight is not finite."""
+        self.check_weights()
         self.run.save_state(
             {
                 "model": self.recipe.model.state_dict(),
@@ -183,8 +180,8 @@ class Training:
             }
         )
 
-    def leave(self, number: int) -> None:
-        """Save, say how to continue, and end the program."""
+    def stop(self, number: int) -> None:
+        """Save the state and end the program because of a signal."""
         self.save()
         if self.processes.main:
             print(
@@ -195,8 +192,8 @@ class Training:
             )
         sys.exit(128 + number)
 
-    def go_on(self) -> None:
-        """Step, evaluate and save until the last epoch ends, or a signal comes."""
+    def train(self) -> None:
+        """Step, evaluate and save until the last epoch ends or a signal arrives."""
         options, run, processes = self.options, self.run, self.processes
         stepper = self.stepper
         network = stepper.network()
@@ -217,45 +214,48 @@ class Training:
                     note_step()
 
                     logged = self.step % options.tb_log_freq == 0
-                    due = run.state_due(options.save_every_minutes)
-                    # Reading waits for a GPU, so it is done where something is read anyway.
+                    save_due = run.state_due(options.save_every_minutes)
+                    signal_number = self.signals.received
+                    # Reading waits for the GPU: only where something else waits for it, too.
                     on_cpu = processes.device.type == "cpu"
-                    reads = on_cpu or logged or due or self.to_evaluate or self.signals.received
-                    wrong = stepper.first_wrong.step() if reads else -1
-                    stop, due, wrong = processes.largest(self.signals.received, due, wrong)
-                    if wrong >= 0:
-                        self.end_at(wrong)
+                    waits = on_cpu or logged or save_due or self.to_evaluate or signal_number
+                    failed_step = stepper.first_nonfinite.step() if waits else -1
+                    signal_number, save_due, failed_step = processes.largest(
+                        signal_number, save_due, failed_step
+                    )
+                    if failed_step >= 0:
+                        self.fail(failed_step)
                     if logged:
                         total = losses["total"].item()
                         bar.set_postfix(loss=f"{total:.3f}", best=f"{self.best:.2f}")
                         self.log(losses, norm)
-                        self.refuse_overflow()
-                    if stop:
+                        self.check_scale()
+                    if signal_number:
                         bar.close()
-                        self.leave(stop)
+                        self.stop(signal_number)
                     if self.to_evaluate:
                         self.evaluate()
-                    elif due:
+                    elif save_due:
                         self.save()
 
     def is_evaluated(self, step: int) -> bool:
-        """Whether an evaluation follows so many steps."""
+        """Whether to evaluate after `step` steps."""
         period = self.options.eval_period
         return evaluates(step, self.steps, self.total, self.recipe.evaluations, period)
 
     def log(self, losses: dict[str, torch.Tensor], norm: torch.Tensor) -> None:
-        """Losses, gradient norm and learning rate of the last step."""
+        """Log losses, gradient norm and learning rate of the last step."""
         scalars = {f"train/{name}": value.item() for name, value in losses.items()}
         rate = self.recipe.learning_rate(self.step, self.steps)
         self.run.log(self.step, {**scalars, "train/norm": norm, "train/lr": rate})
 
     def evaluate(self) -> None:
-        """Score the weights as they are, keep them if they are the best, and save the state."""
+        """Score the weights, keep a checkpoint if they are the best, and save the state."""
         recipe, run, step = self.recipe, self.run, self.step
         epoch = (step - 1) // self.steps
-        self.refuse_weights()
+        self.check_weights()
         self.processes.tell(f"evaluating after step {step}")
-        with self.signals.at_once():
+        with self.signals.interrupting():
             figures, table, picture = recipe.evaluate(epoch, step)
         run.record({"epoch": epoch, "step": step, **figures}, table)
         run.log(step, {f"val/{name}": value for name, value in figures.items()})
@@ -266,28 +266,28 @@ class Training:
         self.to_evaluate = False
         self.save()
 
-    def refuse_overflow(self) -> None:
-        """In fp16 steps are left out while the scale falls; below 1 that would go on for ever."""
+    def check_scale(self) -> None:
+        """Raise UserError if fp16 gradients overflow at any scale: no step would be taken."""
         if self.options.amp == "fp16" and self.stepper.scaler.get_scale() < SMALLEST_SCALE:
             self.save()
             raise UserError(
-                f"gradients overflow in fp16 even unscaled, at step {self.step}; begin anew "
+                f"gradients overflow in fp16 even unscaled, at step {self.step}; start over "
                 "(--restart) with --amp bf16 or off"
             )
 
-    def end_at(self, wrong: int) -> None:
-        """End the program: the loss or the gradients of step `wrong` were not finite."""
+    def fail(self, step: int) -> None:
+        """Save the state and raise UserError: loss or gradients of `step` were not finite."""
         self.save()
         records = self.recipe.train.records
-        rows = self.processes.shard(self.stepper.batch_rows(wrong))
+        rows = self.processes.shard(self.stepper.batch_rows(step))
         clips = [records.clip_uids[clip] for clip in records.clip[rows]]
-        reports = self.processes.gather((self.stepper.first_wrong.losses(), clips))
+        reports = self.processes.gather((self.stepper.first_nonfinite.losses(), clips))
         losses, clips = next((r for r in reports if not np.isfinite(r[0]["total"])), reports[0])
-        rate = self.recipe.learning_rate(wrong, self.steps)
+        rate = self.recipe.learning_rate(step, self.steps)
         values = ", ".join(f"{name} {value:.6g}" for name, value in losses.items())
         raise UserError(
-            f"training went wrong at step {wrong}, learning rate {rate:.6g}: {values}; clips of "
+            f"training failed at step {step}, learning rate {rate:.6g}: {values}; clips of "
             f"its batch: {named(dict.fromkeys(clips))}; its gradients were not used, and "
-            f"{self.run.folder} is saved at step {self.step}: the same command goes on from there; "
-            "or begin anew (--restart) with a lower learning rate or without mixed precision"
+            f"{self.run.folder} is saved at step {self.step}: the same command continues from "
+            "there; or start over (--restart) with a lower learning rate or without mixed precision"
         )

@@ -1,6 +1,6 @@
 """Options that every model has: its data, how it trains and where.
 
-A model's own options inherit these, add theirs and redeclare a field whose words or default differ.
+A model's options inherit these, add more, and redeclare those with another help text or default.
 Names are those of the published release, so that scripts keep working.
 """
 
@@ -11,20 +11,20 @@ from typing import ClassVar
 from utils.base.errors import UserError
 from utils.base.options import SEEDS, check_options, option
 
-TEXT_FILE = "text.json"  # in the run folder: what prediction needs to read text the same way
-# What prediction takes from the options of a run, unless it is given others.
-KEPT = ("task", "fv", "data_root", "cache_dir", "text_encoder", "nms_threshold", "amp")
+TEXT_FILE = "text.json"  # in the run folder: describes the text encoder, for prediction
+# Options of a run that its predictions use, too, unless others are given.
+INHERITED = ("task", "fv", "data_root", "cache_dir", "text_encoder", "nms_threshold", "amp")
 
 
 @dataclass(kw_only=True)
 class TrainingOptions:
-    """What can be chosen for every model, in training and prediction.
+    """Options of training and prediction that all models share.
 
-    Options that are `free` may differ between the parts of a run that was stopped and continued.
+    A `free` option may change when a stopped run is continued.
     """
 
     OPTIONS_FILE: ClassVar[str]  # in the run folder
-    LOG_FILE: ClassVar[str | None] = None  # in the run folder: logged figures as text
+    LOG_FILE: ClassVar[str | None] = None  # in the run folder: losses as text
 
     task: str = option(explanation="data set: a folder under <data_root>/dataset")
     fv: str = option(explanation="video feature: a folder under <data_root>/features")
@@ -65,7 +65,7 @@ class TrainingOptions:
     )
     feature_device: str = option(
         "auto",
-        "where features wait: on the GPU if they fit, or not",
+        "where features are kept; auto: on the GPU if they fit",
         choices=("auto", "cpu", "cuda"),
         free=True,
     )
@@ -76,7 +76,7 @@ class TrainingOptions:
         32, "queries a step, over all processes together", usual=True, within="[1, 1e9]"
     )
     accumulate: int = option(
-        0, "pieces that a batch is computed in (0: as few as a GPU's memory allows)"
+        0, "pieces a batch is computed in (0: as few as the GPU's memory allows)"
     )
     clip_norm: float = option(1.0, "largest gradient norm", within="(0, inf)")
     seed: int = option(12345, "seed of every random draw", usual=True, within=SEEDS)
@@ -94,7 +94,7 @@ class TrainingOptions:
     save_every_minutes: float = option(10.0, "time between saved states", usual=True, free=True)
     profile: int = option(0, "write a trace of so many steps into the run folder", free=True)
     restart: bool = option(
-        False, "begin anew instead of continuing the run in the folder", usual=True, free=True
+        False, "start over instead of continuing the run in the folder", usual=True, free=True
     )
     tb_log_freq: int = option(10, "steps between logged losses", within="[1, 1e9]", free=True)
 
@@ -131,22 +131,22 @@ class TrainingOptions:
         if self.nar_exp_factor == -1:  # as published scripts turn it off
             self.nar_exp_factor = 1.0
         check_options(self)
-        self.refuse_paths("task", "fv")
+        self.check_names("task", "fv")
 
-    def refuse_paths(self, *names: str) -> None:
-        """Raise UserError if one of the options is not a plain name of a file or folder."""
+    def check_names(self, *names: str) -> None:
+        """Raise UserError if the value of one of these options is a path, not a name."""
         for name in names:
             if Path(getattr(self, name)).name != getattr(self, name):
                 raise UserError(f"--{name} must be a plain name, is '{getattr(self, name)}'")
 
     @property
     def is_submission(self) -> bool:
-        """Whether predictions are to answer the whole test split of `eval_gt_json`."""
+        """Whether predictions must answer the whole test split of `eval_gt_json`."""
         checked = self.check_submission and self.mode == "test"
         return checked and not self.allow_missing and self.eval_gt_json is not None
 
     def subsets(self, split: str) -> tuple[str | None, str | None]:
-        """The clip lists that reduce narrations and NLQ queries: of the training split alone."""
+        """The clip lists that narrations and NLQ queries of a split are reduced to, or None."""
         if self.mode == "train" == split:
             return self.scaling_subsample_clips, self.zeroshot_subsample_clips
         return None, None
@@ -163,10 +163,10 @@ class TrainingOptions:
 
     @property
     def run_folder(self) -> Path:
-        """Where checkpoints, scores and the state of a training lie."""
+        """Folder of checkpoints, scores and the saved state."""
         raise NotImplementedError
 
     @property
     def log_dir(self) -> Path | None:
-        """Where TensorBoard logs go, None for nowhere."""
+        """Folder of TensorBoard logs, None to write none."""
         raise NotImplementedError

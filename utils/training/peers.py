@@ -1,4 +1,4 @@
-"""Which of several processes was lost: each says once a second that it lives, and what it does."""
+"""Find out which process was lost: each reports once a second that it runs, and what it does."""
 
 import json
 import socket
@@ -10,15 +10,15 @@ from datetime import timedelta
 import torch.distributed as dist
 
 BEAT_SECONDS = 1.0
-SILENCE_SECONDS = 3.0  # a process that says nothing for so long is lost
-FOLLOWED = "followed"  # it ended because another process did
+SILENCE_SECONDS = 3.0  # a process that does not report for so long is lost
+FOLLOWED = "followed"  # reason: another process ended first
 
 
 class Peers:
-    """What the processes of a group say of themselves, kept in the store they met in."""
+    """The reports of a group's processes, in the store that the group was formed with."""
 
     def __init__(self, host: str, port: int, name: str, rank: int, size: int):
-        """A connection of its own to the store, where `name` is the group's; says that it lives."""
+        """Connect to the store and start to report, as one of the group `name`."""
         connection = dist.TCPStore(host, port, timeout=timedelta(seconds=10))
         self.rank = rank
         self.size = size
@@ -30,39 +30,43 @@ class Peers:
         self._thread.start()
 
     def end(self, reason: str) -> None:
-        """Tell the others why this process ends, unless the store has gone."""
+        """Report why this process ends, unless the store is lost."""
         self._ended.set()
         self._thread.join()
         with suppress(RuntimeError):
             self._store.set(f"end {self.rank}", reason)
 
     def account(self, patience: timedelta) -> str | None:
-        """Who did not answer within `patience` or has gone; None if another process says so."""
+        """Which processes ended, or were waited for longer than `patience`.
+
+        None if another process reports it: the first one that is neither.
+        """
         try:
-            before = [self._read(rank) for rank in range(self.size)]
+            earlier_beats = [self._read(rank)[0] for rank in range(self.size)]
             time.sleep(SILENCE_SECONDS)
-            now = [self._read(rank) for rank in range(self.size)]
+            reports = [self._read(rank) for rank in range(self.size)]
         except RuntimeError:
             return f"process 0 of {self.size}, or what launched it, was lost"
-        gone, late = {}, {}
-        for rank, (beat, reason) in enumerate(now):
+        lost_peers, late_peers = {}, {}
+        for rank, (beat, reason) in enumerate(reports):
             name = f"process {rank} of {self.size}"
             if beat is None:
-                late[rank] = f"{name} (it never started)"
+                late_peers[rank] = f"{name} (it never started)"
                 continue
             name += f" (on {beat['host']}, {beat['activity']})"
             if reason not in (None, FOLLOWED):
-                gone[rank] = f"{name} ended: {reason}"
-            elif reason is None and beat == before[rank][0]:
-                gone[rank] = f"{name} was lost"
+                lost_peers[rank] = f"{name} ended: {reason}"
+            elif reason is None and beat == earlier_beats[rank]:
+                lost_peers[rank] = f"{name} was lost"
             elif beat["activity"] != self.activity:
-                late[rank] = name
-        if self.rank != min(set(range(self.size)) - set(gone or late), default=self.rank):
+                late_peers[rank] = name
+        waiting = set(range(self.size)) - set(lost_peers or late_peers)
+        if self.rank != min(waiting, default=self.rank):
             return None
-        if gone:
-            return "; ".join(gone.values())
+        if lost_peers:
+            return "; ".join(lost_peers.values())
         minutes = patience / timedelta(minutes=1)
-        return f"waited {minutes:g} min for {', '.join(late.values()) or 'another process'}"
+        return f"waited {minutes:g} min for {', '.join(late_peers.values()) or 'another process'}"
 
     def _beat(self) -> None:
         number = 0
@@ -70,13 +74,13 @@ class Peers:
             beat = {"number": number, "host": self._host, "activity": self.activity}
             try:
                 self._store.set(f"beat {self.rank}", json.dumps(beat))
-            except RuntimeError:  # the store has gone
+            except RuntimeError:  # the store is lost
                 return
             number += 1
             self._ended.wait(BEAT_SECONDS)
 
     def _read(self, rank: int) -> tuple[dict | None, str | None]:
-        """The last beat of a process, and why it ended if it did."""
+        """The last report of a process, and the reason why it ended; None if there is none."""
         beat, reason = (
             self._store.get(key).decode() if self._store.check([key]) else None
             for key in (f"beat {rank}", f"end {rank}")

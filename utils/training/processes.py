@@ -1,8 +1,8 @@
 """Processes: the same program on one CPU, one GPU, or many of either under torchrun.
 
-Launched plainly a program is one process. Under `torchrun` or `torch.distributed.launch --use_env`
-each process finds its rank in the environment; GPUs talk over nccl, CPUs over gloo. Small things
-that the programs themselves agree on always go over gloo, so that they do not wait for a GPU.
+Without a launcher a program is one process. Under `torchrun` or `torch.distributed.launch
+--use_env` each process finds its rank in the environment. GPU tensors are exchanged over nccl, CPU
+tensors and Python objects over gloo, which does not wait for a GPU.
 """
 
 import ctypes
@@ -24,87 +24,88 @@ import torch.distributed as dist
 from utils.base.errors import LAUNCHED, PEER_LOST, UserError, complain, in_brief
 from utils.training.peers import FOLLOWED, Peers
 
-# How long processes wait for each other; one that dies is noticed at once.
-START_PATIENCE = timedelta(hours=12)  # one of them may build stores for hours
+# How long processes wait for each other. A process that dies is noticed immediately.
+START_PATIENCE = timedelta(hours=12)  # a process may build stores for hours
 STEP_PATIENCE = timedelta(minutes=30)
 
-# SIGUSR1 and SIGUSR2 are what clusters send some time before they take the machine away.
+# Clusters send SIGUSR1 or SIGUSR2 some time before they end a job.
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Stopped(BaseException):
-    """A signal came in the middle of something that can be left at once.
+    """A signal arrived where the program may be interrupted.
 
     Like `KeyboardInterrupt` it is not an `Exception`, so that no handler takes it for an error.
     """
 
 
 class StopSignals:
-    """Remembers the signal that came; as a context it takes the handlers over, and gives them back.
+    """A context that handles stop signals, and remembers the first one.
 
-    A SIGTERM that somebody else listens to is left to them: under SLURM it precedes the signal
-    that asks for a requeue. A SIGHUP that is ignored (`nohup`) stays so.
+    A SIGTERM that already has a handler keeps it: under SLURM it precedes the signal that asks for
+    a requeue. A SIGHUP that is ignored (`nohup`) stays ignored.
     """
 
     def __init__(self) -> None:
         self.received = 0  # the signal's number, 0 for none
-        self._at_once = False
-        self._before: dict[int, object] = {}
+        self._interrupts = False
+        self._handlers: dict[int, object] = {}  # to restore
 
     def __enter__(self) -> "StopSignals":
-        usual = (signal.SIG_DFL, signal.SIG_IGN)
+        defaults = (signal.SIG_DFL, signal.SIG_IGN)
         for number in STOPPING:
-            before = signal.getsignal(number)
-            taken = number == signal.SIGTERM and before not in usual
-            if not (taken or (number == signal.SIGHUP and before == signal.SIG_IGN)):
-                self._before[number] = signal.signal(number, self._receive)
+            handler = signal.getsignal(number)
+            is_handled = number == signal.SIGTERM and handler not in defaults
+            is_ignored = number == signal.SIGHUP and handler == signal.SIG_IGN
+            if not (is_handled or is_ignored):
+                self._handlers[number] = signal.signal(number, self._receive)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = self.received or number
-        if self._at_once:
-            self._at_once = False
+        if self._interrupts:
+            self._interrupts = False
             raise Stopped
 
     @contextmanager
-    def at_once(self) -> Iterator[None]:
-        """Within, a signal raises `Stopped` wherever the program is."""
-        self._at_once = True
+    def interrupting(self) -> Iterator[None]:
+        """Raise `Stopped` when a signal arrives, or has arrived before."""
+        self._interrupts = True
         try:
             if self.received:
                 raise Stopped
             yield
         finally:
-            self._at_once = False
+            self._interrupts = False
 
 
 class Share(NamedTuple):
-    """Queries that one process computes at once, of a batch that all processes take a step on."""
+    """The part of a batch that one process computes in one piece."""
 
-    rows: np.ndarray  # (N,) row numbers of the batch, of all processes
-    mine: np.ndarray  # (n,) places in it
+    rows: np.ndarray  # (N,) row numbers of the whole batch
+    positions: np.ndarray  # (n,) of the part, in `rows`
     processes: int
 
     @property
     def weight(self) -> float:
-        """Share of this process's queries: what a mean over these counts in the mean over all."""
-        return len(self.mine) * self.processes / len(self.rows)
+        """Weight of a mean over the part in the process's share of the mean over the batch."""
+        return len(self.positions) * self.processes / len(self.rows)
 
 
 class LostPeer(Exception):
-    """Another process has gone or did not answer; the message says what was kept."""
+    """Another process ended or did not answer; the message says what was saved."""
 
 
 @dataclass
 class Processes:
     """This process among its peers: `rank` of `size`, computing on `device`.
 
-    As a context it leaves the group at the end. When another process was lost it says which, and
-    ends the program with `PEER_LOST`.
+    As a context it leaves the group at the end. When another process was lost, it prints which and
+    ends the program with exit code `PEER_LOST`.
     """
 
     rank: int
@@ -128,58 +129,58 @@ class Processes:
         elif isinstance(error, LostPeer) or is_lost_peer(error):
             self.give_up(error)
         else:
-            code = isinstance(error, SystemExit)
-            self.peers.end(f"exit code {error.code}" if code else in_brief(error))
+            exits = isinstance(error, SystemExit)
+            self.peers.end(f"exit code {error.code}" if exits else in_brief(error))
 
     def give_up(self, error: BaseException) -> NoReturn:
-        """End the program, because of what `is_lost_peer` or a `LostPeer` says."""
-        late = re.search("timed out|timeout", str(error.__cause__ or error), re.IGNORECASE)
-        # The launcher, if there is one, says how a process ended.
-        if late or LAUNCHED not in os.environ:
-            kept = [str(error)] if isinstance(error, LostPeer) and str(error) else []
+        """End the program because of a lost process."""
+        is_timeout = re.search("timed out|timeout", str(error.__cause__ or error), re.IGNORECASE)
+        # The launcher, if there is one, reports how a process ended.
+        if is_timeout or LAUNCHED not in os.environ:
+            saved = [str(error)] if isinstance(error, LostPeer) and str(error) else []
             if account := self.peers.account(self.patience):
-                complain("; ".join([account, *kept, "give the same command again"]))
+                complain("; ".join([account, *saved, "give the same command again"]))
         self.peers.end(FOLLOWED)
         sys.exit(PEER_LOST)
 
     def tell(self, activity: str) -> None:
-        """Let the others know what this process does, for the case that they wait for it."""
+        """Report what this process does, for the message of a process that waits for it."""
         if self.peers is not None:
             self.peers.activity = activity
 
-    def expect_soon(self) -> None:
-        """All are ready: from now on none of them is waited for longer than `STEP_PATIENCE`."""
+    def shorten_patience(self) -> None:
+        """Wait for another process no longer than `STEP_PATIENCE` from now on."""
         self.patience = STEP_PATIENCE
         if self.size > 1:
             self.group = dist.new_group(timeout=self.patience)
 
     @property
     def main(self) -> bool:
-        """The one that prints and writes."""
+        """Whether this is the process that prints and writes."""
         return self.rank == 0
 
     def shard(self, rows: np.ndarray) -> np.ndarray:
-        """This process's equal share of a batch; rows that do not divide evenly are left out."""
-        share = len(rows) // self.size
-        return rows[self.rank * share : (self.rank + 1) * share]
+        """This process's equal part of a batch; the remainder of the division is left out."""
+        count = len(rows) // self.size
+        return rows[self.rank * count : (self.rank + 1) * count]
 
     def shares(self, rows: np.ndarray, pieces: int = 1) -> list[Share]:
-        """This process's share of a batch, cut into so many pieces, fewer if queries are fewer."""
+        """This process's part of a batch in at most `pieces` pieces, none of them empty."""
         rows = rows[: len(rows) // self.size * self.size]
-        mine = self.shard(np.arange(len(rows)))
-        cut = np.array_split(mine, min(pieces, len(mine)))
-        return [Share(rows, piece, self.size) for piece in cut]
+        positions = self.shard(np.arange(len(rows)))
+        parts = np.array_split(positions, min(pieces, len(positions)))
+        return [Share(rows, part, self.size) for part in parts]
 
     def gather(self, value: Any) -> list:
-        """The values of all processes, in rank order, on each of them."""
+        """The values of all processes in rank order, on each process."""
         if self.size == 1:
             return [value]
         values: list = [None] * self.size
         dist.all_gather_object(values, value, group=self.group)
         return values
 
-    def hand_on(self, value: Any) -> Any:
-        """The main process's value, on each of them."""
+    def broadcast(self, value: Any) -> Any:
+        """The main process's value, on each process."""
         if self.size == 1:
             return value
         values = [value]
@@ -187,72 +188,72 @@ class Processes:
         return values[0]
 
     def gather_rows(self, rows: np.ndarray, *columns: np.ndarray) -> tuple[np.ndarray, ...]:
-        """All processes' columns in the order of their row numbers, on each of them."""
-        shares = zip(*self.gather((rows, *columns)), strict=True)
-        rows, *columns = (np.concatenate(share) for share in shares)
+        """The columns of all processes, sorted by row number, on each process."""
+        parts = zip(*self.gather((rows, *columns)), strict=True)
+        rows, *columns = map(np.concatenate, parts)
         order = np.argsort(rows)
         return tuple(column[order] for column in columns)
 
     def average(self, tensors: Sequence[torch.Tensor | None]) -> None:
         """Replace tensors by their means over all processes.
 
-        They travel in one piece: with the same layout every time, sums are rounded the same way,
-        in a run that was stopped and continued too.
+        They are reduced as one tensor: with the same layout every time sums are rounded in the same
+        way, also in a run that was stopped and continued.
         """
         if self.size == 1:
             return
-        kept = [tensor for tensor in tensors if tensor is not None]
-        joined = torch.cat([tensor.flatten() for tensor in kept])
+        present = [tensor for tensor in tensors if tensor is not None]
+        joined = torch.cat([tensor.flatten() for tensor in present])
         dist.all_reduce(joined, group=self.group)
-        parts = (joined / self.size).split([tensor.numel() for tensor in kept])
-        for tensor, part in zip(kept, parts, strict=True):
-            tensor.copy_(part.view_as(tensor))
+        means = (joined / self.size).split([tensor.numel() for tensor in present])
+        for tensor, mean in zip(present, means, strict=True):
+            tensor.copy_(mean.view_as(tensor))
 
-    def meet(self) -> None:
-        """Wait until every process is here."""
+    def barrier(self) -> None:
+        """Wait until every process has called this."""
         self.largest(0)
 
     def largest(self, *values: int) -> list[int]:
-        """The largest of each value over all processes; all of them get the same answer."""
+        """The maximum of each value over all processes, on each process."""
         if self.size == 1:
             return list(values)
-        agreed = torch.tensor(values)
-        dist.all_reduce(agreed, dist.ReduceOp.MAX, self.group)
-        return agreed.tolist()
+        maxima = torch.tensor(values)
+        dist.all_reduce(maxima, dist.ReduceOp.MAX, self.group)
+        return maxima.tolist()
 
 
 def start_processes() -> Processes:
-    """Join the peers that the launcher's environment names, or stand alone."""
+    """Join the processes that the launcher's environment describes, or be the only one."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if torch.cuda.is_available():
-        # Under SLURM a process may see its own GPU alone.
+        # Under SLURM a process may see one GPU only.
         device = torch.device("cuda", local_rank % torch.cuda.device_count())
         torch.cuda.set_device(device)
     else:
         device = torch.device("cpu")
     if "TORCHELASTIC_RUN_ID" in os.environ:
         _end_with_launcher()
-    return _meet(rank, size, device) if size > 1 else Processes(rank, size, device)
+    return _join(rank, size, device) if size > 1 else Processes(rank, size, device)
 
 
 def restarted() -> bool:
-    """Whether torchrun or SLURM started this program again, after a process or a machine died."""
+    """Whether torchrun or SLURM restarted this program after a process or a machine died."""
     counts = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
     return any(int(os.environ.get(name, "0")) > 0 for name in counts)
 
 
 def is_lost_peer(error: BaseException) -> bool:
-    """Whether an error says that another process has gone or did not answer."""
+    """Whether an error says that another process ended or did not answer."""
     gloo = isinstance(error, RuntimeError) and "gloo" in str(error)
     return gloo or isinstance(error, dist.DistError)
 
 
-def _meet(rank: int, size: int, device: torch.device) -> Processes:
-    """Join the group, with names of its own in the store that processes meet in.
+def _join(rank: int, size: int, device: torch.device) -> Processes:
+    """Form the process group.
 
-    When torchrun starts processes again, addresses of dead ones may still be in the store.
+    Keys in its store begin with the number of restarts: those of dead processes may still be there.
     """
     start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
@@ -278,7 +279,7 @@ def _meet(rank: int, size: int, device: torch.device) -> Processes:
 
 
 def _end_with_launcher() -> None:
-    """Get a SIGTERM when torchrun dies: killed, it could not send one."""
+    """Get a SIGTERM when torchrun dies, even if it was killed and could not send one."""
     if sys.platform == "linux":
         PR_SET_PDEATHSIG = 1
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

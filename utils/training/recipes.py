@@ -1,4 +1,4 @@
-"""What a model gives to the training loop, and the plan that it trains by."""
+"""What a model implements for the training loop, and the plan of an epoch."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -18,52 +18,52 @@ from utils.training.processes import Processes, Share
 
 
 class EpochPlan(NamedTuple):
-    """The order and the draws of one epoch: functions of the seed and the epoch alone."""
+    """The order and the random draws of one epoch, which depend on the seed and the epoch only."""
 
     epoch: int
     order: np.ndarray  # (R,) permutation of row numbers
-    draws: np.ndarray  # (R, columns) uniform in [0, 1), what is random about each query
+    draws: np.ndarray  # (R, columns) uniform in [0, 1), for each query
 
 
 def plan_epoch(seed: int, epoch: int, rows: int, columns: int) -> EpochPlan:
-    """The same plan on every process and after every restart."""
+    """Draw the plan of an epoch: the same on every process and after every restart."""
     generator = np.random.default_rng((seed, epoch))
     return EpochPlan(epoch, generator.permutation(rows), generator.random((rows, columns)))
 
 
 class Evaluation(NamedTuple):
-    """What a training keeps of an evaluation."""
+    """The result of an evaluation in training."""
 
-    figures: dict[str, float]  # by name; SELECTION picks checkpoints
+    figures: dict[str, float]  # by name; checkpoints are chosen by SELECTION
     table: str
     picture: np.ndarray | None = None  # (H, W, 3) uint8
 
 
 class Split(Protocol):
-    """A split as the loop sees it."""
+    """What the loop reads of a split."""
 
     records: Records
     listed: int  # queries in the file, before any were left out
 
 
 class Recipe(ABC):
-    """What is particular to a model's training, made as `Recipe(options, processes)`.
+    """The model-specific part of training, made as `Recipe(options, processes)`.
 
-    A model opens its splits here, makes `model` and `optimizer`, and defines the methods below.
+    A model makes `model` and `optimizer` in its constructor, and implements the methods below.
     """
 
-    evaluations = 1  # an epoch, spread evenly, the last of them at its end
+    evaluations = 1  # per epoch, evenly spaced, the last one at its end
     columns = 2  # of draws in the plan of an epoch
-    first_epoch = 0  # where a new run begins, counted from 0
+    first_epoch = 0  # of a new run, counted from 0
     model: nn.Module
     optimizer: torch.optim.Optimizer
 
     def __init__(
         self, options: TrainingOptions, processes: Processes, open_split: Callable, text: Any
     ):
-        """`text` reads the queries; its description goes into the run folder.
+        """Open both splits; `text` encodes the queries, and is described in the run folder.
 
-        Raises UserError if the validation split holds no times.
+        Raises UserError if the validation split has no times.
         """
         self.options = options
         self.processes = processes
@@ -73,21 +73,21 @@ class Recipe(ABC):
             open_split(options, name, text, processes.device, tolerant=True)
             for name in ("train", "val")
         )
-        # Encoded in the loop, text draws random numbers, and so belongs to its step.
+        # Live text encoding draws random numbers: it must run within its step.
         self.live = getattr(text, "live", False)
         self.descriptions = {} if text is None else {TEXT_FILE: text.describe()}
         annotations = options.eval_gt_json
         truth = ground_truth(self.val.records, self.val.listed, annotations)
         if truth is None:
             raise UserError(
-                f"{annotations or 'val.json'}: holds no times, and training needs a split with "
-                "times to choose checkpoints by; give --eval_gt_json"
+                f"{annotations or 'val.json'}: holds no times; training chooses checkpoints on a "
+                "split with times: give --eval_gt_json"
             )
         self.truth = truth
 
     @abstractmethod
     def learning_rate(self, step: int, steps_per_epoch: int) -> float:
-        """Learning rate of the step, counted from 0."""
+        """Learning rate of a step; steps are counted from 0."""
 
     @abstractmethod
     def batch(self, share: Share, plan: EpochPlan) -> Any:
@@ -95,26 +95,25 @@ class Recipe(ABC):
 
     @abstractmethod
     def losses(self, network: nn.Module, batch: Any) -> dict[str, torch.Tensor]:
-        """Losses of a share by name; `total` is what is minimised.
+        """Losses of a share by name; `total` is minimised.
 
-        Those of a process's shares add up to what one share would give; means of what processes
-        give are the batch's.
+        The losses of a batch are the sum over a process's shares, averaged over the processes.
         """
 
     @abstractmethod
     def predict(self) -> tuple[np.ndarray, np.ndarray]:
-        """Windows (R, K, 2) in seconds of the validation split, best first, and scores (R, K)."""
+        """Windows (R, K, 2) of the validation split in seconds, best first, and scores (R, K)."""
 
     @abstractmethod
     def checkpoint(self, epoch: int, step: int) -> tuple[str, dict]:
         """File name and content of a checkpoint."""
 
     def predictions_name(self, epoch: int, step: int) -> str:
-        """Name of the file of an evaluation's predictions in the run folder."""
+        """File name of an evaluation's predictions in the run folder."""
         return f"{epoch}_preds.json"
 
     def evaluate(self, epoch: int, step: int) -> Evaluation:
-        """Score the validation split, called by all processes together; predictions are kept."""
+        """Score the validation split and write its predictions; all processes must call this."""
         windows, scores = self.predict()
         scored, picture = score(self.truth, windows), None
         if self.processes.main:
@@ -126,7 +125,7 @@ class Recipe(ABC):
 
 
 def steps_per_epoch(rows: int, batch_size: int, processes: int) -> int:
-    """Batches an epoch; a last one smaller than the number of processes is left out."""
+    """Batches per epoch; a last batch smaller than the number of processes is left out."""
     if rows < processes:
         raise UserError(f"{rows} training queries are too few for {processes} processes")
     whole, rest = divmod(rows, batch_size)
@@ -134,9 +133,9 @@ def steps_per_epoch(rows: int, batch_size: int, processes: int) -> int:
 
 
 def evaluates(step: int, steps: int, total: int, evaluations: int, period: int) -> bool:
-    """Whether to evaluate after `step` steps of `total`, at `steps` an epoch.
+    """Whether to evaluate after `step` of `total` steps, with `steps` per epoch.
 
-    `evaluations` an epoch, unless `period` gives the steps between them.
+    There are `evaluations` per epoch, or one every `period` steps if that is not 0.
     """
     if period:
         return step % period == 0 or step == total

@@ -1,7 +1,7 @@
 """A run is a folder: options, scores, checkpoints, predictions, and the state to continue from.
 
-It may be killed at any moment: every file appears whole or not at all, logs are cut back to where
-the state was saved, and starting the same command again goes on from the last saved state.
+It may be killed at any moment: files are written atomically, logs are truncated to where the state
+was saved, and the same command continues from the last saved state.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ import torch
 
 from utils.base.errors import UserError
 from utils.base.files import atomic_write, read_json, remove_leftovers, to_json, write_json
-from utils.base.tensor_files import load_last_whole, save_atomically
+from utils.base.tensor_files import load_newest, save_atomically
 from utils.training.checkpoints import find_checkpoint
 from utils.training.options import TrainingOptions
 from utils.training.processes import Processes, restarted
@@ -35,7 +35,7 @@ CODE = Path(__file__).resolve().parents[2]
 
 
 def how_made(inputs: Iterable[Path]) -> dict:
-    """What to write down beside a result; JSON-able."""
+    """Command, versions, machine and hashes of input files, JSON-able."""
     return {
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),
         "folder": str(Path.cwd()),
@@ -49,13 +49,13 @@ def how_made(inputs: Iterable[Path]) -> dict:
 
 
 def _commit() -> str | None:
-    """The checkout's commit, with a mark if files differ from it; None outside of git."""
+    """The checkout's commit, marked if files differ from it; None outside of git."""
     describe = ("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty= with changes")
     try:
-        done = subprocess.run(["git", "-C", str(CODE), *describe], capture_output=True, text=True)
+        git = subprocess.run(["git", "-C", str(CODE), *describe], capture_output=True, text=True)
     except OSError:
         return None
-    return done.stdout.strip() or None
+    return git.stdout.strip() or None
 
 
 def _machine() -> str:
@@ -70,10 +70,10 @@ def _hash(file: Path) -> str:
 
 
 class Run:
-    """One training run and its folder; only the main process writes, and as a context it alone.
+    """A training run and its folder; as a context no other run can write in the folder.
 
-    When it is continued only the options that are `free` may differ. `made.json` keeps command,
-    versions and hashes of the input files of each start. `descriptions` are further JSON files by
+    Only the main process writes. When a run is continued, only `free` options may change.
+    `made.json` lists `how_made` of each start. `descriptions` are contents of further JSON files by
     name, written at each start.
     """
 
@@ -86,7 +86,7 @@ class Run:
         self.folder = options.run_folder
         self.processes = processes
         self.history: list[dict] = []
-        self.kept: list[Path] = []
+        self.checkpoints: list[Path] = []
         self._options = dataclasses.asdict(options)
         self._free = {f.name for f in dataclasses.fields(options) if f.metadata["free"]}
         self._options_file = self.folder / options.OPTIONS_FILE
@@ -96,52 +96,52 @@ class Run:
         self._log_file = self.folder / options.LOG_FILE if options.LOG_FILE else None
         self._tables = self.folder / "eval_results.txt"
         self._board = None
-        self._claim = SoleWriter(self.folder)
+        self._writer = SoleWriter(self.folder)
         self._saved_at = time.monotonic()
         self._saved_step: int | None = None  # None until the state has been read
 
     def __enter__(self) -> "Run":
         """Raises UserError if another training is writing in the folder."""
         if self.processes.main:
-            self._claim.__enter__()
+            self._writer.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._board is not None:
             self._board.close()
         if self.processes.main:
-            self._claim.__exit__()
+            self._writer.__exit__()
 
     @property
     def state_file(self) -> Path:
-        """What is needed to continue; the one before it lies beside it."""
+        """The state to continue from; the previous one is kept beside it."""
         return self.folder / "state.pt"
 
     def start(self, restart: bool = False) -> dict | None:
-        """Make the folder ready; returns the state to continue from, or None for a new run.
+        """Prepare the folder; returns the state to continue from, or None for a new run.
 
-        No file is changed before all processes are here and have the state.
+        No file is changed before all processes have the state.
         """
         self.processes.tell("ready to start")
-        self._refuse_different()
-        anew = restart and not restarted()
+        self._check_same_options()
+        starts_over = restart and not restarted()
         state, file = None, self.state_file
-        if not anew:
-            read = self._read_state() if self.processes.main else None
-            state, file = self.processes.hand_on(read)
+        if not starts_over:
+            saved = self._read_state() if self.processes.main else None
+            state, file = self.processes.broadcast(saved)
         if state is not None:
-            self._refuse_changes(state["options"])
+            self._check_unchanged(state["options"])
             self.history = state["history"]
-            self.kept = [self.folder / name for name in state["kept"]]
-        self.processes.meet()
+            self.checkpoints = [self.folder / name for name in state["kept"]]
+        self.processes.barrier()
         self._saved_step = state["step"] if state is not None else 0
         if self.processes.main:
-            self._claim.check()
-            if anew:
+            self._writer.check()
+            if starts_over:
                 self._clear()
-            self._tidy(state["sizes"] if state else {})
+            self._clean_up(state["sizes"] if state else {})
             if file != self.state_file:
-                file.replace(self.state_file)  # a damaged one must not become the previous one
+                file.replace(self.state_file)  # so that no damaged file becomes the previous one
             write_json(self._options_file, self._options, indent=True)
             for name, content in self._descriptions.items():
                 write_json(self.folder / name, content, indent=True)
@@ -155,84 +155,84 @@ class Run:
                 self._board.add_text("options", table, state["step"] if state else 0)
         return state
 
-    def _refuse_different(self) -> None:
-        """Machines that don't share the folder could read other options out of it."""
-        kept = {name: v for name, v in self._options.items() if name not in self._free}
-        for rank, options in enumerate(self.processes.gather(kept)):
-            for name in kept:
-                if options[name] != kept[name]:
+    def _check_same_options(self) -> None:
+        """Raise UserError if processes have different options, as without a shared folder."""
+        fixed = {name: v for name, v in self._options.items() if name not in self._free}
+        for rank, options in enumerate(self.processes.gather(fixed)):
+            for name in fixed:
+                if options[name] != fixed[name]:
                     raise UserError(
-                        f"--{name} is {kept[name]} in process {self.processes.rank} and "
+                        f"--{name} is {fixed[name]} in process {self.processes.rank} and "
                         f"{options[name]} in process {rank}; start all processes by the same "
                         f"command, on machines that share {self.folder}"
                     )
 
     def _read_state(self) -> tuple[dict | None, Path]:
-        state, file = load_last_whole(self.state_file)
+        state, file = load_newest(self.state_file)
         if state is not None and not _names_files_inside(state):
-            raise UserError(f"{file}: names files outside of its folder; begin anew (--restart)")
+            raise UserError(f"{file}: names files outside of its folder; start over (--restart)")
         return state, file
 
     def _write_how_made(self, continued: bool) -> None:
         file = self.folder / "made.json"
-        before = read_json(file, list[dict]) if continued and file.is_file() else []
-        write_json(file, [*before, how_made(self._inputs)], indent=True)
+        starts = read_json(file, list[dict]) if continued and file.is_file() else []
+        write_json(file, [*starts, how_made(self._inputs)], indent=True)
 
     def _clear(self) -> None:
         for pattern in ("state*.pt", "*.t7", "*_preds*.json", "*.txt", "metrics.jsonl"):
             for file in self.folder.glob(pattern):
                 file.unlink()
 
-    def _tidy(self, sizes: dict[str, int]) -> None:
-        """Remove what a killed process left unfinished, or logged after it last saved."""
+    def _clean_up(self, sizes: dict[str, int]) -> None:
+        """Remove unfinished files of a killed process, and what it logged after its last save."""
         remove_leftovers(self.folder)
         for name, size in sizes.items():
             file = self.folder / name
             if file.is_file() and file.stat().st_size > size:
                 os.truncate(file, size)
 
-    def _refuse_changes(self, before: dict) -> None:
-        changed = [
-            f"--{name} was {before[name]}, is now {value}"
+    def _check_unchanged(self, saved_options: dict) -> None:
+        changes = [
+            f"--{name} was {saved_options[name]}, is now {value}"
             for name, value in self._options.items()
-            if name not in self._free and name in before and before[name] != value
+            if name not in self._free and saved_options.get(name, value) != value
         ]
-        if changed:
+        if changes:
             raise UserError(
-                f"{self.folder}: holds a run with other options ({'; '.join(changed)}); "
-                "give the same ones to continue it, --restart to begin anew, or another folder"
+                f"{self.folder}: holds a run with other options ({'; '.join(changes)}); "
+                "give the same ones to continue it, --restart to start over, or another folder"
             )
 
     def state_due(self, every_minutes: float) -> bool:
-        """Whether it is time to save, by the main process's clock."""
+        """Whether it is time to save the state; always False but in the main process."""
         return self.processes.main and time.monotonic() - self._saved_at > every_minutes * 60
 
     def save_state(self, state: dict) -> None:
-        """Write what is needed to continue (main process), never over a later step."""
+        """Save the state to continue from (main process)."""
         if self._saved_step is None or state["step"] < self._saved_step:
             raise AssertionError(f"step {state['step']} is not saved over {self._saved_step}")
         self._saved_step = state["step"]
         if self.processes.main:
-            self._claim.check()
+            self._writer.check()
             logs = [file for file in (self._tables, self._log_file) if file]
-            extra = {
+            run_state = {
                 "options": self._options,
                 "history": self.history,
-                "kept": [file.name for file in self.kept],
+                "kept": [file.name for file in self.checkpoints],
                 "sizes": {f.name: f.stat().st_size if f.is_file() else 0 for f in logs},
             }
-            save_atomically(state | extra, self.state_file, keep_previous=True)
+            save_atomically(state | run_state, self.state_file, keep_previous=True)
             self._saved_at = time.monotonic()
 
     def keep_checkpoint(self, name: str, content: dict) -> None:
-        """Write a checkpoint and drop all but the last few (main process)."""
+        """Write a checkpoint and remove all but the last few (main process)."""
         if self.processes.main:
             file = self.folder / name
             save_atomically(content, file)
-            self.kept = [kept for kept in self.kept if kept != file] + [file]
-            for old in self.kept[:-KEPT_CHECKPOINTS]:
+            checkpoints = [path for path in self.checkpoints if path != file] + [file]
+            for old in checkpoints[:-KEPT_CHECKPOINTS]:
                 old.unlink(missing_ok=True)
-            self.kept = self.kept[-KEPT_CHECKPOINTS:]
+            self.checkpoints = checkpoints[-KEPT_CHECKPOINTS:]
 
     def record(self, scores: dict, table: str) -> None:
         """Add one evaluation to `metrics.jsonl` and its table to `eval_results.txt`."""
@@ -244,7 +244,7 @@ class Run:
                 file.write(table + "\n")
 
     def log(self, step: int, scalars: dict[str, float | torch.Tensor]) -> None:
-        """Scalars for TensorBoard and the text log, where they were asked for (main process)."""
+        """Write scalars to the TensorBoard log and the text log, if any (main process)."""
         if self._board is not None:
             self._board.add_scalars(scalars, step)
         if self._log_file is not None and self.processes.main:
@@ -253,19 +253,19 @@ class Run:
                 file.write(f"step {step} {figures}\n")
 
     def show(self, name: str, picture: np.ndarray | None, step: int) -> None:
-        """A picture (H, W, 3) for TensorBoard, where it is wanted (main process)."""
+        """Write a picture (H, W, 3) to the TensorBoard log, if there is one (main process)."""
         if self._board is not None and picture is not None:
             self._board.add_image(name, picture, step)
 
 
 def _names_files_inside(state: dict) -> bool:
-    """Whether the files that a state names, to be deleted or cut, lie in the run's own folder."""
+    """Whether all files that a state names lie in the run folder: they may be deleted or cut."""
     names = [*state["kept"], *state["sizes"]]
     return all(name.isprintable() and Path(name).name == name != ".." for name in names)
 
 
 def input_files(options: TrainingOptions) -> list[Path]:
-    """The small files that say what a training run has read, and the checkpoint it begins with."""
+    """The small files that describe the data of a run, and its first checkpoint."""
     root = Path(options.data_root)
     files = [root / "dataset" / options.task / f"{name}.json" for name in ("train", "val")]
     cards = ("feature_shapes.json", "feature_card.json")

@@ -1,7 +1,7 @@
 """Training on a SLURM cluster: the same program, submitted, requeued and continued.
 
-Before the time is up, or when the machines are wanted by others, SLURM sends SIGUSR2: the run saves
-its state and leaves, the job is requeued, and goes on when it is started again.
+Before the time limit or a preemption SLURM sends SIGUSR2: the run saves its state and ends, and the
+requeued job continues it.
 """
 
 import dataclasses
@@ -16,12 +16,12 @@ from utils.base.errors import UserError, run_program
 from utils.training.options import TrainingOptions
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS_TO_LEAVE = 120
-REQUEUES = 1000  # for time that was up; preemption is not counted
+SECONDS_TO_SAVE = 120
+REQUEUES = 1000  # after the time limit; preemptions are not counted
 
 
 class Job:
-    """A training, run by each task of a job."""
+    """A training, which each task of a job runs."""
 
     def __init__(self, train: Callable[[TrainingOptions], None], options: TrainingOptions):
         self.train = train
@@ -36,10 +36,10 @@ class Job:
         except SystemExit as end:
             if end.code != 128 + signal.SIGUSR2:
                 raise
-            signal.raise_signal(signal.SIGUSR2)  # the state is saved: the rest is submitit's
+            signal.raise_signal(signal.SIGUSR2)  # the state is saved; submitit requeues the job
 
     def checkpoint(self) -> Any:
-        """What goes on after a requeue: the same, but never from the beginning."""
+        """The job after a requeue: the same, but without `--restart`."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(Job(self.train, dataclasses.replace(self.options, restart=False)))
@@ -51,18 +51,17 @@ def submit(
     folder: Path,
     executor: str = "slurm",
 ) -> Any:
-    """Submit `train(options)` to the cluster that the options describe; logs go to `folder`.
+    """Submit `train(options)` to SLURM with logs in `folder`; returns submitit's job.
 
-    What no option says (account, ...) is given as for any job: SBATCH_ACCOUNT and others. Returns
-    submitit's job; `executor` "local" runs it on this machine. Raises UserError without submitit or
-    SLURM.
+    What has no option (account, ...) is read from the environment: SBATCH_ACCOUNT and others.
+    `executor` "local" runs the job on this machine. Raises UserError without submitit or SLURM.
     """
     try:
         import submitit
     except ImportError:
         raise UserError("--slurm needs submitit: pip install submitit") from None
     if executor == "slurm" and shutil.which("sbatch") is None:
-        raise UserError("--slurm: there is no SLURM here (no sbatch); submit from a login machine")
+        raise UserError("--slurm: no SLURM on this machine (no sbatch); submit from a login node")
     paths = [str(ROOT), os.environ.get("PYTHONPATH")]
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     submitter = submitit.AutoExecutor(folder, cluster=executor, slurm_max_num_timeout=REQUEUES)
@@ -73,7 +72,7 @@ def submit(
         gpus_per_node=options.slurm_gpus,
         tasks_per_node=max(1, options.slurm_gpus),
         cpus_per_task=options.slurm_cpus,
-        slurm_signal_delay_s=SECONDS_TO_LEAVE,
+        slurm_signal_delay_s=SECONDS_TO_SAVE,
     )
     for name in ("slurm_partition", "slurm_constraint"):
         if getattr(options, name) is not None:

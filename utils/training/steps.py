@@ -1,4 +1,4 @@
-"""The steps of a training: the batch of each, its gradients, and how the weights follow them."""
+"""Training steps: batches, gradients, and updates of the weights."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -8,43 +8,43 @@ import torch
 from torch import nn
 
 from utils.base.machine import ahead
-from utils.training.guard import FirstWrong, clip_gradients
+from utils.training.guard import FirstNonFinite, clip_gradients
 from utils.training.memory import free_memory, measured_peak, pieces_that_fit
 from utils.training.options import TrainingOptions
 from utils.training.precision import autocast, fast_products, make_scaler
 from utils.training.processes import Processes, Share
 from utils.training.recipes import EpochPlan, Recipe, plan_epoch, steps_per_epoch
 
-SHAPES = 64  # of batches: lengths of queries, numbers of parts, the last batch of an epoch
+SHAPES = 64  # of batches, at most: lengths of queries, numbers of parts, the last batch of an epoch
 
 
 class Stepper:
-    """Takes the steps of a recipe, each with randomness of its own: a function of seed and step."""
+    """Takes the steps of a recipe; the random draws of a step depend on the seed and the step."""
 
     def __init__(self, recipe: Recipe, options: TrainingOptions, processes: Processes):
         self.recipe = recipe
         self.options = options
         self.processes = processes
         self.rows = len(recipe.train.records)
-        self.steps = steps_per_epoch(self.rows, options.batch_size, processes.size)  # an epoch
+        self.steps = steps_per_epoch(self.rows, options.batch_size, processes.size)
         self.total = self.steps * options.epochs
-        self.pieces = options.accumulate  # that a batch is computed in; 0: not known yet
+        self.pieces = options.accumulate  # of a batch; 0: not known yet
         self.scaler = make_scaler(processes.device, options.amp)
-        self.first_wrong = FirstWrong(processes.device)
-        self._plan: EpochPlan | None = None  # of the epoch that is trained
+        self.first_nonfinite = FirstNonFinite(processes.device)
+        self._plan: EpochPlan | None = None  # of the current epoch
 
     def network(self) -> nn.Module:
-        """The model as it is called in training, compiled if the options say so."""
+        """The model, compiled if the options say so."""
         network: nn.Module = self.recipe.model
         if self.options.compile:
-            # Batches come in few shapes, so each can have code of its own.
+            # There are few shapes of batches: compile for each of them.
             torch._dynamo.config.recompile_limit = SHAPES
             network = torch.compile(network, dynamic=False)
-        self.processes.expect_soon()
+        self.processes.shorten_patience()
         return network
 
     def cut_batches(self) -> None:
-        """Find out in how many pieces a batch fits a GPU, by steps on a few of its queries."""
+        """Choose in how many pieces a batch fits the GPU: measure steps on a few queries."""
         device = self.processes.device
         if device.type == "cpu":
             self.pieces = self.pieces or 1
@@ -64,9 +64,9 @@ class Stepper:
         (self.pieces,) = self.processes.largest(pieces_that_fit(queries, peak, free))
         if self.processes.main:
             note = f"; batches are computed in {self.pieces} pieces" if self.pieces > 1 else ""
-            held = torch.cuda.memory_allocated(device)
+            allocated = torch.cuda.memory_allocated(device)
             print(
-                f"features, tokens and model take {held / 1e9:.1f} GB of GPU memory, "
+                f"features, tokens and model take {allocated / 1e9:.1f} GB of GPU memory, "
                 f"{free / 1e9:.1f} GB are left for the step{note}"
             )
 
@@ -82,18 +82,19 @@ class Stepper:
         size = self.options.batch_size
         return self.plan(step).order[step % self.steps * size :][:size]
 
-    def batches(self, first: int) -> Iterator[tuple[int, list]]:
-        """The steps of an epoch from the `first`, each with its batch in pieces, and seeded.
+    def batches(self, first_step: int) -> Iterator[tuple[int, list]]:
+        """The steps from `first_step` to the end of its epoch, and their batches in pieces.
 
-        For a GPU a thread gathers batches ahead of the step. A CPU has no time to spare for that.
+        Seeds torch for each step. On a GPU a thread gathers the batches ahead; on a CPU it would
+        compete with the step.
         """
-        plan = self.plan(first)
+        plan = self.plan(first_step)
 
         def gather(step: int) -> list:
             shares = self.processes.shares(self.batch_rows(step), self.pieces)
             return [self.recipe.batch(share, plan) for share in shares]
 
-        steps = range(first, (plan.epoch + 1) * self.steps)
+        steps = range(first_step, (plan.epoch + 1) * self.steps)
         if self.processes.device.type == "cpu" or self.recipe.live:
             for step in steps:
                 self.seed(step)
@@ -106,7 +107,7 @@ class Stepper:
             yield step, batch
 
     def seed(self, step: int) -> None:
-        """Let torch draw what belongs to the step, on this process."""
+        """Seed torch for a step on this process."""
         processes = self.processes
         number = (self.options.seed * self.total + step) * processes.size + processes.rank
         torch.manual_seed(number)
@@ -114,7 +115,7 @@ class Stepper:
     def take(
         self, network: nn.Module, batch: list, step: int
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """Losses and norm of the gradients; if they are finite, the weights change."""
+        """Update the weights if the gradients are finite; returns losses and gradient norm."""
         optimizer, fp16 = self.recipe.optimizer, self.options.amp == "fp16"
         for group in optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate(step, self.steps)
@@ -127,18 +128,18 @@ class Stepper:
         self.scaler.step(optimizer)
         self.scaler.update(None if fp16 else 1.0)
         optimizer.zero_grad(set_to_none=True)
-        # In fp16 gradients overflow now and then, until the scaler has lowered its scale.
-        self.first_wrong.note(step, losses, losses["total"] if fp16 else norm)
+        # In fp16 gradients may overflow until the scaler has lowered its scale.
+        self.first_nonfinite.note(step, losses, losses["total"] if fp16 else norm)
         return losses, norm
 
     def backward(self, network: nn.Module, batch: list) -> dict[str, torch.Tensor]:
-        """Add up gradients and losses of a batch's pieces."""
+        """Accumulate the gradients of a batch's pieces; returns the sums of their losses."""
         losses: dict[str, torch.Tensor] = {}
         device = self.processes.device
         for piece in batch:
             with fast_products(device):
                 with autocast(device, self.options.amp):
-                    parts = self.recipe.losses(network, piece)
-                self.scaler.scale(parts["total"]).backward()
-            losses = {name: losses.get(name, 0) + part.detach() for name, part in parts.items()}
+                    piece_losses = self.recipe.losses(network, piece)
+                self.scaler.scale(piece_losses["total"]).backward()
+            losses = {k: losses.get(k, 0) + loss.detach() for k, loss in piece_losses.items()}
         return losses

@@ -1,7 +1,7 @@
-"""One writer a folder: a second one is refused, unless the first one has died.
+"""One process at a time writes in a run folder.
 
-A file in the folder names the writer, which touches it every few seconds while it lives. So it is
-seen from any machine and on any disk, also where there are no locks.
+A file in the folder names the writer, which touches it every few seconds. This works across
+machines and on disks without locks.
 """
 
 import os
@@ -14,11 +14,11 @@ from utils.base.errors import UserError, warn
 from utils.base.files import is_running, machine_name
 
 TOUCH_SECONDS = 2.0
-WATCH_SECONDS = 30.0  # a writer that does not touch its file for so long is dead
+WATCH_SECONDS = 30.0  # a writer that does not touch its file for so long has died
 
 
 class SoleWriter:
-    """The claim of this process to write in a folder, for as long as the context lasts."""
+    """A context in which no other process can write in the folder."""
 
     def __init__(self, folder: Path):
         self._folder = folder
@@ -34,7 +34,7 @@ class SoleWriter:
         if writer and self._is_alive(writer):
             raise UserError(
                 f"{self._folder}: process {_shown(writer)} is writing here; wait until it has "
-                "ended, or name another folder"
+                "ended, or give another folder"
             )
         self._file.write_text(self._name)
         self._thread.start()
@@ -43,12 +43,12 @@ class SoleWriter:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
-        with suppress(OSError):  # of a disk that is gone
+        with suppress(OSError):  # the disk may be gone
             if self._read() == self._name:
                 self._file.write_text("")
 
     def check(self) -> None:
-        """Raise UserError if another process took over, as from one that was halted for long."""
+        """Raise UserError if another process took over while this one was halted."""
         if self._read() != self._name:
             raise UserError(
                 f"{self._folder}: process {_shown(self._read())} writes here now; this process "
@@ -69,11 +69,11 @@ class SoleWriter:
 
     def _touch(self) -> None:
         while threading.main_thread().is_alive() and not self._ended.wait(TOUCH_SECONDS):
-            with suppress(OSError):  # if the disk is away, `check` says so
+            with suppress(OSError):  # `check` reports a missing disk
                 os.utime(self._file)
 
     def _touched_at(self) -> int:
-        with self._file.open() as file:  # reopened: a shared disk may cache its attributes
+        with self._file.open() as file:  # opened again: a shared disk may cache its attributes
             return os.fstat(file.fileno()).st_mtime_ns
 
     def _read(self) -> str:
@@ -84,5 +84,5 @@ class SoleWriter:
 
 
 def _shown(writer: str) -> str:
-    """`812 on HOST`, without the number that tells containers of a host apart."""
+    """`812 on HOST`, without the number of the container."""
     return writer.rpartition("-")[0] or writer or "?"

@@ -1,1 +1,1 @@
-"""One HTML page to look through predictions, queries and windows."""
+"""HTML pages: predictions to look through, and a page that answers questions."""

@@ -1,27 +1,11 @@
 "use strict";
-// The page to ask in: a question goes to the server beside it, moments come back.
-//
-// Names and questions go into the page as text alone, never as markup.
+// The page that answers questions: a question goes to its server, moments come back.
 
-const byId = (id) => document.getElementById(id);
 const video = document.querySelector("video");
 let moments = [];
 let current = -1;
 
-/** An HTML element; children are elements, or text that stays text. */
-function element(tag, attributes, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  node.append(...children);
-  return node;
-}
 
-/** h:mm:ss */
-function clock(value) {
-  const whole = Math.round(value);
-  const two = (number) => String(number % 60).padStart(2, "0");
-  return `${Math.floor(whole / 3600)}:${two(Math.floor(whole / 60))}:${two(whole)}`;
-}
 const times = ({ start, end }) => `${clock(start)} – ${clock(end)}`;
 
 async function ask(event) {
@@ -56,16 +40,14 @@ function button(moment, number) {
   const picture = moment.playable
     ? element("img", { src: `picture/${moment.video}/${middle}`, alt: "", loading: "lazy" })
     : element("span", { class: "blank" });
-  const node = element(
+  return element(
     "button",
-    { type: "button" },
+    { type: "button", onclick: () => show(number) },
     picture,
     element("span", { class: "name" }, moment.name),
     element("span", { class: "time" }, times(moment)),
     element("span", { class: "score" }, `${moment.scoreName} ${Number(moment.score.toPrecision(3))}`),
   );
-  node.addEventListener("click", () => show(number));
-  return node;
 }
 
 /** Play the video at a moment. */

@@ -1,9 +1,7 @@
-"use strict";
 // The page: its data, building blocks, scores, keyboard and views.
 //
-// The page's script is page.js, queries.js, detail.js and charts.js, one after the other. Queries,
-// runs (challenge files) and clips are known by number. Text of the data goes into the page through
-// `element` alone, as text nodes and attributes, never as markup.
+// The page's script is elements.js, page.js, queries.js, detail.js and charts.js, one after the
+// other. Queries, runs (challenge files) and clips are known by number.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const { answers, clips, templates, objects, annotations, queries, runs, perQuery } = data;
@@ -39,24 +37,10 @@ const state = { shown: [], selected: -1, zoomed: false };
 
 // --- building blocks
 
-const byId = (id) => document.getElementById(id);
-
-/** An HTML element; children are elements, or text that stays text. */
-const element = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, children);
-
-/** The same for SVG. */
+/** An SVG element, as `element` makes those of HTML. */
 const drawing = (tag, attributes = {}, ...children) =>
   fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
 
-function fill(node, attributes, children) {
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (value === true) node.setAttribute(name, "");
-    else if (value !== false && value != null) node.setAttribute(name, value);
-  }
-  node.append(...children.filter((child) => child != null));
-  return node;
-}
 
 const linkButton = (text, onclick, title) => element("button", { type: "button", class: "link", onclick, title }, text);
 
@@ -75,12 +59,7 @@ function setOptions(select, pairs) {
 }
 
 const decimals = (value, digits) => (Number.isFinite(value) ? value.toFixed(digits) : "–");
-/** h:mm:ss */
-const clock = (value) => {
-  const whole = Math.round(value);
-  const two = (number) => String(number % 60).padStart(2, "0");
-  return `${Math.floor(whole / 3600)}:${two(Math.floor(whole / 60))}:${two(whole)}`;
-};
+
 const moment = (value) => (answers && Number.isFinite(value) ? clock(value) : decimals(value, 1));
 const percent = (value) => decimals(100 * value, 2);
 const colour = (run) => `run-${run}`;

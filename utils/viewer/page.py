@@ -21,28 +21,29 @@ from utils.base.files import atomic_write, check_output, to_json
 from utils.evaluation.metrics import iou
 
 VIEWER = Path(__file__).resolve().parent
-SCRIPTS = ("page.js", "queries.js", "detail.js", "charts.js")  # one script, in this order
+# One script, in this order.
+SCRIPTS = ("elements.js", "page.js", "queries.js", "detail.js", "charts.js")
 
 Narration = tuple[float, float, str]  # start and end in clip seconds, text
 
 
 class PageClip(NamedTuple):
-    """What queries are about: a clip, or a whole video."""
+    """The clip, or whole video, of queries."""
 
     seconds: float
     narrations: Sequence[Narration] = ()
-    video: str | None = None  # address to play it from
-    video_uid: str = ""  # of the video it is cut out of
+    video: str | None = None  # address of the video file
+    video_uid: str = ""  # of the clip's video
 
 
 class PageQueries(NamedTuple):
-    """R queries; columns may be left out where there are no annotations."""
+    """R queries; the columns of annotations are optional."""
 
     text: list[str]
-    clip: list[str]  # uid of each
+    clip: list[str]  # uids
     truth: np.ndarray | None = None  # (R, 2) seconds, NaN for a query without times
-    annotation: list[str] | None = None  # uid of each, and where the query stands in it
-    index: list[int] | None = None
+    annotation: list[str] | None = None  # uids
+    index: list[int] | None = None  # positions in the annotations
     template: list[str] | None = None
     object: list[str] | None = None
 
@@ -51,21 +52,21 @@ class PageRun(NamedTuple):
     """The windows of one challenge file, or of one trained run."""
 
     name: str
-    windows: np.ndarray  # (R, k, 2) seconds, NaN where there are fewer
+    windows: np.ndarray  # (R, k, 2) seconds, padded with NaN
     answered: np.ndarray  # (R,) bool
     scores: np.ndarray | None = None  # (R, k)
     score_name: str = "score"
 
 
 def check_page(option: str, file: str) -> None:
-    """Raises UserError if a page of that name can't be written, or browsers would not show it."""
+    """Raise UserError if a page of that name can't be written, or browsers would not show it."""
     if Path(file).suffix.lower() not in (".html", ".htm"):
-        raise UserError(f"{option} {file}: browsers want a name that ends .html")
+        raise UserError(f"{option} {file}: browsers need a name that ends with .html")
     check_output(option, file)
 
 
 def address(file: str | Path, page: str | Path) -> str:
-    """How a page names a file: relative to itself, so that both can move together."""
+    """The address of a file relative to a page, so that both can be moved together."""
     return quote(os.fsencode(Path(os.path.relpath(file, Path(page).parent)).as_posix()))
 
 
@@ -77,15 +78,15 @@ def write_page(
     *,
     answers: bool = False,
 ) -> int:
-    """Write the page, atomically; returns its size in bytes.
+    """Write the page atomically; returns its size in bytes.
 
-    Texts of the files are nowhere markup: the title is escaped, the data is JSON without any `<`,
-    which the script puts in as text; and the page allows no script but its own.
+    Texts of the files can't become markup: the title is escaped, the data is JSON without `<` that
+    the script inserts as text, and the page allows no other script.
 
     Args:
         runs: all with the same k.
         clips: by uid.
-        answers: to questions about a video of one's own: times as h:mm:ss, no figures, no charts.
+        answers: show answers to questions: times as h:mm:ss, no figures, no charts.
     """
     heading = "Answers" if answers else "Predictions"
     names = dict.fromkeys(queries.clip) if answers else [run.name for run in runs]
@@ -114,10 +115,10 @@ def write_page(
 def _columns(
     queries: PageQueries, runs: Sequence[PageRun], clips: Mapping[str, PageClip]
 ) -> dict[str, Any]:
-    """All that the page shows, as columns for JSON; IoU are unrounded, as in `metrics`.
+    """The content of the page as columns for JSON; IoU are not rounded, as in `metrics`.
 
-    Texts that queries share are numbered; numbers are aligned with the queries (R); windows, IoU
-    and scores are flat, (R * k * 2) and (R * k), with NaN for none, which JSON writes as null.
+    Texts that queries share are numbered. Windows (R * k * 2), IoU and scores (R * k) are flat,
+    padded with NaN, which is written as null.
     """
     empty = [""] * len(queries.text)
     truth = np.full((len(empty), 2), np.nan) if queries.truth is None else queries.truth
@@ -168,11 +169,11 @@ def _columns(
 
 
 def _numbered(texts: list[str]) -> tuple[list[str], list[int]]:
-    """Distinct texts in the order they come, and the number of each text among them."""
+    """Distinct texts in order of appearance, and the number of each text among them."""
     numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     return list(numbers), [numbers[text] for text in texts]
 
 
 def _digest(text: str) -> str:
-    """As a content security policy names an inline style or script."""
+    """The hash of an inline style or script for the content security policy."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

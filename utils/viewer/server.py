@@ -1,8 +1,7 @@
-"""The page to ask in, served to this machine's own browser; nothing is sent anywhere else.
+"""The page that answers questions, served to this machine's browser only.
 
-Every address begins with a random token, and videos are known by number: whoever lacks the token
-reads nothing, and whoever has it no file beside the videos. A foreign page that names this server
-(DNS rebinding) is refused by its Host.
+Every address begins with a random token; requests without it are refused. Videos are named by
+number, so that no other file can be read. Requests with another Host (DNS rebinding) are refused.
 """
 
 import io
@@ -23,7 +22,7 @@ ADDRESS = "127.0.0.1"
 HOSTS = [ADDRESS, "localhost"]
 FILES = {
     "ask.html": "text/html", "page.css": "text/css", "ask.css": "text/css",
-    "ask.js": "text/javascript",
+    "elements.js": "text/javascript", "ask.js": "text/javascript",
 }  # fmt: skip
 UNKNOWN = "application/octet-stream"
 HEADERS = {
@@ -48,16 +47,16 @@ class Moment(NamedTuple):
     score: float
 
 
-class AskingPage(NamedTuple):
-    """What the page shows, and how it is found."""
+class AskPage(NamedTuple):
+    """What the page shows, and the functions that compute it."""
 
     files: Sequence[Path]  # videos, or features without a video
     ask: Callable[[str], list[Moment]]  # best first
-    picture: Callable[[Path, float, int], np.ndarray]  # (H, W, 3) of a file and a time, its side
+    picture: Callable[[Path, float, int], np.ndarray]  # (file, seconds, shorter side) -> (H, W, 3)
     score_name: str = "score"
 
 
-def serve_page(page: AskingPage, port: int) -> None:
+def serve_page(page: AskPage, port: int) -> None:
     """Serve until interrupted; prints the address. Raises UserError if the port is taken."""
     try:
         import uvicorn
@@ -69,7 +68,7 @@ def serve_page(page: AskingPage, port: int) -> None:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((ADDRESS, port))
-        listener.listen()  # who opens the address at once waits
+        listener.listen()  # requests wait until the server runs
     except OSError as error:
         raise UserError(f"--port {port}: {error.strerror}; give another one") from None
     port = listener.getsockname()[1]
@@ -78,7 +77,7 @@ def serve_page(page: AskingPage, port: int) -> None:
     server.run(sockets=[listener])
 
 
-def make_app(page: AskingPage, token: str) -> Any:
+def make_app(page: AskPage, token: str) -> Any:
     """The application (ASGI)."""
     from PIL import Image
     from starlette.applications import Starlette

@@ -12,7 +12,7 @@ import pytest
 from tests.simulated import ROOT
 from tests.utils.training import toy_training
 from tests.utils.training.lives import differences
-from utils.base.tensor_files import load_last_whole
+from utils.base.tensor_files import load_newest
 
 HELP = f"{sys.executable} {ROOT}/utils/evaluate_ego4d_nlq.py --help"
 
@@ -55,7 +55,7 @@ def test_training_saves_and_leaves_when_its_terminal_is_closed(tmp_path):
     os.close(terminal)
     _, status = os.waitpid(process, 0)
     assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGHUP
-    assert load_last_whole(tmp_path / "state.pt")[0]["step"] >= 4
+    assert load_newest(tmp_path / "state.pt")[0]["step"] >= 4
 
 
 def test_nohup_keeps_a_training_alive(tmp_path):
@@ -66,7 +66,7 @@ def test_nohup_keeps_a_training_alive(tmp_path):
             time.sleep(0.05)
         job.send_signal(signal.SIGHUP)
     assert job.returncode == 0
-    assert load_last_whole(tmp_path / "state.pt")[0]["step"] == 24
+    assert load_newest(tmp_path / "state.pt")[0]["step"] == 24
 
 
 @pytest.mark.slow
@@ -74,7 +74,7 @@ def test_several_processes_go_on_without_a_reader(tmp_path):
     launch = f"{sys.executable} {ROOT}/utils/launch.py 2 {toy_training.__file__}"
     done = shell(f"{launch} --folder run 2>&1 | head -c 1 > one_byte", tmp_path)
     assert done.returncode == 0
-    assert load_last_whole(tmp_path / "run" / "state.pt")[0]["step"] == 24
+    assert load_newest(tmp_path / "run" / "state.pt")[0]["step"] == 24
 
 
 BARS = """

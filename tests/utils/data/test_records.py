@@ -12,7 +12,7 @@ from utils.base.errors import UserError
 from utils.data.records import (
     Records,
     keep_complete,
-    keep_some,
+    keep_usable,
     read_clip_list,
     read_records,
     read_split,
@@ -203,6 +203,6 @@ def test_clips_that_lack_a_feature(tmp_path, capsys):
 
 def test_filter_that_leaves_nothing(tmp_path):
     records, _ = read_split(split(tmp_path, "a"), "task", "train")
-    assert len(keep_some(records, np.array([True, False]), "train")) == 1
+    assert len(keep_usable(records, np.array([True, False]), "train")) == 1
     with pytest.raises(UserError, match="nothing to do"):
-        keep_some(records, np.array([False, False]), "train")
+        keep_usable(records, np.array([False, False]), "train")

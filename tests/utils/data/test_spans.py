@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from utils.data.spans import (
     exact_unit_windows,
-    highlight_windows,
+    highlighted_units,
     jitter_windows,
     unit_windows,
     window_seconds,
@@ -164,5 +164,7 @@ def test_jitter_widens_within_the_clip_and_spares_other_queries(data, units, fac
 
 def test_golden_highlight(golden):
     start, end, units, *expected = columns(golden, "highlight").astype(int)
-    found = highlight_windows(np.stack([start, end], 1), units)
-    assert np.array_equal(found.T, expected)
+    highlight = highlighted_units(np.stack([start, end], 1), units, units.max())
+    last = units.max() - 1 - highlight[:, ::-1].argmax(1)
+    assert np.array_equal([highlight.argmax(1), last], expected)
+    assert np.array_equal(highlight.sum(1), last - highlight.argmax(1) + 1)

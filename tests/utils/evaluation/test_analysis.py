@@ -113,7 +113,7 @@ def test_bootstrap_equals_the_loop(seed, count, columns):
 def test_bootstrap_in_several_blocks(monkeypatch):
     differences = np.random.default_rng(5).normal(1.0, 1, (100, 2))
     whole = paired_bootstrap(differences)
-    monkeypatch.setattr(analysis, "DRAWN_AT_ONCE", 40_000)
+    monkeypatch.setattr(analysis, "DRAWS_IN_MEMORY", 40_000)
     np.testing.assert_array_equal(paired_bootstrap(differences), whole)
 
 

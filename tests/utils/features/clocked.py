@@ -41,7 +41,7 @@ def remux(file: Path, shift=lambda time: time, keep=lambda time: True, **options
 def encode(
     file: Path, codec: str, gop: int = 100, seconds: int = 20, width: int = 128, pixel_aspect=1
 ) -> Path:
-    """The pictures of `base.mp4` encoded anew."""
+    """The pictures of `base.mp4` re-encoded."""
     with av.open(str(BASE)) as source, av.open(str(file), "w") as target:
         stream = target.add_stream(codec, rate=30)
         stream.width, stream.height, stream.pix_fmt = width, 96, "yuv420p"

@@ -185,6 +185,6 @@ def test_nothing_out_of_a_checkpoint_is_executed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file = write_checkpoint(tmp_path / "egovlp.pth", hostile=Silent())
     assert read_checkpoint(file).keys() == SMALL.keys()
-    with pytest.raises(UserError, match=r"refused, it holds a posix\.system"):
+    with pytest.raises(UserError, match=r"holds a posix\.system"):
         read_checkpoint(write_checkpoint(file, hostile=Hostile()))
     assert not (tmp_path / "canary").exists()

@@ -1,4 +1,4 @@
-"""Pictures and excerpts show the times they are of, whether they are copied or encoded anew."""
+"""Pictures and excerpts show the times they are of, whether they are copied or re-encoded."""
 
 import numpy as np
 import pytest
@@ -80,7 +80,7 @@ def test_sound_is_copied_and_turned_pictures_stay_turned(often, tmp_path):
             assert float(stream.duration * stream.time_base) == pytest.approx(2.8, abs=0.2)
     turned = with_matrix(tmp_path / "turned.mp4", 0, 1, -1, 0)
     assert picture_at(turned, 3, 48).shape == (64, 48, 3)
-    write_excerpt(turned, 6.4, 8, tmp_path / "upright.mp4")  # encoded anew
+    write_excerpt(turned, 6.4, 8, tmp_path / "upright.mp4")  # re-encoded
     assert picture_at(tmp_path / "upright.mp4", 1, 48).shape == (64, 48, 3)
 
 

@@ -8,8 +8,8 @@ from utils.base.tasks import ROWS_PER_SECOND
 from utils.search_long_video import oracle
 from utils.simulation.long_video import join_clips
 from utils.simulation.phrasing import TEMPLATES, question_words
-from utils.simulation.queries import ask
-from utils.simulation.world import Sizes, simulate_world
+from utils.simulation.queries import ask, phrase
+from utils.simulation.world import NOTHING, Sizes
 
 SIZES = Sizes(
     nlq_clips=(2, 6, 2), other_clips=2, bare_videos=0, queries=8.0,
@@ -27,55 +27,58 @@ def test_it_is_as_long_as_wanted_and_holds_the_windows(video):
     assert len(video.features("egovlp", 8)) == video.rows
     starts = np.array([part.row / ROWS_PER_SECOND for part in video.parts])
     assert (np.diff(starts) > 90).all()
-    for window, part in zip(video.asked, video.clip, strict=True):
+    for window, part in zip(video.annotated, video.clip, strict=True):
         assert starts[part] <= window[0] < window[1] <= starts[part] + 141
 
 
 def test_fitting_moments_are_those_the_same_question_could_ask_for(video):
-    world = simulate_world(SIZES, seed=3)
+    world = video.parts[0].world
     questions = ask(world, SIZES.queries, seed=3)
-    texts = {}
-    for row in np.flatnonzero(~questions.only_in_v2):
-        template = TEMPLATES[questions.template[row]]
-        event, other = int(questions.event[row]), int(questions.other[row])
-        text = question_words(world.events, event, other, template, int(questions.wording[row]))
-        texts[text["query"]] = row
-    several = 0
+    rows = np.flatnonzero(~questions.only_in_v2).tolist()
+    row_of = {phrase(world, questions, row)["query"]: row for row in rows}
+    events = events_shown(video, world)
+    world_end = min(p.row for p in video.parts if p.world is not world) / ROWS_PER_SECOND
+    counts = []
     for question, windows in zip(video.questions, video.fitting, strict=True):
-        row = texts[question]
-        template = TEMPLATES[questions.template[row]]
-        if "{group}" in template.words[questions.wording[row] % len(template.words)]:
-            continue
-        step = questions.other[row] - questions.event[row] if questions.other[row] >= 0 else 0
-        shown = set()
-        for part in video.parts:
-            if part.world.videos.uids != world.videos.uids:
-                continue
-            clips, events = world.clips, world.events
-            for event in np.flatnonzero(events.video == clips.video[part.clip]):
-                middle = (events.start[event] + events.end[event]) / 2 - clips.start[part.clip]
-                if not 0 < middle < clips.duration[part.clip]:
-                    continue
-                verb = events.verb[event]
-                if events.kind[event] not in template.kinds or template.verb not in (None, verb):
-                    continue
-                other = int(event + step) if step else -1
-                if step and not (0 <= other < len(events.kind) and events.object[other] >= 0):
-                    continue
-                words = question_words(
-                    events, int(event), other, template, int(questions.wording[row])
-                )
-                if words["query"] == question:
-                    shown.add(round(part.row / ROWS_PER_SECOND + middle, 3))
-        inside = [w for w in windows if w[0] < _end_of_world(video, world)]
-        assert len(inside) == len(shown), question
-        several += len(shown) > 1
-    assert several > 5
+        row = row_of[question]
+        if "{group}" in template_words(questions, row):
+            continue  # `fitting_moments` does not compare groups
+        texts = [question_about(event, world.events, questions, row) for event in events]
+        counts.append(texts.count(question))
+        assert np.count_nonzero(windows[:, 0] < world_end) == counts[-1], question
+    assert sum(count > 1 for count in counts) > 5
 
 
-def _end_of_world(video, world):
-    others = [part.row for part in video.parts if part.world.videos.uids != world.videos.uids]
-    return min(others) / ROWS_PER_SECOND
+def events_shown(video, world):
+    """Numbers of a world's events whose middle lies in a part of the video."""
+    clips, middle = world.clips, (world.events.start + world.events.end) / 2
+    return [
+        event
+        for part in video.parts
+        if part.world is world
+        for event in np.flatnonzero(
+            (world.events.video == clips.video[part.clip])
+            & (clips.start[part.clip] < middle)
+            & (middle < clips.end[part.clip])
+        ).tolist()
+    ]
+
+
+def template_words(questions, row):
+    template = TEMPLATES[questions.template[row]]
+    return template.words[questions.wording[row] % len(template.words)]
+
+
+def question_about(event, events, questions, row):
+    """The question of a row, put about another event; None if its template does not fit."""
+    template, other = TEMPLATES[questions.template[row]], NOTHING
+    if events.kind[event] not in template.kinds or template.verb not in (None, events.verb[event]):
+        return None
+    if questions.other[row] != NOTHING:
+        other = event + int(questions.other[row] - questions.event[row])
+        if not 0 <= other < len(events.kind) or events.object[other] == NOTHING:
+            return None
+    return question_words(events, event, other, template, int(questions.wording[row]))["query"]
 
 
 def test_oracle_picks_among_the_moments_that_fit(video):

@@ -25,7 +25,7 @@ class Hostile:
 def test_hostile_pickle_is_refused_and_not_executed(tmp_path):
     canary = tmp_path / "canary"
     torch.save({"model": Hostile(canary)}, tmp_path / "evil.t7")
-    with pytest.raises(UserError, match=r"evil\.t7: refused, it holds a posix\.system"):
+    with pytest.raises(UserError, match=r"evil\.t7: holds a posix\.system"):
         load_safely(tmp_path / "evil.t7")
     assert not canary.exists()
 

@@ -70,5 +70,5 @@ def test_a_finished_run_is_not_trained_again_nor_with_other_options(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
-    with pytest.raises(UserError, match="training went wrong at step"):
+    with pytest.raises(UserError, match="training failed at step"):
         train(tmp_path, rate=1e30)

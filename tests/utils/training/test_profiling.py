@@ -2,12 +2,12 @@
 
 import torch
 
-from utils.training.profiling import BEFORE, profiled
+from utils.training.profiling import SKIPPED_STEPS, profiled
 
 
 def test_trace_of_the_steps_asked_for(tmp_path, capsys):
     with profiled(2, tmp_path / "profile") as look:
-        for _ in range(BEFORE + 4):
+        for _ in range(SKIPPED_STEPS + 4):
             torch.ones(10, 10) @ torch.ones(10, 10)
             look()
     (trace,) = tmp_path.glob("profile/*.json")

@@ -52,5 +52,5 @@ def test_preempted_job_is_requeued_and_continues(tmp_path, monkeypatch):
 
 def test_without_slurm(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(UserError, match="there is no SLURM here"):
+    with pytest.raises(UserError, match="no SLURM on this machine"):
         submit(toy_training.train, options(tmp_path), tmp_path)

@@ -17,8 +17,8 @@ from tests.utils.training import toy_training
 from tests.utils.training.lives import at, differences, file_operations, file_size_limit, same
 from utils.base.errors import UserError
 from utils.base.files import temporary_prefix
-from utils.base.tensor_files import load_last_whole, save_atomically
-from utils.training.guard import FirstWrong
+from utils.base.tensor_files import load_newest, save_atomically
+from utils.training.guard import FirstNonFinite
 from utils.training.recipes import plan_epoch
 
 
@@ -39,7 +39,7 @@ def stop(folder, step, number=signal.SIGTERM):
     with pytest.raises(SystemExit) as end:
         train(folder, kill_at=step, signal=int(number))
     assert end.value.code == 128 + number
-    assert load_last_whole(folder / "state.pt")[0]["step"] == step + 1
+    assert load_newest(folder / "state.pt")[0]["step"] == step + 1
 
 
 def check_continues(whole, folder):
@@ -50,7 +50,7 @@ def check_continues(whole, folder):
 def test_out_of_memory_leaves_the_state(whole, tmp_path):
     line = refuse("tests/utils/training/toy_training.py", "--folder", tmp_path, "--hoard_at", "5")
     assert "the machine is out of memory" in line and "what was saved is intact" in line
-    assert load_last_whole(tmp_path / "state.pt")[0]["step"] == 5
+    assert load_newest(tmp_path / "state.pt")[0]["step"] == 5
     check_continues(whole, tmp_path)
 
 
@@ -77,7 +77,7 @@ def test_signal_in_an_evaluation_leaves_at_once_and_it_is_made_up_for(whole, tmp
         with pytest.raises(SystemExit) as end:
             train(tmp_path)
     assert end.value.code == 143
-    state = load_last_whole(tmp_path / "state.pt")[0]
+    state = load_newest(tmp_path / "state.pt")[0]
     assert state["step"] == 4 and state["to_evaluate"]
     check_continues(whole, tmp_path)
 
@@ -105,12 +105,12 @@ def test_torn_state_is_replaced_by_the_one_before(whole, tmp_path, capsys, fault
 def test_nothing_whole_left(tmp_path):
     for value in (1, 2):
         save_atomically({"x": torch.tensor(value)}, tmp_path / "state.pt", keep_previous=True)
-    assert load_last_whole(tmp_path / "state.pt")[0]["x"] == 2
+    assert load_newest(tmp_path / "state.pt")[0]["x"] == 2
     for file in tmp_path.iterdir():
         file.write_bytes(b"rubbish")
     with pytest.raises(UserError, match=r"state\.pt: damaged.*state\.previous\.pt: damaged"):
-        load_last_whole(tmp_path / "state.pt")
-    assert load_last_whole(tmp_path / "other.pt")[0] is None
+        load_newest(tmp_path / "state.pt")
+    assert load_newest(tmp_path / "other.pt")[0] is None
 
 
 def failing(number):
@@ -123,7 +123,7 @@ def failing(number):
 def test_a_damaged_state_never_takes_the_place_of_a_whole_one(tmp_path):
     stop(tmp_path / "run", 10)
     (tmp_path / "run" / "state.pt").write_bytes(b"damaged")
-    before, _ = load_last_whole(tmp_path / "run" / "state.pt")
+    before, _ = load_newest(tmp_path / "run" / "state.pt")
     for operation in range(1, 16):
         folder = shutil.copytree(tmp_path / "run", tmp_path / str(operation))
         before["options"]["folder"] = str(folder)
@@ -131,7 +131,7 @@ def test_a_damaged_state_never_takes_the_place_of_a_whole_one(tmp_path):
         fault = at(operation, failing(errno.EIO))
         with file_operations(folder, fault), contextlib.suppress(UserError):
             train(folder)
-        after, _ = load_last_whole(folder / "state.pt")
+        after, _ = load_newest(folder / "state.pt")
         assert after["step"] >= before["step"], operation
 
 
@@ -180,7 +180,7 @@ def test_a_disk_that_is_full_amid_a_state(whole, tmp_path):
     size = (tmp_path / "state.pt").stat().st_size // 2
     with file_size_limit(size), pytest.raises(UserError, match="File too large"):
         train(tmp_path)
-    assert load_last_whole(tmp_path / "state.pt")[0]["step"] == 6
+    assert load_newest(tmp_path / "state.pt")[0]["step"] == 6
     check_continues(whole, tmp_path)
 
 
@@ -194,10 +194,10 @@ class TestWrongNumbers:
             with pytest.raises(UserError) as error:
                 train(tmp_path / "run", spoil=7, amp=amp, fused=fused)
             said.append(str(error.value))
-            state, _ = load_last_whole(tmp_path / "run" / "state.pt")
+            state, _ = load_newest(tmp_path / "run" / "state.pt")
             assert all(value.isfinite().all() for value in state["model"].values())
             step = state["step"] - 1
-            assert f"wrong at step {step}, learning rate 0.1: total nan, other nan;" in said[-1]
+            assert f"failed at step {step}, learning rate 0.1: total nan, other nan;" in said[-1]
             assert f"is saved at step {step + 1}" in said[-1]
             rows = plan_epoch(3, step // 8, 64, 2).order[step % 8 * 8 :][:8]
             assert 7 in rows
@@ -207,19 +207,17 @@ class TestWrongNumbers:
         train(tmp_path / "run", spoil=7, amp=amp, fused=fused)
 
         # A device that is read later has gone the same way.
-        monkeypatch.setattr(FirstWrong, "step", lambda self: -1)
+        monkeypatch.setattr(FirstNonFinite, "step", lambda self: -1)
         train(tmp_path / "later", spoil=7, amp=amp, fused=fused)
-        here, there = (
-            load_last_whole(tmp_path / name / "state.pt")[0] for name in ("run", "later")
-        )
+        here, there = (load_newest(tmp_path / name / "state.pt")[0] for name in ("run", "later"))
         assert all(same(here[part], there[part]) for part in ("step", "model", "optimizer"))
 
     def test_gradients_that_overflow_are_normal_in_fp16_alone(self, tmp_path):
         train(tmp_path / "fp16", huge=5, amp="fp16")
-        with pytest.raises(UserError, match="training went wrong at step 5"):
+        with pytest.raises(UserError, match="training failed at step 5"):
             train(tmp_path / "off", huge=5)
         stop(tmp_path / "before", 4)
-        states = [load_last_whole(tmp_path / n / "state.pt")[0] for n in ("off", "before")]
+        states = [load_newest(tmp_path / n / "state.pt")[0] for n in ("off", "before")]
         assert states[0]["step"] == 6
         assert all(same(states[0][part], states[1][part]) for part in ("model", "optimizer"))
 
@@ -242,7 +240,7 @@ class TestWrongNumbers:
         monkeypatch.setattr(toy_training.Recipe, "__init__", build)
         with pytest.raises(UserError, match="weights are not finite after step 4"):
             train(tmp_path)
-        assert load_last_whole(tmp_path / "state.pt")[0]["step"] == 3
+        assert load_newest(tmp_path / "state.pt")[0]["step"] == 3
         assert not list(tmp_path.glob("*.t7"))
 
 

@@ -14,7 +14,7 @@ import pytest
 from tests.utils.training import toy_training
 from utils.base.errors import UserError
 from utils.base.files import machine_name
-from utils.base.tensor_files import load_last_whole
+from utils.base.tensor_files import load_newest
 from utils.training import writers
 from utils.training.writers import SoleWriter
 
@@ -50,11 +50,11 @@ def test_a_second_training_of_a_folder_is_refused_until_the_first_is_dead(tmp_pa
 def test_a_training_whose_folder_was_taken_over_writes_nothing_more(tmp_path):
     with slow_run(tmp_path) as job:
         (tmp_path / ".writer").write_text("17 on elsewhere-1")
-        step = load_last_whole(tmp_path / "state.pt")[0]["step"]
+        step = load_newest(tmp_path / "state.pt")[0]["step"]
         said = job.communicate(timeout=60)[1].decode()
     assert job.returncode == 2
     assert "process 17 on elsewhere writes here now" in said
-    assert load_last_whole(tmp_path / "state.pt")[0]["step"] <= step + 1
+    assert load_newest(tmp_path / "state.pt")[0]["step"] <= step + 1
     assert (tmp_path / ".writer").read_text() == "17 on elsewhere-1"
 
 

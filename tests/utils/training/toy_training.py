@@ -97,12 +97,12 @@ class Recipe:
         return self.options.rate
 
     def batch(self, share, plan):
-        mine = share.rows[share.mine]
-        noise = torch.from_numpy(plan.draws[mine]).float().sum(1, keepdim=True)
-        return mine, noise, share.weight
+        rows = share.rows[share.positions]
+        noise = torch.from_numpy(plan.draws[rows]).float().sum(1, keepdim=True)
+        return rows, noise, share.weight
 
     def losses(self, network, batch):
-        mine, noise, weight = batch
+        rows, noise, weight = batch
         step = self.step
         me = self.options.rank in (-1, self.processes.rank)
         if step == self.options.kill_at > 0 and me and not restarted():
@@ -110,9 +110,9 @@ class Recipe:
         if step == self.options.hoard_at:
             torch.empty(1 << 44)
         time.sleep(self.options.slow)
-        inputs = INPUTS[mine]
-        inputs[mine == self.options.spoil] = torch.nan
-        loss = weight * ((network(inputs + 0.01 * noise) - TARGETS[mine]) ** 2).mean()
+        inputs = INPUTS[rows]
+        inputs[rows == self.options.spoil] = torch.nan
+        loss = weight * ((network(inputs + 0.01 * noise) - TARGETS[rows]) ** 2).mean()
         return {
             "total": loss * (1e36 if step == self.options.huge else 1.0),
             "other": loss.detach(),
