@@ -3,7 +3,7 @@
 #
 #   bash experiments/quickstart.sh                  # VSLNet, a few minutes on two CPU cores
 #   bash experiments/quickstart.sh --seeds 3        # mean and spread over three seeds
-#   bash experiments/quickstart.sh --model groundnlq    # another model; or reler
+#   bash experiments/quickstart.sh --model groundnlq    # ten minutes; or --model reler
 #   bash experiments/quickstart.sh --label_times published
 #   bash experiments/quickstart.sh --dry            # tiny world, one epoch: only tries whether it runs
 WORLD=small
