@@ -41,15 +41,16 @@ def step_matrices(optimizer: torch.optim.Optimizer, *_: object) -> None:
             alike[weight.shape].append(weight)
     for weights in alike.values():
         gradients = torch.stack([weight.grad for weight in weights])
-        kept = torch.stack([_momentum(optimizer, weight) for weight in weights])
+        momenta = [_momentum(optimizer, weight) for weight in weights]
+        before = torch.stack(momenta)
         usable = gradients.isfinite().all()
-        momenta = torch.where(usable, kept.lerp(gradients, 1 - MOMENTUM), kept)
-        steps = orthogonal(gradients.lerp(momenta, MOMENTUM).flatten(2))
+        after = torch.where(usable, before.lerp(gradients, 1 - MOMENTUM), before)
+        steps = orthogonal(gradients.lerp(after, MOMENTUM).flatten(2))
         steps = torch.where(usable, steps * max(steps.shape[1:]) ** 0.5, 0.0)
-        for weight, momentum, step in zip(weights, momenta, steps, strict=True):
+        torch._foreach_copy_(momenta, list(after))
+        for weight, step in zip(weights, steps, strict=True):
             weight.mul_(1 - group["lr"] * group["weight_decay"])
             weight.sub_(step.view_as(weight), alpha=group["lr"])
-            _momentum(optimizer, weight).copy_(momentum)
             weight.grad = None
 
 
