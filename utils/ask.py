@@ -21,7 +21,7 @@ import numpy as np
 
 from utils import search
 from utils.base.errors import UserError, quiet_libraries, run_program, warn
-from utils.base.files import check_output, check_output_folder, legible, to_json
+from utils.base.files import check_output, check_output_folder, has_video, legible, to_json
 from utils.base.options import ArgumentParser
 from utils.base.tables import clock, figure_table
 from utils.features.excerpts import write_excerpt
@@ -90,11 +90,6 @@ class Answer(NamedTuple):
             windows, scores = np.full_like(self.windows, np.nan), np.full_like(self.scores, np.nan)
             windows[: len(ranks)], scores[: len(ranks)] = self.windows[ranks], self.scores[ranks]
             yield file, windows, scores
-
-
-def has_video(file: Path) -> bool:
-    """Whether a file is a video, or else features without one."""
-    return file.suffix != ".pt"
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -195,6 +195,11 @@ def is_running(process: int) -> bool:
     return True
 
 
+def has_video(file: Path) -> bool:
+    """Whether a file to search in is a video; else it holds features without one."""
+    return file.suffix != ".pt"
+
+
 def legible(text: str) -> str:
     """A file name or command-line text with a replacement for every byte that is not UTF-8."""
     return os.fsencode(text).decode(errors="replace")

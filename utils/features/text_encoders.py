@@ -115,7 +115,7 @@ class TextEncoder:
 
     Args:
         name: `minilm`, a folder, or a name on the hub, `@` and a layer after it or not.
-        random_seed: draw the weights anew, so that only the architecture is left (ablation).
+        random_seed: draw random weights again, so that only the architecture is left (ablation).
         projected: whether CLIP's features are those after its text projection.
 
     Raises:

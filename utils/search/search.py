@@ -27,7 +27,7 @@ from msgspec import Meta, Struct
 from tqdm import tqdm
 
 from utils.base.errors import UserError, warn
-from utils.base.files import read_json
+from utils.base.files import has_video, read_json
 from utils.base.machine import find_device
 from utils.base.tasks import ROWS_PER_SECOND
 from utils.data.records import read_records
@@ -137,7 +137,7 @@ class TrainedRun:
             rate: rows per second (default: that of the feature card beside the file, or 1.875).
             frame_rate: of a video file that is a raw stream.
         """
-        if isinstance(video, str | Path) and Path(video).suffix != ".pt":
+        if isinstance(video, str | Path) and has_video(Path(video)):
             video = self.extract(Path(video), frame_rate)
         features, card_rate = video_features(video, self.model.features)
         rate = rate or card_rate
@@ -208,7 +208,7 @@ def video_features(video: VideoSource, names: tuple[str, ...]) -> tuple[list[np.
 def _feature_rows(source: FeatureSource) -> tuple[np.ndarray, float]:
     if isinstance(source, str | Path):
         file = Path(source)
-        if file.suffix != ".pt" or not file.is_file():
+        if has_video(file) or not file.is_file():
             raise UserError(f"{file}: no such file of features (.pt)")
         folder = FeatureFolder(file.parent, [file.stem])
         [(_, features)] = folder.each(f"reading {file.name}")

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from utils.base.errors import UserError, without_controls
-from utils.base.files import legible
+from utils.base.files import has_video, legible
 from utils.viewer.page import VIEWER
 
 ADDRESS = "127.0.0.1"
@@ -113,7 +113,7 @@ def make_app(page: AskPage, token: str) -> Any:
 
     def describe(moment: Moment) -> dict[str, Any]:
         file = page.files[moment.video]
-        playable = file.suffix != ".pt"
+        playable = has_video(file)
         told = {"name": legible(file.name), "playable": playable, "scoreName": page.score_name}
         return {**moment._asdict(), **told}
 
