@@ -14,12 +14,14 @@ searched=()
 for ((SEED = 1; SEED <= SEEDS; SEED++)); do
   runs="$RUNS/seed$SEED"
   step "Stage 1 (seed $SEED of $SEEDS)"
-  train_on_naq "$runs/joint"
+  if [ "$MODEL" = groundnlq ]; then train_zero_shot "$runs"; fi
+  train_jointly "$runs"
   searched+=("$PACKAGE=$runs/joint")
   if [ "$MODEL" = groundnlq ]; then
     step "Stage 1, no moments absent (seed $SEED of $SEEDS)"
-    train_on_naq "$runs/present" --absent 0
-    searched+=("$PACKAGE, no moments absent=$runs/present")
+    train_zero_shot "$runs/present" --absent 0
+    train_jointly "$runs/present" --absent 0
+    searched+=("$PACKAGE, no moments absent=$runs/present/joint")
   fi
 done
 step "Questions over hours of video"

@@ -56,7 +56,7 @@ describe_task "$TASK"
 
 # Learning rates and, in a simulated world, model sizes for a laptop: narrower, shorter and with fewer
 # steps than the published recipes.
-SIZES=() STAGE_1=() NLQ_ONLY=() TUNING=()
+SIZES=() STAGE_1=() JOINT=() NLQ_ONLY=() TUNING=()
 case "$MODEL" in
   vslnet) PACKAGE=VSLNet ;;
   reler) PACKAGE=ReLER ;;
@@ -77,13 +77,15 @@ if [ "$WORLD" != real ] && [ "$MODEL" = vslnet ]; then
   TUNING_LR=0.0002
 elif [ "$WORLD" != real ] && [ "$MODEL" = groundnlq ]; then
   # Embeddings of words, Muon and absent moments: without each of these so few steps match no
-  # objects (README.md). A step on stretches of clips takes a quarter of the time.
+  # objects (README.md). A step on stretches of clips takes a quarter of the time; whole clips teach
+  # to choose among more moments.
   FACTOR=5
   SIZES=(--text_encoder minilm@0 --dim 64 --num_heads 2 --arch 1 1 4 0 2 --drop_path 0)
   STAGE_1=(
     --optimizer muon --epochs 9 --warmup_epochs 0.4 --batch_size 32 --lr 0.0015 --nar_jitter any
     --crop_ratio 0.16 0.21 --absent 0.5 --eval_period 480
   )
+  JOINT=(--epochs 3 --crop_ratio 1 1 --eval_period 160)
   NLQ_ONLY=(--optimizer muon --epochs 12 --warmup_epochs 1 --batch_size 16 --eval_period 100)
   NLQ_ONLY_LR=0.001
   TUNING=(
@@ -108,7 +110,7 @@ elif [ "$WORLD" != real ]; then
   TUNING_LR=0.0002
 fi
 if [ "$WORLD" = tiny ]; then
-  for stage in STAGE_1 NLQ_ONLY TUNING; do declare -n list="$stage" && list+=(--epochs 1); done
+  for stage in STAGE_1 JOINT NLQ_ONLY TUNING; do declare -n list="$stage" && list+=(--epochs 1); done
 fi
 if [ "$WORLD" = real ]; then
   DEVICES="${DEVICES:-0}"
@@ -151,7 +153,6 @@ prepare_data() {
     _prepare_split "$TRAIN_ANNOTATIONS" "$DATASET"
     _prepare_split "$NAQ_ANNOTATIONS" "$NAQ_DATASET"
   fi
-  : >"$FOLDER/no_clips.txt" # zero-shot: the NLQ queries of no clip
 }
 _prepare_split() {
   program prepare_ego4d_dataset --output_save_path "$DATA/dataset/$2" \
@@ -177,6 +178,18 @@ fine_tune() {
 # predict_val RUN FILE OPTION...: writes the best checkpoint's predictions of val to FILE.
 predict_val() {
   script infer val "$FEATURE" "$1" "${SIZES[@]}" --output "$2" "${@:3}"
+}
+
+# train_zero_shot RUNS OPTION..., train_jointly RUNS OPTION...: stage 1 in RUNS/zero_shot on
+# narrations alone, and in RUNS/joint on narrations and NLQ. GroundNLQ's joint training begins with
+# the weights of the one on narrations.
+train_zero_shot() {
+  train_on_naq "$1/zero_shot" --zeroshot_subsample_clips /dev/null "${@:2}"
+}
+train_jointly() {
+  local begin=()
+  if [ "$MODEL" = groundnlq ]; then begin=(--init_from "$1/zero_shot"); fi
+  train_on_naq "$1/joint" "${begin[@]}" "${JOINT[@]}" "${@:2}"
 }
 
 # keep LABEL RUN OPTION...: writes predictions of val to `val, LABEL.json` in RUN, for the tables that
