@@ -2,6 +2,7 @@
 
 import math
 import os
+import resource
 import time
 from argparse import Namespace
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from torch import nn
 from utils.base.errors import UserError, run_program
 from utils.base.machine import keep_freed_memory
 from utils.base.options import ArgumentParser
+from utils.base.tables import show_size
 
 Work = Callable[..., object]
 Loss = Callable[..., torch.Tensor]
@@ -48,7 +50,7 @@ def median_time(work: Work, times: int = 5, device: str = "cpu") -> float:
 
 
 def compare(name: str, versions: Mapping[str, Callable[[], Work]], rounds: int) -> None:
-    """Time versions in turn; print medians, and ratios to the first version, a line each.
+    """Time versions in turn; print medians, ratios to the first version and peak memory, a line each.
 
     Each is made and run in its own process, forked from this one, which must not have computed
     anything with torch before; those after the first keep freed memory, as our programs do. A
@@ -63,23 +65,24 @@ def compare(name: str, versions: Mapping[str, Callable[[], Work]], rounds: int) 
         context.Process(target=run_program, args=(serve,), daemon=True).start()
         other.close()
         ends.append(end)
-    seconds = np.empty((rounds + 1, len(ends), 2))
+    spendings = np.empty((rounds + 1, len(ends), 3))  # wall time, CPU time, peak memory so far
     try:
         for number in range(-1, rounds):
             for version, end in enumerate(ends):
                 end.send(number)
-                seconds[number, version] = end.recv()  # the warm-up's are last
+                spendings[number, version] = end.recv()  # the warm-up's are last
     except (EOFError, ConnectionError):
         raise UserError("a version failed; it says why above") from None
     for end in ends:
         end.send(None)
-    medians = np.median(seconds[:-1], 0)
-    ratios = np.median(seconds[:-1, :1] / seconds[:-1], 0)
-    for version, (wall, cpu), (ratio, cpu_ratio) in zip(versions, medians, ratios, strict=True):
-        print(
-            f"{name}, {version}: {wall:.3g} s ({cpu:.3g})   {ratio:.2f}x ({cpu_ratio:.2f}x)",
-            flush=True,
-        )
+    medians = np.median(spendings[:-1], 0)
+    ratios = np.median(spendings[:-1, :1] / spendings[:-1], 0)
+    memory = map(show_size, spendings[:-1, :, 2].max(0))
+    for version, (wall, cpu, _), (ratio, cpu_ratio, _), peak in zip(
+        versions, medians, ratios, memory, strict=True
+    ):
+        figures = f"{wall:.3g} s ({cpu:.3g})   {ratio:.2f}x ({cpu_ratio:.2f}x)"
+        print(f"{name}, {version}: {figures}   {peak}", flush=True)
 
 
 def _serve_rounds(make: Callable[[], Work], end: Connection, keeps_memory: bool) -> None:
@@ -87,7 +90,8 @@ def _serve_rounds(make: Callable[[], Work], end: Connection, keeps_memory: bool)
         keep_freed_memory()
     work = make()
     while (number := end.recv()) is not None:
-        end.send(spent(work, number))
+        times = spent(work, number)
+        end.send((*times, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
 
 
 def training_step(
@@ -133,7 +137,7 @@ def step_options(
     options = parser.parse_args(arguments)
     print(
         f"batch {options.batch}, {options.units} units, {circumstances()}; seconds of wall time "
-        f"(CPU time), medians of {options.steps} steps taken in turn, ratios to plain"
+        f"(CPU time), medians of {options.steps} steps taken in turn, ratios to plain, peak memory"
     )
     return options
 
