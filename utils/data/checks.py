@@ -126,7 +126,7 @@ def check_narrations(check: str, file: Path, video_uids: list[str], findings: Fi
     )
     if not len(narrations):
         findings.error(check, what, "narrations and annotations do not belong together")
-    elif narrations.skipped:
+    elif len(narrations.malformed):
         findings.warning(check, what)
     else:
         findings.ok(check, what)
