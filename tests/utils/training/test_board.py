@@ -13,7 +13,6 @@ def test_figures_text_and_pictures_are_shown(tmp_path):
     board.add_scalars({"train/total": torch.tensor(2.5), "lr": 0.1}, 3)
     board.add_text("options", "| a | b |", 0)
     board.add_image("windows", np.zeros((4, 5, 3), np.uint8), 3)
-    board.close()
     shown = EventAccumulator(str(tmp_path / "log")).Reload()
     (total,) = shown.Scalars("train/total")
     assert (total.step, total.value) == (3, 2.5)
@@ -26,7 +25,6 @@ def test_what_was_logged_after_the_saved_state_is_not_shown(tmp_path):
         board = Board(tmp_path, purge_step)
         for step in range(purge_step or 1, 9, 2):
             board.add_scalars({"loss": step + (purge_step or 0)}, step)
-        board.close()
     shown = EventAccumulator(str(tmp_path)).Reload().Scalars("loss")
     assert [(event.step, event.value) for event in shown] == [(1, 1), (3, 3), (5, 10), (7, 12)]
 
@@ -36,7 +34,6 @@ def test_a_full_disk_ends_the_log_with_a_warning(tmp_path, capsys):
     with file_size_limit(2000):
         for step in range(100):
             board.add_scalars({"loss": 1.0}, step)
-    board.close()
     said = capsys.readouterr().err
     assert said.count("warning: ") == 1
     assert "File too large; nothing more is logged for TensorBoard" in said
