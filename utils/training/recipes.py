@@ -10,8 +10,9 @@ from torch import nn
 
 from utils.base.errors import UserError
 from utils.data.records import Records
+from utils.evaluation.metrics import evaluate
 from utils.evaluation.predictions import write_results
-from utils.evaluation.scoring import ground_truth, report, score
+from utils.evaluation.scoring import ground_truth, report
 from utils.evaluation.timelines import draw_examples
 from utils.training.options import TEXT_FILE, TrainingOptions
 from utils.training.processes import Processes, Share
@@ -115,13 +116,14 @@ class Recipe(ABC):
     def evaluate(self, epoch: int, step: int) -> Evaluation:
         """Score the validation split and write its predictions; all processes must call this."""
         windows, scores = self.predict()
-        scored, picture = score(self.truth, windows), None
+        split_scores = evaluate(self.truth.seconds, windows, listed=self.truth.listed)
+        picture = None
         if self.processes.main:
             file = self.options.run_folder / self.predictions_name(epoch, step)
             write_results(file, self.val.records.keys, windows, scores)
             picture = draw_examples(self.val.records, self.truth.seconds, windows)
-        table = report(scored, f"Epoch {epoch}, Step {step}")
-        return Evaluation(scored.percentages(), table, picture)
+        table = report(split_scores, f"Epoch {epoch}, Step {step}")
+        return Evaluation(split_scores.percentages(), table, picture)
 
 
 def steps_per_epoch(rows: int, batch_size: int, processes: int) -> int:
