@@ -168,14 +168,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="length of the clips a video is cut into (default: as in training)",
     )  # fmt: skip
     add(
-        "--text_encoder", metavar="NAME|DIR", help="where the run's text encoder lies, if elsewhere"
-    )
-    add(
         "--encoder", nargs="+", metavar="NAME",
         help="image encoder (see extract_features.py), or one for each feature the model reads",
     )  # fmt: skip
     add_frame_rate(parser)
-    add("--device", default="auto", help="auto: the GPU if there is one")
+    search.add_run_options(parser)
     return parser.parse_args(arguments)
 
 

@@ -55,10 +55,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("run", metavar="RUN", help="run folder or checkpoint of any model")
     add("--data_root", metavar="DIR", help="where its data lie (default: as in training)")
-    add(
-        "--text_encoder", metavar="NAME|DIR", help="where the run's text encoder lies, if elsewhere"
-    )
-    add("--device", default="auto", help="auto: the GPU if there is one")
+    search.add_run_options(parser)
     return parser.parse_args(arguments)
 
 

@@ -51,10 +51,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--port", type=int, default=8642, metavar="N", help="of the address; 0: any that is free")
     add("--top", type=int, default=12, metavar="N", help="moments a question")
     add("--checkpoint", metavar="RUN", help="where the index's run lies, if it has been moved")
-    add(
-        "--text_encoder", metavar="NAME|DIR", help="where the run's text encoder lies, if elsewhere"
-    )
-    add("--device", default="auto", help="auto: the GPU if there is one")
+    search.add_run_options(parser)
     return parser.parse_args(arguments)
 
 
