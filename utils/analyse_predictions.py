@@ -170,7 +170,6 @@ def _difference(interval: dict[str, float]) -> str:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The options of the command line; `predictions` as (name, path) pairs."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--ground_truth_json", required=True, metavar="FILE", help="annotations")
@@ -199,7 +198,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Read the files, print tables; plots and JSON on request."""
     options = parse(arguments)
     if options.plots:  # now, so that a missing matplotlib is known before anything else
         from utils.evaluation.plots import plot_analysis

@@ -50,7 +50,6 @@ class Answer(NamedTuple):
     score_name: str
 
     def as_json(self) -> dict:
-        """As it is printed with --json."""
         rows = zip(self.windows.round(3).tolist(), self.scores.tolist(), self.files, strict=True)
         windows = [
             {"start": start, "end": end, self.score_name: score}
@@ -138,7 +137,6 @@ def open_index(options: argparse.Namespace) -> "VideoIndex":
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line."""
     parser = ArgumentParser(
         description=__doc__.splitlines()[0],
         usage="%(prog)s (--checkpoint RUN (--video FILE | --features FILE ...) | --index DIR) "

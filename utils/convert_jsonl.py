@@ -27,8 +27,6 @@ MOST_QUERIES = 10_000  # of an annotation
 
 
 class JsonLine(Struct):
-    """A query."""
-
     query: str
     query_id: Annotated[str, Meta(pattern=r"^.+_[0-9]{1,9}$")]
     video_id: str
@@ -37,7 +35,6 @@ class JsonLine(Struct):
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Convert a file and print how much it holds."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--input", required=True, metavar="FILE", help="JSON lines (.jsonl)")

@@ -30,15 +30,11 @@ Window = tuple[Frame, Frame]  # frames
 
 
 class TacosSentence(Struct):
-    """A sentence in the form of `annotations`."""
-
     sentence: str
     window: Window = field(name="segment(frame)")
 
 
 class TacosVideo(Struct):
-    """A video in a public file."""
-
     fps: Annotated[float, Meta(gt=0)]
     num_frames: Annotated[int, Meta(gt=0)] | Annotated[float, Meta(gt=0)]
     timestamps: list[Window] | None = None
@@ -56,7 +52,6 @@ class TacosVideo(Struct):
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Convert the three splits and print how much each holds."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add(

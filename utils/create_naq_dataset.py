@@ -57,7 +57,6 @@ Counts = Counter[tuple[str, str]]  # queries of each clip, by video uid and clip
 
 
 def show(name: str, counts: Counts) -> None:
-    """Print how many queries, videos and clips there are."""
     print(f"========> {name} stats")
     print(f"# queries {counts.total()}")
     print(f"# videos {len({video_uid for video_uid, _ in counts})}")

@@ -69,7 +69,6 @@ def read_files(paths: list[str]) -> tuple[list[QueryKey], np.ndarray, np.ndarray
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The options of the command line."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add(
@@ -99,7 +98,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Read the files, merge them, write one with scores beside it."""
     options = parse(arguments)
     files = []
     for path in options.predictions:

@@ -25,7 +25,6 @@ from utils.evaluation.scoring import read_truth, read_windows
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The options of the command line."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--ground_truth_json", required=True, metavar="FILE", help="annotations")
@@ -52,7 +51,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Read both files, score, print."""
     options = parse(arguments)
     _, queries, truth = read_truth(options.ground_truth_json)
     windows, answered, unknown = read_windows(

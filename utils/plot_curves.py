@@ -35,7 +35,6 @@ def read_curves(texts: list[str], figure: str) -> dict[str, dict[float, list[flo
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Read the runs, draw the picture."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("runs", nargs="+", metavar="CURVE:PLACE=FOLDER", help="runs to draw")

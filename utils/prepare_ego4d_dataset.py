@@ -21,7 +21,6 @@ from utils.data.records import prepare_split
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Prepare the splits and print how much each holds."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     for split in SPLITS:

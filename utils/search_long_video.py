@@ -55,7 +55,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("runs", nargs="+", metavar="LABEL=RUN", help="run folders; of one label the mean is shown")
@@ -91,7 +90,6 @@ def recalls(run: "search.TrainedRun", video: LongVideo) -> list[float]:
 
 
 def percent(shares: Sequence[float]) -> list[str]:
-    """Shares as figures of a table."""
     return ["" if np.isnan(share) else f"{100 * share:.1f}" for share in shares]
 
 

@@ -21,7 +21,6 @@ from utils.viewer.server import AskPage, Moment, serve_page
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Open the index, serve until interrupted."""
     options = parse(arguments)
     if options.top < 1:
         raise UserError(f"--top must be at least 1, is {options.top}")
@@ -44,7 +43,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--index", required=True, metavar="DIR", help="folder of the index (index_videos.py)")

@@ -86,7 +86,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--data_root", default="data", metavar="DIR", help="folder to write")
@@ -136,7 +135,6 @@ def feature_widths(options: argparse.Namespace, root: Path) -> dict[str, int]:
 
 
 def invent(options: argparse.Namespace, root: Path, widths: dict[str, int]) -> Simulated:
-    """Write the annotations and narrations of a world."""
     real = root / TASKS["nlq"].annotations["train"]
     if real.exists() and not (root / "simulation.json").exists() and not options.overwrite:
         raise UserError(

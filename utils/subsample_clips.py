@@ -51,7 +51,6 @@ def share_of(order: list[str], percent: float) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Read the annotations, write the lists, print what was written."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--annotations", required=True, metavar="FILE", help="annotations to draw from")

@@ -21,7 +21,6 @@ from utils.evaluation.submissions import accept, read_challenge_split, write_nor
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Check the file and print a report; write the normalised file if an output is given."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add(

@@ -123,7 +123,6 @@ def _prepared_narrations(file: str) -> Pairs:
 
 
 def page_queries(queries: list[Query]) -> PageQueries:
-    """Queries of annotations as columns of the page."""
     return PageQueries(
         text=[query.text for query in queries],
         clip=[query.clip_uid for query in queries],
@@ -152,7 +151,6 @@ def find_videos(folder: str, output: str, annotations: Annotations) -> dict[str,
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The options of the command line."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add(
@@ -173,7 +171,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Read all files, write the page."""
     options = parse(arguments)
     check_page("--output", options.output)
     files = name_files(options.predictions)

@@ -51,7 +51,6 @@ class Narrations:
         return {fault: (rows, first) for fault, rows, first in counts.iter_rows()}
 
     def describe_skipped(self) -> str:
-        """How many rows are malformed, and why."""
         reasons = ", ".join(
             f"{rows} with {fault} (first: {self.item} {first})"
             for fault, (rows, first) in self.faults.items()
@@ -175,7 +174,6 @@ class RowBlock(NamedTuple):
 
 
 def parse_block(path: Path, content: bytes, columns: list[str], videos: pl.Enum) -> RowBlock:
-    """Parse whole lines of the file at `path`."""
     content, line_faults = _plain_fields(content)
     # An additional column detects rows with too many fields.
     names = [str(number) for number in range(len(columns) + 1)]

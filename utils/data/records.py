@@ -82,7 +82,6 @@ class Records:
 
     @property
     def keys(self) -> list[QueryKey]:
-        """Identifies each query."""
         clips = [self.clip_uids[clip] for clip in self.clip]
         annotations = [self.annotation_uids[annotation] for annotation in self.annotation]
         return list(zip(clips, annotations, self.query_idx.tolist(), strict=True))
@@ -217,7 +216,6 @@ def prepare_split(path: str | Path, has_times: bool = True) -> dict[str, Prepare
 
 
 def _new_clip(num_frames: int) -> PreparedClip:
-    """A clip without queries."""
     return PreparedClip(
         fps=ROWS_PER_SECOND, num_frames=num_frames, timestamps=[], exact_times=[],
         sentences=[], annotation_uids=[], query_idx=[],

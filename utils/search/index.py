@@ -115,7 +115,6 @@ class VideoIndex:
 
     @property
     def score_name(self) -> str:
-        """What the scores of answers are."""
         return "score" if self.videos[0].calibration is None else "chance"
 
     @property

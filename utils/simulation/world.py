@@ -46,8 +46,6 @@ Amount = Annotated[float, Meta(ge=0)]
 
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes of a world."""
-
     nlq_clips: tuple[Count, Count, Count]  # clips with questions: train, val, test
     other_clips: Count  # further train clips, of the visual queries and moments benchmarks
     bare_videos: Count  # narrated videos without clips
@@ -63,8 +61,6 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Videos:
-    """W videos."""
-
     uids: list[str]
     split: np.ndarray  # (W,) TRAIN, VAL, TEST or NO_CLIPS
     duration: np.ndarray  # (W,)
@@ -73,8 +69,6 @@ class Videos:
 
 @dataclass(frozen=True)
 class Clips:
-    """C clips."""
-
     uids: list[str]
     video: np.ndarray  # (C,)
     start: np.ndarray  # (C,) seconds in the video
@@ -111,8 +105,6 @@ class Events:
 
 @dataclass(frozen=True)
 class World:
-    """All videos, clips and events."""
-
     videos: Videos
     clips: Clips
     events: Events
@@ -172,7 +164,6 @@ def _make_videos(sizes: Sizes, rng: np.random.Generator) -> tuple[Videos, Clips]
 
 
 def _make_events(videos: Videos, rng: np.random.Generator) -> Events:
-    """The events of each video, from its start to its end."""
     mean = LENGTH_MEDIAN * np.exp(LENGTH_SPREAD**2 / 2) + PAUSE
     counts = (videos.duration / mean * 1.3 + 12).astype(np.int64)  # more than fit
     video = np.repeat(np.arange(len(counts)), counts)
@@ -232,6 +223,5 @@ def _verb_shares() -> np.ndarray:
 
 
 def _uids(rng: np.random.Generator, count: int) -> list[str]:
-    """Random uids of the generator."""
     raw = rng.bytes(16 * count)
     return [str(uuid.UUID(bytes=raw[at : at + 16], version=4)) for at in range(0, 16 * count, 16)]

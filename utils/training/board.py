@@ -27,12 +27,10 @@ class Board:
             self._write(Event(session_log=session_start, step=purge_step))
 
     def add_scalars(self, scalars: dict[str, float | torch.Tensor], step: int) -> None:
-        """Log figures by name."""
         figures = (summary.scalar(name, value) for name, value in scalars.items())
         self._write(*(Event(summary=figure, step=step) for figure in figures))
 
     def add_text(self, name: str, text: str, step: int) -> None:
-        """Log a text in Markdown."""
         self._write(Event(summary=summary.text(name, text), step=step))
 
     def add_image(self, name: str, image: object, step: int) -> None:

@@ -136,7 +136,6 @@ class Training:
             self.restore(state)
 
     def restore(self, state: dict) -> None:
-        """Continue from a saved state."""
         file = self.run.state_file
         fit_state(self.recipe.model, state["model"], file)
         fit_optimizer(self.recipe.optimizer, state["optimizer"], file)

@@ -210,7 +210,6 @@ class Processes:
             tensor.copy_(mean.view_as(tensor))
 
     def barrier(self) -> None:
-        """Wait until every process has called this."""
         self.largest(0)
 
     def largest(self, *values: int) -> list[int]:

@@ -33,8 +33,6 @@ def plan_epoch(seed: int, epoch: int, rows: int, columns: int) -> EpochPlan:
 
 
 class Evaluation(NamedTuple):
-    """The result of an evaluation in training."""
-
     figures: dict[str, float]  # by name; checkpoints are chosen by SELECTION
     table: str
     picture: np.ndarray | None = None  # (H, W, 3) uint8
