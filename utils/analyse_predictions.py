@@ -104,10 +104,8 @@ def results(answers: Answers, rows: np.ndarray, options: argparse.Namespace) -> 
             parts[name] - parts[baseline], clips, options.samples, options.seed
         )
         differences[name] = {
-            figure: {"mean": mean, "low": low, "high": high}
-            for figure, mean, low, high in zip(
-                FIGURES, *(column.tolist() for column in interval), strict=True
-            )
+            figure: dict(zip(interval._fields, values, strict=True))
+            for figure, values in zip(FIGURES, np.transpose(interval).tolist(), strict=True)
         }
     return {
         "queries": int(np.count_nonzero(rows)),

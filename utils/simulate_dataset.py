@@ -169,11 +169,12 @@ def invent(options: argparse.Namespace, root: Path, widths: dict[str, int]) -> S
 
 def describe(options: argparse.Namespace) -> Simulated:
     """Read annotation files to simulate features for."""
-    described = read_described(options.annotations)
+    clips = read_described(options.annotations)
     made_by = fingerprint([file_stamp(file) for file in options.annotations], options.seed)
-    summary = {"clips": len(described.rows), "queries": described.queries}
-    scenery_of = partial(DescribedScenery, described, seed=options.seed)
-    return Simulated(summary, described.rows, scenery_of, made_by)
+    summary = {"clips": len(clips), "queries": sum(len(clip.words) for clip in clips.values())}
+    scenery_of = partial(DescribedScenery, list(clips.values()), seed=options.seed)
+    rows = {uid: clip.rows for uid, clip in clips.items()}
+    return Simulated(summary, rows, scenery_of, made_by)
 
 
 def chosen_sizes(options: argparse.Namespace) -> Sizes:
