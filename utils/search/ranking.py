@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from tqdm import tqdm
 
 from utils.base.errors import UserError
@@ -98,11 +99,9 @@ class EncodedVideo:
     @cached_property
     def overview(self) -> torch.Tensor:
         """(C, U, D) means of neighbouring units, at most `model.glanced` per clip."""
-        units = self.clips.shape[1]
-        factor = -(-units // self.model.glanced)
-        whole, rest = self.clips.split([units - units % factor, units % factor], 1)
-        means = whole.unflatten(1, (-1, factor)).mean(2)
-        return torch.cat([means, rest.mean(1, keepdim=True)], 1) if units % factor else means
+        factor = -(-self.clips.shape[1] // self.model.glanced)
+        channels_first = self.clips.transpose(1, 2)
+        return F.avg_pool1d(channels_first, factor, ceil_mode=True).transpose(1, 2)
 
 
 def rank(
