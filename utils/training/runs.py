@@ -96,7 +96,6 @@ class Run:
         self._board = None
         self._writer = SoleWriter(self.folder)
         self._saved_at = time.monotonic()
-        self._saved_step: int | None = None  # None until the state has been read
 
     def __enter__(self) -> "Run":
         """Raises UserError if another training is writing in the folder."""
@@ -130,7 +129,6 @@ class Run:
             self.history = state["history"]
             self.checkpoints = [self.folder / name for name in state["kept"]]
         self.processes.barrier()
-        self._saved_step = state["step"] if state is not None else 0
         if self.processes.main:
             self._writer.check()
             if starts_over:
@@ -205,9 +203,6 @@ class Run:
 
     def save_state(self, state: dict) -> None:
         """Save the state to continue from (main process)."""
-        if self._saved_step is None or state["step"] < self._saved_step:
-            raise AssertionError(f"step {state['step']} is not saved over {self._saved_step}")
-        self._saved_step = state["step"]
         if self.processes.main:
             self._writer.check()
             logs = [file for file in (self._tables, self._log_file) if file]
