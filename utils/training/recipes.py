@@ -2,14 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
 from utils.base.errors import UserError
-from utils.data.records import Records
 from utils.evaluation.metrics import evaluate
 from utils.evaluation.predictions import write_results
 from utils.evaluation.scoring import ground_truth, report
@@ -38,13 +37,6 @@ class Evaluation(NamedTuple):
     picture: np.ndarray | None = None  # (H, W, 3) uint8
 
 
-class Split(Protocol):
-    """What the loop reads of a split."""
-
-    records: Records
-    listed: int  # queries in the file, before any were left out
-
-
 class Recipe(ABC):
     """The model-specific part of training, made as `Recipe(options, processes)`.
 
@@ -62,16 +54,13 @@ class Recipe(ABC):
     ):
         """Open both splits; `text` encodes the queries, and is described in the run folder.
 
-        Raises UserError if the validation split has no times.
+        A split has `records` and `listed`, the number of queries before any were left out. Raises
+        UserError if the validation split has no times.
         """
         self.options = options
         self.processes = processes
-        self.train: Any
-        self.val: Any
-        self.train, self.val = (
-            open_split(options, name, text, processes.device, tolerant=True)
-            for name in ("train", "val")
-        )
+        self.train: Any = open_split(options, "train", text, processes.device, tolerant=True)
+        self.val: Any = open_split(options, "val", text, processes.device, tolerant=True)
         # Live text encoding draws random numbers: it must run within its step.
         self.live = getattr(text, "live", False)
         self.descriptions = {} if text is None else {TEXT_FILE: text.describe()}
