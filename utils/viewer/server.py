@@ -113,12 +113,8 @@ def make_app(page: AskPage, token: str) -> Any:
 
     def describe(moment: Moment) -> dict[str, Any]:
         file = page.files[moment.video]
-        return {
-            **moment._asdict(),
-            "name": legible(file.name),
-            "playable": has_video(file),
-            "scoreName": page.score_name,
-        }
+        about_file = {"name": legible(file.name), "playable": has_video(file)}
+        return {**moment._asdict(), **about_file, "scoreName": page.score_name}
 
     def video_file(request: Request) -> Path:
         number = request.path_params["number"]
