@@ -14,7 +14,6 @@ from ReLER.layers import sine_positions
 from ReLER.model import ReLER, real_parts
 from ReLER.options import SCALES, ModelOptions, Options
 from ReLER.weights import trained_options
-from utils.base.errors import UserError
 from utils.evaluation.decoding import best_spans
 from utils.layers.span_encoder import WeightedPool
 
@@ -245,18 +244,3 @@ def test_mixed_precision_stays_near_float32(published_model, inputs, dtype):
     assert (outputs.part_logits - expected.part_logits).sigmoid().sub(0.5).abs().max() < 0.02
     scores = published_model.predict_scales(*inputs, longest=inputs[0].shape[1])[1]
     assert torch.isfinite(scores).all()
-
-
-@pytest.mark.parametrize(
-    ("opt", "word"),
-    [
-        ({"hidden_dim": "256"}, "hidden_dim"),
-        ({"input_dropout": float("nan")}, "input_dropout"),
-        ({"hidden_dim": 30}, "multiple"),
-        ({"hidden_act": "relu"}, "hidden_act"),
-        ({"enc_layers": 2}, r"model_1\.t7: --enc_layers 2 is not supported: it is 0 in every"),
-    ],
-)
-def test_checkpoints_of_other_shapes_are_refused(opt, word, tmp_path):
-    with pytest.raises(UserError, match=word):
-        options_of(opt, tmp_path)

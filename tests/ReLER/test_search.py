@@ -8,7 +8,6 @@ from ReLER.data import open_split
 from ReLER.options import Options
 from ReLER.text import TEXT_FILE, open_text
 from ReLER.weights import build_model, checkpoint_content
-from utils.base.errors import UserError
 from utils.base.files import write_json
 from utils.base.tensor_files import save_atomically
 from utils.features.mapped import pool_rows
@@ -91,15 +90,3 @@ def test_all_scales_are_asked(trained):
         best, _ = model.predict_scales(video, mask, query.tokens, query.mask, UNITS, top=4)
     offered = (spans[:, :, None] == best[:, None]).all(-1).any(1)
     assert offered.all()
-
-
-def test_features_that_do_not_fit(trained, simulated):
-    folder, data, _ = trained
-    pair = files(simulated, data.records.clip_uids[0])
-    run = load_run(folder)
-    with pytest.raises(UserError, match="one file each; 1 given"):
-        run.encode(pair[0]).ask(ASK)
-    with pytest.raises(UserError, match="512 wide, the model was trained on 768"):
-        run.encode([pair[0], pair[0]]).ask(ASK)
-    uneven = [torch.randn(100, 256), torch.randn(97, 512)]
-    assert run.encode(uneven).seconds == pytest.approx(100 / 1.875)

@@ -257,5 +257,3 @@ def test_a_run_remembers_its_padding(data, tmp_path):
     shutil.copy(world.checkpoint(folder("new")), tmp_path / "vslnet_40.t7")
     assert train("tuned", "--init_from", str(tmp_path / "vslnet_40.t7")) is None
     assert padding("tuned") == "published"
-    line = train("compiled", "--padding", "published", "--compile")
-    assert "--padding masked" in line

@@ -11,7 +11,6 @@ import torch
 
 import utils.search.ranking
 from tests.bad_inputs.world import WORDS
-from tests.simulated import refuse
 from tests.utils.features.egovlp_sample import SMALL, released_shapes, write_checkpoint
 from utils.ask import main
 from utils.base.errors import UserError
@@ -117,26 +116,6 @@ def test_ask_prints_windows(trained, simulated, capsys, monkeypatch):
     main([*command, "--query", "Where was the plate?", "--json", "--top", "3"])
     (entry,) = json.loads(capsys.readouterr().out)
     assert len(entry["windows"]) == 3 and set(entry["windows"][0]) == {"start", "end", "score"}
-
-
-def test_ask_refuses_wrong_use(trained, simulated, tmp_path):
-    options, records, _ = trained
-    program = ("utils/ask.py", "--checkpoint", options.run_folder, "--query", "Where?")
-    assert "nothing to search in" in refuse(*program)
-    file = str(feature(simulated, records.clip_uids[0]))
-    command = ["--checkpoint", str(options.run_folder), "--query", "Where?", "--features"]
-    for more, words in (
-        ([file, "--sheet", "sheet.png"], "give --video"),
-        ([file, "--video", "nowhere.mp4"], "no such video"),
-        ([file, file], "one file each; 2 given"),
-        ([file, "--top", "0"], "--top"),
-        ([file, "--clip_seconds", "-1"], "--clip_seconds"),
-        ([file, "--device", "gpu"], "--device gpu is not available here"),
-    ):
-        with pytest.raises(UserError, match=words):
-            main([*command, *more])
-    with pytest.raises(UserError, match="no checkpoint"):
-        main(["--checkpoint", str(tmp_path), "--features", file])
 
 
 @pytest.fixture

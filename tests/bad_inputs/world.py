@@ -106,6 +106,10 @@ COMMANDS = {
     "utils/prepare_features.py": "--data_root DATA --features egovlp",
     "utils/evaluate_ego4d_nlq.py":
         "--ground_truth_json DATA/nlq_val.json --model_prediction_json DATA/challenge.json",
+    "utils/analyse_predictions.py":
+        "--ground_truth_json DATA/nlq_val.json --predictions A=DATA/challenge.json --samples 9",
+    "utils/view_predictions.py":
+        "--annotations DATA/nlq_val.json --predictions DATA/challenge.json --output DATA/page.html",
     "utils/validate_submission.py":
         "--annotations DATA/nlq_val.json --predictions DATA/challenge.json "
         "--output DATA/mended.json",

@@ -97,14 +97,6 @@ def test_plots_without_matplotlib_are_refused_at_once(files, tmp_path, monkeypat
         main([*files, "--plots", str(tmp_path / "plots")])
 
 
-def test_bad_options(files, capsys):
-    with pytest.raises(SystemExit) as end:
-        main([*files, "--samples", "0"])
-    assert end.value.code == 2 and "--samples must be 1 or more" in capsys.readouterr().err
-    with pytest.raises(UserError, match="is not NAME=FILE"):
-        main([*files, "--predictions", "x.json"])
-
-
 def test_files_that_do_not_fit_are_refused(files, tmp_path):
     content = json.loads((tmp_path / "other.json").read_text())
     parts = [tmp_path / "first.json", tmp_path / "rest.json"]

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.samples import timed, write_annotations
-from tests.simulated import refuse, succeed
 from utils.base.errors import UserError
 from utils.base.files import write_json
 from utils.create_naq_dataset import _naq_queries, main
@@ -184,13 +183,3 @@ def test_no_narration_and_no_video(data_root, capsys):
     main(["--type", "nlq", "--em_version", "v1", "--data_root", str(data_root)])
     assert json.loads((data_root / "nlq_aug_naq_train.json").read_text()) == {"videos": []}
     assert "# Unique videos: 0" in capsys.readouterr().out
-
-
-def test_as_a_user_runs_it(root, data_root, golden):
-    """From anywhere; the default data root is `data` under the working directory."""
-    program = root / "utils" / "create_naq_dataset.py"
-    choices = ("--type", "nlq", "--em_version", "v1")
-    printed = succeed(program, *choices, folder=data_root.parent)
-    assert printed == (golden / "naq" / "expected_stats.txt").read_text()
-    line = refuse(program, *choices, "--data_root", "nowhere", folder=data_root.parent)
-    assert line == "error: nowhere/vq_train.json: no such file"

@@ -182,21 +182,3 @@ def test_too_small_a_disk_is_seen_first(tmp_path, manifest):
 def test_names_and_addresses_that_are_refused(names, urls, words):
     with pytest.raises(UserError, match=words):
         choose(names, MANIFEST, urls)
-
-
-@pytest.mark.parametrize(
-    ("parts", "more", "words"),
-    [
-        (7, {}, r"Expected `array`, got `int` - at `\$.features"),
-        (["http://a/b"], {}, "Expected `object`, got `str`"),
-        ([{"url": "ftp://a"}], {}, "is not an address"),
-        ([{"url": "http://a/b", "size": "9"}], {}, r"Expected `int \| null`, got `str`"),
-        ([{"url": "http://a/b", "sha256": "9"}], {}, r"sha256"),
-        ([], {"width": -6}, "Expected `int` >= 0"),
-        ([], {"name": "a/b"}, r"matching regex .* in `\$.features`"),
-        ([], {"pages": {"x": 1}}, r"Expected `str`, got `int` - at `\$.pages"),
-    ],
-)
-def test_faulty_manifests(manifest, parts, more, words):
-    with pytest.raises(UserError, match=rf"manifest.json: .*{words}"):
-        read_manifest(manifest(parts, **more))

@@ -83,20 +83,6 @@ def test_fewer_windows_than_five_are_filled_up(tmp_path):
         merged(tmp_path, "--predictions", two, two)
 
 
-@pytest.mark.parametrize(
-    ("option", "words"),
-    [
-        ("--weights 1", "1 --weights for 2 files"),
-        ("--weights 1 nan", "--weights must be above 0"),
-        ("--nms_threshold 2", "--nms_threshold must be from 0 to 1"),
-    ],
-)
-def test_bad_options(files, tmp_path, capsys, option, words):
-    with pytest.raises(SystemExit):
-        merged(tmp_path, "--predictions", *files, *option.split())
-    assert words in capsys.readouterr().err
-
-
 def test_files_that_do_not_fit_are_refused(files, tmp_path):
     content = json.loads((tmp_path / "two.json").read_text())
     content["results"][0]["query_idx"] = 7

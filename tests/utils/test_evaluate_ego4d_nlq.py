@@ -110,12 +110,3 @@ def test_ground_truth_without_times_is_refused(files):
         del query["clip_start_sec"], query["clip_end_sec"]
     with pytest.raises(UserError, match=r"truth\.json: its 40 queries have no times, so predict"):
         main(files.options())
-
-
-@pytest.mark.parametrize(
-    "options", [["--thresholds", "1.2"], ["--topK", "0"], ["--train_annotations", "x"]]
-)
-def test_senseless_options_are_refused(files, options, capsys):
-    with pytest.raises(SystemExit) as caught:
-        main([*files.options(), *options])
-    assert caught.value.code == 2 and capsys.readouterr().err.count("\n") == 1

@@ -246,23 +246,3 @@ def test_a_killed_cut_leaves_nothing_that_is_read(videos, root):
     assert left.startswith(".egovlp.") and not (videos / "features/egovlp").exists()
     names = {"p.pt", "q.pt", "r.pt", "feature_shapes.json", "feature_card.json"}
     assert {path.name for path in cut(videos).iterdir()} == names and hidden(videos) == []
-
-
-def test_wrong_command_lines_end_with_one_line(data, capsys):
-    annotate(data / "some.json", {"a": {"a1": (0, 9)}})
-    videos = ["--from_video_features", data / "features/egovlp"]
-    for words, message in (
-        (["../egovlp"], "plain folder names"),
-        (["egovlp", "--packed"], "--packed belongs to --from_video_features"),
-        (["x", *videos], "needs --annotations"),
-        (["x", "y", *videos], "one name"),
-    ):
-        with pytest.raises(SystemExit, match="2"):
-            main(list(map(str, ["--data_root", data, "--features", *words])))
-        (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith("error: ") and message in line
-    with pytest.raises(UserError, match="need another name than egovlp"):
-        main(packing(data, *videos, "--annotations", data / "some.json"))
-    for words in (["--stride", 0], ["--frame_rate", "nan"]):
-        with pytest.raises(UserError, match=words[0][2:]):
-            pack(data, *words)

@@ -210,21 +210,6 @@ def test_real_features_are_not_overwritten(tmp_path):
     simulate(tmp_path, "--features", "egovlp", "clip")
 
 
-@pytest.mark.parametrize(
-    ("options", "fault"),
-    [
-        (["--features", "resnet"], "resnet"),
-        (["--clip_seconds", "90", "60"], "--clip_seconds"),
-        (["--queries", "-1"], "--queries"),
-        (["--annotations", "nowhere.json"], "nowhere.json"),
-    ],
-)
-def test_wrong_options(tmp_path, options, fault):
-    with pytest.raises(UserError, match=fault):
-        main(["--data_root", str(tmp_path), *options])
-    assert not list(tmp_path.iterdir())
-
-
 def test_windows_of_real_annotations_show_their_words(tmp_path):
     incomplete = [{}, {"query": "Who?"}]
     queries = [timed("He cuts the onion", 10, 30), *incomplete]

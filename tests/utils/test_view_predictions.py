@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from tests.samples import prepared_clip, timed, write_annotations
-from tests.simulated import refuse
 from tests.utils.viewer.viewer_sample import (
     HOSTILE,
     make_page,
@@ -171,16 +170,3 @@ def test_videos_are_named_from_the_page(tmp_path):
     assert addresses == {"clip-001": "../my%20videos/clip-001.mp4"}
     with pytest.raises(UserError, match="no such folder"):
         find_videos(str(tmp_path / "none"), "page.html", split)
-
-
-def test_mistakes_are_one_line(tmp_path):
-    split = write_split(tmp_path, 4)
-    file = write_predictions_of(split, tmp_path / "p.json", 2.0)
-    options = ["--annotations", split, "--output", tmp_path / "page.html", "--predictions"]
-    with pytest.raises(UserError, match="no such folder"):
-        view(*options, file, "--videos", tmp_path / "none")
-    with pytest.raises(UserError, match=r"page.txt: browsers need a name that ends with .html"):
-        view(*options, file, "--output", tmp_path / "page.txt")
-    missing = refuse("utils/view_predictions.py", *options, tmp_path / "none.json")
-    assert "no such file" in missing
-    assert not (tmp_path / "page.html").exists()

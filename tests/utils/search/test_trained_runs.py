@@ -65,19 +65,3 @@ def test_data_may_have_moved(runs, simulated, tmp_path):
         predict_run(tmp_path / "run", "val")
     (tmp_path / "data").symlink_to(simulated)
     assert predict_run(tmp_path / "run", "val", str(tmp_path / "data")).is_file()
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (None, "no configs.json or opt.json or options.json beside it"),
-        ([], "configs.json: .*Expected `object`"),
-        ({"task": 5}, "configs.json: --task must be `str`, got `int`"),
-    ],
-)
-def test_runs_whose_options_are_gone_or_damaged_are_refused(runs, tmp_path, content, words):
-    shutil.copy(next(runs.rglob("vslnet_*.t7")), tmp_path)
-    if content is not None:
-        (tmp_path / "configs.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match=words):
-        predict_run(tmp_path, "val")
