@@ -101,17 +101,6 @@ def test_a_batch_of_crops_holds_their_rows_and_windows(split):
         torch.testing.assert_close(inputs.video[row, :length], whole[row, begin : begin + length])
 
 
-def test_shares_of_processes_make_up_the_batch(split):
-    draws = np.random.default_rng(0).random((len(split.records), 4))
-    rows = np.arange(9)
-    whole, positives = split.batch(*ALONE.shares(rows[:8]), draws, CPU)
-    shares = [split.batch(*Processes(r, 2, CPU).shares(rows), draws, CPU) for r in (0, 1)]
-    assert [counted for _, counted in shares] == [positives, positives]
-    together = sum(inputs.video.sum().item() for groups, _ in shares for inputs, _ in groups)
-    alone = sum(inputs.video.sum().item() for inputs, _ in whole)
-    assert together == pytest.approx(alone, rel=1e-4)
-
-
 def test_groups_and_fixed_length_give_the_same_loss(split, simulated, tmp_path):
     fixed = split_of(
         simulated, tmp_path, nar_exp_factor=10.0, published="fixed_length", max_seq_len=512

@@ -128,26 +128,6 @@ def test_published_commands_work_as_they_stand(simulated, tmp_path):
     assert list((tmp_path / "elsewhere" / "preds").glob("*_val_preds.json"))
 
 
-def test_two_processes_lose_what_one_loses(simulated, tmp_path):
-    losses = []
-    for devices in ("cpu", "cpu,cpu"):
-        folder = tmp_path / str(len(devices))
-        # No dropout, so that the same batch gives the same loss however it is shared.
-        succeed(
-            f"{SCRIPTS}/train_scratch_nlq.sh", devices, "nlq", "egovlp", folder, "0.001",
-            "--data_root", simulated, *TINY, "--batch_size", "10", "--tb_log_freq", "1",
-            "--input_dropout", "0", "--conditioned_span_pred_drop_rate", "0",
-            "--cross_input_dropout", "0", "--hidden_dropout_prob", "0",
-            "--v_hidden_dropout_prob", "0", "--attention_probs_dropout_prob", "0",
-            "--v_attention_probs_dropout_prob", "0",
-        )  # fmt: skip
-        words = (run_folder(folder) / "train.log.txt").read_text().split()
-        places = [place for place, word in enumerate(words) if word == "train/norm"]
-        losses.append([float(words[place + 1]) for place in places])
-    # The gradient's norm is that of the whole batch, in every process.
-    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
-
-
 def test_resume_everything(joint, simulated, tmp_path):
     command = (
         f"{SCRIPTS}/train_naq.sh", "cpu", "nlq", "egovlp", tmp_path, "2.5",

@@ -161,45 +161,6 @@ def inputs(batch=3, units=10, tokens=4):
     return video, video_mask, text, text_mask
 
 
-def test_one_encoded_clip_serves_all_its_queries():
-    model = small()
-    video, video_mask, text, text_mask = inputs()
-    first = [0, 0, 0]
-    together = model(video[first], video_mask[first], text, text_mask)
-    encoded = model.encode_video(video[:1], video_mask[:1])
-    shared = model.fuse(
-        encoded.expand(3, -1, -1),
-        video_mask[:1].expand(3, -1),
-        model.encode_query(text, text_mask),
-        text_mask,
-    )
-    for mine, theirs in zip(shared, together, strict=True):
-        torch.testing.assert_close(mine, theirs)
-
-
-def test_parts_of_a_batch_lose_as_much_as_the_whole():
-    model = small()
-    batch = inputs(4)
-    start, end = torch.tensor([0, 2, 5, 9]), torch.tensor([1, 2, 8, 9])
-    highlight = torch.zeros(4, 10)
-    highlight[:, 2:5] = 1
-    out = model(*batch)
-    whole = losses(out, start, end, highlight, batch[1]).total
-    units = float(batch[1].sum()) / 2
-    halves = [
-        losses(
-            type(out)(*(x[part] for x in out)),
-            start[part],
-            end[part],
-            highlight[part],
-            batch[1][part],
-            units_total=units,
-        ).total
-        for part in (slice(0, 2), slice(2, 4))
-    ]
-    torch.testing.assert_close((halves[0] + halves[1]) / 2, whole)
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("predictor", ["bert", "rnn"])
 def test_mixed_precision_is_close_and_trains(dtype, predictor):

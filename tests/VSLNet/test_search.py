@@ -150,21 +150,3 @@ def test_a_video_is_searched_with_egovlp_s_checkpoint_alone(untrained, tmp_path,
     (entry,) = json.loads(capsys.readouterr().out)
     assert len(entry["windows"]) == 5
     assert all(0 <= w["start"] < w["end"] <= 13 for w in entry["windows"])
-
-
-def test_a_video_file_is_searched_with_frames_on_a_sheet(untrained, tmp_path, capsys):
-    """From pixels to windows, with the tiny image encoder that the run's data names."""
-    image = pytest.importorskip("PIL.Image")
-    command = untrained("clip", 32, "minilm")
-    write_json(tmp_path / "features" / "clip" / "feature_card.json", {"model": "tiny"})
-    sheet = tmp_path / "sheet.png"
-    command += ["--query", "Where is the light?", "--clip_seconds", "6", "--top", "3"]
-    main([*command, "--sheet", str(sheet), "--json"])
-    (entry,) = json.loads(capsys.readouterr().out)
-    assert len(entry["windows"]) == 3
-    assert all(0 <= w["start"] < w["end"] <= 13 for w in entry["windows"])
-    with image.open(sheet) as picture:
-        assert picture.format == "PNG" and picture.width > 5 * 100 and picture.height > 3 * 100
-        assert np.asarray(picture).std() > 0
-    with pytest.raises(UserError, match="a sheet is"):
-        main([*command, "--sheet", "sheet.txt"])

@@ -75,27 +75,6 @@ def test_breakdowns(files, golden, capsys):
     assert "zero-shot" not in out
 
 
-def test_breakdown_of_annotations_without_templates_and_objects(files, golden, tmp_path, capsys):
-    training = str(golden / "evaluation" / "gt.json")
-    for query in files.queries():
-        del query["slot_x"]
-    arguments = files.options()
-    bare = tmp_path / "bare.json"
-    bare.write_text((tmp_path / "truth.json").read_text())
-    main([*arguments, "--breakdown", "--train_annotations", training])
-    note = "object frequency in training: {} names no objects (`slot_x`)"
-    assert note.format(arguments[1]) in capsys.readouterr().out
-    main(["--ground_truth_json", training, *arguments[2:], "--breakdown",
-          "--train_annotations", str(bare)])  # fmt: skip
-    assert note.format(bare) in capsys.readouterr().out
-    for query in files.queries():
-        del query["template"]
-    main([*files.options(), "--breakdown"])
-    out = capsys.readouterr().out
-    assert "template: 38 of 38 queries are in no group" in out
-    assert "give --train_annotations" in out
-
-
 def test_windows_that_end_before_they_start_are_reported(files, capsys):
     files.queries()[3].update(clip_start_sec=9.0, clip_end_sec=3.0)
     files.predictions["results"][5]["predicted_times"][0] = [2, 1]

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.utils.features.feature_sample import LENGTHS, source, write_features
+from tests.utils.features.feature_sample import source, write_features
 from utils.base.errors import UserError
 from utils.features.mapped import open_features
 from utils.features.packed import PackedFeatures
@@ -159,19 +159,6 @@ def test_bad_files_are_named_and_nothing_is_made(data):
     with pytest.raises(UserError, match=r"b\.pt: 70000 is too large for float16; give --dtype"):
         pack(data, "--dtype", "float16")
     assert hidden(data) == [] and not (data / "features/egovlp.h5").exists()
-
-
-def test_rows_are_compared_with_durations(data, capsys):
-    seconds = {uid: (10.0, 10 + rows / 1.875) for uid, rows in LENGTHS.items()}
-    annotate(data / "some.json", {"v": {**seconds, "elsewhere": (0, 5)}})
-    pack(data, "--annotations", data / "some.json")
-    stderr = capsys.readouterr().err
-    assert "no features of 1 of 4 clips in the annotations: elsewhere" in stderr
-    assert "do not fit" not in stderr
-    annotate(data / "some.json", {"v": {uid: (0, 2 * end) for uid, (_, end) in seconds.items()}})
-    pack(data, "--annotations", data / "some.json")
-    stderr = capsys.readouterr().err
-    assert "rows of 3 of 3 clips do not fit" in stderr and "is the stride another" in stderr
 
 
 def test_cuts_equal_plain_slices(videos):

@@ -50,20 +50,6 @@ def test_best_spans_equal_the_outer_product(data, units, padding, k):
     assert ranking[len(expected) :] == [(0.0, *best)] * (k - len(expected))
 
 
-def test_best_spans_of_a_batch_equal_those_of_its_rows():
-    draw = torch.Generator().manual_seed(4)
-    logits = torch.randn(2, 40, 90, generator=draw) * 4
-    lengths = torch.randint(1, 91, (40, 1), generator=draw)
-    logits = logits.masked_fill(torch.arange(90) >= lengths, -1e30)
-    spans, scores = best_spans(*logits, k=5)
-    for row in range(40):
-        row_spans, row_scores = best_spans(logits[0, row : row + 1], logits[1, row : row + 1], k=5)
-        assert torch.equal(row_spans[0], spans[row])
-        torch.testing.assert_close(row_scores[0], scores[row])
-    assert (spans < lengths[..., None]).all()
-    assert (spans[..., 0] <= spans[..., 1]).all()
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_best_spans_of_other_types(dtype):
     logits = torch.tensor([[0.0, 3.0, 1.0, -1e30], [2.0, 0.0, 0.0, 1.0]])
