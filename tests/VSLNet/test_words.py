@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.simulated import refuse, succeed
+from tests.bad_inputs import world
 from utils.base.errors import UserError
 from utils.features.tokens import Text
 from VSLNet.layers import CharacterEmbedding
@@ -90,26 +90,14 @@ def test_words_with_spaces_and_words_seen_twice(tmp_path):
     }
 
 
-@pytest.mark.slow
-def test_trained_and_used_by_the_program(simulated, tmp_path):
-    data = tmp_path / "data"
-    (data / "features").mkdir(parents=True)
-    for name in ("dataset", "nlq_val.json", "nlq_test_unannotated.json"):
-        (data / name).symlink_to(simulated / name)
-    (data / "features" / "egovlp").symlink_to(simulated / "features" / "egovlp")
-    common = (
-        "VSLNet/main.py", "--task", "nlq_official_v1", "--fv", "egovlp", "--predictor", "rnn",
-        "--data_root", data, "--model_dir", tmp_path / "runs", "--word_dim", "4",
-    )  # fmt: skip
-    train = (*common, "--dim", "16", "--num_heads", "2", "--epochs", "1")
-    assert "needs the word vectors" in refuse(*train)
-    (data / "features" / "glove.840B.4d.txt").write_text("the 1 2 3 4\nwhere 0 0 1 0\n")
-    succeed(*train)
-    (model,) = (tmp_path / "runs").glob("vslnet_nlq_official_v1_egovlp_128_rnn/model")
-    state = torch.load(next(model.glob("*.t7")), weights_only=True)
-    assert state["embedding_net.word_emb.glove_vec"].tolist() == [[1, 2, 3, 4], [0, 0, 1, 0]]
-    (data / "features" / "glove.840B.4d.txt").unlink()  # inference has all it needs
-    said = succeed(*common, "--mode", "val", "--eval_gt_json", data / "nlq_val.json")
-    assert "Rank@1" in said
-    (result,) = model.glob("*_val_result.json")
-    assert len(json.loads(result.read_text())["results"]) > 0
+def test_a_run_holds_its_vectors_and_needs_them_no_more(data):
+    vectors, file = data / "features/glove.840B.4d.txt", world.checkpoint(data / world.WORDS_RUN)
+    state = torch.load(file, weights_only=True)
+    expected = torch.tensor([[1, -1, 1e-3, 0], [0.1, 0.2, 0.3, 0.4], [0, 0, 0, 0]])
+    assert torch.equal(state["embedding_net.word_emb.glove_vec"], expected)  # cup, the, who
+    vectors.unlink()
+    assert world.run("VSLNet/main.py rnn", data) is None
+    (result,) = file.parent.glob("*_val_result.json")
+    assert len(json.loads(result.read_text())["results"]) == 4
+    line = world.run("VSLNet/main.py train rnn", data, "--restart")
+    assert "needs the word vectors" in line

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.bad_inputs import world
 from tests.simulated import refuse, succeed
 from utils.base.errors import UserError
 from utils.base.tensor_files import load_safely, write_safetensors
@@ -17,25 +18,17 @@ from utils.search import load_run
 from utils.search.models import package_of
 from utils.training.checkpoints import find_checkpoint
 
-pytestmark = pytest.mark.slow
-TINY = {
-    "VSLNet": ["--max_pos_len", 32, "--dim", 16, "--num_heads", 2],
-    "ReLER": ["--max_v_l", 32, "--hidden_dim", 16, "--bi_num_attention_heads", 2,
-              "--v_intermediate_size", 16, "--intermediate_size", 16,
-              "--conditioned_span_pred_num_heads", 2],
-    "GroundNLQ": ["--dim", 16, "--num_heads", 2, "--arch", 1, 1, 1, 0, 2],
-}  # fmt: skip
 FOLDERS = {"VSLNet": "--model_dir", "ReLER": "--results_root", "GroundNLQ": "--results_root"}
 
 
-@pytest.fixture(scope="module", params=TINY)
-def run(request, simulated, tmp_path_factory):
-    """A run of a model, trained for an epoch."""
+@pytest.fixture(scope="module", params=FOLDERS)
+def run(request, small_root, tmp_path_factory):
+    """A run of a model whose text encoder has a name."""
     name, folder = request.param, tmp_path_factory.mktemp("run")
-    succeed(f"{name}/main.py", "--task", "nlq_official_v1", "--fv", "egovlp", "--data_root",
-            simulated, "--text_encoder", "minilm", "--epochs", 1, *TINY[name],
-            FOLDERS[name], folder)  # fmt: skip
-    return find_checkpoint(folder)
+    options = ["--text_encoder", "minilm", "--cache_dir", folder / "cache"]
+    options += [FOLDERS[name], folder / "run"]
+    assert world.run(f"{name}/main.py train", small_root, *map(str, options)) is None
+    return find_checkpoint(folder / "run")
 
 
 def weights_of(checkpoint):
@@ -43,7 +36,7 @@ def weights_of(checkpoint):
     return trained(checkpoint, torch.device("cpu"))
 
 
-def test_a_shared_folder_takes_the_place_of_the_run(run, tmp_path, simulated):
+def test_a_shared_folder_takes_the_place_of_the_run(run, tmp_path, small_root):
     shared = tmp_path / "shared"
     said = succeed("utils/share_run.py", run, "--to", shared)
     assert said == f"shared: {shared}\n"
@@ -56,15 +49,14 @@ def test_a_shared_folder_takes_the_place_of_the_run(run, tmp_path, simulated):
     assert ours.options.task == theirs.options.task
 
     content = b"".join(file.read_bytes() for file in shared.iterdir())
-    assert str(simulated).encode() not in content and str(run.parent.parent).encode() not in content
+    assert not any(str(folder).encode() in content for folder in (small_root, run.parent.parent))
     card = (shared / "README.md").read_text()
     best = json.loads(run.with_name("metrics.jsonl").read_text().splitlines()[-1])
     assert f"of {best['evaluated']} of {best['listed']} queries" in card
     assert f"| {best['R@1 IoU=0.3']:.2f} |" in card and "text encoder: `minilm`" in card
 
-    features = next((simulated / "features/egovlp").glob("*.pt"))
-    both = [features, simulated / "features/clip" / features.name]
-    video = both if package_of(run).name == "ReLER" else features
+    names = ("egovlp", "clip") if package_of(run).name == "ReLER" else ("egovlp",)
+    video = [small_root / "features" / name / "v1.pt" for name in names]
     one, other = (
         load_run(path, device="cpu").encode(video).ask(["Where is the cup?"])
         for path in (run, shared)
