@@ -216,13 +216,6 @@ def test_temporal_endpoints_are_the_published_ones(golden):
         assert not found[length:].any()
 
 
-def test_labels_come_from_exact_times_whichever_rows_train(data, records, stores):
-    blurred = dataclasses.replace(records, timestamps=records.timestamps * 0)
-    rows, draws = np.arange(len(records)), make_draws()
-    again = make_split(blurred, stores).batch(whole(rows), 2, draws, CPU)[1]
-    assert torch.equal(again.start, data.batch(whole(rows), 2, draws, CPU)[1].start)
-
-
 def test_which_rows_train(records):
     exact = records.exact.copy()
     exact[0] = [3.0, 3.0]  # empty

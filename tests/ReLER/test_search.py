@@ -60,18 +60,6 @@ def test_clips_are_read_as_in_inference(trained, simulated):
         assert torch.allclose(encoded, expected, atol=2e-2)  # stored in half precision
 
 
-def test_search_from_a_folder_or_a_file_alone(trained, simulated, tmp_path):
-    folder, data, _ = trained
-    pair = files(simulated, data.records.clip_uids[0])
-    run = load_run(folder)
-    answers = run.encode(pair).ask(ASK, nms_threshold=1.0)
-    assert answers.windows.shape == (2, 5, 2) and (np.diff(answers.scores) <= 0).all()
-    alone = tmp_path / "best.t7"
-    alone.write_bytes((folder / "model_7.t7").read_bytes())
-    again = load_run(alone, text_encoder="minilm").encode(pair).ask(ASK, nms_threshold=1.0)
-    assert np.array_equal(again.windows, answers.windows)
-
-
 def test_all_scales_are_asked(trained):
     folder, _, model = trained
     searcher = load_run(folder).model

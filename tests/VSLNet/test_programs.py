@@ -10,8 +10,7 @@ import torch
 from tests import samples
 from tests.bad_inputs.world import write_text_encoder
 from tests.samples import timed
-from tests.simulated import ROOT, refuse, succeed
-from utils.base.tensor_files import load_newest
+from tests.simulated import ROOT, succeed
 
 pytestmark = pytest.mark.slow
 
@@ -95,28 +94,6 @@ def test_two_processes_of_the_published_launcher(project):
     launch += ("29713", "--nproc_per_node", "2")
     succeed(*launch, MAIN, *COMMON, *TRAIN, folder=project, CUDA_VISIBLE_DEVICES="")
     assert list(project.glob(f"{RUN}/vslnet_*.t7"))
-
-
-LIMITED = """
-import resource, runpy, sys
-import torch, transformers, tensorboard.summary.writer.event_file_writer
-pages = int(open("/proc/self/statm").read().split()[0])
-most = pages * resource.getpagesize() + int(sys.argv[1])
-resource.setrlimit(resource.RLIMIT_AS, (most, most))
-del sys.argv[:2]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
-def test_out_of_memory_is_one_line(project):
-    large = ("--max_pos_len", "1000", "--dim", "1024", "--batch_size", "24")
-    train = (MAIN, *COMMON, *TRAIN, *large)
-    line = refuse(sys.executable, "-c", LIMITED, "1_000_000_000", *train, folder=project)
-    assert "error: the machine is out of memory (tried to allocate " in line
-    assert "lower --batch_size, --max_pos_len, --dim" in line
-    state = next(project.glob("runs/*/model/state.pt"))
-    assert load_newest(state)[0]["step"] == 0
 
 
 def test_published_checkpoint_with_its_text_encoder(project, tmp_path):

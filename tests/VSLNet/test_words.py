@@ -9,10 +9,9 @@ import torch
 from tests.bad_inputs import world
 from utils.base.errors import UserError
 from utils.features.tokens import Text
-from VSLNet.layers import CharacterEmbedding
 from VSLNet.options import Options
 from VSLNet.text import WordText
-from VSLNet.words import WIDEST_KERNEL, Vocabulary, build_vocabulary, read_glove
+from VSLNet.words import Vocabulary, build_vocabulary, read_glove
 
 
 @pytest.fixture
@@ -37,18 +36,6 @@ def test_batches_are_padded_and_number_the_unknown(glove):
     assert mask.tolist() == [[1, 0], [1, 1]]
     assert characters[1, 1].tolist() == [2, 3, 1, 0, 0, 0, 0]
     assert (characters[0, 1] == 0).all()
-
-
-def test_a_word_means_the_same_beside_longer_ones():
-    torch.manual_seed(0)
-    vocabulary = Vocabulary([], list("abcdefghijklmnopqrstuvwxyz"))
-    embedding = CharacterEmbedding(vocabulary.character_count, 5, 0.0)
-    assert max(CharacterEmbedding.KERNELS) <= WIDEST_KERNEL
-    found = []
-    for sentence in ("a cup", "a cup refrigerator"):
-        text = vocabulary.encode([sentence]).batch(np.array([0]))
-        found.append(embedding(text.characters)[:, :2])
-    torch.testing.assert_close(*found)
 
 
 def test_an_empty_sentence_has_one_unknown_word():

@@ -206,15 +206,6 @@ def test_videos_of_one_name_are_told_apart_in_the_page(copy, tmp_path):
     assert uids & both and uids <= both | {"monday.mp4"}
 
 
-def test_ask_cuts_one_video(made, tmp_path, capsys):
-    folder, _ = made
-    words = ["--checkpoint", folder / "runs" / "run1", "--video", folder / "videos" / "monday.mp4"]
-    words += ["--encoder", "tiny", "--query", QUESTION, "--top", 1, "--cut", tmp_path, "--open"]
-    utils.ask.main(list(map(str, words)))
-    (part,) = tmp_path.iterdir()
-    assert part.name.startswith("1-1 monday 0.00.") and "mpv --start=" in capsys.readouterr().err
-
-
 def test_wrong_uses_are_one_line(copy, tmp_path):
     program, folder = "utils/index_videos.py", copy / "index"
     other = make_run(copy / "runs", seed=2)

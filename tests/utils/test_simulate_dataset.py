@@ -1,6 +1,5 @@
 """The simulated data root: complete, valid, odd as the real one is, the same for the same seed."""
 
-import csv
 import json
 import signal
 import subprocess
@@ -14,21 +13,10 @@ import torch
 from tests.samples import timed, write_annotations
 from tests.simulated import ROOT, refuse
 from utils.base.errors import UserError
-from utils.base.tasks import FEATURES, ROWS_PER_SECOND, SPLITS
 from utils.data.annotations import iter_clips, iter_queries, read_annotations
-from utils.data.narrations import read_narrations
 from utils.data.words import content_words
 from utils.simulate_dataset import main
 from utils.simulation.phrasing import TEMPLATES
-
-ANNOTATIONS = [
-    f"{name}{ending}.json"
-    for ending in ("", "_v2")
-    for name in (
-        *("nlq_train", "nlq_val", "nlq_test_unannotated", "simulated_test_ground_truth"),
-        *(f"{benchmark}_{split}" for benchmark in ("vq", "moments") for split in SPLITS),
-    )
-]
 
 
 def simulate(folder: Path, *options: object) -> Path:
@@ -107,45 +95,6 @@ def test_test_split_without_times_and_its_answers(root, version):
         assert question[:5] == answer[:5] and question.window is None
         assert answer.window[1] >= answer.window[0]
     assert all(len(query) <= 1 for query in raw_queries(root / files[0]))
-
-
-def test_narrations(root):
-    with (root / "egoclip.csv").open() as file:
-        rows = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    columns = "video_uid video_dur narration_source narration_ind narration_time clip_start"
-    assert " ".join(rows[0]) == f"{columns} clip_end clip_text tag_verb tag_noun"
-    files = [read_annotations(root / f"{name}_train.json") for name in ("nlq", "vq", "moments")]
-    clips = {c.clip_uid: (v.video_uid, c) for f in files for v, c in iter_clips(f)}
-    videos = sorted({video for video, _ in clips.values()})
-    narrations = read_narrations(root / "egoclip.csv", videos)
-    assert narrations.skipped == 5
-    narrated = [len(narrations.inside(video, *clip.bounds)) for video, clip in clips.values()]
-    assert min(narrated) > 3
-    assert {row[0] for row in rows[1:]} - set(videos)  # videos without clips are narrated too
-    for split in ("val", "test_unannotated"):
-        held_out = read_annotations(root / f"nlq_{split}.json").videos
-        assert not {video.video_uid for video in held_out} & {row[0] for row in rows}
-
-
-def test_annotations_and_features_are_of_the_same_clips(root):
-    clips = {}
-    for name in ANNOTATIONS:
-        listed = [clip for _, clip in iter_clips(read_annotations(root / name))]
-        assert len(listed) == len({clip.clip_uid for clip in listed}) > 0
-        clips |= {clip.clip_uid: clip.duration for clip in listed}
-    for name in ("egovlp", "clip"):
-        folder = root / "features" / name
-        shapes = json.loads((folder / "feature_shapes.json").read_text())
-        assert clips.keys() <= shapes.keys()
-        for uid, rows in shapes.items():
-            features = torch.load(folder / f"{uid}.pt", weights_only=True)
-            assert features.shape == (rows, FEATURES[name]) and features.dtype == torch.float32
-            assert features.isfinite().all()
-            assert rows == int(clips.get(uid, rows / ROWS_PER_SECOND) * ROWS_PER_SECOND + 1e-9)
-        card = json.loads((folder / "feature_card.json").read_text())
-        assert card["width"] == FEATURES[name] and card["frame_rate"] / card["stride"] == 1.875
-    sizes = json.loads((root / "simulation.json").read_text())
-    assert sizes["seed"] == 1 and sizes["nlq_clips"] == [12, 6, 6]
 
 
 # Kills itself while it writes the fifth clip's features.

@@ -12,7 +12,6 @@ from tests.utils.viewer.viewer_sample import (
     HOSTILE,
     make_page,
     view,
-    without_times,
     write_predictions_of,
     write_split,
 )
@@ -81,15 +80,6 @@ def test_one_file_that_asks_for_nothing_else(sample):
     assert "unsafe" not in policy and "default-src 'none'" in policy
 
 
-def test_hostile_text_stays_text(sample):
-    content, page = sample[0].read_text(encoding="utf-8"), Page(sample[0])
-    assert page.tags.count("script") == content.count("</script>") == 2
-    assert "img" not in page.tags and "<img" not in content
-    assert page.data["queries"]["text"][1] == HOSTILE
-    assert f"T{HOSTILE}" in page.data["templates"]
-    assert f"annotation-0{HOSTILE}" in page.data["annotations"]
-
-
 def test_scripts_never_write_markup(root):
     for file in (root / "utils" / "viewer").glob("*.js"):
         words = file.read_text()
@@ -116,19 +106,6 @@ def test_narrations_of_each_form(tmp_path, sample):
     for file in (naq, prepared):
         narrations = clip_narrations(str(file), read_annotations(split))
         assert narrations == {"clip-001": [(3.5, 4.5, "#C C cuts")]}
-
-
-def test_split_without_times(tmp_path, capsys):
-    split = write_split(tmp_path, 6)
-    file = write_predictions_of(split, tmp_path / "p.json", 2.0)
-    without_times(split)
-    page = tmp_path / "deep" / "page.html"
-    view("--annotations", split, "--predictions", file, "--output", page)
-    assert "6 queries, 1 file of predictions" in capsys.readouterr().out
-    data = Page(page).data
-    assert data["queries"]["truth"] == [None] * 12
-    assert data["runs"][0]["iou"] == [None] * 30
-    assert data["runs"][0]["name"] == "p"
 
 
 def test_fewer_windows_missing_queries_and_strangers(tmp_path, capsys):

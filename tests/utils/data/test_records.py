@@ -97,19 +97,6 @@ def test_any_split_survives_the_round_trip(tmp_path_factory, clips):
     assert as_prepared(read) == json.loads(json.dumps(content))
 
 
-def test_select_by_mask_and_by_numbers(golden):
-    read = read_records(golden / "naq" / "expected_prepared_train.json")
-    mask = ~read.is_narration
-    some = read.select(mask)
-    assert len(some) == mask.sum() == 642 - 399
-    assert not some.is_narration.any()
-    np.testing.assert_array_equal(some.seconds, read.seconds[mask])
-    np.testing.assert_array_equal(read.select(np.flatnonzero(mask)).exact, some.exact)
-    assert some.clip_uids is read.clip_uids
-    backwards = read.select(np.arange(len(read))[::-1])
-    np.testing.assert_array_equal(backwards.query_idx[::-1], read.query_idx)
-
-
 def test_older_files_without_exact_times(tmp_path):
     clip = prepared_clip()
     del clip["exact_times"]

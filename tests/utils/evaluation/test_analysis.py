@@ -16,7 +16,6 @@ from utils.evaluation.analysis import (
     by_template,
     object_sets,
     paired_bootstrap,
-    query_object,
 )
 from utils.evaluation.metrics import evaluate, query_figures
 
@@ -115,18 +114,6 @@ def test_bootstrap_in_several_blocks(monkeypatch):
     whole = paired_bootstrap(differences)
     monkeypatch.setattr(analysis, "DRAWS_IN_MEMORY", 40_000)
     np.testing.assert_array_equal(paired_bootstrap(differences), whole)
-
-
-def test_objects_of_queries():
-    def object_of(template, slot):
-        return query_object(Query("v", "c", "a", 0, "?", None, template, slot))
-
-    assert object_of("Objects: How many X's?", " Lawn Mower! ") == "lawn mower"
-    assert object_of("Place: Where did I put X?", "cup") == "cup"
-    assert object_of("People: Who did I talk to?", "cup") is None
-    assert object_of(None, "cup") is None
-    assert object_of("Objects: What X did I Y?", None) is None
-    assert object_of("Objects: What X did I Y?", "?") is None
 
 
 def test_object_sets_are_thirds_that_keep_equal_frequencies_together():

@@ -78,13 +78,6 @@ def test_a_window_brought_forward_counts_no_more_than_those_before_it():
     assert totals == [0.5, 0.2, 0.2, 0.1, 0.0]
 
 
-def test_copies_of_an_empty_window_are_not_repeated():
-    files = [[[0, 0]] * 3, [[0, 0], [0, 4], [0, 5]]]
-    windows, totals = agree(files, [[0.5, 0.5, 0.5], [0.5, 0.2, 0.1]])
-    assert windows == [[0, 0], [0, 4], [0, 5], [0, 0], [0, 0]]
-    assert totals == [1, 0.2, 0.1, 0, 0]
-
-
 @given(predictions(most_files=1), st.integers(1, 3))
 def test_copies_of_a_file_give_what_the_file_alone_gives(files, copies):
     windows, scores = files

@@ -71,16 +71,6 @@ def test_golden_object_sets(answered, expected):
         assert_figures(scores, figures["recall"][number], figures["mIoU"][number])
 
 
-def test_percentages_and_summary(scores):
-    figures = scores.percentages()
-    assert list(figures)[:3] == ["R@1 IoU=0.3", "R@1 IoU=0.5", "R@1 IoU=0.01"]
-    assert figures["R@5 IoU=0.5"] == pytest.approx(100 * 23 / 38)
-    assert figures["mean R@1"] == pytest.approx(100 * (12 + 8) / 2 / 38)
-    assert (figures["evaluated"], figures["listed"]) == (38, 40)
-    assert scores.summary() == "mean R@1 over IoU 0.3 and 0.5: 26.32; 38 of 40 queries evaluated"
-    assert json.dumps(figures)
-
-
 def test_a_window_must_exceed_the_threshold():
     truth, windows = np.array([[0.0, 10.0]]), np.array([[[0.0, 5.0], [0.0, 5.001]]])
     assert evaluate(truth, windows, [0.5], [1, 2]).recalls == [0.0, 1.0]
@@ -92,13 +82,6 @@ def test_unknown_windows_are_not_evaluated():
     assert (scores.evaluated, scores.listed, scores.figures["mIoU"]) == (1, 2, 1.0)
     with pytest.raises(UserError, match="nothing to score against"):
         evaluate(truth[1:], np.zeros((1, 5, 2)))
-
-
-def test_fewer_windows_than_k():
-    truth, windows = np.array([[0.0, 10.0]]), np.array([[[50.0, 60.0], [0.0, 9.0]]])
-    assert evaluate(truth, windows, [0.3], [1, 2, 5]).recalls == [0.0, 1.0, 1.0]
-    none = np.full((1, 3, 2), np.nan)
-    assert evaluate(truth, none, [0.0], [1, 3]).recalls == [0.0, 0.0]
 
 
 @given(WINDOW, WINDOW)

@@ -105,13 +105,3 @@ def test_other_content_is_refused_in_one_line(data, harm, words):
         harm(packed)
     with pytest.raises(UserError, match=rf"packed\.h5: .*({words})"):
         opened(data, ["a", "b"])
-
-
-def test_attributes_of_other_kinds_are_no_harm(data, capsys):
-    """A stamp that is no text differs from the folder's, and a note of the user's is carried."""
-    file = data / "features/packed.h5"
-    with h5py.File(file, "a") as packed:
-        packed.attrs.update(folder_stamp=np.arange(3), window=np.array([16, 32]))
-    file.rename(data / "features/egovlp.h5")
-    assert opened(data, name="egovlp").lengths.tolist() == [40, 7, 0, 16]
-    assert "packed from other files" in capsys.readouterr().err
