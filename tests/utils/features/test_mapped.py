@@ -1,12 +1,16 @@
 """Feature stores: built once, equal to their sources, and never from bad or other files."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.utils.features.feature_sample import LENGTHS, source, write_features
 from utils.base.errors import UserError
-from utils.features.mapped import open_features, pool_rows, pooled_features
+from utils.features.mapped import open_features, pool_boundaries, pool_rows, pooled_features
 
 
 @pytest.fixture
@@ -148,3 +152,31 @@ def test_rows_that_do_not_fit_the_durations_are_said(data, capsys):
     (data / "features/egovlp/feature_card.json").write_text('{"frame_rate": 30, "stride": 32}')
     pooled(data, durations=rates * 2)
     assert "warning" not in capsys.readouterr().err
+
+
+def test_published_numbers(golden):
+    for case in json.loads((golden / "spans.json").read_text())["pooling"]:
+        rows, units = case["rows"], case["max_units"]
+        pooled = pool_rows(np.arange(rows, dtype=np.float32)[:, None], units)
+        np.testing.assert_allclose(pooled[:, 0], case["pooled_row_numbers"], atol=1e-4)
+        if rows > units:
+            assert pool_boundaries(rows, units).tolist() == case["boundaries"]
+
+
+@given(st.integers(1, 500), st.integers(1, 200), st.integers(0, 1000))
+def test_means_of_segments(rows, units, seed):
+    features = np.random.default_rng(seed).standard_normal((rows, 3), np.float32)
+    pooled = pool_rows(features, units)
+    assert pooled.shape == (min(rows, units), 3)
+    if rows <= units:
+        assert (pooled == features).all()
+        return
+    edges = pool_boundaries(rows, units)
+    for unit in range(units):
+        first, last = edges[unit], max(edges[unit + 1], edges[unit] + 1)
+        np.testing.assert_allclose(pooled[unit], features[first:last].mean(0), atol=1e-4)
+
+
+def test_half_precision_rows_are_summed_in_single():
+    features = np.full((4000, 1), 60_000, np.float16)
+    assert np.isfinite(pool_rows(features, 2)).all()
