@@ -24,7 +24,7 @@ def write_annotations(path: Path, seconds: float = 100.0, **clips: list[dict]) -
     return path
 
 
-def timed(text: str, start: float, end: float, **more: str) -> dict:
+def timed(text: str | None, start: float, end: float, **more: str) -> dict:
     """A query with its times."""
     return {"query": text, "clip_start_sec": start, "clip_end_sec": end, **more}
 

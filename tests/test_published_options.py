@@ -10,7 +10,7 @@ import pytest
 
 import ReLER.options
 import VSLNet.options
-from tests.simulated import refuse, succeed
+from tests.simulated import succeed
 from utils.base.errors import UserError
 from utils.base.options import adopt, parse_options
 
@@ -167,11 +167,3 @@ def test_small_programs_have_their_published_options(program):
     page = succeed(program, "--help")
     for option in PUBLISHED[program]:
         assert option["name"] in page
-
-
-def test_as_a_user_meets_it():
-    wide = refuse("VSLNet/main.py", "--task", "t", "--fv", "f", "--dim", "1000000000")
-    assert wide == "error: --dim must be in [1, 8192], is 1000000000"
-    list_of_scales = ("--numscale_list", "2", "4")
-    error = refuse("ReLER/main.py", "--task", "t", "--fv", "f", *list_of_scales)
-    assert "clips are cut into 2, 3, 4, 5, 6 parts" in error

@@ -44,11 +44,6 @@ def test_golden_data_set_and_statistics(golden, data_root, capsys, version, endi
     assert (data_root / f"nlq_aug_naq_train{ending}.json").read_bytes() == written
 
 
-def test_v2_is_joined_with_v2_queries(data_root):
-    path = data_root / "nlq_train_v2.json"
-    path.write_text(path.read_text().replace("How many cups did I wash", "Only in v2"))
-    main(["--type", "nlq", "--em_version", "v2", "--data_root", str(data_root)])
-    assert b"Only in v2" in (data_root / "nlq_aug_naq_train_v2.json").read_bytes()
 
 
 def test_tacos_is_joined_with_the_same_narrations(data_root, capsys):

@@ -1,21 +1,21 @@
 """A shared run: a folder without pickles and paths in the run's place, here or on the hub."""
 
-import base64
 import json
-import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import shutil
+from types import SimpleNamespace
+from unittest.mock import create_autospec
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
 
 from tests.bad_inputs import world
-from tests.simulated import refuse, succeed
 from utils.base.errors import UserError
 from utils.base.tensor_files import load_safely, write_safetensors
 from utils.search import load_run
 from utils.search.models import package_of
+from utils.share_run import main
 from utils.training.checkpoints import find_checkpoint
 
 FOLDERS = {"VSLNet": "--model_dir", "ReLER": "--results_root", "GroundNLQ": "--results_root"}
@@ -36,10 +36,10 @@ def weights_of(checkpoint):
     return trained(checkpoint, torch.device("cpu"))
 
 
-def test_a_shared_folder_takes_the_place_of_the_run(run, tmp_path, small_root):
+def test_a_shared_folder_takes_the_place_of_the_run(run, tmp_path, small_root, capsys):
     shared = tmp_path / "shared"
-    said = succeed("utils/share_run.py", run, "--to", shared)
-    assert said == f"shared: {shared}\n"
+    main([str(run), "--to", str(shared)])
+    assert capsys.readouterr().out == f"shared: {shared}\n"
     names = {file.name for file in shared.iterdir()}
     options_file = package_of(run).options_file
     assert names == {"README.md", "clips.json", "model.safetensors", "text.json", options_file}
@@ -62,7 +62,8 @@ def test_a_shared_folder_takes_the_place_of_the_run(run, tmp_path, small_root):
         for path in (run, shared)
     )
     assert np.array_equal(one.windows, other.windows) and np.array_equal(one.scores, other.scores)
-    assert "is not empty" in refuse("utils/share_run.py", run, "--to", shared)
+    with pytest.raises(UserError, match="is not empty"):
+        main([str(run), "--to", str(shared)])
 
 
 def test_values_and_tensors_come_back_as_they_were(tmp_path):
@@ -78,81 +79,25 @@ def test_values_and_tensors_come_back_as_they_were(tmp_path):
             load_safely(damaged)
 
 
-@pytest.fixture
-def hub():
-    """The address of a stand-in for the hub, and the files that were uploaded to it."""
-    files: dict[str, bytes] = {}
-
-    class Hub(BaseHTTPRequestHandler):
-        def answer(self, content, **headers):
-            body = content if isinstance(content, bytes) else json.dumps(content).encode()
-            self.send_response(200)
-            headers |= {"Content-Length": str(len(body)), "X-Repo-Commit": COMMIT}
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
-
-        def do_GET(self):
-            if "/resolve/" in self.path:
-                name = self.path.rsplit("/", 1)[-1]
-                self.answer(files[name], ETag=f'"{name}"')
-            elif "/tree/" in self.path:
-                self.answer([
-                    {"type": "file", "path": name, "size": len(content), "oid": name}
-                    for name, content in files.items()
-                ])  # fmt: skip
-            else:
-                self.answer({"id": "me/run", "sha": COMMIT, "private": False,
-                             "siblings": [{"rfilename": name} for name in files]})  # fmt: skip
-
-        do_HEAD = do_GET
-
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.path.endswith("/repos/create"):
-                self.answer({"url": f"{address}/me/run"})
-            elif "/preupload/" in self.path:
-                paths = [file["path"] for file in json.loads(body)["files"]]
-                self.answer({"files": [
-                    {"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in paths
-                ]})  # fmt: skip
-            elif "/commit/" in self.path:
-                for line in map(json.loads, body.splitlines()):
-                    if line["key"] == "file":
-                        value = line["value"]
-                        files[value["path"]] = base64.b64decode(value["content"])
-                self.answer({"commitUrl": f"{address}/me/run/commit/{COMMIT}", "commitOid": COMMIT})
-            else:
-                self.answer({})
-
-        def log_message(self, *arguments):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    address = f"http://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    yield address, files
-    server.shutdown()
-
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
 @pytest.mark.parametrize("run", ["VSLNet"], indirect=True)
-def test_a_run_travels_over_the_hub(run, hub, tmp_path):
-    address, files = hub
-    there = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path), "HF_TOKEN": "hf_x"}
-    said = succeed("utils/share_run.py", run, "--to", "hf://me/run", **there)
-    assert said == f"shared: {address}/me/run/commit/{COMMIT}\n"
-    assert {"README.md", "model.safetensors", "text.json"} < set(files)
-    code = (
-        "from utils.training.checkpoints import find_checkpoint as find;print(find('hf://me/run'))"
-    )
-    copy = succeed(sys.executable, "-c", code, **there).strip()
-    assert weights_of(find_checkpoint(copy)).options.task == "nlq_official_v1"
-    assert "can't be fetched" in refuse(
-        "utils/ask.py", "--checkpoint", "hf://me/none", "--features", "x.pt", "--query", "?",
-        HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path / "other"),
-    )  # fmt: skip
+def test_a_run_travels_over_the_hub(run, tmp_path, monkeypatch, capsys):
+    """A folder stands for the hub, and functions of the same signatures for its library."""
+    api = create_autospec(huggingface_hub.HfApi, instance=True)
+    download = create_autospec(huggingface_hub.snapshot_download)
+
+    def upload(*, repo_id, folder_path):
+        shutil.copytree(folder_path, tmp_path / repo_id)
+        return SimpleNamespace(commit_url="https://hub/me/run/commit/0")
+
+    api.upload_folder.side_effect = upload
+    download.side_effect = lambda name: str((tmp_path / name).resolve(strict=True))
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: api)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    main([str(run), "--to", "hf://me/run"])
+    assert capsys.readouterr().out == "shared: https://hub/me/run/commit/0\n"
+    api.create_repo.assert_called_once_with("me/run", exist_ok=True)
+    copy = find_checkpoint("hf://me/run")
+    assert copy.parent == tmp_path / "me/run"
+    assert weights_of(copy).options.task == "nlq_official_v1"
+    with pytest.raises(UserError, match="hf://me/none: can't be fetched"):
+        find_checkpoint("hf://me/none")

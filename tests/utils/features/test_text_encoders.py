@@ -1,8 +1,6 @@
 """Text encoders: one interface, the features of the original models, stores that fit."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -91,19 +89,6 @@ def test_many_batches_give_what_one_gives(bert, tmp_path, monkeypatch):
     parts = encode_sentences(encoder, sentences, tmp_path / "many")
     assert parts.offsets.tolist() == whole.offsets.tolist()
     np.testing.assert_allclose(parts.tokens, whole.tokens, atol=2e-3)
-
-
-def test_stored_features_need_no_transformers(bert, tmp_path, root):
-    encode_sentences(TextEncoder(str(bert)), SENTENCES, tmp_path)
-    program = (
-        "import sys; from pathlib import Path; "
-        "from utils.features.text_encoders import TextEncoder; "
-        "from utils.features.tokens import encode_sentences; "
-        f"encode_sentences(TextEncoder(sys.argv[1]), {SENTENCES!r}, Path(sys.argv[2])); "
-        "sys.exit('transformers' in sys.modules)"
-    )
-    command = [sys.executable, "-c", program, str(bert), str(tmp_path)]
-    subprocess.run(command, cwd=root, check=True, timeout=300)
 
 
 @pytest.mark.filterwarnings("error")

@@ -15,9 +15,3 @@ def test_trace_of_the_steps_asked_for(tmp_path, capsys):
     assert "ProfilerStep#3" in text and "ProfilerStep#4" in text
     assert "ProfilerStep#5" not in text
     assert "aten::mm" in capsys.readouterr().out
-
-
-def test_none_asked_for(tmp_path):
-    with profiled(0, tmp_path / "profile") as look:
-        look()
-    assert not list(tmp_path.iterdir())
