@@ -27,7 +27,8 @@ def released(tmp_path_factory, reference, weights):
     folder = tmp_path_factory.mktemp("released")
     videos = []
     for n, duration in enumerate(reference["durations"].tolist()):
-        (video,) = annotations(duration, **{f"c{n}": [timed("", 0, 1), timed("Where?", 1, 2)]})["videos"]
+        queries = [timed("", 0.0, 1.0), timed("Where?", 1.0, 2.0)]
+        (video,) = annotations(duration, **{f"c{n}": queries})["videos"]
         video["clips"][0]["annotations"][0]["annotation_uid"] = f"a{n}"
         videos.append(video)
     data = folder / "data"

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.bad_inputs.world import run_here
 from tests.samples import prepared_clip
-from tests.simulated import succeed
 from utils.check_data import check, main, parse
 from utils.data.annotations import iter_queries, read_annotations
 
@@ -88,7 +88,7 @@ def test_the_steps_lead_to_a_sound_data_root(simulated, tmp_path, capsys, task, 
             (name,) = words[3:-2]
             shutil.copytree(simulated / "features" / name, root / "features" / name)
         elif words[0] == "python":
-            succeed(*words[1:])
+            assert run_here(words[1], words[2:], tmp_path) is None
         else:
             version = ["--version", "v2" if ending else "v1", "--datasets", "annotations"]
             assert words == ["ego4d", f"--output_directory={root / 'ego4d'}", *version]

@@ -44,8 +44,6 @@ def test_golden_data_set_and_statistics(golden, data_root, capsys, version, endi
     assert (data_root / f"nlq_aug_naq_train{ending}.json").read_bytes() == written
 
 
-
-
 def test_tacos_is_joined_with_the_same_narrations(data_root, capsys):
     path = data_root / "tacos_train.json"
     write_annotations(path, **{"s1.avi": [timed("He took out a pan", 1.0, 2.0)]})

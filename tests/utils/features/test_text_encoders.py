@@ -161,9 +161,3 @@ def test_features_of_a_layer(kind, request, tmp_path):
     assert torch.equal(*features_of(words, sentences)[:, 1])
     with pytest.raises(UserError, match="@9: its last layer is 2"):
         features_of(f"{folder}@9")
-
-
-def test_a_folder_may_be_called_as_a_layer_is(bert, tmp_path):
-    copied = tmp_path / "bert@0"
-    copied.symlink_to(bert)
-    torch.testing.assert_close(features_of(copied), features_of(bert))
