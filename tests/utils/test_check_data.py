@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.bad_inputs.world import run_here
-from tests.samples import prepared_clip
+from tests.samples import prepared_clip, raw_queries
 from utils.check_data import check, main, parse
 from utils.data.annotations import iter_queries, read_annotations
 
@@ -110,20 +110,9 @@ def test_some_files_are_missing(data):
     assert names == ["ego4d", "prepare_ego4d_dataset.py", "download_features.py"]
 
 
-def raw_queries(content):
-    """The queries with text, as they stand in an annotation file."""
-    return [
-        query
-        for video in content["videos"]
-        for clip in video["clips"]
-        for annotation in clip["annotations"]
-        for query in annotation.get("language_queries") or ()
-        if query.get("query")
-    ]
-
-
-def query(content, number=0):
-    return raw_queries(content)[number]
+def query(content):
+    """The first query with text."""
+    return next(query for query in raw_queries(content) if query.get("query"))
 
 
 def window(start, end):

@@ -8,8 +8,6 @@ import pytest
 from utils.base.errors import UserError
 from utils.convert_tacos import main
 from utils.data.annotations import iter_queries, read_annotations
-from utils.data.records import read_records
-from utils.prepare_ego4d_dataset import main as prepare
 
 
 def public_video(**changes) -> dict:
@@ -75,23 +73,6 @@ def test_one_file_that_lacks_a_split(tmp_path):
     file.write_text('{"train": {}, "test": {}}')
     with pytest.raises(UserError, match=r"tacos.json: holds no split val"):
         main(["--input_dir", str(file), "--data_root", str(tmp_path)])
-
-
-def test_from_public_files_to_columns(public, tmp_path):
-    main(["--input_dir", str(public), "--data_root", str(tmp_path)])
-    inputs = [
-        word
-        for split in ("train", "val", "test")
-        for word in (f"--input_{split}_split", str(tmp_path / f"tacos_{split}.json"))
-    ]
-    prepare([*inputs, "--output_save_path", str(tmp_path / "dataset")])
-    records = read_records(tmp_path / "dataset" / "test.json")
-    assert records.clip_uids == ["s2-d0.avi"]
-    assert records.sentences[:2] == ["he took out a pan?", "she cuts.?"]
-    assert records.num_frames.tolist() == [int(10 * 1.875)]
-    assert records.exact[0].tolist() == [29 / 29.4, 147 / 29.4]
-    assert records.seconds[:, 1].max() <= 18 / 1.875
-    assert not records.is_narration.any()
 
 
 def test_as_many_windows_as_sentences_are_needed(public, tmp_path):

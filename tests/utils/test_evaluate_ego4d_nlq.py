@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.samples import raw_queries
 from utils.base.errors import UserError
 from utils.evaluate_ego4d_nlq import main
 
@@ -25,13 +26,7 @@ def files(golden, tmp_path):
             return ["--ground_truth_json", truth, "--model_prediction_json", predictions]
 
         def queries(self):
-            return [
-                query
-                for video in self.truth["videos"]
-                for clip in video["clips"]
-                for annotation in clip["annotations"]
-                for query in annotation["language_queries"]
-            ]
+            return raw_queries(self.truth)
 
     return Files()
 

@@ -1,9 +1,6 @@
 """Packing and cutting features: equal to their sources, whole or not there, and never bad ones."""
 
 import json
-import signal
-import subprocess
-import sys
 
 import h5py
 import numpy as np
@@ -12,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.killing import run_killed
 from tests.utils.features.feature_sample import source, write_features
 from utils.base.errors import UserError
 from utils.features.mapped import open_features
@@ -208,27 +206,8 @@ def test_cuts_that_the_videos_do_not_allow(videos, capsys):
         cut(videos)
 
 
-# Kills itself while it writes the second clip.
-KILLED = """
-import os, signal, sys
-from utils.features import cuts
-from utils.prepare_features import main
-calls = 0
-def kill(features, dtype, where, cast=cuts.in_precision):
-    global calls
-    calls += 1
-    if calls == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return cast(features, dtype, where)
-cuts.in_precision = kill
-main(sys.argv[1:])
-"""
-
-
-def test_a_killed_cut_leaves_nothing_that_is_read(videos, root):
-    command = [sys.executable, "-c", KILLED, *cutting(videos)]
-    killed = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+def test_a_killed_cut_leaves_nothing_that_is_read(videos):
+    run_killed(PROGRAM, cutting(videos), videos / "features", 6)
     (left,) = hidden(videos)
     assert left.startswith(".egovlp.") and not (videos / "features/egovlp").exists()
     names = {"p.pt", "q.pt", "r.pt", "feature_shapes.json", "feature_card.json"}

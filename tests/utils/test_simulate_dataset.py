@@ -1,17 +1,14 @@
 """The simulated data root: complete, valid, odd as the real one is, the same for the same seed."""
 
-import json
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from tests.samples import timed, write_annotations
-from tests.simulated import ROOT, refuse
+from tests.killing import run_killed
+from tests.samples import raw_queries, timed, write_annotations
+from tests.simulated import refuse
 from utils.base.errors import UserError
 from utils.data.annotations import iter_clips, iter_queries, read_annotations
 from utils.data.words import content_words
@@ -36,16 +33,6 @@ def contents(folder: Path) -> dict[str, bytes]:
         for file in sorted(folder.rglob("*"))
         if file.is_file()
     }
-
-
-def raw_queries(path: Path) -> list[dict]:
-    return [
-        query
-        for video in json.loads(path.read_text())["videos"]
-        for clip in video["clips"]
-        for annotation in clip["annotations"]
-        for query in annotation.get("language_queries", ())
-    ]
 
 
 @pytest.mark.parametrize("version", ["", "_v2"])
@@ -97,33 +84,15 @@ def test_test_split_without_times_and_its_answers(root, version):
     assert all(len(query) <= 1 for query in raw_queries(root / files[0]))
 
 
-# Kills itself while it writes the fifth clip's features.
-KILLED = """
-import os, signal, sys
-from utils import simulate_dataset
-calls = 0
-def save(value, path, save=simulate_dataset.save_atomically):
-    global calls
-    calls += 1
-    if calls == 5:
-        os.kill(os.getpid(), signal.SIGKILL)
-    save(value, path)
-simulate_dataset.save_atomically = save
-simulate_dataset.main(sys.argv[1:])
-"""
-
-
 @pytest.mark.parametrize("annotated", [False, True])
 def test_a_simulation_that_was_killed_goes_on(root, tmp_path, annotated):
     files = [root / f"nlq_{split}.json" for split in ("train", "val")]
     words = ["--annotations", *map(str, files)] if annotated else ["--preset", "tiny"]
     words += ["--features", "clip", "--data_root"]
     main([*words, str(tmp_path / "whole")])
-    command = [sys.executable, "-c", KILLED, *words, str(tmp_path / "killed")]
-    killed = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=300)
-    assert killed.returncode == -signal.SIGKILL
+    run_killed("utils/simulate_dataset.py", [*words, tmp_path / "killed"], tmp_path / "killed", 20)
     written = {file: file.stat().st_mtime_ns for file in tmp_path.glob("killed/features/*/*.pt")}
-    assert len(written) == 4
+    assert 0 < len(written) < len(list(tmp_path.glob("whole/features/*/*.pt")))
     main([*words, str(tmp_path / "killed")])
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
     assert all(file.stat().st_mtime_ns == time for file, time in written.items())

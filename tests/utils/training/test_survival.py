@@ -12,9 +12,10 @@ import time
 import pytest
 import torch
 
+from tests.killing import at, file_operations
 from tests.simulated import refuse, succeed
 from tests.utils.training import toy_training
-from tests.utils.training.lives import at, differences, file_operations, file_size_limit, same
+from tests.utils.training.lives import differences, file_size_limit, same
 from utils.base.errors import UserError
 from utils.base.files import temporary_prefix
 from utils.base.tensor_files import load_newest, save_atomically
