@@ -1,4 +1,4 @@
-"""Devices by name; work done on several cores comes back in order; freed memory is kept."""
+"""Devices by name; work done on several cores comes back in order."""
 
 import threading
 
@@ -11,13 +11,10 @@ from utils.base.machine import each_on_a_core, find_device
 CPU = torch.device("cpu")
 
 
-def test_a_device_that_is_here():
+@pytest.mark.parametrize("name", ["gpu", "", "cuda:99", "meta"])
+def test_devices_that_are_here_and_one_that_is_not(name):
     assert find_device("cpu") == CPU
     assert find_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-@pytest.mark.parametrize("name", ["gpu", "", "cuda:99", "meta"])
-def test_a_device_that_is_not_here(name):
     with pytest.raises(UserError, match=f"--device {name} is not available here .*; give cpu"):
         find_device(name)
 

@@ -42,12 +42,9 @@ def assert_figures(scores, recall, mIoU):
     assert scores.figures["mIoU"] == pytest.approx(mIoU, abs=1e-9)
 
 
-def test_golden_figures(scores, expected):
+def test_golden_figures_and_their_table(scores, expected):
     assert_figures(scores, expected["recall_by_threshold_then_k"], expected["mIoU"])
     assert scores.evaluated == expected["evaluated"]
-
-
-def test_golden_tables(scores, expected):
     assert score_table(scores, "Epoch 3, Step 7") == expected["table"]
 
 
