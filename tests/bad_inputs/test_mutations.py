@@ -211,6 +211,7 @@ KINDS = {
     "GroundNLQ checkpoint": Kind(f"{GROUNDNLQ_RUN}/model_1.t7", mutate_checkpoint, [GROUNDNLQ]),
     "VSLNet options": Kind(f"{VSLNET_RUN}/configs.json", mutate_json, [VSLNET]),
     "text encoder of a run": Kind(f"{VSLNET_RUN}/text.json", mutate_json, [VSLNET]),
+    "token features": Kind("tokens.npz", mutate_bytes, ["GroundNLQ/main.py tokens"]),
     "encoder folder": Kind("bert/config.json", mutate_json, [VSLNET]),
     "challenge file": Kind("challenge.json", mutate_json, SCORED, 30),
     "scores": Kind("challenge_scores.json", mutate_json, SCORED[1:], 15),

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from tests.simulated import refuse
 from utils.base.errors import UserError
 from utils.ensemble_predictions import main
 from utils.evaluation.predictions import (
@@ -87,14 +86,8 @@ def test_files_that_do_not_fit_are_refused(files, tmp_path):
     content = json.loads((tmp_path / "two.json").read_text())
     content["results"][0]["query_idx"] = 7
     (tmp_path / "two.json").write_text(json.dumps(content))
-    error = refuse(
-        "utils/ensemble_predictions.py", "--predictions", *files, "--output", tmp_path / "out.json"
-    )
-    assert error.startswith("error: 2 queries are in only one of ")
-    assert "(for one clip other, annotation b, query 0); an ensemble" in error
-    content["results"][0] |= {"query_idx": 0, "predicted_times": [[1, 2]]}
-    (tmp_path / "two.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"two_scores\.json: scores of other predictions"):
+    words = r"^2 queries are in only one of .*\(for one clip other, annotation b, query 0\); an ens"
+    with pytest.raises(UserError, match=words):
         merged(tmp_path, "--predictions", *files)
 
 
