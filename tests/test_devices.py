@@ -153,11 +153,12 @@ def test_pieces_of_a_batch_and_processes_that_share_it_give_its_gradients(make_r
     for size, pieces in ((1, 1), (1, 3), (1, 100), (2, 1), (3, 2)):
         sums = {}
         for rank in range(size):
-            for share in Processes(rank, size, CPU).shares(plan.order[:12], pieces):
+            recipe.processes = Processes(rank, size, CPU)
+            for share in recipe.processes.shares(plan.order[:12], pieces):
                 losses = recipe.losses(recipe.model, recipe.batch(share, plan))
                 (losses["total"] / size).backward()  # gradients of processes are averaged
                 for name, loss in losses.items():
-                    sums[name] = sums.get(name, 0) + float(loss) / size
+                    sums[name] = sums.get(name, 0) + loss.item() / size
         gradients = [p.grad for p in recipe.model.parameters() if p.grad is not None]
         results.append((sums, torch.cat([gradient.flatten() for gradient in gradients])))
         recipe.model.zero_grad()

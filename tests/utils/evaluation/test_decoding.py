@@ -48,3 +48,15 @@ def test_best_spans_equal_the_outer_product(data, units, padding, k):
     assert ranking[: len(expected)] == expected
     best = expected[0][1:]
     assert ranking[len(expected) :] == [(0.0, *best)] * (k - len(expected))
+
+
+def test_best_spans_of_a_batch_equal_those_of_its_rows():
+    draw = torch.Generator().manual_seed(4)
+    lengths = torch.randint(1, 91, (40, 1), generator=draw)
+    logits = torch.randn(2, 40, 90, generator=draw) * 4
+    logits = logits.masked_fill(torch.arange(90) >= lengths, -1e30)
+    spans, scores = best_spans(*logits)
+    for row in range(40):
+        row_spans, row_scores = best_spans(*logits[:, row : row + 1])
+        assert torch.equal(row_spans[0], spans[row])
+        torch.testing.assert_close(row_scores[0], scores[row])

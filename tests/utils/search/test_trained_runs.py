@@ -30,6 +30,7 @@ def test_every_query_is_answered_by_the_named_checkpoint(data):
 def test_an_ensemble_of_runs_is_that_of_their_files(data, capsys):
     folders = [str(data / VSLNET_RUN), str(data / RELER_RUN)]
     files = [str(predict_run(folder, "test", str(data))) for folder in folders]
+    assert all(len(read_predictions(file)) == 2 for file in files)  # of the test split
     for name, sources in (("files", files), ("runs", folders)):
         output = ["--data_root", str(data), "--output", str(data / f"{name}.json")]
         main(["--predictions", *sources, *output])
