@@ -34,7 +34,7 @@ def split(simulated, tmp_path_factory):
     return split_of(simulated, tmp_path_factory.mktemp("cache"), nar_exp_factor=10.0)
 
 
-def test_jitter(folder):
+def test_jitter_is_the_published_one(folder):
     cases = json.loads((folder / "jitter_groundnlq.json").read_text())
     columns = {name: n for n, name in enumerate(cases["columns"])}
     rows = np.array(cases["rows"])
@@ -44,7 +44,7 @@ def test_jitter(folder):
     np.testing.assert_allclose(jittered, rows[:, 4:6], rtol=1e-12)
 
 
-def test_jitter_as_for_the_other_models():
+def test_jitter_may_be_as_for_the_other_models():
     windows = np.array([[10.0, 12.0], [30.0, 31.0]])
     draws = np.array([[0.5, 0.0], [0.999, 0.999]])
     jittered = jitter(windows, draws, 5.0, is_whole=False, translate=True)

@@ -73,7 +73,7 @@ def read(file):
     return np.array([r["predicted_times"] for r in results]), np.array(scores)
 
 
-def test_published_windows(released, reference):
+def test_windows_are_the_published_ones(released, reference):
     output = released / "published.json"
     succeed(
         "GroundNLQ/scripts/infer.sh", "cpu", "nlq", "val", "internvideo",

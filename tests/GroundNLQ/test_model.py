@@ -58,7 +58,7 @@ def test_every_stage_is_the_published_one(small, inputs, reference):
 
 @pytest.mark.parametrize(("kind", "prefix"), [("small", ""), ("small_star", "star/")])
 @torch.inference_mode()
-def test_logits_and_offsets_of_the_small_models(small, inputs, reference, kind, prefix):
+def test_small_models_give_the_published_logits_and_offsets(small, inputs, reference, kind, prefix):
     grounding = small(kind)(*inputs)
     for part in ("logits", "offsets"):
         levels = [reference[f"{prefix}level{level}/{part}"] for level in range(4)]
@@ -70,7 +70,7 @@ def test_logits_and_offsets_of_the_small_models(small, inputs, reference, kind, 
     [("released", "full", (2, 4, 4, 0, 6)), ("star", "full_star", (2, 4, 4, 6, 0))],
 )
 @torch.inference_mode()
-def test_full_size_models(schema, reference, kind, prefix, arch):
+def test_full_size_models_give_the_published_windows(schema, reference, kind, prefix, arch):
     names = schema[f"state_dict_{kind}"]
     model = GroundNLQ(2304, 512, arch=arch).eval()
     assert {name: list(value.shape) for name, value in model.state_dict().items()} == names

@@ -133,7 +133,7 @@ def test_labels_round_outwards():
     assert label_units(seconds, rows, units).tolist() == expected
 
 
-def test_units_drawn_for_saliency():
+def test_units_are_drawn_evenly_for_saliency():
     windows = np.tile([[10, 13]], (R, 1))
     draws = make_draws(5)[:, :4]
     inside = draw_inside(windows, draws[:, :2])

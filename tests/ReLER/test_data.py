@@ -216,7 +216,7 @@ def test_temporal_endpoints_are_the_published_ones(golden):
         assert not found[length:].any()
 
 
-def test_which_rows_train(records):
+def test_rows_train_whose_windows_last_and_lie_in_their_clip(records):
     exact = records.exact.copy()
     exact[0] = [3.0, 3.0]  # empty
     exact[1] = [1e4, 1e4 + 1]  # outside its clip

@@ -59,7 +59,7 @@ def test_stage_1_leaves_the_published_files(joint):
     assert group["weight_decay"] == 1e-4
 
 
-def test_finetune_then_infer_both_ways(joint, simulated, tmp_path):
+def test_a_fine_tuned_run_predicts_val_and_test(joint, simulated, tmp_path):
     succeed(
         f"{SCRIPTS}/finetune.sh", "cpu", "nlq_v2", "egovlp", tmp_path, "0.0001", joint[0],
         "--data_root", simulated, *TINY,
@@ -118,7 +118,7 @@ def test_published_commands_work_as_they_stand(simulated, tmp_path):
     assert list((tmp_path / "elsewhere" / "preds").glob("*_val_preds.json"))
 
 
-def test_resume_everything(joint, simulated, tmp_path):
+def test_a_run_resumes_with_everything(joint, simulated, tmp_path):
     command = (
         f"{SCRIPTS}/train_naq.sh", "cpu", "nlq", "egovlp", tmp_path, "2.5",
         "--data_root", simulated, *TINY, "--resume", joint[0], "--resume_all",

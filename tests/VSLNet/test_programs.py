@@ -75,7 +75,7 @@ TRAIN = (
 RUN = "runs/vslnet_mine_homemade_64_bert/model"
 
 
-def test_train_val_and_test_from_another_folder(project):
+def test_another_project_trains_validates_and_tests(project):
     command = (sys.executable, MAIN, *COMMON)
     succeed(*command, *TRAIN, folder=project)
     assert list(project.glob(f"{RUN}/vslnet_*.t7")) and list(project.glob("boards/mine/events*"))
@@ -89,14 +89,14 @@ def test_train_val_and_test_from_another_folder(project):
     assert max(end for r in results for _, end in r["predicted_times"]) <= 3600
 
 
-def test_two_processes_of_the_published_launcher(project):
+def test_the_published_launcher_trains_with_two_processes(project):
     launch = (sys.executable, "-m", "torch.distributed.launch", "--use_env", "--master_port")
     launch += ("29713", "--nproc_per_node", "2")
     succeed(*launch, MAIN, *COMMON, *TRAIN, folder=project, CUDA_VISIBLE_DEVICES="")
     assert list(project.glob(f"{RUN}/vslnet_*.t7"))
 
 
-def test_published_checkpoint_with_its_text_encoder(project, tmp_path):
+def test_a_published_checkpoint_is_read_with_its_text_encoder(project, tmp_path):
     """It holds the encoder, and buffers that newer libraries no longer have.
 
     The checkout has another name.

@@ -63,7 +63,7 @@ def test_predictions_go_where_they_are_told_and_logs_are_not_lost(joint, quickst
     assert scores.shape[1] == 5 and (np.diff(scores) <= 0).all() and (scores[:, 0] > 0).all()
 
 
-def test_live_text_on_v2_from_another_folder_with_naq_root(simulated, tmp_path):
+def test_live_text_is_trained_on_v2_from_another_folder_with_naq_root(simulated, tmp_path):
     (tmp_path / "home" / "data").parent.mkdir()
     (tmp_path / "home" / "data").symlink_to(simulated)
     script = ROOT / SCRIPTS / "train_scratch_nlq.sh"
@@ -75,7 +75,7 @@ def test_live_text_on_v2_from_another_folder_with_naq_root(simulated, tmp_path):
     assert list(model.glob("vslnet_*.t7"))
 
 
-def test_two_processes(simulated, tmp_path):
+def test_two_processes_predict_what_one_predicts(simulated, tmp_path):
     data = ("--data_root", simulated)
     run = (f"{SCRIPTS}/train_scratch_nlq.sh", "cpu,cpu", "nlq", "egovlp", tmp_path, "0.001")
     succeed(*run, *data, *TINY)
@@ -90,7 +90,7 @@ def test_two_processes(simulated, tmp_path):
     np.testing.assert_allclose(*([p.windows for p in each] for each in results), atol=1e-3)
 
 
-def test_one_batch_epochs_few_shot_and_mixed_precision(simulated, tmp_path):
+def test_epochs_of_one_batch_are_trained_few_shot_in_mixed_precision(simulated, tmp_path):
     clips = tmp_path / "clips.txt"
     clips.write_text("")
     printed = succeed(

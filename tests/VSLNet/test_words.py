@@ -62,7 +62,7 @@ def test_long_queries_are_cut_to_the_positions_there_are():
         ("cup 1 2 3 4\n", "3 numbers .--word_dim. for none of the 2 words"),
     ],
 )
-def test_bad_vectors(tmp_path, content, words):
+def test_bad_vectors_are_named(tmp_path, content, words):
     (tmp_path / "g.txt").write_text(content)
     with pytest.raises(UserError, match=words):
         read_glove(tmp_path / "g.txt", {"where", "cup"}, 3)

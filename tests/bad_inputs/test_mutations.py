@@ -234,7 +234,7 @@ def read_mutated(small_root: Path, folder: Path, kind: Kind, seed: str) -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_few(small_root, tmp_path, name):
+def test_a_few_changed_inputs_are_read_or_refused_in_one_line(small_root, tmp_path, name):
     for number in range(KINDS[name].number):
         read_mutated(small_root, tmp_path, KINDS[name], f"{name} {number}")
 
@@ -242,7 +242,7 @@ def test_a_few(small_root, tmp_path, name):
 @pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("name", KINDS)
-def test_many(small_root, tmp_path, name):
+def test_many_changed_inputs_are_read_or_refused_in_one_line(small_root, tmp_path, name):
     start = random.randrange(10**9)
     for number in range(20 * KINDS[name].number):
         read_mutated(small_root, tmp_path, KINDS[name], f"{name} {start + number}")

@@ -54,7 +54,7 @@ def test_help_fits_a_screen(script):
     assert f"experiments/{script}.sh" in printed
 
 
-def test_wrong_use():
+def test_wrong_use_is_one_line():
     assert "unknown task 'ego'" in refuse("experiments/tacos.sh", "--task", "ego")
     assert "unknown option '--fast'" in refuse("experiments/jitter.sh", "--fast")
     assert "--seeds is 'many'" in refuse("experiments/quickstart.sh", "--seeds", "many")

@@ -31,7 +31,7 @@ def public(tmp_path) -> Path:
     return folder
 
 
-def test_windows_in_seconds(public, tmp_path, capsys):
+def test_windows_are_in_seconds(public, tmp_path, capsys):
     main(["--input_dir", str(public), "--data_root", str(tmp_path)])
     annotations = read_annotations(tmp_path / "tacos_train.json")
     queries = [each for each in iter_queries(annotations) if each.clip_uid == "s0-d1.avi"]
@@ -68,7 +68,7 @@ def test_other_forms_convert_to_the_same(public, tmp_path, one_file, with_annota
         assert (tmp_path / "new" / name).read_bytes() == (tmp_path / "old" / name).read_bytes()
 
 
-def test_one_file_that_lacks_a_split(tmp_path):
+def test_one_file_that_lacks_a_split_is_refused(tmp_path):
     file = tmp_path / "tacos.json"
     file.write_text('{"train": {}, "test": {}}')
     with pytest.raises(UserError, match=r"tacos.json: holds no split val"):

@@ -64,7 +64,7 @@ def test_weights_decide_between_files_that_agree_on_nothing(tmp_path):
     assert [start for start, _ in windows] == [50, 60, 0, 70, 80]
 
 
-def test_clusters_on_request(tmp_path):
+def test_clusters_are_merged_on_request(tmp_path):
     files = [tmp_path / "one.json", tmp_path / "two.json"]
     for file, starts in zip(files, ([0, 10, 20, 30, 40], [1, 50, 60, 70, 80]), strict=True):
         windows = np.array(starts)[:, None] + [0.0, 4.0]

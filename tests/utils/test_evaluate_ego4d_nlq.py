@@ -59,7 +59,7 @@ def test_counts_all_that_is_not_evaluated(files, capsys):
     assert "1 of 38 predictions have fewer than 5 windows" in printed.err
 
 
-def test_breakdowns(files, golden, capsys):
+def test_breakdowns_are_printed(files, golden, capsys):
     training = str(golden / "evaluation" / "gt.json")
     main([*files.options(), "--breakdown", "--train_annotations", training])
     out = capsys.readouterr().out

@@ -36,7 +36,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("version", ["", "_v2"])
-def test_oddities_of_real_files(root, version):
+def test_files_are_as_odd_as_real_ones(root, version):
     for name in ("nlq_train", "nlq_val"):
         path = root / f"{name}{version}.json"
         queries = raw_queries(path)
@@ -53,7 +53,7 @@ def test_oddities_of_real_files(root, version):
         assert any(a.language_queries is None for annotations in of_clips for a in annotations)
 
 
-def test_negative_start(tmp_path):
+def test_some_windows_start_before_their_clip(tmp_path):
     """With more questions some event goes on when its clip begins."""
     root = simulate(tmp_path, "--features", "none", "--nlq_clips", 60, 2, 2, "--queries", 20)
     queries = raw_queries(root / "nlq_train.json")
@@ -73,7 +73,7 @@ def test_version_2_holds_version_1_and_more(root):
 
 
 @pytest.mark.parametrize("version", ["", "_v2"])
-def test_test_split_without_times_and_its_answers(root, version):
+def test_the_test_split_has_no_times_and_its_answers_lie_beside(root, version):
     files = [f"{name}{version}.json" for name in (
         "nlq_test_unannotated", "simulated_test_ground_truth")]  # fmt: skip
     unannotated, annotated = (list(iter_queries(read_annotations(root / f))) for f in files)
@@ -145,7 +145,7 @@ def test_windows_of_real_annotations_show_their_words(tmp_path):
     assert not (tmp_path / "nlq_train.json").exists()
 
 
-def test_words_of_real_annotations():
+def test_forms_of_a_word_are_one_word():
     assert content_words("#C C cuts the onion?") == ["cut", "onion"]
     for words in ("slice slices slicing sliced", "roll rolls rolling", "chop chopping"):
         assert len(set(content_words(words))) == 1

@@ -48,7 +48,7 @@ def test_order_depends_on_the_seed_and_the_clip_alone(uids, data, seed):
     assert drawing_order(subset, seed) == expected
 
 
-def test_seeds_and_shares():
+def test_seeds_and_shares_decide_what_is_drawn():
     uids = [f"clip_{number}" for number in range(200)]
     assert drawing_order(uids, 1) != drawing_order(uids, 2)
     assert [len(share_of(uids, share)) for share in (0, 0.1, 10, 12.4, 35)] == [0, 1, 20, 25, 70]

@@ -110,7 +110,7 @@ def test_what_is_odd_is_mended(split, normalised, change, kind, case):
     assert all(result.keys() == good()["results"][0].keys() for result in mended["results"])
 
 
-def test_order_and_queries_without_text(split, normalised):
+def test_order_and_queries_without_text_are_mended(split, normalised):
     content = good()
     content["results"] = [entry("c", "a", 1), *content["results"][::-1]]
     cases, predictions = check(content, split)
@@ -141,7 +141,7 @@ def test_scores_go_along(split, tmp_path):
     assert read_scores(output, read_predictions(output)) == scores[::-1].tolist()
 
 
-def test_program(simulated, tmp_path, capsys):
+def test_the_program_mends_or_rejects_a_file(simulated, tmp_path, capsys):
     split = simulated / "nlq_test_unannotated.json"
     queries = list(iter_queries(read_annotations(split)))
     content = good() | {"results": [entry(*query.key) for query in reversed(queries)]}

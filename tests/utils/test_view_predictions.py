@@ -68,7 +68,7 @@ def test_ious_and_windows_are_those_of_metrics(sample):
         np.testing.assert_allclose(np.reshape(shown["windows"], windows.shape), windows, atol=5e-4)
 
 
-def test_one_file_that_asks_for_nothing_else(sample):
+def test_the_page_is_one_file_that_asks_for_nothing_else(sample):
     page = Page(sample[0])
     assert not {"img", "iframe", "object", "embed", "base"} & set(page.tags)
     assert page.tags.count("link") == 1  # the empty icon
@@ -88,7 +88,7 @@ def test_scripts_never_write_markup(root):
         assert not re.search(r"</script|<!--", words)
 
 
-def test_narrations_of_each_form(tmp_path, sample):
+def test_narrations_of_each_form_are_shown(tmp_path, sample):
     page, split, _ = sample
     clip = Page(page).data["clips"][0]
     # By start; the one that ends outside the clip is left out.
@@ -108,7 +108,7 @@ def test_narrations_of_each_form(tmp_path, sample):
         assert narrations == {"clip-001": [(3.5, 4.5, "#C C cuts")]}
 
 
-def test_fewer_windows_missing_queries_and_strangers(tmp_path, capsys):
+def test_fewer_windows_missing_queries_and_strangers_are_shown_as_such(tmp_path, capsys):
     split = write_split(tmp_path, 4)
     file = write_predictions_of(split, tmp_path / "p.json", 2.0)
     content = json.loads(file.read_text())
@@ -125,7 +125,7 @@ def test_fewer_windows_missing_queries_and_strangers(tmp_path, capsys):
     assert shown["iou"][10:15] == [None] * 5
 
 
-def test_names(tmp_path):
+def test_files_are_named(tmp_path):
     assert name_files(["runs/a.json", "B=b.json"]) == {"a": "runs/a.json", "B": "b.json"}
     assert list(name_files(["x/0_preds.json", "y/0_preds.json"])) == [
         "x/0_preds.json",

@@ -12,7 +12,7 @@ SCRIPTS = {NAQ: "train_naq.sh", TUNING: "finetune.sh", SCRATCH: "train_scratch_n
 @pytest.mark.parametrize(
     ("model", "stage"), [(model, stage) for model in STAGES for stage in STAGES[model]]
 )
-def test_documented_and_told_to_scripts(model, stage):
+def test_recipes_are_documented_and_told_to_scripts(model, stage):
     epochs, batch, rate, warmup = STAGES[model][stage]
     script, decimals = SCRIPTS[stage], f"{rate:.9f}".rstrip("0")
     row = f"| {model}, {WORDS[stage]} | `{script}` | {batch} | {epochs} | {warmup:g} | {decimals} |"

@@ -27,7 +27,7 @@ def test_queries_without_text_keep_their_index(tmp_path):
     assert [q.text for q in every] == ["", "", "", "where?", "who?", "no times"]
 
 
-def test_annotations_of_other_benchmarks_and_several_of_them(tmp_path):
+def test_annotations_of_other_benchmarks_are_passed_over(tmp_path):
     query = timed("where?", 1.0, 2.0)
     several = [
         {"query_sets": {"1": {}}},

@@ -110,7 +110,7 @@ def test_a_line_without_end_is_skipped_in_bounded_memory(tmp_path):
     assert peak < 100e6
 
 
-def test_windows_line_ends_and_other_column_orders(tmp_path):
+def test_windows_line_ends_and_other_column_orders_are_read(tmp_path):
     path = tmp_path / "egoclip.csv"
     path.write_bytes(
         b"\xef\xbb\xbfclip_text\tclip_end\tvideo_uid\tclip_start\r\n"

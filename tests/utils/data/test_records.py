@@ -36,7 +36,7 @@ def records(folder: Path, content: object) -> Records:
     return read_records(path)
 
 
-def test_columns_of_two_clips(tmp_path):
+def test_two_clips_become_columns(tmp_path):
     read = records(tmp_path, {"a": prepared_clip(), "b": prepared_clip(num_frames=60)})
     assert len(read) == 4
     assert read.clip_uids == ["a", "b"]
@@ -97,7 +97,7 @@ def test_any_split_survives_the_round_trip(tmp_path_factory, clips):
     assert as_prepared(read) == json.loads(json.dumps(content))
 
 
-def test_older_files_without_exact_times(tmp_path):
+def test_older_files_without_exact_times_are_read(tmp_path):
     clip = prepared_clip()
     del clip["exact_times"]
     read = records(tmp_path, {"a": clip})
@@ -112,7 +112,7 @@ def split(folder: Path, clips: str) -> Path:
     return folder
 
 
-def test_subsets_by_clip_lists(tmp_path, capsys):
+def test_clip_lists_choose_subsets(tmp_path, capsys):
     root = split(tmp_path / "data", "abc")
     lines, listed, empty = (str(tmp_path / name) for name in ("lines.txt", "list.json", "empty"))
     Path(lines).write_text("a\n\n  c \nunknown\n")
@@ -142,7 +142,7 @@ def kept(read: Records) -> tuple[list[int], list[int]]:
     return read.clip[read.is_narration].tolist(), read.clip[~read.is_narration].tolist()
 
 
-def test_filter_that_leaves_nothing(tmp_path):
+def test_a_filter_that_leaves_nothing_is_refused(tmp_path):
     records, _ = read_split(split(tmp_path, "a"), "task", "train")
     assert len(keep_usable(records, np.array([True, False]), "train")) == 1
     with pytest.raises(UserError, match="nothing to do"):

@@ -56,7 +56,7 @@ def cases(draw):
     return start, end, duration, units
 
 
-def test_golden_windows_in_units(golden):
+def test_windows_in_units_are_the_golden_ones(golden):
     start, end, units, duration, *expected = columns(golden, "time_to_unit")
     found = unit_windows(np.stack([start, end], 1), duration, units.astype(int))
     assert found.dtype == np.int64
@@ -100,7 +100,7 @@ def test_exact_windows_touch_the_window_or_are_the_nearest_unit(case):
         assert first == last and abs(first + 0.5 - np.clip(middle, 0, units)) <= 0.5 + 1e-6
 
 
-def test_golden_seconds(golden):
+def test_seconds_of_units_are_the_golden_ones(golden):
     first, last, units, duration, *expected = columns(golden, "unit_to_time")
     found = window_seconds(np.stack([first, last], 1).astype(int), duration, units)
     assert found.dtype == np.float64
@@ -117,7 +117,7 @@ def test_units_survive_the_way_to_seconds_and_back(data, units, duration):
     assert exact_window(*seconds[0], duration, units) == (first, last)
 
 
-def test_golden_jitter(golden):
+def test_jitter_is_the_golden_one(golden):
     for query, *numbers in json.loads((golden / "jitter.json").read_text())["rows"]:
         start, end, units, factor, translate, stretch, move, *expected = numbers
         found = jitter_windows(
@@ -145,7 +145,7 @@ def test_jitter_widens_within_the_clip_and_spares_other_queries(data, units, fac
     assert found[1].tolist() == [first, last]
 
 
-def test_golden_highlight(golden):
+def test_highlights_are_the_golden_ones(golden):
     start, end, units, *expected = columns(golden, "highlight").astype(int)
     highlight = highlighted_units(np.stack([start, end], 1), units, units.max())
     last = units.max() - 1 - highlight[:, ::-1].argmax(1)

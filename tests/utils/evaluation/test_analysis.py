@@ -26,13 +26,13 @@ def query(template=None, slot=None):
     return Query("v", "c", "a", 0, "?", None, template, slot)
 
 
-def test_by_template():
+def test_queries_are_grouped_by_template():
     groups = by_template([query("Place: B?"), query("Objects: A?"), query(), query("Place: B?")])
     assert groups.names == ["Objects: A?", "Place: B?"]
     assert groups.of_query.tolist() == [1, 0, -1, 1]
 
 
-def test_by_object(tmp_path):
+def test_queries_are_grouped_by_how_often_their_object_is_trained_on(tmp_path):
     training_queries = [
         {"query": "where?", "template": "Objects: Where is X?", "slot_x": name}
         for name in ["cup"] + ["pan"] * 2 + ["tap"] * 9
@@ -55,7 +55,7 @@ def test_by_object(tmp_path):
     assert groups.note == f"{training} names no objects (`slot_x`)" and not groups.names
 
 
-def test_by_length():
+def test_queries_are_grouped_by_length():
     lengths = np.array([0.0, 1 / 30, 1, 2, 3, 4, 5, 6, 7, 8])
     groups = by_length(np.stack([np.full(10, 3.0), 3.0 + lengths], axis=1))
     assert groups.of_query.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
@@ -63,7 +63,7 @@ def test_by_length():
     assert (by_length(np.full((4, 2), 5.0)).of_query == 0).all()
 
 
-def test_by_position():
+def test_queries_are_grouped_by_position():
     windows = np.array([[-1.0, 0], [0, 19.9], [19, 21], [70, 120], [99, 101], [110, 130]])
     groups = by_position(windows, np.full(6, 100.0))
     assert groups.of_query.tolist() == [0, 0, 1, 4, 4, 4]

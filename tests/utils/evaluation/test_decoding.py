@@ -21,7 +21,7 @@ def all_pairs(start_logits, end_logits, k):
 
 
 @pytest.mark.parametrize("predictor", ["transformer", "rnn"])
-def test_golden_spans(golden, predictor):
+def test_spans_are_the_golden_ones(golden, predictor):
     numbers = np.load(golden / f"vslnet_{predictor}.npz")
     logits = (torch.from_numpy(numbers[f"{name}_logits"]) for name in ("start", "end"))
     spans, scores = best_spans(*logits)

@@ -42,7 +42,7 @@ def distinct(windows):
     return list(dict.fromkeys(map(tuple, windows.tolist())))
 
 
-def test_published_clusters(golden):
+def test_clusters_are_the_published_ones(golden):
     cases = json.loads((golden / "groundnlq" / "ensemble_groundnlq.json").read_text())["cases"]
     for case in cases:
         files = np.full((3, 5, 3), np.nan)

@@ -42,13 +42,13 @@ def assert_figures(scores, recall, mIoU):
     assert scores.figures["mIoU"] == pytest.approx(mIoU, abs=1e-9)
 
 
-def test_golden_figures_and_their_table(scores, expected):
+def test_figures_and_their_table_are_the_golden_ones(scores, expected):
     assert_figures(scores, expected["recall_by_threshold_then_k"], expected["mIoU"])
     assert scores.evaluated == expected["evaluated"]
     assert score_table(scores, "Epoch 3, Step 7") == expected["table"]
 
 
-def test_golden_templates(answered, expected):
+def test_figures_of_templates_are_the_golden_ones(answered, expected):
     queries, truth, windows = answered
     masks = by_template(queries).groups(np.ones(len(queries), dtype=bool))
     assert list(masks) == sorted(expected["per_template"])
@@ -58,7 +58,7 @@ def test_golden_templates(answered, expected):
         assert_figures(scores, figures["recall"], figures["mIoU"])
 
 
-def test_golden_object_sets(answered, expected):
+def test_figures_of_object_sets_are_the_golden_ones(answered, expected):
     queries, truth, windows = answered
     figures = expected["per_object_set"]
     for number, names in enumerate(figures["sets"]):

@@ -30,7 +30,7 @@ def slow_suppress(windows, scores, threshold, k):
 
 
 @given(st.data(), st.integers(5, 9), st.floats(0, 1))
-def test_suppress(data, candidates, threshold):
+def test_suppression_is_temporal_nms(data, candidates, threshold):
     edge = st.integers(0, 12).map(float)
     window = st.tuples(edge, edge).map(sorted)
     several = st.lists(window, min_size=candidates, max_size=candidates)
@@ -110,7 +110,7 @@ def read(tmp_path, results, **top):
     return read_predictions(path)
 
 
-def test_what_is_tolerated(tmp_path, capsys):
+def test_other_versions_and_numbers_of_windows_are_tolerated(tmp_path, capsys):
     results = [prediction(predicted_times=times) for times in ([], [[1, 2]], [[1, 2]] * 9)]
     results = [{**result, "query_idx": number} for number, result in enumerate(results)]
     predictions = read(tmp_path, results, version="0.9", challenge=None)

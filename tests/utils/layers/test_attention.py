@@ -39,7 +39,7 @@ def plain(query, key, value, bias, heads, drop_rate=0.0):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("drop_rate", [0.0, 0.3])
-def test_outputs_and_gradients(shape, drop_rate):
+def test_outputs_and_gradients_are_those_of_plain_attention(shape, drop_rate):
     batch, length, positions, heads, width = shape
     *inputs, bias = draw(batch, length, positions, heads * width)
     results = []

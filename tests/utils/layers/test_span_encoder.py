@@ -66,7 +66,7 @@ def test_extra_attention_blocks_have_keys_of_their_own():
     assert {key.split(".")[0] for key in added} == {"extra_attention_blocks"}
 
 
-def test_initial_weights():
+def test_initial_weights_are_bounded_and_biases_zero():
     model = predictor("rnn")
     layers = [m for m in model.modules() if isinstance(m, nn.Conv1d | nn.Linear)]
     assert layers and all((layer.bias == 0).all() for layer in layers)

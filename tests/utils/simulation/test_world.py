@@ -47,7 +47,7 @@ def test_clips_lie_in_videos_without_overlap(world):
     assert clips.has_questions.sum() == 30
 
 
-def test_narrations(world, narrations):
+def test_narrations_are_like_egoclips(world, narrations):
     videos = world.videos
     assert narrations["start"].min() >= 0
     assert (narrations["start"] <= narrations["time"]).all()

@@ -30,7 +30,7 @@ def test_files_of_no_tensors_are_named(tmp_path, content):
     assert not re.search(r"\(\d+\)", str(refusal.value))  # a parser's number says nothing
 
 
-def test_find_checkpoint(tmp_path):
+def test_the_last_checkpoint_is_found(tmp_path):
     for name in ("vslnet_20.t7", "vslnet_100.t7", "vslnet_9.t7"):
         save_atomically({}, tmp_path / "run" / "model" / name)
     last = tmp_path / "run" / "model" / "vslnet_100.t7"

@@ -5,7 +5,7 @@ import torch
 from utils.training.profiling import SKIPPED_STEPS, profiled
 
 
-def test_trace_of_the_steps_asked_for(tmp_path, capsys):
+def test_the_steps_asked_for_are_traced(tmp_path, capsys):
     with profiled(2, tmp_path / "profile") as look:
         for _ in range(SKIPPED_STEPS + 4):
             torch.ones(10, 10) @ torch.ones(10, 10)
