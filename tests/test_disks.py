@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 
 import pytest
 import torch
@@ -48,6 +49,16 @@ def test_features_replaced_by_others_of_equal_size_and_time_are_read(data, packe
     assert predict(data) != before
     save_with_stamp_of_before(clip, data / CLIP)
     pack()
+    assert predict(data) == before
+
+
+def test_features_that_were_zipped_again_are_decompressed(data):
+    before = predict(data)
+    with zipfile.ZipFile(data / CLIP) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(data / CLIP, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
     assert predict(data) == before
 
 
@@ -118,3 +129,18 @@ def test_stores_without_room_are_one_line(data):
         "another folder with --cache_dir"
     )
     assert all(path.suffix == ".lock" for path in (data / "cache").iterdir())
+
+
+def test_a_cut_begins_anew_once_there_is_room(data):
+    annotations = json.loads((data / "nlq_train.json").read_text())
+    annotations["videos"][0]["clips"][0]["video_end_sec"] = 20.0  # t1 has 19 rows, t2 60
+    (data / "nlq_train.json").write_text(json.dumps(annotations))
+    (data / "videos").mkdir()
+    for number in range(2):
+        torch.save(torch.randn(100, 500), data / f"videos/train{number}.pt")
+    cut = (PACK, data, "--features", "whole", "--from_video_features", f"{data}/videos",
+           "--annotations", f"{data}/nlq_train.json")  # fmt: skip
+    line = world.run(*cut, file_size=80_000)
+    assert "t2.pt: can't be written (File too large)" in line
+    assert world.run(*cut) is None
+    assert {path.name for path in (data / "features/whole").glob("*.pt")} == {"t1.pt", "t2.pt"}
