@@ -84,13 +84,14 @@ def test_the_test_split_has_no_times_and_its_answers_lie_beside(root, version):
     assert all(len(query) <= 1 for query in raw_queries(root / files[0]))
 
 
-@pytest.mark.parametrize("annotated", [False, True])
-def test_a_simulation_that_was_killed_goes_on(root, tmp_path, annotated):
+@pytest.mark.parametrize(("annotated", "number"), [(False, 190), (True, 45)])
+def test_a_simulation_that_was_killed_goes_on(root, tmp_path, annotated, number):
     files = [root / f"nlq_{split}.json" for split in ("train", "val")]
     words = ["--annotations", *map(str, files)] if annotated else ["--preset", "tiny"]
     words += ["--features", "clip", "--data_root"]
     main([*words, str(tmp_path / "whole")])
-    run_killed("utils/simulate_dataset.py", [*words, tmp_path / "killed"], tmp_path / "killed", 20)
+    killed = tmp_path / "killed"
+    run_killed("utils/simulate_dataset.py", [*words, killed], killed, number)
     written = {file: file.stat().st_mtime_ns for file in tmp_path.glob("killed/features/*/*.pt")}
     assert 0 < len(written) < len(list(tmp_path.glob("whole/features/*/*.pt")))
     main([*words, str(tmp_path / "killed")])
