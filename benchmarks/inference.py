@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     print(
         f"seconds for {options.clips} clips of {QUERIES} queries, {circumstances()}; wall time "
-        f"(CPU time), medians of {options.times} batches taken in turn, ratios to plain, peak memory"
+        f"(CPU time), medians of {options.times} batches in turn, ratios to plain; peak memory"
     )
     units = dict(zip(VERSIONS, options.units, strict=True))
     for model in options.models:

@@ -50,7 +50,7 @@ def median_time(work: Work, times: int = 5, device: str = "cpu") -> float:
 
 
 def compare(name: str, versions: Mapping[str, Callable[[], Work]], rounds: int) -> None:
-    """Time versions in turn; print medians, ratios to the first version and peak memory, a line each.
+    """Time versions in turn; print medians, ratios to the first and peak memory, a line each.
 
     Each is made and run in its own process, forked from this one, which must not have computed
     anything with torch before; those after the first keep freed memory, as our programs do. A
@@ -137,7 +137,7 @@ def step_options(
     options = parser.parse_args(arguments)
     print(
         f"batch {options.batch}, {options.units} units, {circumstances()}; seconds of wall time "
-        f"(CPU time), medians of {options.steps} steps taken in turn, ratios to plain, peak memory"
+        f"(CPU time), medians of {options.steps} steps taken in turn, ratios to plain; peak memory"
     )
     return options
 

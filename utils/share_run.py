@@ -36,6 +36,7 @@ from utils.training.options import TEXT_FILE
 
 LEFT_OUT = ("optimizer", "lr_scheduler", "scheduler")  # of a checkpoint
 OPTIONS = {"opt", "options"}  # in a checkpoint
+FILES = {"init_from", "eval_gt_json", "zeroshot_subsample_clips", "scaling_subsample_clips"}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -89,7 +90,7 @@ def share(run: str, folder: Path, name: str) -> None:
 def shareable(trained: dict[str, Any], package: Package) -> dict[str, Any]:
     """A run's options without those that name files of the machine it was trained on."""
     fields = dataclasses.fields(package.module("options").Options)
-    private = {field.name for field in fields if field.metadata["free"]} | {"init_from"}
+    private = {field.name for field in fields if field.metadata["free"]} | FILES
     return {option: value for option, value in trained.items() if option not in private}
 
 
