@@ -25,8 +25,8 @@ FOLDERS = {"VSLNet": "--model_dir", "ReLER": "--results_root", "GroundNLQ": "--r
 def run(request, small_root, tmp_path_factory):
     """A run of a model whose text encoder has a name."""
     program, folder = f"{request.param}/main.py", tmp_path_factory.mktemp("run")
-    words = world.COMMANDS[f"{program} train"] + f" --text_encoder minilm --cache_dir {folder}/cache"
-    words += f" {FOLDERS[request.param]} {folder}/run"
+    words = world.COMMANDS[f"{program} train"] + f" --cache_dir {folder}/cache"
+    words += f" --text_encoder minilm {FOLDERS[request.param]} {folder}/run"
     assert world.run_here(program, words.replace("DATA", str(small_root)).split(), folder) is None
     return find_checkpoint(folder / "run")
 
