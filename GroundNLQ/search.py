@@ -22,7 +22,6 @@ from utils.features.tokens import Gather
 class Searcher:
     """Model and text encoder of a run (see `utils.search.ranking.Searcher`)."""
 
-    glanced = 16
     units = 1 << 20  # rows are never pooled
 
     def __init__(self, checkpoint: Path, text_encoder: str | None, device: torch.device):
@@ -31,7 +30,9 @@ class Searcher:
         self.features = self.options.features
         self.width = self.model.video_dim
         self.device = device
-        self.promising = (1_100_000 // self.options.dim,)  # about a second on two cores
+        # A glance at a day of video and the whole model take about a second on two cores.
+        self.glanced = max(16, 3072 // self.options.dim)
+        self.promising = (1_100_000 // self.options.dim,)
 
     def join(self, features: list[np.ndarray]) -> np.ndarray:
         """Rows (R, F) as the model reads them: side by side, the shorter feature padded."""
