@@ -7,15 +7,15 @@ published whole: an unfinished one never has its final name. A store that is not
 """
 
 import errno
-import fcntl
 import os
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
+from msgspec import Struct
 
 from utils.base.errors import UserError, warn
 from utils.base.files import (
@@ -32,6 +32,13 @@ CARD = "card.json"
 HEAD = 4096  # bytes of a file's beginning that its mark covers
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 SILENT_SECONDS = 60.0  # of waiting for another process
+
+
+class Card(Struct):
+    """What a store's card must say; it may say more."""
+
+    key: str
+    files: dict[str, list[int | str]]  # name -> mark
 
 
 def open_store(cache: Path, role: str, key: str, build: Callable[[Path], dict]) -> Path:
@@ -63,21 +70,19 @@ def open_store(cache: Path, role: str, key: str, build: Callable[[Path], dict]) 
 @contextmanager
 def _locked(file: Path) -> Iterator[None]:
     """Alone on this machine, if the disk gives locks."""
-    waiting_since = time.monotonic()
-    with file.open("ab") as stream:
-        while True:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                time.sleep(0.05)
-            except OSError:  # no locks here: the store may be built twice
-                break
-            if time.monotonic() - waiting_since > SILENT_SECONDS:
-                warn(f"waiting for another process that builds {file.with_suffix('')}; if there is "
-                     f"none, delete {file}")  # fmt: skip
-                waiting_since = float("inf")
+    lock = FileLock(file, fallback_to_soft=False)
+    try:
+        lock.acquire(timeout=SILENT_SECONDS)
+    except Timeout:
+        warn(f"waiting for another process that builds {file.with_suffix('')}; if there is none, "
+             f"delete {file}")  # fmt: skip
+        lock.acquire()
+    except (OSError, NotImplementedError):
+        pass  # no locks here: the store may be built twice
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _build(folder: Path, key: str, build: Callable[[Path], dict]) -> None:
@@ -94,8 +99,8 @@ def _build(folder: Path, key: str, build: Callable[[Path], dict]) -> None:
         files = sorted(building.iterdir())
         for file in files:
             to_disk(file)
-        card = {**card, "key": key, "files": {file.name: _mark(file) for file in files}}
-        write_json(building / CARD, {**card, "mark": fingerprint(card)}, indent=True)
+        marks = {file.name: _mark(file) for file in files}
+        write_json(building / CARD, {**card, "key": key, "files": marks}, indent=True)
         if folder.exists() and not _complete(folder, key):
             folder.rename(damaged)
             if _complete(damaged, key):  # another machine had just put its store there
@@ -110,12 +115,10 @@ def _build(folder: Path, key: str, build: Callable[[Path], dict]) -> None:
 def _complete(folder: Path, key: str) -> bool:
     """Whether a store is what its card says. `OSError` if that can't be read just now."""
     try:
-        card = read_json(folder / CARD)
-        if card.pop("mark") != fingerprint(card) or card["key"] != key:
-            return False
-        return all(_mark(folder / name) == mark for name, mark in card["files"].items())
-    except (FileNotFoundError, NotADirectoryError, UserError, LookupError, TypeError):
-        return False  # the last three: a torn or foreign card
+        card = read_json(folder / CARD, Card)
+        return card.key == key and all(_mark(folder / n) == mark for n, mark in card.files.items())
+    except (FileNotFoundError, UserError):  # the latter: a torn or foreign card
+        return False
 
 
 def _mark(file: Path) -> list:
