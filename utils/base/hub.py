@@ -19,7 +19,7 @@ def fetch_folder(name: str) -> Path:
 
     Raises `UserError` if neither works.
     """
-    _prepare()
+    prepare_hub()
     from huggingface_hub import snapshot_download  # slow to import
 
     try:
@@ -33,7 +33,7 @@ def send_folder(folder: Path, name: str) -> str:
 
     Raises `UserError` if the upload fails.
     """
-    _prepare()
+    prepare_hub()
     from huggingface_hub import HfApi
 
     repository, api = name.removeprefix(PREFIX), HfApi()
@@ -46,7 +46,8 @@ def send_folder(folder: Path, name: str) -> str:
         ) from None
 
 
-def _prepare() -> None:
+def prepare_hub() -> None:
+    """Before the hub's library is imported: limits to its waiting, and no messages of its own."""
     os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", SECONDS)
     os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", SECONDS)
     quiet_libraries()
