@@ -22,9 +22,9 @@ def read_tokens(
     device: torch.device | str = "cpu",
     device_policy: str = "cpu",
 ) -> TokenStore:
-    """Token features of queries out of a `.npz` or LMDB file, copied into a store.
+    """Token features of the queries named by `keys`, copied into a store.
 
-    Raises `UserError` if there is no such file, or a query or what it holds can't be used.
+    Raises `UserError` if the file is missing or damaged, or lacks a query.
     """
     if not file.exists():
         raise UserError(f"{file}: no such file of token features")
