@@ -181,12 +181,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def is_plain(tensor: torch.Tensor) -> bool:
-    """Whether a tensor is dense and real, and stores its values."""
-    return (
-        tensor.layout == torch.strided
-        and not (tensor.is_nested or tensor.is_meta)
-        and not (tensor.is_quantized or tensor.is_complex())
-    )

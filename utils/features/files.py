@@ -18,7 +18,7 @@ from utils.base.errors import NAMED, UserError
 from utils.base.files import file_stamp, fingerprint
 from utils.base.lazy import torch
 from utils.base.machine import ahead
-from utils.base.tensor_files import is_plain, load_safely
+from utils.base.tensor_files import load_safely
 from utils.features.cards import SHAPES_FILE, read_card, read_shapes, rows_off, rows_per_second
 
 THREADS = 2  # read and check at once: more only wait for the disk
@@ -186,13 +186,15 @@ class FeatureFolder(FeatureFiles):
 def read_features(file: Path) -> np.ndarray:
     """The tensor (rows, F) of one file, mapped if it is half or single precision, else single.
 
-    Raises `UserError` if the file is missing, torn or hostile, or holds something else.
+    Raises `UserError` if the file is missing, damaged or hostile, or holds something else.
     """
-    features = load_safely(file, mmap=file.is_file() and _can_be_mapped(file))
+    features = load_safely(file, mmap=_can_be_mapped(file))
     if not torch.is_tensor(features):
         raise UserError(f"{file}: must be a tensor (rows, width), is {type(features).__name__}")
     if (
-        not is_plain(features)
+        features.layout != torch.strided
+        or features.is_nested
+        or features.is_meta
         or not features.is_floating_point()
         or features.dim() != 2
         or features.untyped_storage().nbytes() < features.numel() * features.element_size()
