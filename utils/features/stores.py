@@ -139,8 +139,6 @@ def create_array(file: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
 
 def take_room(file: Path) -> None:
     """Give a sparse file its room on the disk; `OSError` if there is none."""
-    if not hasattr(os, "posix_fallocate"):  # macOS
-        return
     with file.open("r+b") as stream:
         try:
             os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
