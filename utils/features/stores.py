@@ -2,12 +2,13 @@
 
 A store is a folder `<cache>/<role>-<key>`; the key is a fingerprint of everything it was made from,
 so a store made from other inputs is simply another folder and can't be used by mistake. Folders are
-published whole: an unfinished one never has its final name. A store that is not what its card says
-(a torn copy, or one moved here from elsewhere) is built again.
+published whole: an unfinished one never has its final name. A store that lacks files (some disks
+delete old ones) is built again.
 """
 
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,6 @@ from msgspec import Struct
 from utils.base.errors import UserError, warn
 from utils.base.files import (
     TEMPORARY,
-    fingerprint,
     read_json,
     remove_leftovers,
     temporary_prefix,
@@ -29,16 +29,14 @@ from utils.base.files import (
 )
 
 CARD = "card.json"
-HEAD = 4096  # bytes of a file's beginning that its mark covers
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 SILENT_SECONDS = 60.0  # of waiting for another process
 
 
-class Card(Struct):
-    """What a store's card must say; it may say more."""
+class StoreCard(Struct):
+    """What is read of a store's card; it also says what the store was made from."""
 
-    key: str
-    files: dict[str, list[int | str]]  # name -> mark
+    sizes: dict[str, int] = {}  # bytes of each file
 
 
 def open_store(cache: Path, role: str, key: str, build: Callable[[Path], dict]) -> Path:
@@ -46,17 +44,18 @@ def open_store(cache: Path, role: str, key: str, build: Callable[[Path], dict]) 
 
     `build` fills an empty folder and returns what the card is to say of it. Other processes on the
     machine wait meanwhile. Where locks do not reach (several machines, disks without them) a store
-    may be built twice: the first to finish puts it in place, and nobody touches what another is
-    building or has mapped. Raises `UserError` if stores can't be made there.
+    may be built twice: the first to finish puts it in place. Raises `UserError` if stores can't be
+    made there.
     """
     folder = cache / f"{role}-{key}"
     try:
-        if _complete(folder, key):
+        if _is_whole(folder):
             return folder
         cache.mkdir(parents=True, exist_ok=True)
         with _locked(cache / f"{folder.name}.lock"):
-            if not _complete(folder, key):
-                _build(folder, key, build)
+            if not _is_whole(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                _build(folder, build)
     except OSError as error:
         if error.filename and not Path(error.filename).is_relative_to(cache):
             raise  # of what it is made from
@@ -85,7 +84,7 @@ def _locked(file: Path) -> Iterator[None]:
         lock.release()
 
 
-def _build(folder: Path, key: str, build: Callable[[Path], dict]) -> None:
+def _build(folder: Path, build: Callable[[Path], dict]) -> None:
     remove_leftovers(folder.parent)
     with tempfile.TemporaryDirectory(
         dir=folder.parent,
@@ -93,38 +92,28 @@ def _build(folder: Path, key: str, build: Callable[[Path], dict]) -> None:
         suffix=TEMPORARY,
         ignore_cleanup_errors=True,
     ) as work:
-        building, damaged = Path(work) / "new", Path(work) / "damaged"
+        building = Path(work) / "new"
         building.mkdir()
         card = build(building)
         files = sorted(building.iterdir())
         for file in files:
             to_disk(file)
-        marks = {file.name: _mark(file) for file in files}
-        write_json(building / CARD, {**card, "key": key, "files": marks}, indent=True)
-        if folder.exists() and not _complete(folder, key):
-            folder.rename(damaged)
-            if _complete(damaged, key):  # another machine had just put its store there
-                building = damaged
+        sizes = {file.name: file.stat().st_size for file in files}
+        write_json(building / CARD, {**card, "sizes": sizes}, indent=True)
         try:
             building.rename(folder)
         except OSError:
-            if not _complete(folder, key):
+            if not _is_whole(folder):
                 raise  # else another one was first
 
 
-def _complete(folder: Path, key: str) -> bool:
-    """Whether a store is what its card says. `OSError` if that can't be read just now."""
+def _is_whole(folder: Path) -> bool:
+    """Whether a store has all files that its card lists, as large as then."""
     try:
-        card = read_json(folder / CARD, Card)
-        return card.key == key and all(_mark(folder / n) == mark for n, mark in card.files.items())
-    except (FileNotFoundError, UserError):  # the latter: a torn or foreign card
+        sizes = read_json(folder / CARD, StoreCard).sizes
+        return all((folder / name).stat().st_size == size for name, size in sizes.items())
+    except (FileNotFoundError, UserError):
         return False
-
-
-def _mark(file: Path) -> list:
-    """Size and beginning of a file: enough to notice a torn or foreign one without reading it."""
-    with file.open("rb") as stream:
-        return [file.stat().st_size, fingerprint(stream.read(HEAD).hex())]
 
 
 def create_array(file: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
