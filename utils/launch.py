@@ -18,7 +18,7 @@ import signal
 from typing import Any
 
 from utils.base.cores import set_threads
-from utils.base.errors import LAUNCHED, PEER_LOST, quiet_libraries, run_program
+from utils.base.errors import LAUNCHED, PEER_LOST, run_program
 from utils.base.options import ArgumentParser
 
 SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1,SIGUSR2"
@@ -33,7 +33,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the program")
     options = parser.parse_args(arguments)
 
-    quiet_libraries()
     from torch.distributed import run  # slow to import
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

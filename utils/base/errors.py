@@ -193,14 +193,6 @@ def _open_standard_files() -> None:
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
-def quiet_libraries() -> None:
-    """Turn off progress bars, log messages and telemetry of libraries."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # long reports of lost connections
-
-
 def named(items: Iterable[str], separator: str = ", ") -> str:
     """The first few items, for a message."""
     names = list(islice(items, NAMED + 1))

@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from utils.base.errors import quiet_libraries
 from utils.features.egovlp import (
     HEAD_DIM,
     WHAT,
@@ -56,7 +55,6 @@ class EgoVLPText(TextEncoder):
     @cached_property
     def model(self) -> nn.ModuleDict:
         """Encoder and projection: frozen, in evaluation mode unless told otherwise."""
-        quiet_libraries()
         from transformers import DistilBertConfig, DistilBertModel
 
         with torch.random.fork_rng(devices=[]):

@@ -19,7 +19,7 @@ from msgspec import Meta, Struct
 from torch import nn
 from tqdm import tqdm
 
-from utils.base.errors import UserError, quiet_libraries, without_controls
+from utils.base.errors import UserError, without_controls
 from utils.base.files import read_json
 from utils.base.machine import find_device
 from utils.base.tasks import ROWS_PER_SECOND, STRIDE
@@ -156,7 +156,6 @@ def _load(kind: str, name: str) -> tuple[nn.Module, PixelSettings]:
     elif kind == "egovlp":
         model = load_video_branch(Path(name))
     else:
-        quiet_libraries()
         import transformers
 
         remedy = "give --encoder FOLDER, or --encoder tiny to try things"

@@ -12,7 +12,6 @@ from torch import nn
 
 from utils.base.errors import UserError, in_brief, is_out_of_memory
 from utils.base.files import read_json
-from utils.base.hub import prepare_hub
 
 WEIGHT_FILES = ("model*.safetensors", "pytorch_model*.bin")  # the first kind there is read
 WEIGHT_INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -133,7 +132,6 @@ def trying(folder: Path, what: str, act: Callable, *arguments: Any, **options: A
 
 def _from_hub(name: str, what: str, files: Sequence[str], remedy: str) -> Path:
     """The folder of an encoder on the hub: an earlier download, or else a new one."""
-    prepare_hub()
     from huggingface_hub import HfApi, snapshot_download  # slow to import
     from huggingface_hub.errors import HFValidationError
 

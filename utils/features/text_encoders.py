@@ -20,7 +20,7 @@ from msgspec import Meta, Struct
 from torch import nn
 from tqdm import tqdm
 
-from utils.base.errors import UserError, quiet_libraries
+from utils.base.errors import UserError
 from utils.base.files import read_json
 from utils.features.pretrained import (
     find_pretrained,
@@ -178,7 +178,6 @@ class TextEncoder:
     @cached_property
     def model(self) -> nn.Module:
         """The `transformers` model: frozen, in evaluation mode unless told otherwise."""
-        quiet_libraries()
         from transformers import AutoModel, CLIPTextModelWithProjection
 
         model_class = CLIPTextModelWithProjection if self.is_clip else AutoModel
@@ -199,7 +198,6 @@ class TextEncoder:
         # Without these the library makes up an empty vocabulary.
         if not any((self.folder / name).is_file() for name in VOCABULARY_FILES):
             raise UserError(f"{self.folder}: has no tokenizer ({', '.join(VOCABULARY_FILES)})")
-        quiet_libraries()
         import transformers
 
         if (settings := self.folder / "tokenizer_config.json").is_file():
