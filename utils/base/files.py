@@ -134,6 +134,34 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def atomic_folder(path: Path, replace: bool = False) -> Iterator[Path]:
+    """Make an empty folder that is renamed to `path` at the end, like `atomic_path`.
+
+    A folder that is there by then is kept, unless it is to be replaced.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path.parent)
+    with tempfile.TemporaryDirectory(
+        dir=path.parent,
+        prefix=temporary_prefix(path.name),
+        suffix=TEMPORARY,
+        ignore_cleanup_errors=True,
+    ) as work:
+        folder = Path(work) / "new"
+        folder.mkdir()
+        yield folder
+        for file in folder.iterdir():
+            to_disk(file)
+        if replace and path.exists():
+            path.rename(Path(work) / "replaced")
+        try:
+            folder.rename(path)
+        except OSError:
+            if replace or not path.exists():
+                raise
+
+
 def to_disk(file: Path) -> None:
     """Flush a file to the disk, so that a power cut can't leave an incomplete file."""
     with file.open("rb") as stream:

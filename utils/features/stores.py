@@ -9,7 +9,6 @@ delete old ones) is built again.
 import errno
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,14 +18,7 @@ from filelock import FileLock, Timeout
 from msgspec import Struct
 
 from utils.base.errors import UserError, warn
-from utils.base.files import (
-    TEMPORARY,
-    read_json,
-    remove_leftovers,
-    temporary_prefix,
-    to_disk,
-    write_json,
-)
+from utils.base.files import atomic_folder, read_json, write_json
 
 CARD = "card.json"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -85,26 +77,10 @@ def _locked(file: Path) -> Iterator[None]:
 
 
 def _build(folder: Path, build: Callable[[Path], dict]) -> None:
-    remove_leftovers(folder.parent)
-    with tempfile.TemporaryDirectory(
-        dir=folder.parent,
-        prefix=temporary_prefix(folder.name),
-        suffix=TEMPORARY,
-        ignore_cleanup_errors=True,
-    ) as work:
-        building = Path(work) / "new"
-        building.mkdir()
+    with atomic_folder(folder) as building:
         card = build(building)
-        files = sorted(building.iterdir())
-        for file in files:
-            to_disk(file)
-        sizes = {file.name: file.stat().st_size for file in files}
+        sizes = {file.name: file.stat().st_size for file in sorted(building.iterdir())}
         write_json(building / CARD, {**card, "sizes": sizes}, indent=True)
-        try:
-            building.rename(folder)
-        except OSError:
-            if not _is_whole(folder):
-                raise  # else another one was first
 
 
 def _is_whole(folder: Path) -> bool:
