@@ -61,7 +61,7 @@ class FeatureFiles(ABC):
         return f"{self.path}: {self.clip_uids[clip]}"
 
     def each(
-        self, action: str, width: int | None = None, values: bool = True
+        self, action: str, expected_width: int | None = None, values: bool = True
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Number and features (rows, F) of each clip present, with a progress bar.
 
@@ -69,8 +69,8 @@ class FeatureFiles(ABC):
 
         Raises:
             UserError: clips are empty, hold NaN or infinite values, have other rows than listed,
-                or differ in width from `width` or from one another; the message names the first
-                clips.
+                or differ in width from one another or the expected one; the message names the
+                first clips.
         """
 
         def attempt(clip: int) -> tuple[int, np.ndarray | UserError]:
@@ -80,19 +80,19 @@ class FeatureFiles(ABC):
                 return clip, fault
 
         faults: list[str] = []
-        found_width = None
+        width = None
         outcomes = ahead(attempt, self.present, THREADS)
         for clip, features in tqdm(outcomes, action, len(self.present), leave=False, unit="clip"):
             if isinstance(features, UserError):
                 faults.append(str(features))
                 continue
-            if found_width is None:
-                found_width, first = features.shape[1], clip
-                self.check_width(found_width, width)
-            if features.shape[1] != found_width:
+            if width is None:
+                width, first = features.shape[1], clip
+                self.check_width(width, expected_width)
+            if features.shape[1] != width:
                 faults.append(
                     f"{self.where(clip)}: features are {features.shape[1]} wide, those of "
-                    f"{self.clip_uids[first]} are {found_width}; they must be of one kind"
+                    f"{self.clip_uids[first]} are {width}; they must be of one kind"
                 )
             elif not faults:
                 yield clip, features
@@ -112,9 +112,9 @@ class FeatureFiles(ABC):
         """
         lengths, dtypes = np.zeros(len(self.clip_uids), np.int64), set()
         for clip, features in self.each(f"looking at {name} features", values=False):
-            lengths[clip], found_width = features.shape
+            lengths[clip], width = features.shape
             dtypes.add(features.dtype.type)
-        return lengths, found_width, np.float16 if dtypes == {np.float16} else np.float32
+        return lengths, width, np.float16 if dtypes == {np.float16} else np.float32
 
     def copy_into(self, rows: np.ndarray, lengths: np.ndarray, action: str) -> None:
         """Write the features of all clips, one after another, into an array `rows` (T, F).
@@ -128,18 +128,18 @@ class FeatureFiles(ABC):
             target = rows[ends[clip] - lengths[clip] : ends[clip]]
             target[:] = in_precision(features, rows.dtype, self.where(clip))
 
-    def check_width(self, found_width: int, width: int | None = None) -> None:
-        """Raises `UserError` if features are not as wide as wanted, or as their card says."""
-        if width not in (None, found_width):
+    def check_width(self, width: int, expected_width: int | None = None) -> None:
+        """Raises `UserError` if features are not as wide as expected, or as their card says."""
+        if expected_width not in (None, width):
             raise UserError(
-                f"{self.path}: features are {found_width} wide, --video_feature_dim says {width}; "
-                "leave the option out, the width is read from the features"
+                f"{self.path}: features are {width} wide, --video_feature_dim says "
+                f"{expected_width}; leave the option out, the width is read from the features"
             )
         card_width = self.card.get("width")
-        if card_width not in (None, found_width):
+        if card_width not in (None, width):
             raise UserError(
-                f"{self.path}: features are {found_width} wide, their feature card says "
-                f"{card_width}; correct the card, or fetch the features again"
+                f"{self.path}: features are {width} wide, their feature card says {card_width}; "
+                "correct the card, or fetch the features again"
             )
 
     def _read_checked(self, clip: int, values: bool) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Video features: read once from what a user has (see files.py), then mapped.
 
-`open_features` joins the rows of the wanted clips into one mapped array; `pooled_features` keeps
+`open_features` joins the rows of a split's clips into one mapped array; `pooled_features` keeps
 them pooled to a model's units. Both are stores (see stores.py), checked while they are built.
 """
 
@@ -179,8 +179,8 @@ def open_features(
             for _ in files.each(f"checking {name} features"):
                 pass
             return {"feature": name, "checked": str(files.path)}
-        lengths, found_width, dtype = files.layout(name)
-        rows = create_array(folder / "rows.npy", (lengths.sum(), found_width), dtype)
+        lengths, width, dtype = files.layout(name)
+        rows = create_array(folder / "rows.npy", (lengths.sum(), width), dtype)
         files.copy_into(rows, lengths, f"joining {name} features")
         rows.flush()
         np.save(folder / "lengths.npy", lengths)
