@@ -131,7 +131,6 @@ class Outlet:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write a text; returns its number of characters."""
         try:
             self._stream.write(self._cleaned(text))
         except OSError as error:
@@ -139,7 +138,6 @@ class Outlet:
         return len(text)
 
     def flush(self) -> None:
-        """Flush the stream."""
         try:
             self._stream.flush()
         except OSError as error:

@@ -34,15 +34,14 @@ def fetch(
 ) -> None:
     """Bring a file to `path`; one that is there is kept.
 
+    Raises UserError if the server refuses, sends something else than expected, or brings no
+    further byte in several attempts, or if the disk is too full. Bytes so far are kept, unless they
+    are of another size or checksum than expected.
+
     Args:
         attempts: how many in a row may bring no further byte.
         pause: seconds after the first of these, doubled after each.
         stall: seconds without a byte after which an attempt ends.
-
-    Raises:
-        UserError: the server refuses, gives something else than expected, or brings no further
-            byte in several attempts, or the disk is too full. Bytes so far are kept, unless they
-            are of another size or checksum than expected.
     """
     if path.exists():
         return

@@ -35,16 +35,11 @@ class ShownFrame(NamedTuple):
 def shown_frames(
     file: Path, frame_rate: float | None = None, times: Sequence[float] | None = None
 ) -> Iterator[ShownFrame]:
-    """Frames of the video stream in the order they are shown.
+    """Frames of the video stream in the order they are shown; warns at the end of what is missing.
 
-    Warns of what is missing, if all are read.
-
-    Args:
-        frame_rate: for a file whose frames have no times (a raw stream).
-        times: only the frames shown at these times, and some around them, are decoded.
-
-    Raises:
-        UserError: the file holds no video, opens other files, or lasts more than a day.
+    Given `times`, only the frames shown then, and some around them, are decoded. Raises UserError
+    if the file holds no video, names other files, or lasts more than a day. `frame_rate` is for a
+    raw stream, whose frames have no times.
     """
     needed = None if times is None else _needed_segments(file, times)
     with open_video(file) as (container, stream):

@@ -65,12 +65,9 @@ class FeatureFiles(ABC):
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Number and features (rows, F) of each clip present, with a progress bar.
 
-        From the first fault on, clips are only checked. Without `values` only shapes are.
-
-        Raises:
-            UserError: clips are empty, hold NaN or infinite values, have other rows than listed,
-                or differ in width from one another or the expected one; the message names the
-                first clips.
+        Without `values` only shapes are checked. Raises `UserError`, once all clips are checked,
+        if some are empty, hold NaN or infinite values, have other rows than listed, or differ in
+        width from one another or the expected one.
         """
 
         def attempt(clip: int) -> tuple[int, np.ndarray | UserError]:

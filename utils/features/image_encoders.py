@@ -85,11 +85,7 @@ def extract_rows(
 ) -> list[np.ndarray]:
     """Each encoder's feature rows (R, F) float32 of a video file, which is decoded once.
 
-    Args:
-        frame_rate: for a raw stream, whose frames have no times.
-
-    Raises:
-        UserError: the video can't be read, or rows are not finite.
+    Raises UserError if the video can't be read, or rows are not finite.
     """
     frames: list[list[np.ndarray]] = [[] for _ in encoders]  # that are not encoded yet
     rows: list[list[torch.Tensor]] = [[] for _ in encoders]
