@@ -11,7 +11,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,25 +66,22 @@ def main(arguments: list[str] | None = None) -> None:
 
         device = device_of_process(options.device)
         encoders = {t: ImageEncoder(t.kind, t.encoder, device) for t in targets if lacking[t]}
-        for target in encoders:
+        for target in targets:
             target.folder.mkdir(parents=True, exist_ok=True)
         bar = tqdm(missing, f"extracting {' and '.join(options.type)} features", unit="video")
         for name in bar:
-            with ExitStack() as claims:
-                claim = f".{name}.claim"
-                free = [t for t in encoders if claims.enter_context(claimed(t.folder / claim))]
-                wanted = [t for t in free if options.overwrite or t.lacks([name])]
-                if not wanted:
+            with claimed(targets[0].folder / f".{name}.claim") as is_free:
+                used = {t: e for t, e in encoders.items() if options.overwrite or t.lacks([name])}
+                if not (is_free and used):
                     continue
                 try:
-                    of_wanted = [encoders[target] for target in wanted]
-                    features = extract_rows(of_wanted, videos[name], options.frame_rate)
+                    features = extract_rows([*used.values()], videos[name], options.frame_rate)
                 except UserError as fault:
                     bar.write(f"broken: {fault}", file=sys.stderr)
                     broken += 1
                     continue
-                for target, rows in zip(wanted, features, strict=True):
-                    save_rows(target.folder, name, rows, encoders[target].card(rows.shape[1]))
+                for (target, encoder), rows in zip(used.items(), features, strict=True):
+                    save_rows(target.folder, name, rows, encoder.card(rows.shape[1]))
                 extracted += 1
     before = len(videos) - len(missing)
     elsewhere = len(missing) - extracted - broken
