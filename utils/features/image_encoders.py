@@ -119,26 +119,19 @@ def _square(image: np.ndarray, size: int) -> np.ndarray:
     return image[top : top + size, left : left + size]
 
 
-class Lengths(Struct):
-    """A size in a preprocessor_config.json."""
-
-    shortest_edge: Pixels | None = None
-    height: Pixels | None = None
-
-
 class PixelSettings(Struct):
     """A preprocessor_config.json, as far as it is read here."""
 
     image_mean: tuple[float, float, float] | None = None
     image_std: tuple[Deviation, Deviation, Deviation] | None = None
-    size: Pixels | Lengths | None = None
-    crop_size: Pixels | Lengths | None = None
+    size: Pixels | dict[str, Pixels] | None = None
+    crop_size: Pixels | dict[str, Pixels] | None = None
 
     def square(self) -> tuple[int, int]:
         """Pixels a side of the square that is cut out, and of a frame's shorter side before."""
         side, size = (
-            (length.shortest_edge or length.height) if isinstance(length, Lengths) else length
-            for length in (self.size, self.crop_size)
+            size.get("shortest_edge", size.get("height")) if isinstance(size, dict) else size
+            for size in (self.size, self.crop_size)
         )
         size = size or side or DEFAULT_SIZE
         return size, max(size, side or 0)
