@@ -124,13 +124,13 @@ class PixelSettings(Struct):
 
     image_mean: tuple[float, float, float] | None = None
     image_std: tuple[Deviation, Deviation, Deviation] | None = None
-    size: Pixels | dict[str, Pixels] | None = None
-    crop_size: Pixels | dict[str, Pixels] | None = None
+    size: Pixels | dict[str, Pixels | None] | None = None
+    crop_size: Pixels | dict[str, Pixels | None] | None = None
 
     def square(self) -> tuple[int, int]:
         """Pixels a side of the square that is cut out, and of a frame's shorter side before."""
         side, size = (
-            size.get("shortest_edge", size.get("height")) if isinstance(size, dict) else size
+            size.get("shortest_edge") or size.get("height") if isinstance(size, dict) else size
             for size in (self.size, self.crop_size)
         )
         size = size or side or DEFAULT_SIZE
