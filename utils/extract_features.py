@@ -147,7 +147,7 @@ def claimed(file: Path) -> Iterator[bool]:
 
 
 def device_of_process(name: str) -> str:
-    """Of several processes that torchrun starts on a machine, each takes a GPU of its own."""
+    """The device: each of several processes that torchrun starts on a machine takes a GPU."""
     if name == "auto" and "LOCAL_RANK" in os.environ and torch.cuda.is_available():
         return f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
     return name
@@ -175,7 +175,7 @@ def files_by_name(videos: list[Path]) -> dict[str, Path]:
 
 
 def check_card(folder: Path, card: dict) -> None:
-    """Raises UserError if a folder's own card differs from `card`: features don't mix."""
+    """Raises UserError if a folder holds features of another kind than `card` says."""
     known = read_card(folder)
     for name in SAME:
         if known and name in card and known.get(name) != card[name]:

@@ -97,7 +97,7 @@ def _attempt(remote: RemoteFile, part: Path, version: Path, stall: float, bar: t
 def _receive(
     response: http.client.HTTPResponse, remote: RemoteFile, part: Path, version: Path, bar: tqdm
 ) -> str:
-    """Write a response behind the part, or in its place if it is the whole file."""
+    """Append a response to the part, or replace the part if it is the whole file."""
     begin, total = _extent(response.headers, response.status == 206)
     tag = response.headers.get("ETag", "")
     served = response.headers.get("Last-Modified", "") if tag[:2] in ("", "W/") else tag
@@ -140,7 +140,7 @@ def _extent(headers: Message, is_part: bool) -> tuple[int, int | None]:
 
 
 def _resumable(part: Path, version: Path) -> int:
-    """Bytes of the part that the rest can be put behind: none if their version is not known."""
+    """Bytes of the part that can be continued: 0 if their version is not known."""
     return _size(part) if _size(version) else 0
 
 

@@ -61,7 +61,7 @@ def check_features(
 def check_disk(
     cache: Path, records: dict[str, Records], feature_bytes: int, findings: Findings
 ) -> None:
-    """Check whether the stores that the models build have room, with all that they may hold.
+    """Check whether the disk has room for the stores that models build of these data.
 
     `records` are of `<data set>/<split>`; each data set has stores of its own.
     """

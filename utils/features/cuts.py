@@ -17,7 +17,7 @@ ClipCuts = dict[str, tuple[str, float, float]]  # clip uid -> video uid, start, 
 
 
 class VideoCuts(FeatureFiles):
-    """Of clips the rows nearest to their bounds in the features of whole videos."""
+    """Features of clips: the rows nearest to their bounds in the features of whole videos."""
 
     def __init__(self, folder: Path, bounds: ClipCuts):
         self.path = folder

@@ -44,13 +44,13 @@ def read_checkpoint(file: Path) -> State:
 
 
 def load_weights(module: nn.Module, state: State) -> nn.Module:
-    """A module with those weights of a checkpoint that it has; they may stay in the file."""
+    """Give a module its weights out of a checkpoint, without a copy of them."""
     module.load_state_dict({name: state[name] for name in module.state_dict()}, assign=True)
     return module
 
 
 def count_layers(state: State, prefix: str) -> int:
-    """How many numbers follow a prefix in the names of weights."""
+    """The number of layers: of numbers that follow a prefix in the names of weights."""
     return len({name[len(prefix) :].split(".")[0] for name in state if name.startswith(prefix)})
 
 

@@ -35,7 +35,7 @@ class FeatureFiles(ABC):
 
     @abstractmethod
     def stamps(self) -> list:
-        """What changes when the files of the clips do."""
+        """Stamps of the clips' files, to notice that one was replaced."""
 
     @abstractmethod
     def read(self, clip: int) -> np.ndarray:
@@ -57,7 +57,7 @@ class FeatureFiles(ABC):
         ]
 
     def where(self, clip: int) -> str:
-        """What to call a clip's features in a message."""
+        """Name of a clip's features in messages."""
         return f"{self.path}: {self.clip_uids[clip]}"
 
     def each(
@@ -210,7 +210,7 @@ def clip_files(folder: Path) -> list[Path]:
 
 
 def folder_stamp(folder: Path) -> str:
-    """What changes when any feature in a folder does."""
+    """A stamp of all features in a folder, to notice that one was replaced."""
     return fingerprint([file_stamp(file) for file in clip_files(folder)])
 
 

@@ -41,7 +41,7 @@ class ImageEncoder:
     """A model that makes one feature row of the frames of 16/30 s."""
 
     def __init__(self, kind: str, name: str | None = None, device: str = "auto"):
-        """Raises `UserError` if encoder or device are neither here nor, the encoder, on the hub."""
+        """Raises `UserError` if there is no such encoder, or no such device."""
         self.kind, self.name = kind, encoder_name(kind, name)
         self.frames_per_row = KINDS[kind].frames
         self.device = find_device(device)

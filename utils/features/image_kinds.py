@@ -26,7 +26,7 @@ class Kind:
 
 
 def _image_embedding(model: Any, pixels: Any) -> Any:
-    """Of the first frames; of a model of images and text it is the one that is compared."""
+    """Of the first frames; of a model of images and text, the embedding compared with text's."""
     outputs = getattr(model, "get_image_features", model)(pixel_values=pixels[:, 0])
     return getattr(outputs, "pooler_output", outputs)
 
@@ -73,9 +73,9 @@ def encoder_name(kind: str, name: str | None) -> str:
 
 
 def encoder_of_each(names: Sequence[str], encoders: Sequence[str] | None) -> list[str | None]:
-    """The encoder of each feature: none is named, one for all, or one for each.
+    """The encoder of each feature, None for the published one.
 
-    Raises UserError if there are as many as neither.
+    Raises UserError unless `encoders` are none, one for all features, or one for each.
     """
     if not encoders or len(encoders) == 1:
         return list(encoders or [None]) * len(names)
@@ -88,7 +88,7 @@ def encoder_of_each(names: Sequence[str], encoders: Sequence[str] | None) -> lis
 
 
 def expected_card(kind: str, name: str | None) -> dict:
-    """What the feature card of an encoder's rows will say, as far as it is known unloaded."""
+    """The part of an encoder's feature card that is known before it is loaded."""
     return {
         "type": kind,
         "frame_rate": FRAME_RATE,

@@ -129,7 +129,7 @@ class PooledFeatures:
 
 
 def find_features(data_root: Path, name: str, clip_uids: list[str]) -> FeatureFiles:
-    """The feature of that name; raises `UserError` if there is none, or none of any clip."""
+    """The files of a feature; raises `UserError` if there are none, or none of these clips."""
     if name in ("", "..") or Path(name).name != name:
         raise UserError(f"feature '{name}' must be a plain folder name")
     folder, packed = (data_root / "features" / end for end in (name, f"{name}.h5"))
@@ -168,8 +168,8 @@ def open_features(
 ) -> FeatureStore:
     """All rows of the clips' features; built once, then mapped. A packed file is mapped as it is.
 
-    `durations` (C,) seconds are compared with rows. Raises `UserError` for features that are
-    missing as a whole, or that can't be used.
+    `durations` (C,) seconds are compared with rows. Raises `UserError` if no clip has features, or
+    some can't be used.
     """
     files = find_features(data_root, name, clip_uids)
     packed = isinstance(files, PackedFeatures)

@@ -92,7 +92,7 @@ def load_pretrained(model_class: Any, folder: Path, what: str, unread: Sequence[
 
 
 def load_config(model_class: Any, folder: Path, what: str) -> Any:
-    """A model's configuration; of half a CLIP, `projection_dim` may stand with the whole's."""
+    """A model's configuration; CLIP's halves may lack `projection_dim`, which the whole has."""
     from transformers import AutoConfig
 
     width = read_config(folder).projection_dim
@@ -112,7 +112,7 @@ def load_from(loader: Any, folder: Path, what: str, **options: Any) -> Any:
 
 
 def hash_weights(state: dict[str, torch.Tensor], settings: str = "") -> str:
-    """A hash of weights and of what else the features follow."""
+    """A hash of weights, and of other settings that features depend on."""
     digest = hashlib.blake2b(settings.encode(), digest_size=10)
     for name, value in state.items():
         digest.update(name.encode() + value.cpu().float().numpy().tobytes())

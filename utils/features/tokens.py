@@ -137,8 +137,8 @@ def encode_sentences(
 
     Args:
         padding: tokens after a sentence's end to keep, as far as the longest sentence reaches.
-        half: keep half precision, for the many sentences of training; without it, windows are
-            those of an encoder in the loop.
+        half: store half precision, for the many sentences of training; in single precision
+            windows are those of an encoder in the loop.
 
     Raises `UserError` if the encoder can't be loaded, or its features do not fit the precision.
     """
