@@ -57,9 +57,7 @@ KINDS = {
         rows_at_once=8,
         embed=lambda model, pixels: model(pixels),
     ),
-    "image": Kind(
-        published=None, frames=1, offset=MIDDLE, rows_at_once=32, embed=_image_embedding
-    ),
+    "image": Kind(published=None, frames=1, offset=MIDDLE, rows_at_once=32, embed=_image_embedding),
 }
 
 
