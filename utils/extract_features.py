@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
     targets = find_targets(options)
     for kind, encoder, folder in targets:
         check_output_folder("--output_dir", folder)
-        check_card(folder, expected_card(kind, encoder))
+        check_kind(folder, expected_card(kind, encoder))
     released = released_files(Path(options.like), videos) if options.like else {}
     lacking = {t: set(videos) if options.overwrite else t.lacks(videos) for t in targets}
     missing = [name for name in videos if any(name in names for names in lacking.values())]
@@ -155,7 +155,7 @@ def device_of_process(name: str) -> str:
 
 def save_rows(folder: Path, name: str, rows: np.ndarray, card: dict) -> None:
     """Save a video's features, and list it when they are on the disk."""
-    check_card(folder, card)
+    check_kind(folder, card)
     if not (folder / CARD_FILE).is_file():
         write_json(folder / CARD_FILE, card, indent=True)
     save_atomically(torch.from_numpy(rows), folder / f"{name}.pt")
@@ -174,7 +174,7 @@ def files_by_name(videos: list[Path]) -> dict[str, Path]:
     return by_name
 
 
-def check_card(folder: Path, card: dict) -> None:
+def check_kind(folder: Path, card: dict) -> None:
     """Raises UserError if a folder holds features of another kind than `card` says."""
     known = read_card(folder)
     for name in SAME:

@@ -68,13 +68,9 @@ def option(
 ) -> Any:
     """A dataclass field that is also a command-line option; required if it has no default.
 
-    Args:
-        explanation: the help text.
-        choices: the valid values.
-        aliases: further names of the option.
-        usual: show it in `--help`, like required options; `--help_all` shows all.
-        within: the interval of valid numbers, by default that of `check_options`.
-        free: it may change when a run is continued.
+    `--help` shows `usual` options and required ones, `--help_all` all. `within` is the interval of
+    valid numbers, by default that of `check_options`. A `free` option may change when a run is
+    continued.
     """
     metadata = {
         "help": explanation,
