@@ -10,6 +10,7 @@ Shapes: B rows, T frames a row, H and W pixels, F feature dim.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -61,10 +62,14 @@ class ImageEncoder:
         return {
             **expected_card(self.kind, self.name),
             "width": width,
-            "hash": hash_weights(self._model.state_dict()),
+            "hash": self._hash,
             "normalisation": "none",
             "source": "utils/extract_features.py",
         }
+
+    @cached_property
+    def _hash(self) -> str:
+        return hash_weights(self._model.state_dict())
 
     @torch.inference_mode()
     def encode(self, frames: np.ndarray) -> torch.Tensor:
