@@ -46,7 +46,7 @@ class LmdbFile:
         except UnicodeDecodeError as error:
             raise UserError(f"{self.path}: has a key that is no clip uid ({error})") from None
 
-    def read(self, key: str) -> np.ndarray | None:
+    def get(self, key: str) -> np.ndarray | None:
         """The array of a key, or None; raises UserError if its value is not such an array."""
         with self._environment.begin() as transaction:
             value = transaction.get(key.encode())
@@ -86,4 +86,4 @@ class LmdbFeatures(FeatureFiles):
         return [file_stamp(self._file.data)]
 
     def read(self, clip: int) -> np.ndarray:
-        return self._file.read(self.clip_uids[clip])
+        return self._file.get(self.clip_uids[clip])
