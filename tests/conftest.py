@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.simulated import make_data_root, make_quickstart
+from tests.simulated import make_data_root, once, run_quickstart
 
 # Speed is measured by benchmarks, not by tests on a machine that may be busy.
 settings.register_profile("project", deadline=None)
@@ -43,15 +43,15 @@ def simulated(shared_folder) -> Path:
 @pytest.fixture(scope="session")
 def quickstart(shared_folder) -> Path:
     """The folder of a dry quickstart, shared by all test processes; do not change it."""
-    return make_quickstart(shared_folder)
+    return once(shared_folder / "quickstart", run_quickstart)
 
 
 @pytest.fixture(scope="session")
-def small_root(tmp_path_factory) -> Path:
-    """A data root of five clips with a run of each model; do not change it."""
+def small_root(shared_folder) -> Path:
+    """A data root of five clips with a run of each model, shared as well; do not change it."""
     from tests.bad_inputs import world  # it imports all that the programs import
 
-    return world.make(tmp_path_factory.mktemp("small") / "data")
+    return once(shared_folder / "small", lambda folder: world.make(folder / "data")) / "data"
 
 
 @pytest.fixture

@@ -24,9 +24,22 @@ def write_annotations(path: Path, seconds: float = 100.0, **clips: list[dict]) -
     return path
 
 
-def timed(text: str, start: float, end: float, **more: str) -> dict:
+def timed(text: str | None, start: float, end: float, **more: str) -> dict:
     """A query with its times."""
     return {"query": text, "clip_start_sec": start, "clip_end_sec": end, **more}
+
+
+def raw_queries(content: dict | Path) -> list[dict]:
+    """All queries of annotations or of a file of them, as they stand in it."""
+    if isinstance(content, Path):
+        content = json.loads(content.read_text())
+    return [
+        query
+        for video in content["videos"]
+        for clip in video["clips"]
+        for annotation in clip["annotations"]
+        for query in annotation.get("language_queries") or ()
+    ]
 
 
 def prepared_clip(*queries: tuple[str, float, float], num_frames: int = 100) -> dict:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock
@@ -46,24 +47,25 @@ def refuse(*command: object, folder: Path | None = None, **environment: str) -> 
     return errors[0]
 
 
+def once(folder: Path, make: Callable[[Path], object]) -> Path:
+    """A folder that the first of several processes makes, while the others wait."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "done").is_file():
+            make(folder)
+            (folder / "done").touch()
+    return folder
+
+
 def make_data_root(folder: Path) -> Path:
     """`folder/data` with the tiny world, NaQ annotations and all prepared data sets."""
-    data = folder / "data"
-    with FileLock(f"{folder}.lock"):
-        if not (data / "done").is_file():
-            _write_data_root(data)
-            (data / "done").touch()
-    return data
+    return once(folder, lambda folder: _write_data_root(folder / "data")) / "data"
 
 
-def make_quickstart(folder: Path) -> Path:
-    """`folder/quickstart` with all that the dry quickstart leaves, and `printed.txt`."""
-    quickstart = folder / "quickstart"
-    with FileLock(f"{quickstart}.lock"):
-        if not (quickstart / "printed.txt").is_file():
-            printed = succeed("experiments/quickstart.sh", "--dry", "--folder", quickstart)
-            (quickstart / "printed.txt").write_text(printed)
-    return quickstart
+def run_quickstart(folder: Path) -> None:
+    """Run the dry quickstart in a folder, and leave `printed.txt` there."""
+    printed = succeed("experiments/quickstart.sh", "--dry", "--folder", folder)
+    (folder / "printed.txt").write_text(printed)
 
 
 def _write_data_root(data: Path) -> None:

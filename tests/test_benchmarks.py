@@ -27,7 +27,7 @@ MINUTES = ("groundnlq_step", "inference", "roofline")  # up to two, at their sma
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[pytest.mark.long] * (n in MINUTES)) for n in SMALLEST]
 )
-def test_runs(name):
+def test_a_benchmark_runs(name):
     if name == "create_naq":
         pytest.importorskip("pandas", reason="the plain version needs it")
     succeed(f"benchmarks/{name}.py", *SMALLEST[name].split())

@@ -146,16 +146,19 @@ def shapes(batch):
     return [x.shape for x in tree_leaves(batch) if isinstance(x, torch.Tensor)]
 
 
-def test_pieces_of_a_batch_give_its_gradients(make_recipe):
+def test_pieces_of_a_batch_and_processes_that_share_it_give_its_gradients(make_recipe):
     recipe = make_recipe(CPU)
     plan = plan_epoch(1, 0, len(recipe.train.records), recipe.columns)
     results = []
-    for pieces in (1, 3, 100):
+    for size, pieces in ((1, 1), (1, 3), (1, 100), (2, 1), (3, 2)):
         sums = {}
-        for batch in shares_of(recipe, pieces, plan):
-            losses = recipe.losses(recipe.model, batch)
-            losses["total"].backward()
-            sums = {name: sums.get(name, 0) + float(loss) for name, loss in losses.items()}
+        for rank in range(size):
+            recipe.processes = Processes(rank, size, CPU)
+            for share in recipe.processes.shares(plan.order[:12], pieces):
+                losses = recipe.losses(recipe.model, recipe.batch(share, plan))
+                (losses["total"] / size).backward()  # gradients of processes are averaged
+                for name, loss in losses.items():
+                    sums[name] = sums.get(name, 0) + loss.item() / size
         gradients = [p.grad for p in recipe.model.parameters() if p.grad is not None]
         results.append((sums, torch.cat([gradient.flatten() for gradient in gradients])))
         recipe.model.zero_grad()

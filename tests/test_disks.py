@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.bad_inputs import world
-from tests.simulated import ROOT, run
+from tests.simulated import ROOT
 
 CLIP = "features/egovlp/v1.pt"
 PACK = "utils/prepare_features.py"
@@ -144,21 +144,3 @@ def test_a_cut_begins_anew_once_there_is_room(data):
     assert "t2.pt: can't be written (File too large)" in line
     assert world.run(*cut) is None
     assert {path.name for path in (data / "features/whole").glob("*.pt")} == {"t1.pt", "t2.pt"}
-
-
-def test_a_training_outlives_a_full_folder_of_tensorboard(data):
-    """On a disk of one page, which only the superuser can make."""
-    board = data / "boards" / "toy"
-    board.mkdir(parents=True)
-    mount = f"mount -t tmpfs -o size=4k none {board}"
-    if subprocess.run(["unshare", "-m", "bash", "-c", mount], capture_output=True).returncode:
-        pytest.skip("can't mount a disk")
-    words = world.COMMANDS["VSLNet/main.py train"].replace("DATA", str(data))
-    words += f" --suffix full --log_to_tensorboard toy --tb_log_dir {data}/boards"
-    command = f"{mount} && exec {sys.executable} {ROOT}/VSLNet/main.py {words}"
-    done = run("unshare", "-m", "bash", "-c", command, CUDA_VISIBLE_DEVICES="")
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr and "Exception in thread" not in done.stderr
-    (warning,) = (line for line in done.stderr.splitlines() if "TensorBoard" in line)
-    assert f"warning: {board}/events" in warning and "No space left on device" in warning
-    assert list(data.glob("vslnet/*_full/model/vslnet_*.t7"))

@@ -92,7 +92,7 @@ def test_no_option_of_a_model_is_left_out_of_all_help(model, capsys):
     assert not missing
 
 
-def test_wrong_arguments_of_scripts(tmp_path):
+def test_wrong_arguments_of_scripts_are_one_line(tmp_path):
     def scratch(*arguments):
         return refuse("VSLNet/scripts/train_scratch_nlq.sh", *arguments)
 

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from GroundNLQ.absent import AbsentMoments
 from GroundNLQ.data import crops, jitter, open_split
 from GroundNLQ.losses import losses
 from GroundNLQ.options import Options
 from GroundNLQ.points import label_points, make_points
 from GroundNLQ.text import clean, open_text
 from GroundNLQ.weights import build_model
+from utils.data.words import content_words
 from utils.training.processes import Processes
 
 CPU = torch.device("cpu")
@@ -32,7 +34,7 @@ def split(simulated, tmp_path_factory):
     return split_of(simulated, tmp_path_factory.mktemp("cache"), nar_exp_factor=10.0)
 
 
-def test_jitter(folder):
+def test_jitter_is_the_published_one(folder):
     cases = json.loads((folder / "jitter_groundnlq.json").read_text())
     columns = {name: n for n, name in enumerate(cases["columns"])}
     rows = np.array(cases["rows"])
@@ -42,7 +44,7 @@ def test_jitter(folder):
     np.testing.assert_allclose(jittered, rows[:, 4:6], rtol=1e-12)
 
 
-def test_jitter_as_for_the_other_models():
+def test_jitter_may_be_as_for_the_other_models():
     windows = np.array([[10.0, 12.0], [30.0, 31.0]])
     draws = np.array([[0.5, 0.0], [0.999, 0.999]])
     jittered = jitter(windows, draws, 5.0, is_whole=False, translate=True)
@@ -101,17 +103,6 @@ def test_a_batch_of_crops_holds_their_rows_and_windows(split):
         torch.testing.assert_close(inputs.video[row, :length], whole[row, begin : begin + length])
 
 
-def test_shares_of_processes_make_up_the_batch(split):
-    draws = np.random.default_rng(0).random((len(split.records), 4))
-    rows = np.arange(9)
-    whole, positives = split.batch(*ALONE.shares(rows[:8]), draws, CPU)
-    shares = [split.batch(*Processes(r, 2, CPU).shares(rows), draws, CPU) for r in (0, 1)]
-    assert [counted for _, counted in shares] == [positives, positives]
-    together = sum(inputs.video.sum().item() for groups, _ in shares for inputs, _ in groups)
-    alone = sum(inputs.video.sum().item() for inputs, _ in whole)
-    assert together == pytest.approx(alone, rel=1e-4)
-
-
 def test_groups_and_fixed_length_give_the_same_loss(split, simulated, tmp_path):
     fixed = split_of(
         simulated, tmp_path, nar_exp_factor=10.0, published="fixed_length", max_seq_len=512
@@ -131,3 +122,47 @@ def test_clips_longer_than_the_fixed_length_are_refused(simulated, tmp_path):
     fixed = split_of(simulated, tmp_path, published="fixed_length", max_seq_len=64)
     with pytest.raises(Exception, match=r"more than --max_seq_len 64; without"):
         fixed.batch(*ALONE.shares(np.arange(6)), np.zeros((len(fixed.records), 4)), CPU)
+
+
+SHARE = 0.4
+
+
+@pytest.fixture(scope="module")
+def absent_split(simulated, tmp_path_factory):
+    """A training split with queries whose clip does not hold their moment."""
+    return split_of(simulated, tmp_path_factory.mktemp("cache"), absent=SHARE)
+
+
+def test_another_clip_does_not_narrate_the_moment(absent_split):
+    records = absent_split.records
+    rows = np.arange(len(records))
+    draws = np.random.default_rng(0).random((len(rows), 2))
+    clips, absent = AbsentMoments(records).replace_clips(rows, draws, SHARE)
+    assert SHARE / 2 < absent.mean() <= (draws[:, 0] < SHARE).mean()
+    assert (clips[~absent] == records.clip[~absent]).all()
+    narrated = [set() for _ in records.clip_uids]
+    for clip, sentence in zip(records.clip, records.sentence, strict=True):
+        if records.sentences[sentence].startswith("#"):
+            narrated[clip].add(frozenset(content_words(records.sentences[sentence])))
+    for row in np.flatnonzero(absent & records.is_narration):
+        words = set(content_words(records.sentences[records.sentence[row]]))
+        assert clips[row] != records.clip[row]
+        assert not any(words <= narration for narration in narrated[clips[row]])
+
+
+def test_a_question_is_compared_by_the_words_that_narrations_have(absent_split):
+    records = absent_split.records
+    moments = AbsentMoments(records)
+    questions = np.flatnonzero(~records.is_narration)
+    held = [moments.holds(records.clip[row], records.sentence[row]) for row in questions]
+    assert np.mean(held) > 0.5  # most moments asked for are narrated in their clip
+
+
+def test_absent_moments_have_no_positive_points(absent_split):
+    rows = np.arange(len(absent_split.records))
+    draws = np.random.default_rng(0).random((len(rows), 6))
+    _, absent = absent_split.absent_moments.replace_clips(rows, draws[:, 4:], SHARE)
+    groups, positives = absent_split.batch(*ALONE.shares(rows), draws, CPU)
+    counts = torch.cat([targets.positive.sum(1) for _, targets in groups])
+    assert int((counts == 0).sum()) == absent.sum() > 0
+    assert positives == int(counts.sum())

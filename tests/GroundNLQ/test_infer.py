@@ -9,8 +9,10 @@ import torch
 from GroundNLQ.infer import infer
 from GroundNLQ.options import Options
 from GroundNLQ.weights import load_trained
+from tests.samples import annotations, timed
 from tests.simulated import succeed
 from utils.base.errors import UserError
+from utils.prepare_ego4d_dataset import main as prepare
 
 ROWS = (256, 150, 21)
 CONFIGURATION = """
@@ -23,41 +25,26 @@ model: {n_head: 4, n_mha_win_size: 9, backbone_arch: [2, 2, 2, 0, 3]}
 def released(tmp_path_factory, reference, weights):
     """A data root with three clips of one query, their token features, and a checkpoint."""
     folder = tmp_path_factory.mktemp("released")
-    durations = reference["durations"].tolist()
-    clips = [
-        {
-            "clip_uid": f"c{n}",
-            "video_start_sec": 10.0,
-            "video_end_sec": 10.0 + duration,
-            "annotations": [
-                {
-                    "annotation_uid": f"a{n}",
-                    "language_queries": [
-                        {"query": "", "clip_start_sec": 0.0, "clip_end_sec": 1.0},
-                        {"query": "Where?", "clip_start_sec": 1.0, "clip_end_sec": 2.0},
-                    ],
-                }
-            ],
-        }
-        for n, duration in enumerate(durations)
-    ]
-    split = {"videos": [{"video_uid": "v", "split": "val", "clips": clips}]}
-    features = folder / "data" / "features" / "internvideo"
+    videos = []
+    for n, duration in enumerate(reference["durations"].tolist()):
+        queries = [timed("", 0.0, 1.0), timed("Where?", 1.0, 2.0)]
+        (video,) = annotations(duration, **{f"c{n}": queries})["videos"]
+        video["clips"][0]["annotations"][0]["annotation_uid"] = f"a{n}"
+        videos.append(video)
+    data = folder / "data"
+    features = data / "features" / "internvideo"
     features.mkdir(parents=True)
     for name in ("nlq_train", "nlq_val", "nlq_test_unannotated"):
-        (folder / "data" / f"{name}.json").write_text(json.dumps(split))
+        (data / f"{name}.json").write_text(json.dumps({"videos": videos}))
     tokens = {}
     for n, rows in enumerate(ROWS):
         torch.save(reference["video_features"][n, :rows].clone(), features / f"c{n}.pt")
         tokens[f"a{n}_1"] = reference["text_features"][n, : reference["query_lengths"][n]].numpy()
     tokens["a2_1"] = tokens["a2_1"][0]  # a vector counts as one token
     np.savez(folder / "tokens.npz", **tokens)
-    files = [
-        f"--input_{name}_split {folder}/data/nlq_{file}.json"
-        for name, file in (("train", "train"), ("val", "val"), ("test", "test_unannotated"))
-    ]
-    files.append(f"--output_save_path {folder}/data/dataset/nlq_official_v1")
-    succeed("utils/prepare_ego4d_dataset.py", *" ".join(files).split())
+    files = {"train": "nlq_train", "val": "nlq_val", "test": "nlq_test_unannotated"}
+    options = [f"--input_{split}_split={data / file}.json" for split, file in files.items()]
+    prepare([*options, "--output_save_path", str(data / "dataset/nlq_official_v1")])
     checkpoint = {"epoch": 4, "state_dict": weights["small"], "state_dict_ema": weights["small"]}
     torch.save(checkpoint, folder / "epoch_004.pth.tar")
     (folder / "config.yaml").write_text(CONFIGURATION)
@@ -86,7 +73,7 @@ def read(file):
     return np.array([r["predicted_times"] for r in results]), np.array(scores)
 
 
-def test_published_windows(released, reference):
+def test_windows_are_the_published_ones(released, reference):
     output = released / "published.json"
     succeed(
         "GroundNLQ/scripts/infer.sh", "cpu", "nlq", "val", "internvideo",

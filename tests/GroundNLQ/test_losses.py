@@ -44,7 +44,7 @@ def losses_of(model, reference, name, normaliser):
 
 
 @pytest.mark.parametrize("name", WINDOWS)
-def test_losses(small, reference, name):
+def test_losses_are_the_published_ones(small, reference, name):
     loss, normaliser = losses_of(small(), reference, name, 200.0)
     positive, offsets = labels_of(reference, name)
     valid = torch.cat([reference[f"level{level}/mask"] for level in range(4)], 1)[CLIPS[name]]
@@ -58,7 +58,7 @@ def test_losses(small, reference, name):
         assert value.item() == pytest.approx(reference[f"{name}/{part}_loss"].item(), rel=1e-4)
 
 
-def test_gradients_and_a_step(small, reference):
+def test_gradients_and_a_step_are_the_published_ones(small, reference):
     trained = AveragedModel(small())
     model = trained.model
     optimizer = torch.optim.AdamW(parameter_groups(model, 0.05), lr=1e-3)
@@ -90,7 +90,7 @@ def assert_weights(trained, reference, weights, average):
             torch.testing.assert_close(value, reference[name], rtol=0, atol=1e-5)
 
 
-def test_eight_steps(small, reference):
+def test_eight_steps_are_the_published_ones(small, reference):
     trained = AveragedModel(small())
     model = trained.model.train()
     optimizer = torch.optim.AdamW(parameter_groups(model, 0.05), lr=1e-3)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from GroundNLQ.layers import attend_nearby, halve, sine_positions
+from GroundNLQ.layers import sine_positions
 from GroundNLQ.model import GroundNLQ
 from GroundNLQ.points import candidates, padded_rows, soft_nms
 from tests.GroundNLQ.drawn import rows_of, state_dict
@@ -58,7 +58,7 @@ def test_every_stage_is_the_published_one(small, inputs, reference):
 
 @pytest.mark.parametrize(("kind", "prefix"), [("small", ""), ("small_star", "star/")])
 @torch.inference_mode()
-def test_logits_and_offsets_of_the_small_models(small, inputs, reference, kind, prefix):
+def test_small_models_give_the_published_logits_and_offsets(small, inputs, reference, kind, prefix):
     grounding = small(kind)(*inputs)
     for part in ("logits", "offsets"):
         levels = [reference[f"{prefix}level{level}/{part}"] for level in range(4)]
@@ -70,7 +70,7 @@ def test_logits_and_offsets_of_the_small_models(small, inputs, reference, kind, 
     [("released", "full", (2, 4, 4, 0, 6)), ("star", "full_star", (2, 4, 4, 6, 0))],
 )
 @torch.inference_mode()
-def test_full_size_models(schema, reference, kind, prefix, arch):
+def test_full_size_models_give_the_published_windows(schema, reference, kind, prefix, arch):
     names = schema[f"state_dict_{kind}"]
     model = GroundNLQ(2304, 512, arch=arch).eval()
     assert {name: list(value.shape) for name, value in model.state_dict().items()} == names
@@ -124,27 +124,6 @@ def test_masked_text_makes_a_query_independent_of_its_batch(small, inputs):
         alone = model(video[2:], video_mask[2:], text[2:, :1], text_mask[2:, :1])
         worst = (together.logits[2:] - alone.logits).abs().max()
         assert worst < 1e-4 if masked else worst > 0.1
-
-
-@pytest.mark.parametrize("rows", [5, 32, 70])
-def test_windowed_attention_is_attention_with_a_window(rows):
-    torch.manual_seed(0)
-    query, key, value = torch.randn(3, 2, rows, 8, dtype=torch.float64)
-    mask = (torch.arange(rows) < torch.tensor([[rows], [rows // 2]])).double()[..., None]
-    attended = attend_nearby(query, key, value, mask, 2, 4)
-    place = torch.arange(rows)
-    is_near = ((place[:, None] - place).abs() <= 4) & mask.transpose(1, 2).bool()
-    heads = [x.unflatten(2, (2, 4)).transpose(1, 2) for x in (query, key, value)]
-    expected = torch.nn.functional.scaled_dot_product_attention(*heads, attn_mask=is_near[:, None])
-    expected = expected.transpose(1, 2).flatten(2)
-    inside = mask[..., 0].bool()
-    torch.testing.assert_close(attended[inside], expected[inside])
-
-
-def test_halving_is_max_pooling():
-    x = torch.randn(2, 12, 5)
-    pooled = torch.nn.functional.max_pool1d(x.transpose(1, 2), 3, 2, 1).transpose(1, 2)
-    assert torch.equal(halve(x), pooled)
 
 
 def test_a_new_model_is_initialised_as_published(folder):

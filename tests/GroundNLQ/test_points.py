@@ -27,12 +27,12 @@ def decoded(reference, clip, **settings):
     return windows, scores, count
 
 
-def test_points(reference):
+def test_points_are_the_published_ones(reference):
     assert np.array_equal(make_points(256, 4), reference["points"].numpy())
 
 
 @pytest.mark.parametrize("case", range(40))
-def test_labels(reference, case):
+def test_labels_are_the_published_ones(reference, case):
     windows = reference[f"labels/{case}/segments"].numpy()
     points = reference["points"].numpy().astype(np.float64)
     positive, offsets = label_points(points, windows[None], np.array([256]), nearest=False)
@@ -56,7 +56,7 @@ def test_a_window_shorter_than_a_row_or_outside_the_clip_gets_the_nearest_row(wi
 
 
 @pytest.mark.parametrize("clip", CLIPS)
-def test_candidates(reference, clip):
+def test_candidates_are_the_published_ones(reference, clip):
     windows, scores, count = decoded(reference, clip)
     for part, candidates_of_part in zip(PARTS, (windows, scores), strict=True):
         levels = [reference[f"decoded/clip{clip}/level{level}/{part}"] for level in range(4)]
@@ -72,7 +72,7 @@ def test_candidates(reference, clip):
 
 @pytest.mark.parametrize("clip", CLIPS)
 @pytest.mark.parametrize(("prefix", "count"), [("final", 5), ("final50", 50)])
-def test_best_windows(reference, clip, prefix, count):
+def test_best_windows_are_the_published_ones(reference, clip, prefix, count):
     windows, scores, _ = decoded(reference, clip)
     windows, scores = soft_nms(windows, scores, count)
     left = scores[0] > 0
@@ -81,7 +81,7 @@ def test_best_windows(reference, clip, prefix, count):
 
 
 @pytest.mark.parametrize("case", range(1, 30))
-def test_soft_nms(reference, case):
+def test_soft_nms_is_the_published_one(reference, case):
     windows, scores, settings, out = (
         reference[f"softnms/{case}/{name}"] for name in ("segments", "scores", "sigma_min", "out")
     )

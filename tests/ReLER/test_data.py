@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ReLER.augment import COLUMNS, Draws, cut_windows, label_units, salient_spans
+from ReLER.augment import COLUMNS, Draws, cut_windows, label_units
 from ReLER.data import Split, usable_rows
 from ReLER.losses import part_labels
 from ReLER.model import real_parts
@@ -146,17 +146,6 @@ def test_jitter_widens_narrations_only(data, records, stores):
     assert changed[records.is_narration].float().mean() > 0.5
 
 
-def test_saliency_units_lie_inside_and_outside(data, records):
-    inputs, targets = data.batch(whole(np.arange(len(records))), 2, make_draws(), CPU)
-    units = inputs.video_mask.sum(1).long()
-    window = np.stack((targets.start, targets.end), 1)
-    first, last = torch.from_numpy(salient_spans(window, units.numpy())).T[..., None]
-    assert ((targets.salient >= first) & (targets.salient <= last)).all()
-    inside = (targets.unsalient >= first) & (targets.unsalient <= last)
-    assert (targets.unsalient[inside] == 0).all()  # fewer than two are outside
-    assert inside.float().mean() < 0.3
-
-
 def is_same(batch, other, rows):
     """Whether `batch` is `rows` of `other`, up to the padding of video and text."""
     (inputs, targets), (other_inputs, other_targets) = batch, other
@@ -169,19 +158,6 @@ def is_same(batch, other, rows):
     for name in ("start", "end", "salient", "unsalient"):
         assert torch.equal(getattr(targets, name), getattr(other_targets, name)[rows]), name
     return True
-
-
-@pytest.mark.parametrize("size", [2, 3])
-def test_processes_share_a_batch(data, size):
-    rows, draws = np.random.default_rng(5).permutation(60)[:21], make_draws()
-    together = data.batch(whole(rows[: 21 // size * size]), 4, draws, CPU)
-    share = 21 // size
-    for rank in range(size):
-        batch = data.batch(Processes(rank, size, CPU).shares(rows)[0], 4, draws, CPU)
-        assert batch[0].video.shape[1] == together[0].video.shape[1]
-        assert is_same(batch, together, slice(rank * share, (rank + 1) * share))
-        assert batch[1].units_total * size == pytest.approx(together[1].units_total)
-        assert batch[1].parts_total * size == pytest.approx(together[1].parts_total)
 
 
 @settings(max_examples=25, deadline=None)
@@ -240,14 +216,7 @@ def test_temporal_endpoints_are_the_published_ones(golden):
         assert not found[length:].any()
 
 
-def test_labels_come_from_exact_times_whichever_rows_train(data, records, stores):
-    blurred = dataclasses.replace(records, timestamps=records.timestamps * 0)
-    rows, draws = np.arange(len(records)), make_draws()
-    again = make_split(blurred, stores).batch(whole(rows), 2, draws, CPU)[1]
-    assert torch.equal(again.start, data.batch(whole(rows), 2, draws, CPU)[1].start)
-
-
-def test_which_rows_train(records):
+def test_rows_train_whose_windows_last_and_lie_in_their_clip(records):
     exact = records.exact.copy()
     exact[0] = [3.0, 3.0]  # empty
     exact[1] = [1e4, 1e4 + 1]  # outside its clip

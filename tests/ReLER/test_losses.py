@@ -71,29 +71,6 @@ def test_part_labels_equal_the_published_ones(golden, reference):
         assert labels[0].tolist() == expected
 
 
-@pytest.mark.parametrize("parts", SCALES)
-def test_shards_average_to_the_whole(published_model, inputs, reference, parts):
-    """Two processes with half of a batch each, the longer clips in one of them."""
-    order = torch.tensor([0, 1, 2, 2])
-    batch = tuple(x[order] for x in inputs)
-    outputs = published_model(*batch, parts)
-    whole = Targets(*(x[order] for x in published_targets(reference, parts)[:5]), 0, 0)
-    whole = whole._replace(
-        units_total=float(batch[1].sum()), parts_total=float(outputs.part_mask.sum())
-    )
-    expected = losses(outputs, whole, batch[1], LossOptions())
-    shards = []
-    for part in (slice(0, 2), slice(2, 4)):
-        targets = Targets(
-            *(x[part] for x in whole[:5]), whole.units_total / 2, whole.parts_total / 2
-        )
-        shard = Outputs(*(x[part] for x in outputs))
-        shards.append(losses(shard, targets, batch[1][part], LossOptions()))
-    for name, value in expected.items():
-        mean = (shards[0][name] + shards[1][name]) / 2
-        torch.testing.assert_close(mean, value, rtol=1e-5, atol=0, msg=name)
-
-
 def test_weights_and_constants_have_their_effect(published_model, inputs, reference):
     outputs = published_model(*inputs, 2)
     targets = published_targets(reference, 2)
@@ -115,25 +92,22 @@ def test_weights_and_constants_have_their_effect(published_model, inputs, refere
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_losses_are_float32_in_mixed_precision(published_model, inputs, reference, dtype):
-    published_model.train()
+def test_mixed_precision_stays_near_float32_and_losses_are_computed_in_it(
+    published_model, inputs, reference, dtype
+):
+    targets, inside = published_targets(reference, 5), inputs[1] > 0
+    exact = published_model(*inputs, 5)
     with torch.autocast("cpu", dtype):
         outputs = published_model(*inputs, 5)
-        found = losses(outputs, published_targets(reference, 5), inputs[1], LossOptions())
-        alone = {name: value.item() for name, value in found.items()}
-    assert all(value.dtype == torch.float32 for value in found.values())
-    expected = losses(
-        Outputs(*(x.float() for x in outputs)),
-        published_targets(reference, 5),
-        inputs[1],
-        LossOptions(),
-    )
-    for name, value in expected.items():
-        assert alone[name] == pytest.approx(value.item(), rel=1e-6), name
+        found = losses(outputs, targets, inputs[1], LossOptions())
+    assert (outputs.start_logits - exact.start_logits)[inside].abs().max() < 0.1
+    assert (outputs.part_logits - exact.part_logits).sigmoid().sub(0.5).abs().max() < 0.02
+    alone = losses(Outputs(*(x.float() for x in outputs)), targets, inputs[1], LossOptions())
+    for name, value in alone.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-6, atol=0, msg=name)
     found["total"].backward()
-    assert all(
-        torch.isfinite(p.grad).all() for p in published_model.parameters() if p.grad is not None
-    )
+    gradients = [p.grad for p in published_model.parameters() if p.grad is not None]
+    assert all(gradient.isfinite().all() for gradient in gradients)
 
 
 def test_a_window_that_fills_its_clip_contrasts_with_nothing(published_model, inputs, reference):

@@ -5,101 +5,53 @@ import pytest
 import torch
 
 from ReLER.data import open_split
-from ReLER.options import Options
-from ReLER.text import TEXT_FILE, open_text
-from ReLER.weights import build_model, checkpoint_content
-from utils.base.errors import UserError
-from utils.base.files import write_json
-from utils.base.tensor_files import save_atomically
+from ReLER.weights import load_trained
+from tests.bad_inputs.world import RELER_RUN, WIDTH, checkpoint
 from utils.features.mapped import pool_rows
 from utils.search.search import load_run
 
-UNITS = 60
-ASK = ["Where was the plate?", "Who was there?"]
+CPU = torch.device("cpu")
+FEATURES = ("egovlp", "clip")
 
 
 @pytest.fixture(scope="module")
-def trained(simulated, tmp_path_factory):
-    """A run folder as training leaves it, with its validation split."""
-    folder = tmp_path_factory.mktemp("search")
-    options = Options(
-        task="nlq_official_v1", fv="egovlp", mode="val", data_root=str(simulated),
-        cache_dir=str(folder / "cache"), results_root=str(folder), text_encoder="minilm",
-        max_v_l=UNITS, hidden_dim=16, bi_num_attention_heads=2, v_intermediate_size=32,
-        intermediate_size=32, conditioned_span_pred_num_heads=2,
-    )  # fmt: skip
-    text = open_text(options)
-    data = open_split(options, "val", text, torch.device("cpu"), tolerant=False)
-    model = build_model(options, data.width, text.width).eval()
-    content = checkpoint_content(model, torch.optim.AdamW(model.parameters()), options, 0)
-    write_json(options.run_folder / options.OPTIONS_FILE, {})
-    write_json(options.run_folder / TEXT_FILE, text.describe())
-    save_atomically(content, options.run_folder / "model_7.t7")
-    return options.run_folder, data, model
+def trained(small_root, tmp_path_factory):
+    """How a run searches, its model, and its validation split."""
+    folder, cache = small_root / RELER_RUN, str(tmp_path_factory.mktemp("cache"))
+    options, model, text = load_trained(checkpoint(folder), CPU, cache_dir=cache)
+    split = open_split(options, "val", text, CPU, tolerant=False)
+    return load_run(folder, device="cpu").model, model, split
 
 
-def files(data, uid):
-    return [data / "features" / name / f"{uid}.pt" for name in ("egovlp", "clip")]
-
-
-def test_clips_are_read_as_in_inference(trained, simulated):
-    folder, data, model = trained
-    searcher = load_run(folder).model
-    assert searcher.features == ("egovlp", "clip") and searcher.width == 256 + 512
-    clips = np.unique(data.records.clip)
-    rows = np.array([np.flatnonzero(data.records.clip == clip)[0] for clip in clips])
-    inputs = data.inputs(rows, torch.device("cpu"))
+def test_clips_are_read_as_in_inference(trained, small_root):
+    searcher, model, split = trained
+    assert searcher.features == FEATURES and searcher.width == 2 * WIDTH
+    clips = np.unique(split.records.clip)
+    rows = np.array([np.flatnonzero(split.records.clip == clip)[0] for clip in clips])
+    inputs = split.inputs(rows, CPU)
     for place, clip in enumerate(clips):
-        uid = data.records.clip_uids[clip]
-        features = [torch.load(file).float().numpy() for file in files(simulated, uid)]
+        name = f"{split.records.clip_uids[clip]}.pt"
+        files = [small_root / "features" / feature / name for feature in FEATURES]
         units = int(inputs.video_mask[place].sum())
-        pooled = pool_rows(searcher.join(features), UNITS)
-        assert len(pooled) == units
+        pooled = pool_rows(searcher.join([torch.load(file).numpy() for file in files]), units)
         with torch.inference_mode():
             encoded = searcher.encode(torch.from_numpy(pooled[None]))[0]
             expected = model.embed_video(inputs.video[place : place + 1, :units])[0]
         assert torch.allclose(encoded, expected, atol=2e-2)  # stored in half precision
 
 
-def test_search_from_a_folder_or_a_file_alone(trained, simulated, tmp_path):
-    folder, data, _ = trained
-    pair = files(simulated, data.records.clip_uids[0])
-    run = load_run(folder)
-    answers = run.encode(pair).ask(ASK, nms_threshold=1.0)
-    assert answers.windows.shape == (2, 5, 2) and (np.diff(answers.scores) <= 0).all()
-    alone = tmp_path / "best.t7"
-    alone.write_bytes((folder / "model_7.t7").read_bytes())
-    again = load_run(alone, text_encoder="minilm").encode(pair).ask(ASK, nms_threshold=1.0)
-    assert np.array_equal(again.windows, answers.windows)
-
-
 def test_all_scales_are_asked(trained):
-    folder, _, model = trained
-    searcher = load_run(folder).model
-    pooled = torch.randn(3, UNITS, 768)
+    searcher, model, _ = trained
+    pooled = torch.randn(3, searcher.units, searcher.width)
     with torch.inference_mode():
-        text = searcher.read(ASK)
-        clips = searcher.encode(pooled)
+        text, clips = searcher.read(["where is the cup?", "who?"]), searcher.encode(pooled)
         looks = range(len(searcher.promising))
-        looks = [searcher.ask(clips, text, 1, 4, look)[0] for look in looks]
-        spans = torch.cat(looks, 1)
+        spans = torch.cat([searcher.ask(clips, text, 1, 4, look)[0] for look in looks], 1)
         assert spans.shape == (3, 20, 2)
-        ends = torch.stack([torch.arange(UNITS), torch.arange(UNITS) + 1], 1) / UNITS
+        units = torch.arange(searcher.units)
+        ends = torch.stack([units, units + 1], 1) / searcher.units
         video = torch.cat([pooled, ends.expand(3, -1, -1)], 2)
         query = text(np.array([1, 1, 1]), "cpu")
-        mask = torch.ones(3, UNITS)
-        best, _ = model.predict_scales(video, mask, query.tokens, query.mask, UNITS, top=4)
-    offered = (spans[:, :, None] == best[:, None]).all(-1).any(1)
-    assert offered.all()
-
-
-def test_features_that_do_not_fit(trained, simulated):
-    folder, data, _ = trained
-    pair = files(simulated, data.records.clip_uids[0])
-    run = load_run(folder)
-    with pytest.raises(UserError, match="one file each; 1 given"):
-        run.encode(pair[0]).ask(ASK)
-    with pytest.raises(UserError, match="512 wide, the model was trained on 768"):
-        run.encode([pair[0], pair[0]]).ask(ASK)
-    uneven = [torch.randn(100, 256), torch.randn(97, 512)]
-    assert run.encode(uneven).seconds == pytest.approx(100 / 1.875)
+        mask = torch.ones(3, searcher.units)
+        best, _ = model.predict_scales(video, mask, query.tokens, query.mask, len(units), top=4)
+    assert (spans[:, :, None] == best[:, None]).all(-1).any(1).all()

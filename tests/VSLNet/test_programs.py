@@ -7,9 +7,10 @@ import sys
 import pytest
 import torch
 
+from tests import samples
 from tests.bad_inputs.world import write_text_encoder
-from tests.simulated import ROOT, refuse, succeed
-from utils.base.tensor_files import load_newest
+from tests.samples import timed
+from tests.simulated import ROOT, succeed
 
 pytestmark = pytest.mark.slow
 
@@ -20,26 +21,11 @@ PREPARE = ROOT / "utils" / "prepare_ego4d_dataset.py"
 
 def annotations(clips, times=True):
     """Only the keys that matter: no frames, no split, no templates."""
-    videos = []
-    for number, (uid, seconds) in enumerate(clips.items()):
-        queries = [
-            {
-                "query": f"Where is thing {k}?",
-                "clip_start_sec": 3.0 * k,
-                "clip_end_sec": 3.0 * k + 2,
-            }
-            for k in range(1, 9)
-        ]
-        if not times:
-            queries = [{"query": query["query"]} for query in queries]
-        clip = {
-            "clip_uid": uid,
-            "video_start_sec": 0.0,
-            "video_end_sec": seconds,
-            "annotations": [{"annotation_uid": f"a{uid}", "language_queries": queries}],
-        }
-        videos.append({"video_uid": f"v{number}", "clips": [clip]})
-    return {"videos": videos}
+    queries = [timed(f"Where is thing {k}?", 3.0 * k, 3.0 * k + 2) for k in range(1, 9)]
+    if not times:
+        queries = [{"query": query["query"]} for query in queries]
+    videos = [samples.annotations(seconds, **{uid: queries}) for uid, seconds in clips.items()]
+    return {"videos": [video for content in videos for video in content["videos"]]}
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +75,7 @@ TRAIN = (
 RUN = "runs/vslnet_mine_homemade_64_bert/model"
 
 
-def test_train_val_and_test_from_another_folder(project):
+def test_another_project_trains_validates_and_tests(project):
     command = (sys.executable, MAIN, *COMMON)
     succeed(*command, *TRAIN, folder=project)
     assert list(project.glob(f"{RUN}/vslnet_*.t7")) and list(project.glob("boards/mine/events*"))
@@ -103,43 +89,14 @@ def test_train_val_and_test_from_another_folder(project):
     assert max(end for r in results for _, end in r["predicted_times"]) <= 3600
 
 
-@pytest.mark.parametrize(
-    "launcher",
-    [
-        ("torch.distributed.run", "--standalone"),
-        ("torch.distributed.launch", "--use_env", "--master_port", "29713"),
-    ],
-    ids=["torchrun", "launch"],
-)
-def test_two_processes_of_a_launcher(project, launcher):
-    launch = (sys.executable, "-m", *launcher, "--nproc_per_node", "2")
+def test_the_published_launcher_trains_with_two_processes(project):
+    launch = (sys.executable, "-m", "torch.distributed.launch", "--use_env", "--master_port")
+    launch += ("29713", "--nproc_per_node", "2")
     succeed(*launch, MAIN, *COMMON, *TRAIN, folder=project, CUDA_VISIBLE_DEVICES="")
     assert list(project.glob(f"{RUN}/vslnet_*.t7"))
 
 
-LIMITED = """
-import resource, runpy, sys
-import torch, transformers, tensorboard.summary.writer.event_file_writer
-pages = int(open("/proc/self/statm").read().split()[0])
-most = pages * resource.getpagesize() + int(sys.argv[1])
-resource.setrlimit(resource.RLIMIT_AS, (most, most))
-del sys.argv[:2]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
-def test_out_of_memory_is_one_line(project):
-    large = ("--max_pos_len", "1000", "--dim", "1024", "--batch_size", "24")
-    train = (MAIN, *COMMON, *TRAIN, *large)
-    line = refuse(sys.executable, "-c", LIMITED, "1_000_000_000", *train, folder=project)
-    assert "error: the machine is out of memory (tried to allocate " in line
-    assert "lower --batch_size, --max_pos_len, --dim" in line
-    state = next(project.glob("runs/*/model/state.pt"))
-    assert load_newest(state)[0]["step"] == 0
-
-
-def test_published_checkpoint_with_its_text_encoder(project, tmp_path):
+def test_a_published_checkpoint_is_read_with_its_text_encoder(project, tmp_path):
     """It holds the encoder, and buffers that newer libraries no longer have.
 
     The checkout has another name.

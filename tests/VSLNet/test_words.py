@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from tests.simulated import refuse, succeed
+from tests.bad_inputs import world
 from utils.base.errors import UserError
 from utils.features.tokens import Text
-from VSLNet.layers import CharacterEmbedding
 from VSLNet.options import Options
 from VSLNet.text import WordText
-from VSLNet.words import WIDEST_KERNEL, Vocabulary, build_vocabulary, read_glove
+from VSLNet.words import Vocabulary, build_vocabulary, read_glove
 
 
 @pytest.fixture
@@ -39,18 +38,6 @@ def test_batches_are_padded_and_number_the_unknown(glove):
     assert (characters[0, 1] == 0).all()
 
 
-def test_a_word_means_the_same_beside_longer_ones():
-    torch.manual_seed(0)
-    vocabulary = Vocabulary([], list("abcdefghijklmnopqrstuvwxyz"))
-    embedding = CharacterEmbedding(vocabulary.character_count, 5, 0.0)
-    assert max(CharacterEmbedding.KERNELS) <= WIDEST_KERNEL
-    found = []
-    for sentence in ("a cup", "a cup refrigerator"):
-        text = vocabulary.encode([sentence]).batch(np.array([0]))
-        found.append(embedding(text.characters)[:, :2])
-    torch.testing.assert_close(*found)
-
-
 def test_an_empty_sentence_has_one_unknown_word():
     words, mask, _ = Vocabulary(["cup"], []).encode([""]).batch(np.array([0]))
     assert words.tolist() == [[1]] and mask.tolist() == [[1]]
@@ -70,15 +57,12 @@ def test_long_queries_are_cut_to_the_positions_there_are():
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("where 1 2\n", "line 1 is not a word and 3 numbers"),
-        ("the 1 2 3\ncup 1 2 x\n", "line 2 is not a word and 3 numbers"),
         ("spoon 1 2 3\ncup 1 2 nan\n", "line 2 is not a word and 3 numbers"),
-        ("spoon 1 2 3\nwhere 1 2 \n", "line 2 is not a word and 3 numbers"),
         ("spoon 1 2 3\n", "for none of the 2 words"),
         ("cup 1 2 3 4\n", "3 numbers .--word_dim. for none of the 2 words"),
     ],
 )
-def test_bad_vectors(tmp_path, content, words):
+def test_bad_vectors_are_named(tmp_path, content, words):
     (tmp_path / "g.txt").write_text(content)
     with pytest.raises(UserError, match=words):
         read_glove(tmp_path / "g.txt", {"where", "cup"}, 3)
@@ -93,26 +77,14 @@ def test_words_with_spaces_and_words_seen_twice(tmp_path):
     }
 
 
-@pytest.mark.slow
-def test_trained_and_used_by_the_program(simulated, tmp_path):
-    data = tmp_path / "data"
-    (data / "features").mkdir(parents=True)
-    for name in ("dataset", "nlq_val.json", "nlq_test_unannotated.json"):
-        (data / name).symlink_to(simulated / name)
-    (data / "features" / "egovlp").symlink_to(simulated / "features" / "egovlp")
-    common = (
-        "VSLNet/main.py", "--task", "nlq_official_v1", "--fv", "egovlp", "--predictor", "rnn",
-        "--data_root", data, "--model_dir", tmp_path / "runs", "--word_dim", "4",
-    )  # fmt: skip
-    train = (*common, "--dim", "16", "--num_heads", "2", "--epochs", "1")
-    assert "needs the word vectors" in refuse(*train)
-    (data / "features" / "glove.840B.4d.txt").write_text("the 1 2 3 4\nwhere 0 0 1 0\n")
-    succeed(*train)
-    (model,) = (tmp_path / "runs").glob("vslnet_nlq_official_v1_egovlp_128_rnn/model")
-    state = torch.load(next(model.glob("*.t7")), weights_only=True)
-    assert state["embedding_net.word_emb.glove_vec"].tolist() == [[1, 2, 3, 4], [0, 0, 1, 0]]
-    (data / "features" / "glove.840B.4d.txt").unlink()  # inference has all it needs
-    said = succeed(*common, "--mode", "val", "--eval_gt_json", data / "nlq_val.json")
-    assert "Rank@1" in said
-    (result,) = model.glob("*_val_result.json")
-    assert len(json.loads(result.read_text())["results"]) > 0
+def test_a_run_holds_its_vectors_and_needs_them_no_more(data):
+    vectors, file = data / "features/glove.840B.4d.txt", world.checkpoint(data / world.WORDS_RUN)
+    state = torch.load(file, weights_only=True)
+    expected = torch.tensor([[1, -1, 1e-3, 0], [0.1, 0.2, 0.3, 0.4], [0, 0, 0, 0]])
+    assert torch.equal(state["embedding_net.word_emb.glove_vec"], expected)  # cup, the, who
+    vectors.unlink()
+    assert world.run("VSLNet/main.py rnn", data) is None
+    (result,) = file.parent.glob("*_val_result.json")
+    assert len(json.loads(result.read_text())["results"]) == 4
+    line = world.run("VSLNet/main.py train rnn", data, "--restart")
+    assert "needs the word vectors" in line

@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,17 +46,22 @@ def cut_off(name: str) -> Damage:
     return cut
 
 
+def changed_at(content: Any, path: Sequence[Any], value: Any) -> Any:
+    """A JSON value with another value at a path, or (with `...`) none there."""
+    *above, key = path
+    parent = functools.reduce(lambda inner, step: inner[step], above, content)
+    if value is ...:
+        del parent[key]
+    else:
+        parent[key] = value
+    return content
+
+
 def edited(name: str, *path: Any, value: Any = ...) -> Damage:
     """Another value at a path of a JSON file, or none there."""
 
     def edit(root: Path) -> None:
-        content = json.loads((root / name).read_bytes())
-        *above, key = path
-        parent = functools.reduce(lambda inner, step: inner[step], above, content)
-        if value is ...:
-            del parent[key]
-        else:
-            parent[key] = value
+        content = changed_at(json.loads((root / name).read_bytes()), path, value)
         (root / name).write_text(json.dumps(content))  # NaN is written as well
 
     return edit

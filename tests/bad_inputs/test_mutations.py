@@ -211,6 +211,7 @@ KINDS = {
     "GroundNLQ checkpoint": Kind(f"{GROUNDNLQ_RUN}/model_1.t7", mutate_checkpoint, [GROUNDNLQ]),
     "VSLNet options": Kind(f"{VSLNET_RUN}/configs.json", mutate_json, [VSLNET]),
     "text encoder of a run": Kind(f"{VSLNET_RUN}/text.json", mutate_json, [VSLNET]),
+    "token features": Kind("tokens.npz", mutate_bytes, ["GroundNLQ/main.py tokens"]),
     "encoder folder": Kind("bert/config.json", mutate_json, [VSLNET]),
     "challenge file": Kind("challenge.json", mutate_json, SCORED, 30),
     "scores": Kind("challenge_scores.json", mutate_json, SCORED[1:], 15),
@@ -233,7 +234,7 @@ def read_mutated(small_root: Path, folder: Path, kind: Kind, seed: str) -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_few(small_root, tmp_path, name):
+def test_a_few_changed_inputs_are_read_or_refused_in_one_line(small_root, tmp_path, name):
     for number in range(KINDS[name].number):
         read_mutated(small_root, tmp_path, KINDS[name], f"{name} {number}")
 
@@ -241,7 +242,7 @@ def test_a_few(small_root, tmp_path, name):
 @pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("name", KINDS)
-def test_many(small_root, tmp_path, name):
+def test_many_changed_inputs_are_read_or_refused_in_one_line(small_root, tmp_path, name):
     start = random.randrange(10**9)
     for number in range(20 * KINDS[name].number):
         read_mutated(small_root, tmp_path, KINDS[name], f"{name} {start + number}")

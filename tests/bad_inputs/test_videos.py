@@ -65,13 +65,13 @@ def fuzz(videos, name, folder, seeds):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_few(videos, tmp_path, name):
+def test_a_few_changed_videos_are_read_or_refused(videos, tmp_path, name):
     fuzz(videos, name, tmp_path, range(INPUTS))
 
 
 @pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("name", KINDS)
-def test_many(videos, tmp_path, name):
+def test_many_changed_videos_are_read_or_refused(videos, tmp_path, name):
     start = random.randrange(10**9)
     fuzz(videos, name, tmp_path, range(start, start + 50 * INPUTS))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import torch
 
 from utils.base.errors import run_program
@@ -106,6 +107,10 @@ COMMANDS = {
     "utils/prepare_features.py": "--data_root DATA --features egovlp",
     "utils/evaluate_ego4d_nlq.py":
         "--ground_truth_json DATA/nlq_val.json --model_prediction_json DATA/challenge.json",
+    "utils/analyse_predictions.py":
+        "--ground_truth_json DATA/nlq_val.json --predictions A=DATA/challenge.json --samples 9",
+    "utils/view_predictions.py":
+        "--annotations DATA/nlq_val.json --predictions DATA/challenge.json --output DATA/page.html",
     "utils/validate_submission.py":
         "--annotations DATA/nlq_val.json --predictions DATA/challenge.json "
         "--output DATA/mended.json",
@@ -130,6 +135,7 @@ COMMANDS = {
     "ReLER/main.py": f"{_RELER} --mode val --output DATA/challenge_2.json",
     "ReLER/main.py train": f"{_RELER} --mode train",
     "GroundNLQ/main.py": f"{_GROUNDNLQ} --mode val --output DATA/challenge_3.json",
+    "GroundNLQ/main.py tokens": f"{_GROUNDNLQ} --mode val --text_features DATA/tokens.npz",
     "GroundNLQ/main.py train": f"{_GROUNDNLQ} --mode train",
 }  # fmt: skip
 COMMANDS |= {
@@ -192,6 +198,8 @@ def make(root: Path) -> Path:
         write_json(folder / "feature_shapes.json", lengths)
     (root / "features" / "glove.840B.4d.txt").write_bytes(VECTORS)
     write_text_encoder(root / "bert")
+    queries = [f"a{uid}_{number}" for uid in CLIPS["val"] for number in (0, 1)]
+    np.savez(root / "tokens.npz", **{query: np.ones((3, 8), np.float32) for query in queries})
     for program in ("utils/prepare_ego4d_dataset.py", "utils/create_naq_dataset.py"):
         assert run(program, root) is None
     shutil.copytree(root / PREPARED, root / "dataset/nlq_aug_naq_official_v1")

@@ -30,7 +30,7 @@ FILES = {
 @pytest.mark.long
 @pytest.mark.parametrize("model", ["vslnet", "reler", "groundnlq"])
 @pytest.mark.parametrize("name", sorted(EXPERIMENTS))
-def test_dry_run(tmp_path, name, model):
+def test_an_experiment_runs_dry(tmp_path, name, model):
     if name == "corrections" and model != "groundnlq":
         pytest.skip("of GroundNLQ's published code")
     printed = succeed(f"experiments/{name}.sh", "--dry", "--model", model, "--folder", tmp_path)
@@ -54,10 +54,34 @@ def test_help_fits_a_screen(script):
     assert f"experiments/{script}.sh" in printed
 
 
-def test_wrong_use():
+def test_wrong_use_is_one_line():
     assert "unknown task 'ego'" in refuse("experiments/tacos.sh", "--task", "ego")
     assert "unknown option '--fast'" in refuse("experiments/jitter.sh", "--fast")
     assert "--seeds is 'many'" in refuse("experiments/quickstart.sh", "--seeds", "many")
     line = refuse("experiments/quickstart.sh", "--model", "bert")
     assert "give vslnet, reler or groundnlq" in line
     assert "needs a value" in refuse("experiments/quickstart.sh", "--seeds")
+
+
+def check(printed, runs):
+    """Everything ran, and the table has all its rows."""
+    assert "queries predicted, written to" in printed and "acceptable" in printed
+    table = printed[printed.index("Result on the validation split") :]
+    for name in ("NLQ only", "NaQ stage 1, zero-shot", "NaQ stage 1, joint", "NaQ + fine-tuning"):
+        (row,) = [line for line in table.splitlines() if line.startswith(f"| {name} ")]
+        assert " of " in row  # queries evaluated of those there are
+    assert list(runs.rglob("*test*.json"))
+    assert "NaQ + fine-tuning" in (runs / "predictions.html").read_text()
+
+
+@pytest.mark.slow
+def test_the_quickstart_runs_dry(quickstart):
+    check((quickstart / "printed.txt").read_text(), quickstart / "vslnet")
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.parametrize("model", ["reler", "groundnlq"])
+def test_the_quickstart_runs_dry_with_the_other_models(tmp_path, model):
+    command = ("experiments/quickstart.sh", "--dry", "--model", model, "--folder", tmp_path)
+    check(succeed(*command), tmp_path / model)

@@ -8,8 +8,8 @@ import pytest
 
 import utils.ask
 import utils.calibrate_run
+import utils.share_run
 from tests.bad_inputs.world import CLIPS, GROUNDNLQ_RUN, PREPARED, RELER_RUN, VSLNET_RUN, checkpoint
-from tests.simulated import refuse, succeed
 from tests.utils.test_view_predictions import Page
 from utils.base.errors import UserError
 from utils.evaluation.calibration import Calibration
@@ -69,7 +69,7 @@ def test_chances_take_the_place_of_scores(run, data, capsys, tmp_path):
 @pytest.mark.parametrize("run", [VSLNET_RUN], indirect=True)
 def test_a_calibration_is_of_one_checkpoint_and_is_shared_with_it(run, data, tmp_path, capsys):
     fitted = calibrate(run, data)
-    succeed("utils/share_run.py", run, "--to", tmp_path / "shared")
+    utils.share_run.main([str(run), "--to", str(tmp_path / "shared")])
     shared = load_run(tmp_path / "shared", str(data / "bert"), device="cpu").calibration
     assert (shared.slope, shared.intercept) == (fitted.slope, fitted.intercept)
     content = bytearray(run.read_bytes())
@@ -90,7 +90,6 @@ def test_what_gives_no_chances_is_refused(run, data):
     for clip in clips.values():
         clip["exact_times"] = [[0, 0]] * len(clip["sentences"])
     file.write_text(json.dumps(clips))
-    line = refuse("utils/calibrate_run.py", run, "--text_encoder", data / "bert",
-                  "--data_root", data)  # fmt: skip
-    assert "no query of val has a window and features to search in" in line
+    with pytest.raises(UserError, match="no query of val has a window and features to search in"):
+        calibrate(run, data)
     assert not (run.parent / "calibration.json").exists()

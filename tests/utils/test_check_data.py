@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.samples import prepared_clip
-from tests.simulated import succeed
+from tests.bad_inputs.world import run_here
+from tests.samples import prepared_clip, raw_queries
 from utils.check_data import check, main, parse
 from utils.data.annotations import iter_queries, read_annotations
 
@@ -88,7 +88,7 @@ def test_the_steps_lead_to_a_sound_data_root(simulated, tmp_path, capsys, task, 
             (name,) = words[3:-2]
             shutil.copytree(simulated / "features" / name, root / "features" / name)
         elif words[0] == "python":
-            succeed(*words[1:])
+            assert run_here(words[1], words[2:], tmp_path) is None
         else:
             version = ["--version", "v2" if ending else "v1", "--datasets", "annotations"]
             assert words == ["ego4d", f"--output_directory={root / 'ego4d'}", *version]
@@ -98,7 +98,7 @@ def test_the_steps_lead_to_a_sound_data_root(simulated, tmp_path, capsys, task, 
     assert f"{root}: no errors" in capsys.readouterr().out
 
 
-def test_some_files_are_missing(data):
+def test_missing_files_are_named_with_what_fetches_them(data):
     (data / "dataset/nlq_official_v1/val.json").unlink()
     (data / "nlq_val.json").unlink()
     next((data / "features/egovlp").glob("*.pt")).unlink()
@@ -110,20 +110,9 @@ def test_some_files_are_missing(data):
     assert names == ["ego4d", "prepare_ego4d_dataset.py", "download_features.py"]
 
 
-def raw_queries(content):
-    """The queries with text, as they stand in an annotation file."""
-    return [
-        query
-        for video in content["videos"]
-        for clip in video["clips"]
-        for annotation in clip["annotations"]
-        for query in annotation.get("language_queries") or ()
-        if query.get("query")
-    ]
-
-
-def query(content, number=0):
-    return raw_queries(content)[number]
+def query(content):
+    """The first query with text."""
+    return next(query for query in raw_queries(content) if query.get("query"))
 
 
 def window(start, end):
@@ -148,7 +137,7 @@ def window(start, end):
         (lambda content: content.update(version="2.0"), "says that it is of version v2"),
     ],
 )
-def test_annotations(data, edit, words):
+def test_each_fault_of_annotations_has_its_line(data, edit, words):
     file = data / "nlq_val.json"
     clip_uid, annotation_uid, index = next(iter_queries(read_annotations(file))).key
     if "windows" in words:  # the simulated world's own odd windows would be counted too
@@ -161,7 +150,7 @@ def test_annotations(data, edit, words):
     assert any(words.format(place=place) in text for text in texts), texts
 
 
-def test_a_file_under_the_name_of_another_version(simulated, data):
+def test_a_file_under_the_name_of_another_version_is_noticed(simulated, data):
     shutil.copy(simulated / "nlq_val_v2.json", data / "nlq_val.json")
     shutil.copy(simulated / "nlq_val_v2.json", data)
     findings, _, is_sound = look(data)
@@ -169,13 +158,13 @@ def test_a_file_under_the_name_of_another_version(simulated, data):
     assert "nlq_val_v2.json are the same file" in of(findings, "annotations, val", "error")[0]
 
 
-def test_splits_that_share_clips(data):
+def test_splits_that_share_clips_are_noticed(data):
     shutil.copy(data / "nlq_train.json", data / "nlq_val.json")
     findings, _, _ = look(data)
     assert of(findings, "train and val", "error")[0].startswith("share 6 clips (")
 
 
-def test_shares_of_wrong_labels(tmp_path):
+def test_shares_of_wrong_labels_are_counted(tmp_path):
     queries = [("#c c a?", 10.0, 12.0), ("#c c b?", 20.05, 20.2), ("#c c c?", 30.0, 30.3)]
     clip = prepared_clip(*queries, ("where?", 0.0, 5.0))
     folder = tmp_path / "dataset/nlq_official_v1"
@@ -195,7 +184,7 @@ def test_shares_of_wrong_labels(tmp_path):
         (lambda rows: rows.repeat(2, 1), "rows of 1 of 18 clips do not fit"),
     ],
 )
-def test_features(data, change_rows, words):
+def test_each_fault_of_features_has_its_line(data, change_rows, words):
     clips = json.loads((data / "dataset/nlq_official_v1/val.json").read_text())
     file = data / "features/egovlp" / f"{next(iter(clips))}.pt"
     file.with_name("feature_shapes.json").unlink()
@@ -206,7 +195,7 @@ def test_features(data, change_rows, words):
     assert is_sound is (verdict == "warning")
 
 
-def test_features_of_another_width_than_published(data):
+def test_features_of_another_width_than_published_are_noticed(data):
     folder = data / "features/egovlp"
     for file in folder.glob("*.pt"):
         torch.save(torch.from_numpy(np.ones((8, 20), np.float32)), file)
@@ -216,7 +205,7 @@ def test_features_of_another_width_than_published(data):
     assert "are 20 wide, the published ones 256" in width and "do not fit" in rows
 
 
-def test_a_disk_without_room(data, monkeypatch):
+def test_a_disk_without_room_is_noticed(data, monkeypatch):
     usage = shutil.disk_usage(data)
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=1000))
     assert "1.0 kB free" in of(look(data)[0], "disk", "error")[0]

@@ -18,7 +18,7 @@ def make_run(folder, *firsts):
     return folder
 
 
-def test_best_evaluation_and_mean_over_seeds(tmp_path):
+def test_best_evaluations_are_averaged_over_seeds(tmp_path):
     one = make_run(tmp_path / "one", 5.0, 10.0, 10.0, 7.0)
     two = make_run(tmp_path / "two", 20.0)
     output = succeed("utils/compare_runs.py", f"NaQ={one}", f"NaQ={two}", f"NLQ only={one}")
@@ -29,14 +29,14 @@ def test_best_evaluation_and_mean_over_seeds(tmp_path):
     assert rows[3][:2] == ["NLQ only", "10.00"]
 
 
-def test_wrong_use(tmp_path):
+def test_wrong_use_is_refused(tmp_path):
     assert "is not LABEL=FOLDER" in refuse("utils/compare_runs.py", "runs")
     assert "0 files metrics.jsonl" in refuse("utils/compare_runs.py", f"a={tmp_path}")
     make_run(tmp_path / "empty")
     assert "no evaluation in it yet" in refuse("utils/compare_runs.py", f"a={tmp_path}")
 
 
-def test_lines_that_are_no_evaluations(tmp_path):
+def test_lines_that_are_no_evaluations_are_refused(tmp_path):
     run = make_run(tmp_path / "torn", 5.0)
     file = run / "model" / "metrics.jsonl"
     for text in ('{"step": 1}', '{"R@1 IoU=0.3": [1]}', '{"R@1', "7"):

@@ -47,13 +47,11 @@ def test_a_test_split_has_no_windows(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ({"query_id": "no index"}, r"line 2: .*`\$.query_id`"),
         ({"query_id": "x_10000"}, "line 2: query_id x_10000 counts over 10000"),
         ({}, "line 2: query_id f2ca9cb0-702e_1 is given twice"),
         ({"duration": 5, "query_id": "x_0"}, "line 2: clip 453bf120-65a3 has another duration"),
         ({"video_id": "y"}, "line 2: annotation f2ca9cb0-702e is of another clip"),
         ({"video_id": "../y", "query_id": "x_0"}, "line 2: .*can't name a file"),
-        ({"timestamps": [[1, 2], [3, 4]]}, "line 2: .*timestamps"),
     ],
 )
 def test_faults_name_the_line(tmp_path, line, message):

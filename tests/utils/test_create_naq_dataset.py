@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.samples import timed, write_annotations
-from tests.simulated import refuse, succeed
 from utils.base.errors import UserError
 from utils.base.files import write_json
 from utils.create_naq_dataset import _naq_queries, main
@@ -32,7 +31,7 @@ def data_root(golden, tmp_path) -> Path:
 
 
 @pytest.mark.parametrize(("version", "ending"), [("v1", ""), ("v2", "_v2")])
-def test_golden_data_set_and_statistics(golden, data_root, capsys, version, ending):
+def test_data_set_and_statistics_are_the_golden_ones(golden, data_root, capsys, version, ending):
     main(["--type", "nlq", "--em_version", version, "--data_root", str(data_root)])
     written = (data_root / f"nlq_aug_naq_train{ending}.json").read_bytes()
     expected = golden / "naq" / f"expected_nlq_aug_naq_train{ending}.json"
@@ -43,13 +42,6 @@ def test_golden_data_set_and_statistics(golden, data_root, capsys, version, endi
 
     main(["--type", "nlq", "--em_version", version, "--data_root", str(data_root)])
     assert (data_root / f"nlq_aug_naq_train{ending}.json").read_bytes() == written
-
-
-def test_v2_is_joined_with_v2_queries(data_root):
-    path = data_root / "nlq_train_v2.json"
-    path.write_text(path.read_text().replace("How many cups did I wash", "Only in v2"))
-    main(["--type", "nlq", "--em_version", "v2", "--data_root", str(data_root)])
-    assert b"Only in v2" in (data_root / "nlq_aug_naq_train_v2.json").read_bytes()
 
 
 def test_tacos_is_joined_with_the_same_narrations(data_root, capsys):
@@ -95,7 +87,7 @@ def own_videos(folder: Path, rows: dict[str, int]) -> list[str]:
             "--data_root", str(folder)]  # fmt: skip
 
 
-def test_videos_without_annotations(tmp_path, capsys):
+def test_videos_without_annotations_become_a_data_set(tmp_path, capsys):
     """A tenth of the videos is for validation; long videos are cut into equal clips."""
     rows = {f"v{number:02}": 75 for number in range(20)} | {"long": 225, "silent": 75}
     options = own_videos(tmp_path, rows)
@@ -139,7 +131,7 @@ def test_any_text_is_written_as_json(texts):
     assert [entry["video_end_frame"] for entry in entries] == np.ceil((times + 0.1) * 30).tolist()
 
 
-def test_clips_that_disagree_on_bounds(data_root):
+def test_clips_that_disagree_on_bounds_are_refused(data_root):
     path = data_root / "moments_train.json"
     content = json.loads(path.read_text())
     clip = content["videos"][1]["clips"][0]
@@ -173,7 +165,7 @@ def test_a_clip_listed_twice_is_one(data_root, capsys):
     assert uids[-2] == "more"
 
 
-def test_no_narration_and_no_video(data_root, capsys):
+def test_no_narration_and_no_video_are_an_empty_data_set(data_root, capsys):
     table = "video_uid\tclip_start\tclip_end\tclip_text\nelsewhere\t1\t2\t#C C walks\n"
     (data_root / "egoclip.csv").write_text(table)
     main(["--type", "nlq", "--em_version", "v1", "--data_root", str(data_root)])
@@ -184,13 +176,3 @@ def test_no_narration_and_no_video(data_root, capsys):
     main(["--type", "nlq", "--em_version", "v1", "--data_root", str(data_root)])
     assert json.loads((data_root / "nlq_aug_naq_train.json").read_text()) == {"videos": []}
     assert "# Unique videos: 0" in capsys.readouterr().out
-
-
-def test_as_a_user_runs_it(root, data_root, golden):
-    """From anywhere; the default data root is `data` under the working directory."""
-    program = root / "utils" / "create_naq_dataset.py"
-    choices = ("--type", "nlq", "--em_version", "v1")
-    printed = succeed(program, *choices, folder=data_root.parent)
-    assert printed == (golden / "naq" / "expected_stats.txt").read_text()
-    line = refuse(program, *choices, "--data_root", "nowhere", folder=data_root.parent)
-    assert line == "error: nowhere/vq_train.json: no such file"

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.samples import raw_queries
 from utils.base.errors import UserError
 from utils.evaluate_ego4d_nlq import main
 
@@ -25,13 +26,7 @@ def files(golden, tmp_path):
             return ["--ground_truth_json", truth, "--model_prediction_json", predictions]
 
         def queries(self):
-            return [
-                query
-                for video in self.truth["videos"]
-                for clip in video["clips"]
-                for annotation in clip["annotations"]
-                for query in annotation["language_queries"]
-            ]
+            return raw_queries(self.truth)
 
     return Files()
 
@@ -64,7 +59,7 @@ def test_counts_all_that_is_not_evaluated(files, capsys):
     assert "1 of 38 predictions have fewer than 5 windows" in printed.err
 
 
-def test_breakdowns(files, golden, capsys):
+def test_breakdowns_are_printed(files, golden, capsys):
     training = str(golden / "evaluation" / "gt.json")
     main([*files.options(), "--breakdown", "--train_annotations", training])
     out = capsys.readouterr().out
@@ -73,27 +68,6 @@ def test_breakdowns(files, golden, capsys):
     assert "| high-shot: objects of 8 training queries  |       8 |" in out
     assert "object frequency in training: 18 of 38 queries are in no group" in out
     assert "zero-shot" not in out
-
-
-def test_breakdown_of_annotations_without_templates_and_objects(files, golden, tmp_path, capsys):
-    training = str(golden / "evaluation" / "gt.json")
-    for query in files.queries():
-        del query["slot_x"]
-    arguments = files.options()
-    bare = tmp_path / "bare.json"
-    bare.write_text((tmp_path / "truth.json").read_text())
-    main([*arguments, "--breakdown", "--train_annotations", training])
-    note = "object frequency in training: {} names no objects (`slot_x`)"
-    assert note.format(arguments[1]) in capsys.readouterr().out
-    main(["--ground_truth_json", training, *arguments[2:], "--breakdown",
-          "--train_annotations", str(bare)])  # fmt: skip
-    assert note.format(bare) in capsys.readouterr().out
-    for query in files.queries():
-        del query["template"]
-    main([*files.options(), "--breakdown"])
-    out = capsys.readouterr().out
-    assert "template: 38 of 38 queries are in no group" in out
-    assert "give --train_annotations" in out
 
 
 def test_windows_that_end_before_they_start_are_reported(files, capsys):
@@ -110,12 +84,3 @@ def test_ground_truth_without_times_is_refused(files):
         del query["clip_start_sec"], query["clip_end_sec"]
     with pytest.raises(UserError, match=r"truth\.json: its 40 queries have no times, so predict"):
         main(files.options())
-
-
-@pytest.mark.parametrize(
-    "options", [["--thresholds", "1.2"], ["--topK", "0"], ["--train_annotations", "x"]]
-)
-def test_senseless_options_are_refused(files, options, capsys):
-    with pytest.raises(SystemExit) as caught:
-        main([*files.options(), *options])
-    assert caught.value.code == 2 and capsys.readouterr().err.count("\n") == 1

@@ -61,20 +61,16 @@ def videos(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(
-    ("name", "seconds"), [("steady.mp4", 12), ("uneven.mkv", 12), ("slow.mp4", 8)]
-)
-def test_frames_are_those_shown_at_their_times(videos, name, seconds):
-    sampled = sampled_frames(videos / name, [Grid(RATE, 0.5 / RATE, 32)])
-    shades = [image.mean() for _, image in sampled]
+def test_frames_are_those_shown_at_their_times_however_long_each_is_shown(videos):
+    sampled = sampled_frames(videos / "uneven.mkv", [Grid(RATE, 0.5 / RATE, 32)])
+    shades = np.array([image.mean() for _, image in sampled])
     times = (np.arange(len(shades)) + 0.5) / RATE
-    assert abs(len(shades) - seconds * RATE) <= 1
+    assert abs(len(shades) - 12 * RATE) <= 1
     # A frame is shown for up to 0.12 s; shades lose a little in compression.
-    assert np.abs(np.array(shades) / 255 * seconds - times).max() < 0.4
-    times = [7.3, 0.1, 7.3, 3.0, 100.0]
-    images = frames_at(videos / name, times, 24)
-    shown = [image.mean() / 255 * seconds for image in images]
-    assert np.allclose(shown, [*times[:4], seconds], atol=0.4)
+    assert np.abs(shades / 255 * 12 - times).max() < 0.4
+    images = frames_at(videos / "uneven.mkv", [7.3, 0.1, 7.3, 3.0, 100.0], 24)
+    shown = [image.mean() / 255 * 12 for image in images]
+    assert np.allclose(shown, [7.3, 0.1, 7.3, 3.0, 12.0], atol=0.4)
     assert images[0].shape == (24, 32, 3) and images[0].dtype == np.uint8  # by the shorter side
 
 

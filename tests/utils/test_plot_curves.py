@@ -34,7 +34,7 @@ def test_picture_names_curves_and_axes(runs, tmp_path):
         main([f"a:1={runs('z', 20)}", "--output", str(tmp_path / "picture.doc")])
 
 
-def test_wrong_use(runs):
+def test_wrong_use_is_refused(runs):
     for text in ("a=b", "a:ten=b", "a:1e=b"):
         with pytest.raises(UserError, match="is not CURVE:PLACE=FOLDER"):
             read_curves([text], "mIoU")

@@ -21,7 +21,7 @@ def annotation_file(folder: Path, queries: list[dict], seconds: float = 10.0) ->
     return write_annotations(folder / "split.json", seconds, c=queries)
 
 
-def test_golden_splits(golden, tmp_path, capsys):
+def test_splits_are_the_golden_ones(golden, tmp_path, capsys):
     names = ("expected_nlq_aug_naq_train", "nlq_val", "nlq_test_unannotated")
     main(arguments(tmp_path / "out", *(golden / "naq" / f"{name}.json" for name in names)))
     for split in ("train", "val", "test"):
@@ -47,7 +47,7 @@ def test_golden_splits(golden, tmp_path, capsys):
         ("?", "?"),
     ],
 )
-def test_sentences(text, cleaned):
+def test_sentences_are_cleaned(text, cleaned):
     assert clean_sentence(text) == cleaned
 
 
@@ -84,7 +84,7 @@ def test_reversed_windows_are_kept_and_reported(tmp_path, capsys):
     assert "1 windows end before they start" in capsys.readouterr().err
 
 
-def test_clips_of_no_use(tmp_path):
+def test_clips_of_no_use_are_refused(tmp_path):
     path = annotation_file(tmp_path, [timed("a", 0.0, 0.2)], 0.5)
     with pytest.raises(UserError, match="clip c is shorter than one feature row"):
         prepare_split(path)

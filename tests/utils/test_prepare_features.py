@@ -1,9 +1,6 @@
 """Packing and cutting features: equal to their sources, whole or not there, and never bad ones."""
 
 import json
-import signal
-import subprocess
-import sys
 
 import h5py
 import numpy as np
@@ -12,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.utils.features.feature_sample import LENGTHS, source, write_features
+from tests.killing import run_killed
+from tests.utils.features.feature_sample import source, write_features
 from utils.base.errors import UserError
 from utils.features.mapped import open_features
 from utils.features.packed import PackedFeatures
@@ -161,19 +159,6 @@ def test_bad_files_are_named_and_nothing_is_made(data):
     assert hidden(data) == [] and not (data / "features/egovlp.h5").exists()
 
 
-def test_rows_are_compared_with_durations(data, capsys):
-    seconds = {uid: (10.0, 10 + rows / 1.875) for uid, rows in LENGTHS.items()}
-    annotate(data / "some.json", {"v": {**seconds, "elsewhere": (0, 5)}})
-    pack(data, "--annotations", data / "some.json")
-    stderr = capsys.readouterr().err
-    assert "no features of 1 of 4 clips in the annotations: elsewhere" in stderr
-    assert "do not fit" not in stderr
-    annotate(data / "some.json", {"v": {uid: (0, 2 * end) for uid, (_, end) in seconds.items()}})
-    pack(data, "--annotations", data / "some.json")
-    stderr = capsys.readouterr().err
-    assert "rows of 3 of 3 clips do not fit" in stderr and "is the stride another" in stderr
-
-
 def test_cuts_equal_plain_slices(videos):
     folder = cut(videos)
     plain = {u: torch.load(videos / f"videos/{u}.pt", weights_only=True) for u in ("v1", "v2")}
@@ -221,48 +206,9 @@ def test_cuts_that_the_videos_do_not_allow(videos, capsys):
         cut(videos)
 
 
-# Kills itself while it writes the second clip.
-KILLED = """
-import os, signal, sys
-from utils.features import cuts
-from utils.prepare_features import main
-calls = 0
-def kill(features, dtype, where, cast=cuts.in_precision):
-    global calls
-    calls += 1
-    if calls == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return cast(features, dtype, where)
-cuts.in_precision = kill
-main(sys.argv[1:])
-"""
-
-
-def test_a_killed_cut_leaves_nothing_that_is_read(videos, root):
-    command = [sys.executable, "-c", KILLED, *cutting(videos)]
-    killed = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+def test_a_killed_cut_leaves_nothing_that_is_read(videos):
+    run_killed(PROGRAM, cutting(videos), videos / "features", 6)
     (left,) = hidden(videos)
     assert left.startswith(".egovlp.") and not (videos / "features/egovlp").exists()
     names = {"p.pt", "q.pt", "r.pt", "feature_shapes.json", "feature_card.json"}
     assert {path.name for path in cut(videos).iterdir()} == names and hidden(videos) == []
-
-
-def test_wrong_command_lines_end_with_one_line(data, capsys):
-    annotate(data / "some.json", {"a": {"a1": (0, 9)}})
-    videos = ["--from_video_features", data / "features/egovlp"]
-    for words, message in (
-        (["../egovlp"], "plain folder names"),
-        (["egovlp", "--packed"], "--packed belongs to --from_video_features"),
-        (["x", *videos], "needs --annotations"),
-        (["x", "y", *videos], "one name"),
-    ):
-        with pytest.raises(SystemExit, match="2"):
-            main(list(map(str, ["--data_root", data, "--features", *words])))
-        (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith("error: ") and message in line
-    with pytest.raises(UserError, match="need another name than egovlp"):
-        main(packing(data, *videos, "--annotations", data / "some.json"))
-    for words in (["--stride", 0], ["--frame_rate", "nan"]):
-        with pytest.raises(UserError, match=words[0][2:]):
-            pack(data, *words)

@@ -1,41 +1,35 @@
 """A shared run: a folder without pickles and paths in the run's place, here or on the hub."""
 
-import base64
 import json
-import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import shutil
+from types import SimpleNamespace
+from unittest.mock import create_autospec
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
 
-from tests.simulated import refuse, succeed
+from tests.bad_inputs import world
 from utils.base.errors import UserError
 from utils.base.tensor_files import load_safely, write_safetensors
 from utils.search import load_run
 from utils.search.models import package_of
+from utils.share_run import main
 from utils.training.checkpoints import find_checkpoint
 
-pytestmark = pytest.mark.slow
-TINY = {
-    "VSLNet": ["--max_pos_len", 32, "--dim", 16, "--num_heads", 2],
-    "ReLER": ["--max_v_l", 32, "--hidden_dim", 16, "--bi_num_attention_heads", 2,
-              "--v_intermediate_size", 16, "--intermediate_size", 16,
-              "--conditioned_span_pred_num_heads", 2],
-    "GroundNLQ": ["--dim", 16, "--num_heads", 2, "--arch", 1, 1, 1, 0, 2],
-}  # fmt: skip
 FOLDERS = {"VSLNet": "--model_dir", "ReLER": "--results_root", "GroundNLQ": "--results_root"}
 
 
-@pytest.fixture(scope="module", params=TINY)
-def run(request, simulated, tmp_path_factory):
-    """A run of a model, trained for an epoch."""
-    name, folder = request.param, tmp_path_factory.mktemp("run")
-    succeed(f"{name}/main.py", "--task", "nlq_official_v1", "--fv", "egovlp", "--data_root",
-            simulated, "--text_encoder", "minilm", "--epochs", 1, *TINY[name],
-            FOLDERS[name], folder)  # fmt: skip
-    return find_checkpoint(folder)
+@pytest.fixture(scope="module", params=FOLDERS)
+def run(request, small_root, tmp_path_factory):
+    """A run of a model whose text encoder has a name."""
+    program, folder = f"{request.param}/main.py", tmp_path_factory.mktemp("run")
+    words = world.COMMANDS[f"{program} train"].replace("--eval_gt_json DATA/nlq_val.json", "")
+    words += f" --text_encoder minilm --cache_dir {folder}/cache"
+    words += f" {FOLDERS[request.param]} {folder}/run"
+    assert world.run_here(program, words.replace("DATA", str(small_root)).split(), folder) is None
+    return find_checkpoint(folder / "run")
 
 
 def weights_of(checkpoint):
@@ -43,10 +37,10 @@ def weights_of(checkpoint):
     return trained(checkpoint, torch.device("cpu"))
 
 
-def test_a_shared_folder_takes_the_place_of_the_run(run, tmp_path, simulated):
+def test_a_shared_folder_takes_the_place_of_the_run(run, tmp_path, small_root, capsys):
     shared = tmp_path / "shared"
-    said = succeed("utils/share_run.py", run, "--to", shared)
-    assert said == f"shared: {shared}\n"
+    main([str(run), "--to", str(shared)])
+    assert capsys.readouterr().out == f"shared: {shared}\n"
     names = {file.name for file in shared.iterdir()}
     options_file = package_of(run).options_file
     assert names == {"README.md", "clips.json", "model.safetensors", "text.json", options_file}
@@ -56,21 +50,21 @@ def test_a_shared_folder_takes_the_place_of_the_run(run, tmp_path, simulated):
     assert ours.options.task == theirs.options.task
 
     content = b"".join(file.read_bytes() for file in shared.iterdir())
-    assert str(simulated).encode() not in content and str(run.parent.parent).encode() not in content
+    assert not any(str(folder).encode() in content for folder in (small_root, run.parent.parent))
     card = (shared / "README.md").read_text()
     best = json.loads(run.with_name("metrics.jsonl").read_text().splitlines()[-1])
     assert f"of {best['evaluated']} of {best['listed']} queries" in card
     assert f"| {best['R@1 IoU=0.3']:.2f} |" in card and "text encoder: `minilm`" in card
 
-    features = next((simulated / "features/egovlp").glob("*.pt"))
-    both = [features, simulated / "features/clip" / features.name]
-    video = both if package_of(run).name == "ReLER" else features
+    names = ("egovlp", "clip") if package_of(run).name == "ReLER" else ("egovlp",)
+    video = [small_root / "features" / name / "v1.pt" for name in names]
     one, other = (
         load_run(path, device="cpu").encode(video).ask(["Where is the cup?"])
         for path in (run, shared)
     )
     assert np.array_equal(one.windows, other.windows) and np.array_equal(one.scores, other.scores)
-    assert "is not empty" in refuse("utils/share_run.py", run, "--to", shared)
+    with pytest.raises(UserError, match="is not empty"):
+        main([str(run), "--to", str(shared)])
 
 
 def test_values_and_tensors_come_back_as_they_were(tmp_path):
@@ -86,81 +80,25 @@ def test_values_and_tensors_come_back_as_they_were(tmp_path):
             load_safely(damaged)
 
 
-@pytest.fixture
-def hub():
-    """The address of a stand-in for the hub, and the files that were uploaded to it."""
-    files: dict[str, bytes] = {}
-
-    class Hub(BaseHTTPRequestHandler):
-        def answer(self, content, **headers):
-            body = content if isinstance(content, bytes) else json.dumps(content).encode()
-            self.send_response(200)
-            headers |= {"Content-Length": str(len(body)), "X-Repo-Commit": COMMIT}
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
-
-        def do_GET(self):
-            if "/resolve/" in self.path:
-                name = self.path.rsplit("/", 1)[-1]
-                self.answer(files[name], ETag=f'"{name}"')
-            elif "/tree/" in self.path:
-                self.answer([
-                    {"type": "file", "path": name, "size": len(content), "oid": name}
-                    for name, content in files.items()
-                ])  # fmt: skip
-            else:
-                self.answer({"id": "me/run", "sha": COMMIT, "private": False,
-                             "siblings": [{"rfilename": name} for name in files]})  # fmt: skip
-
-        do_HEAD = do_GET
-
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.path.endswith("/repos/create"):
-                self.answer({"url": f"{address}/me/run"})
-            elif "/preupload/" in self.path:
-                paths = [file["path"] for file in json.loads(body)["files"]]
-                self.answer({"files": [
-                    {"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in paths
-                ]})  # fmt: skip
-            elif "/commit/" in self.path:
-                for line in map(json.loads, body.splitlines()):
-                    if line["key"] == "file":
-                        value = line["value"]
-                        files[value["path"]] = base64.b64decode(value["content"])
-                self.answer({"commitUrl": f"{address}/me/run/commit/{COMMIT}", "commitOid": COMMIT})
-            else:
-                self.answer({})
-
-        def log_message(self, *arguments):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    address = f"http://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    yield address, files
-    server.shutdown()
-
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
 @pytest.mark.parametrize("run", ["VSLNet"], indirect=True)
-def test_a_run_travels_over_the_hub(run, hub, tmp_path):
-    address, files = hub
-    there = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path), "HF_TOKEN": "hf_x"}
-    said = succeed("utils/share_run.py", run, "--to", "hf://me/run", **there)
-    assert said == f"shared: {address}/me/run/commit/{COMMIT}\n"
-    assert {"README.md", "model.safetensors", "text.json"} < set(files)
-    code = (
-        "from utils.training.checkpoints import find_checkpoint as find;print(find('hf://me/run'))"
-    )
-    copy = succeed(sys.executable, "-c", code, **there).strip()
-    assert weights_of(find_checkpoint(copy)).options.task == "nlq_official_v1"
-    assert "can't be fetched" in refuse(
-        "utils/ask.py", "--checkpoint", "hf://me/none", "--features", "x.pt", "--query", "?",
-        HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path / "other"),
-    )  # fmt: skip
+def test_a_run_travels_over_the_hub(run, tmp_path, monkeypatch, capsys):
+    """A folder stands for the hub, and functions of the same signatures for its library."""
+    api = create_autospec(huggingface_hub.HfApi, instance=True)
+    download = create_autospec(huggingface_hub.snapshot_download)
+
+    def upload(*, repo_id, folder_path):
+        shutil.copytree(folder_path, tmp_path / repo_id)
+        return SimpleNamespace(commit_url="https://hub/me/run/commit/0")
+
+    api.upload_folder.side_effect = upload
+    download.side_effect = lambda name: str((tmp_path / name).resolve(strict=True))
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: api)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    main([str(run), "--to", "hf://me/run"])
+    assert capsys.readouterr().out == "shared: https://hub/me/run/commit/0\n"
+    api.create_repo.assert_called_once_with("me/run", exist_ok=True)
+    copy = find_checkpoint("hf://me/run")
+    assert copy.parent == tmp_path / "me/run"
+    assert weights_of(copy).options.task == "nlq_official_v1"
+    with pytest.raises(UserError, match="hf://me/none: can't be fetched"):
+        find_checkpoint("hf://me/none")

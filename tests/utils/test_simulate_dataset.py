@@ -1,34 +1,19 @@
 """The simulated data root: complete, valid, odd as the real one is, the same for the same seed."""
 
-import csv
-import json
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from tests.samples import timed, write_annotations
-from tests.simulated import ROOT, refuse
+from tests.killing import run_killed
+from tests.samples import raw_queries, timed, write_annotations
+from tests.simulated import refuse
 from utils.base.errors import UserError
-from utils.base.tasks import FEATURES, ROWS_PER_SECOND, SPLITS
 from utils.data.annotations import iter_clips, iter_queries, read_annotations
-from utils.data.narrations import read_narrations
 from utils.data.words import content_words
 from utils.simulate_dataset import main
 from utils.simulation.phrasing import TEMPLATES
-
-ANNOTATIONS = [
-    f"{name}{ending}.json"
-    for ending in ("", "_v2")
-    for name in (
-        *("nlq_train", "nlq_val", "nlq_test_unannotated", "simulated_test_ground_truth"),
-        *(f"{benchmark}_{split}" for benchmark in ("vq", "moments") for split in SPLITS),
-    )
-]
 
 
 def simulate(folder: Path, *options: object) -> Path:
@@ -50,18 +35,8 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def raw_queries(path: Path) -> list[dict]:
-    return [
-        query
-        for video in json.loads(path.read_text())["videos"]
-        for clip in video["clips"]
-        for annotation in clip["annotations"]
-        for query in annotation.get("language_queries", ())
-    ]
-
-
 @pytest.mark.parametrize("version", ["", "_v2"])
-def test_oddities_of_real_files(root, version):
+def test_files_are_as_odd_as_real_ones(root, version):
     for name in ("nlq_train", "nlq_val"):
         path = root / f"{name}{version}.json"
         queries = raw_queries(path)
@@ -78,7 +53,7 @@ def test_oddities_of_real_files(root, version):
         assert any(a.language_queries is None for annotations in of_clips for a in annotations)
 
 
-def test_negative_start(tmp_path):
+def test_some_windows_start_before_their_clip(tmp_path):
     """With more questions some event goes on when its clip begins."""
     root = simulate(tmp_path, "--features", "none", "--nlq_clips", 60, 2, 2, "--queries", 20)
     queries = raw_queries(root / "nlq_train.json")
@@ -98,7 +73,7 @@ def test_version_2_holds_version_1_and_more(root):
 
 
 @pytest.mark.parametrize("version", ["", "_v2"])
-def test_test_split_without_times_and_its_answers(root, version):
+def test_the_test_split_has_no_times_and_its_answers_lie_beside(root, version):
     files = [f"{name}{version}.json" for name in (
         "nlq_test_unannotated", "simulated_test_ground_truth")]  # fmt: skip
     unannotated, annotated = (list(iter_queries(read_annotations(root / f))) for f in files)
@@ -109,72 +84,16 @@ def test_test_split_without_times_and_its_answers(root, version):
     assert all(len(query) <= 1 for query in raw_queries(root / files[0]))
 
 
-def test_narrations(root):
-    with (root / "egoclip.csv").open() as file:
-        rows = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    columns = "video_uid video_dur narration_source narration_ind narration_time clip_start"
-    assert " ".join(rows[0]) == f"{columns} clip_end clip_text tag_verb tag_noun"
-    files = [read_annotations(root / f"{name}_train.json") for name in ("nlq", "vq", "moments")]
-    clips = {c.clip_uid: (v.video_uid, c) for f in files for v, c in iter_clips(f)}
-    videos = sorted({video for video, _ in clips.values()})
-    narrations = read_narrations(root / "egoclip.csv", videos)
-    assert narrations.skipped == 5
-    narrated = [len(narrations.inside(video, *clip.bounds)) for video, clip in clips.values()]
-    assert min(narrated) > 3
-    assert {row[0] for row in rows[1:]} - set(videos)  # videos without clips are narrated too
-    for split in ("val", "test_unannotated"):
-        held_out = read_annotations(root / f"nlq_{split}.json").videos
-        assert not {video.video_uid for video in held_out} & {row[0] for row in rows}
-
-
-def test_annotations_and_features_are_of_the_same_clips(root):
-    clips = {}
-    for name in ANNOTATIONS:
-        listed = [clip for _, clip in iter_clips(read_annotations(root / name))]
-        assert len(listed) == len({clip.clip_uid for clip in listed}) > 0
-        clips |= {clip.clip_uid: clip.duration for clip in listed}
-    for name in ("egovlp", "clip"):
-        folder = root / "features" / name
-        shapes = json.loads((folder / "feature_shapes.json").read_text())
-        assert clips.keys() <= shapes.keys()
-        for uid, rows in shapes.items():
-            features = torch.load(folder / f"{uid}.pt", weights_only=True)
-            assert features.shape == (rows, FEATURES[name]) and features.dtype == torch.float32
-            assert features.isfinite().all()
-            assert rows == int(clips.get(uid, rows / ROWS_PER_SECOND) * ROWS_PER_SECOND + 1e-9)
-        card = json.loads((folder / "feature_card.json").read_text())
-        assert card["width"] == FEATURES[name] and card["frame_rate"] / card["stride"] == 1.875
-    sizes = json.loads((root / "simulation.json").read_text())
-    assert sizes["seed"] == 1 and sizes["nlq_clips"] == [12, 6, 6]
-
-
-# Kills itself while it writes the fifth clip's features.
-KILLED = """
-import os, signal, sys
-from utils import simulate_dataset
-calls = 0
-def save(value, path, save=simulate_dataset.save_atomically):
-    global calls
-    calls += 1
-    if calls == 5:
-        os.kill(os.getpid(), signal.SIGKILL)
-    save(value, path)
-simulate_dataset.save_atomically = save
-simulate_dataset.main(sys.argv[1:])
-"""
-
-
-@pytest.mark.parametrize("annotated", [False, True])
-def test_a_simulation_that_was_killed_goes_on(root, tmp_path, annotated):
+@pytest.mark.parametrize(("annotated", "number"), [(False, 190), (True, 45)])
+def test_a_simulation_that_was_killed_goes_on(root, tmp_path, annotated, number):
     files = [root / f"nlq_{split}.json" for split in ("train", "val")]
     words = ["--annotations", *map(str, files)] if annotated else ["--preset", "tiny"]
     words += ["--features", "clip", "--data_root"]
     main([*words, str(tmp_path / "whole")])
-    command = [sys.executable, "-c", KILLED, *words, str(tmp_path / "killed")]
-    killed = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=300)
-    assert killed.returncode == -signal.SIGKILL
+    killed = tmp_path / "killed"
+    run_killed("utils/simulate_dataset.py", [*words, killed], killed, number)
     written = {file: file.stat().st_mtime_ns for file in tmp_path.glob("killed/features/*/*.pt")}
-    assert len(written) == 4
+    assert 0 < len(written) < len(list(tmp_path.glob("whole/features/*/*.pt")))
     main([*words, str(tmp_path / "killed")])
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
     assert all(file.stat().st_mtime_ns == time for file, time in written.items())
@@ -210,21 +129,6 @@ def test_real_features_are_not_overwritten(tmp_path):
     simulate(tmp_path, "--features", "egovlp", "clip")
 
 
-@pytest.mark.parametrize(
-    ("options", "fault"),
-    [
-        (["--features", "resnet"], "resnet"),
-        (["--clip_seconds", "90", "60"], "--clip_seconds"),
-        (["--queries", "-1"], "--queries"),
-        (["--annotations", "nowhere.json"], "nowhere.json"),
-    ],
-)
-def test_wrong_options(tmp_path, options, fault):
-    with pytest.raises(UserError, match=fault):
-        main(["--data_root", str(tmp_path), *options])
-    assert not list(tmp_path.iterdir())
-
-
 def test_windows_of_real_annotations_show_their_words(tmp_path):
     incomplete = [{}, {"query": "Who?"}]
     queries = [timed("He cuts the onion", 10, 30), *incomplete]
@@ -242,7 +146,7 @@ def test_windows_of_real_annotations_show_their_words(tmp_path):
     assert not (tmp_path / "nlq_train.json").exists()
 
 
-def test_words_of_real_annotations():
+def test_forms_of_a_word_are_one_word():
     assert content_words("#C C cuts the onion?") == ["cut", "onion"]
     for words in ("slice slices slicing sliced", "roll rolls rolling", "chop chopping"):
         assert len(set(content_words(words))) == 1

@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 
 from tests.samples import prepared_clip, timed, write_annotations
-from tests.simulated import refuse
 from tests.utils.viewer.viewer_sample import (
     HOSTILE,
     make_page,
     view,
-    without_times,
     write_predictions_of,
     write_split,
 )
@@ -70,7 +68,7 @@ def test_ious_and_windows_are_those_of_metrics(sample):
         np.testing.assert_allclose(np.reshape(shown["windows"], windows.shape), windows, atol=5e-4)
 
 
-def test_one_file_that_asks_for_nothing_else(sample):
+def test_the_page_is_one_file_that_asks_for_nothing_else(sample):
     page = Page(sample[0])
     assert not {"img", "iframe", "object", "embed", "base"} & set(page.tags)
     assert page.tags.count("link") == 1  # the empty icon
@@ -82,15 +80,6 @@ def test_one_file_that_asks_for_nothing_else(sample):
     assert "unsafe" not in policy and "default-src 'none'" in policy
 
 
-def test_hostile_text_stays_text(sample):
-    content, page = sample[0].read_text(encoding="utf-8"), Page(sample[0])
-    assert page.tags.count("script") == content.count("</script>") == 2
-    assert "img" not in page.tags and "<img" not in content
-    assert page.data["queries"]["text"][1] == HOSTILE
-    assert f"T{HOSTILE}" in page.data["templates"]
-    assert f"annotation-0{HOSTILE}" in page.data["annotations"]
-
-
 def test_scripts_never_write_markup(root):
     for file in (root / "utils" / "viewer").glob("*.js"):
         words = file.read_text()
@@ -99,7 +88,7 @@ def test_scripts_never_write_markup(root):
         assert not re.search(r"</script|<!--", words)
 
 
-def test_narrations_of_each_form(tmp_path, sample):
+def test_narrations_of_each_form_are_shown(tmp_path, sample):
     page, split, _ = sample
     clip = Page(page).data["clips"][0]
     # By start; the one that ends outside the clip is left out.
@@ -119,20 +108,7 @@ def test_narrations_of_each_form(tmp_path, sample):
         assert narrations == {"clip-001": [(3.5, 4.5, "#C C cuts")]}
 
 
-def test_split_without_times(tmp_path, capsys):
-    split = write_split(tmp_path, 6)
-    file = write_predictions_of(split, tmp_path / "p.json", 2.0)
-    without_times(split)
-    page = tmp_path / "deep" / "page.html"
-    view("--annotations", split, "--predictions", file, "--output", page)
-    assert "6 queries, 1 file of predictions" in capsys.readouterr().out
-    data = Page(page).data
-    assert data["queries"]["truth"] == [None] * 12
-    assert data["runs"][0]["iou"] == [None] * 30
-    assert data["runs"][0]["name"] == "p"
-
-
-def test_fewer_windows_missing_queries_and_strangers(tmp_path, capsys):
+def test_fewer_windows_missing_queries_and_strangers_are_shown_as_such(tmp_path, capsys):
     split = write_split(tmp_path, 4)
     file = write_predictions_of(split, tmp_path / "p.json", 2.0)
     content = json.loads(file.read_text())
@@ -149,7 +125,7 @@ def test_fewer_windows_missing_queries_and_strangers(tmp_path, capsys):
     assert shown["iou"][10:15] == [None] * 5
 
 
-def test_names(tmp_path):
+def test_files_are_named(tmp_path):
     assert name_files(["runs/a.json", "B=b.json"]) == {"a": "runs/a.json", "B": "b.json"}
     assert list(name_files(["x/0_preds.json", "y/0_preds.json"])) == [
         "x/0_preds.json",
@@ -171,16 +147,3 @@ def test_videos_are_named_from_the_page(tmp_path):
     assert addresses == {"clip-001": "../my%20videos/clip-001.mp4"}
     with pytest.raises(UserError, match="no such folder"):
         find_videos(str(tmp_path / "none"), "page.html", split)
-
-
-def test_mistakes_are_one_line(tmp_path):
-    split = write_split(tmp_path, 4)
-    file = write_predictions_of(split, tmp_path / "p.json", 2.0)
-    options = ["--annotations", split, "--output", tmp_path / "page.html", "--predictions"]
-    with pytest.raises(UserError, match="no such folder"):
-        view(*options, file, "--videos", tmp_path / "none")
-    with pytest.raises(UserError, match=r"page.txt: browsers need a name that ends with .html"):
-        view(*options, file, "--output", tmp_path / "page.txt")
-    missing = refuse("utils/view_predictions.py", *options, tmp_path / "none.json")
-    assert "no such file" in missing
-    assert not (tmp_path / "page.html").exists()

@@ -26,7 +26,7 @@ def test_the_narrowest_group_counts(tmp_path):
     assert quota(tmp_path, "0::/\n") == float("inf")
 
 
-def test_groups_of_version_one(tmp_path):
+def test_groups_of_version_one_count(tmp_path):
     write(tmp_path / "cpu", **{"cpu_cfs_quota_us": "300000", "cpu_cfs_period_us": "100000"})
     # In a container the group's path is the host's, and its own limit lies at the root.
     assert quota(tmp_path, "3:memory:/a\n4:cpu,cpuacct:/docker/0123\n") == 3
@@ -56,7 +56,7 @@ def settings(program, **given):
     return done.stdout.split()
 
 
-def test_settings_of_a_program():
+def test_a_program_sets_its_threads_unless_the_user_does():
     start = "import utils.base.environment"
     assert settings(start) == [str(usable_cores()), str(SPINS), "None"]
     assert settings(start, OMP_NUM_THREADS="7", OMP_WAIT_POLICY="active") == ["7", "None", "active"]

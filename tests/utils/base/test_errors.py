@@ -72,5 +72,5 @@ def test_programs_end_with_one_line(fault, code, words, capsys):
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
     ],
 )
-def test_what_says_that_memory_is_used_up(error, expected):
+def test_errors_that_say_that_memory_is_used_up_are_known(error, expected):
     assert is_out_of_memory(error) is expected

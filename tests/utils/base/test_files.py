@@ -22,7 +22,7 @@ class Example(msgspec.Struct):
     a: float | None
 
 
-def test_json_round_trip(tmp_path):
+def test_json_survives_a_round_trip(tmp_path):
     path = tmp_path / "deep" / "er" / "a.json"
     write_json(path, {"x": [1, 2.5, None, "é"], "y": np.arange(2), "z": np.float64(0.1)})
     assert path.read_text() == '{"x":[1,2.5,null,"é"],"y":[0,1],"z":0.1}'

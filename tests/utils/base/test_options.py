@@ -16,7 +16,7 @@ class Example:
     loud: bool = option(False, "say more")
 
 
-def test_types_and_defaults():
+def test_options_have_types_and_defaults():
     parsed = parse_options(Example, "x", ["--name", "a", "--rate", "0.5", "--loud"])
     assert parsed == Example(name="a", size=3, rate=0.5, splits=["train"], loud=True)
     assert parse_options(Example, "x", ["--name", "a", "--splits", "train", "val"]).splits == [

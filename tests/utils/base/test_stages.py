@@ -3,7 +3,6 @@
 import pytest
 
 from tests.simulated import ROOT
-from utils.base.errors import UserError
 from utils.base.stages import NAQ, SCRATCH, STAGES, TUNING, shell_variables
 
 WORDS = {NAQ: "NaQ", TUNING: "fine-tuning", SCRATCH: "NLQ only"}
@@ -13,7 +12,7 @@ SCRIPTS = {NAQ: "train_naq.sh", TUNING: "finetune.sh", SCRATCH: "train_scratch_n
 @pytest.mark.parametrize(
     ("model", "stage"), [(model, stage) for model in STAGES for stage in STAGES[model]]
 )
-def test_documented_and_told_to_scripts(model, stage):
+def test_recipes_are_documented_and_told_to_scripts(model, stage):
     epochs, batch, rate, warmup = STAGES[model][stage]
     script, decimals = SCRIPTS[stage], f"{rate:.9f}".rstrip("0")
     row = f"| {model}, {WORDS[stage]} | `{script}` | {batch} | {epochs} | {warmup:g} | {decimals} |"
@@ -23,8 +22,3 @@ def test_documented_and_told_to_scripts(model, stage):
     assert (int(said["EPOCHS"]), int(said["BATCH_SIZE"])) == (epochs, batch)
     assert (float(said["RATE"]), float(said["WARMUP"])) == (rate, warmup)
     assert float(said["WARMUP_PROPORTION"]) == pytest.approx(warmup / epochs)
-
-
-def test_an_unknown_stage():
-    with pytest.raises(UserError, match="no recipe for stage 'naq' of model 'Other'"):
-        shell_variables("Other", NAQ)

@@ -110,7 +110,7 @@ SAMPLES = {
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_file_of_each_form(tmp_path, form):
+def test_a_file_of_each_form_is_read(tmp_path, form):
     content, expected = SAMPLES[form]
     path = tmp_path / f"v.{form}"
     mark = "" if content.startswith("{") else "\ufeff"  # as Windows programs write text
@@ -151,7 +151,7 @@ def test_malformed_narrations_are_skipped_and_counted(tmp_path):
 
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("content", ["", "{}", '{"annotations": {}}', "video,start,end,text\n"])
-def test_a_file_without_narrations(tmp_path, form, content):
+def test_a_file_without_narrations_is_named(tmp_path, form, content):
     path = tmp_path / "narrations"
     path.write_text(content)
     with pytest.raises(UserError, match=r"^\S*/narrations"):
@@ -170,7 +170,7 @@ def test_a_file_without_narrations(tmp_path, form, content):
         ("1:" * 500 + "0", math.nan),
     ],
 )
-def test_times(text, number):
+def test_times_of_all_forms_are_seconds(text, number):
     assert seconds(text) == pytest.approx(number, nan_ok=True)
 
 
@@ -188,7 +188,7 @@ def windows(passes: dict[str, list[list[float]]]) -> dict[str, list[tuple[float,
     return found
 
 
-def test_the_window_of_egoclips_first_narration():
+def test_the_window_of_egoclips_first_narration_is_the_published_one():
     """3.3445 s is 2.967651 to 3.721266 in egoclip.csv, with alpha 4.9: beta is 3.6927 s."""
     beta = 4.9 * (3.721266 - 2.967651)
     others = 2 * 4.9 - beta  # so that the mean is 4.9

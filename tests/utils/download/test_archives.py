@@ -50,7 +50,7 @@ def test_pieces_are_joined(tmp_path, compression, size):
     assert unpack(tmp_path, *pieces) == files
 
 
-def test_pieces_missing_or_out_of_order(tmp_path):
+def test_pieces_missing_or_out_of_order_are_noticed(tmp_path):
     content = make_zip(FILES)
     third = len(content) // 3
     a, b, c = content[:third], content[third : 2 * third], content[2 * third :]
@@ -59,7 +59,7 @@ def test_pieces_missing_or_out_of_order(tmp_path):
             unpack(tmp_path, *pieces)
 
 
-def test_volumes(golden, tmp_path):
+def test_volumes_are_read_as_one_archive(golden, tmp_path):
     clips = unpack_files(tmp_path, [golden / "volumes" / name for name in VOLUMES])
     assert sorted(clips) == [f"clip-{letter}.pt" for letter in "abcz"]
     assert all(zipfile.ZipFile(io.BytesIO(clip)).testzip() is None for clip in clips.values())
@@ -114,6 +114,6 @@ def test_a_full_disk_is_seen_first(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"PK", b"PK\x07\x08PK\x03\x04" + bytes(100)])
-def test_what_is_no_zip(tmp_path, content):
+def test_what_is_no_zip_is_refused(tmp_path, content):
     with pytest.raises(UserError, match="not a zip archive"):
         unpack(tmp_path, content)

@@ -30,7 +30,7 @@ def fail(address, folder, words, **known):
 
 @pytest.mark.parametrize("headers", [{}, {"Content-Length": None}, NO_VERSION])
 @pytest.mark.parametrize("content", [CONTENT, b""])
-def test_whole(tmp_path, headers, content):
+def test_a_whole_file_is_fetched_once(tmp_path, headers, content):
     file = Behaviour(content, headers=headers)
     with serve({"/file": file}) as address:
         sha256 = hashlib.sha256(content).hexdigest().upper()
@@ -116,7 +116,7 @@ def test_a_body_without_end_leaves_room_on_the_disk(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["Content-Length", "Content-Range", "ETag"])
-def test_headers_of_5000_digits(tmp_path, name):
+def test_headers_of_5000_digits_are_survived(tmp_path, name):
     file = Behaviour(CONTENT, headers={name: "9" * 5000}, drop_after=[70_000])
     file.ignores_if_range = True
     with serve({"/file": file}) as address:
@@ -142,19 +142,19 @@ def test_headers_of_5000_digits(tmp_path, name):
         (Behaviour(redirect="/file"), "infinite loop"),
     ],
 )
-def test_answers_that_are_no_file(tmp_path, file, words):
+def test_answers_that_are_no_file_are_refused(tmp_path, file, words):
     with serve({"/file": file}) as address:
         fail(f"{address}/file", tmp_path, words)
     assert len(file.ranges) < 50 and not list(tmp_path.iterdir())
 
 
-def test_no_server(tmp_path):
+def test_a_server_that_is_not_there_is_said(tmp_path):
     with serve({}) as address:
         pass
     fail(f"{address}/file", tmp_path, "refused")
 
 
-def test_sizes_in_words():
+def test_sizes_are_in_words():
     sizes = [0, 999, 1500, 150_000, 2_000_000, 3.2e9, 4e12, 5e15]
     expected = ["0 B", "999 B", "1.5 kB", "150 kB", "2.0 MB", "3.2 GB", "4.0 TB", "5000 TB"]
     assert [show_size(size) for size in sizes] == expected

@@ -16,7 +16,6 @@ from utils.evaluation.analysis import (
     by_template,
     object_sets,
     paired_bootstrap,
-    query_object,
 )
 from utils.evaluation.metrics import evaluate, query_figures
 
@@ -27,13 +26,13 @@ def query(template=None, slot=None):
     return Query("v", "c", "a", 0, "?", None, template, slot)
 
 
-def test_by_template():
+def test_queries_are_grouped_by_template():
     groups = by_template([query("Place: B?"), query("Objects: A?"), query(), query("Place: B?")])
     assert groups.names == ["Objects: A?", "Place: B?"]
     assert groups.of_query.tolist() == [1, 0, -1, 1]
 
 
-def test_by_object(tmp_path):
+def test_queries_are_grouped_by_how_often_their_object_is_trained_on(tmp_path):
     training_queries = [
         {"query": "where?", "template": "Objects: Where is X?", "slot_x": name}
         for name in ["cup"] + ["pan"] * 2 + ["tap"] * 9
@@ -56,7 +55,7 @@ def test_by_object(tmp_path):
     assert groups.note == f"{training} names no objects (`slot_x`)" and not groups.names
 
 
-def test_by_length():
+def test_queries_are_grouped_by_length():
     lengths = np.array([0.0, 1 / 30, 1, 2, 3, 4, 5, 6, 7, 8])
     groups = by_length(np.stack([np.full(10, 3.0), 3.0 + lengths], axis=1))
     assert groups.of_query.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
@@ -64,7 +63,7 @@ def test_by_length():
     assert (by_length(np.full((4, 2), 5.0)).of_query == 0).all()
 
 
-def test_by_position():
+def test_queries_are_grouped_by_position():
     windows = np.array([[-1.0, 0], [0, 19.9], [19, 21], [70, 120], [99, 101], [110, 130]])
     groups = by_position(windows, np.full(6, 100.0))
     assert groups.of_query.tolist() == [0, 0, 1, 4, 4, 4]
@@ -115,18 +114,6 @@ def test_bootstrap_in_several_blocks(monkeypatch):
     whole = paired_bootstrap(differences)
     monkeypatch.setattr(analysis, "DRAWS_IN_MEMORY", 40_000)
     np.testing.assert_array_equal(paired_bootstrap(differences), whole)
-
-
-def test_objects_of_queries():
-    def object_of(template, slot):
-        return query_object(Query("v", "c", "a", 0, "?", None, template, slot))
-
-    assert object_of("Objects: How many X's?", " Lawn Mower! ") == "lawn mower"
-    assert object_of("Place: Where did I put X?", "cup") == "cup"
-    assert object_of("People: Who did I talk to?", "cup") is None
-    assert object_of(None, "cup") is None
-    assert object_of("Objects: What X did I Y?", None) is None
-    assert object_of("Objects: What X did I Y?", "?") is None
 
 
 def test_object_sets_are_thirds_that_keep_equal_frequencies_together():

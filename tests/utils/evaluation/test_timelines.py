@@ -20,7 +20,7 @@ def test_windows_lie_where_their_seconds_say():
     assert abs(predicted[-1] - (LEFT + length)) <= 1
 
 
-def test_unknown_times_and_windows_past_the_clip():
+def test_unknown_times_are_left_out_and_windows_past_the_clip_cut():
     windows = np.array([[-5.0, 500.0], [30.0, 30.0]])
     image = draw([Example("?", 10.0, np.array([np.nan, np.nan]), windows)])
     assert not len(columns(image, TRUE))

@@ -45,7 +45,7 @@ def assert_whole(file: Path, **options) -> None:
 @pytest.mark.parametrize(
     "name", ["a.mkv", "a.ts", "a.MTS", "a.mov", "a.3gp", "a.flv", "x:y.mp4", "http:a.mp4"]
 )
-def test_h264_in_every_container(tmp_path, name, capsys):
+def test_h264_is_read_in_every_container(tmp_path, name, capsys):
     form = {"format": "mpegts"} if name == "a.MTS" else {}
     if ":" in name:
         (tmp_path / name).write_bytes(BASE.read_bytes())
@@ -67,7 +67,7 @@ def test_h264_in_every_container(tmp_path, name, capsys):
         ("a.mov", "mjpeg", 1),
     ],
 )
-def test_other_codecs(tmp_path, name, codec, gop, capsys):
+def test_other_codecs_are_read(tmp_path, name, codec, gop, capsys):
     assert_whole(encode(tmp_path / name, codec, gop=gop))
     assert capsys.readouterr().err == ""
 
@@ -177,7 +177,7 @@ def test_pixels_that_are_not_square_are_stretched(tmp_path, name):
         ((0, -1, -1, 0), lambda image: np.rot90(image.swapaxes(0, 1), 2)),
     ],
 )
-def test_display_matrices(tmp_path, matrix, upright):
+def test_display_matrices_are_undone(tmp_path, matrix, upright):
     file = with_matrix(tmp_path / "a.mp4", *matrix)
     [image] = frames_at(file, [7.0], 48)
     assert shown_time(upright(image)) == pytest.approx(7, abs=HALF)
@@ -204,7 +204,7 @@ def test_a_folder_says_what_it_skips(tmp_path, capsys):
         (BASE.read_bytes()[:48] + bytes(1000), "unfinished recording: its index"),
     ],
 )
-def test_what_is_no_video(tmp_path, content, words):
+def test_what_is_no_video_is_refused(tmp_path, content, words):
     (tmp_path / "base.mp4").write_bytes(BASE.read_bytes())
     (tmp_path / "a.mp4").write_bytes(content)
     with pytest.raises(UserError, match=words):

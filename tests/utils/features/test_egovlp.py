@@ -75,22 +75,12 @@ def test_questions_are_tokenized_as_for_bert(tmp_path):
     file = str(write_checkpoint(tmp_path / "egovlp.pth", SMALL))
     encoder = EgoVLPText(file)
     encoder._vocabulary = None  # the real one has more tokens than the small model
-    assert encoder.tokenize(["Where is the CUP?"])[0].tolist() == [
-        101,
-        2073,
-        2003,
-        1996,
-        2452,
-        1029,
-        102,
-    ]
+    numbers, _ = encoder.tokenize(["Where is the CUP?"])
+    assert numbers.tolist() == [101, 2073, 2003, 1996, 2452, 1029, 102]
     (tmp_path / "vocab.txt").write_text("\n".join(WORDS))
     tokens = LiveTokens(EgoVLPText(file), ["Where is the CUP?", "who"])
-    assert [WORDS[number] for number in tokens.numbers[tokens.offsets[1] :]] == [
-        "[CLS]",
-        "who",
-        "[SEP]",
-    ]
+    words = [WORDS[number] for number in tokens.numbers[tokens.offsets[1] :]]
+    assert words == ["[CLS]", "who", "[SEP]"]
     features, mask, _ = tokens.gather(np.arange(2))
     assert features.shape == (2, 7, 16) and mask.sum(1).tolist() == [7, 3]
     ablated = [EgoVLPText(file, random_seed=seed) for seed in (1, 2)]
@@ -155,15 +145,8 @@ def test_a_video_is_extracted_with_a_released_checkpoint(tmp_path):
     """Nothing out of the file is run, whatever it names; every row is computed."""
     clocked = pytest.importorskip("tests.utils.features.clocked")
     file = write_checkpoint(tmp_path / "egovlp.pth", hostile=Silent())
-    command = [
-        "--videos",
-        str(clocked.BASE),
-        "--type",
-        "egovlp",
-        "--output_dir",
-        str(tmp_path / "out"),
-    ]
-    main([*command, "--encoder", str(file)])
+    words = ["--videos", clocked.BASE, "--type", "egovlp", "--output_dir", tmp_path / "out"]
+    main([str(word) for word in (*words, "--encoder", file)])
     rows = torch.load(tmp_path / "out" / "base.pt")
     assert rows.shape == (37, 16) and rows.std(1).min() > 0  # 600 frames: 37 rows of 16, and 8
     assert json.loads((tmp_path / "out" / "feature_card.json").read_text())["type"] == "egovlp"

@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 
-from utils.base.errors import UserError
-
 av = pytest.importorskip("av")
 from tests.utils.features.clocked import BASE, encode, remux, shown_time, with_matrix  # noqa: E402
 from utils.features.containers import shown_frames  # noqa: E402
@@ -82,12 +80,3 @@ def test_sound_is_copied_and_turned_pictures_stay_turned(often, tmp_path):
     assert picture_at(turned, 3, 48).shape == (64, 48, 3)
     write_excerpt(turned, 6.4, 8, tmp_path / "upright.mp4")  # re-encoded
     assert picture_at(tmp_path / "upright.mp4", 1, 48).shape == (64, 48, 3)
-
-
-def test_what_is_no_video_is_refused(tmp_path):
-    (tmp_path / "text.mp4").write_text("no video")
-    for work in (picture_at, write_excerpt):
-        more = (1.0, 48) if work is picture_at else (1.0, 2.0, tmp_path / "part.mp4")
-        with pytest.raises(UserError, match=r"text\.mp4: damaged, or no video"):
-            work(tmp_path / "text.mp4", *more)
-    assert not (tmp_path / "part.mp4").exists()

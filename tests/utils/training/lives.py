@@ -38,6 +38,7 @@ import torch.utils.tensorboard
 from terminaltables import AsciiTable
 from tqdm import tqdm
 
+from tests.killing import at, die, file_operations, watch
 from tests.simulated import make_data_root
 from tests.utils.training import toy_training
 from utils.base.errors import run_program
@@ -47,34 +48,6 @@ Train = Callable[[Path], None]  # trains in a folder, or continues what is there
 PATIENCE = 300  # seconds until a process is ended by SIGALRM
 # Their content names the folder or counts the starts.
 UNLIKE = ("made.json", "configs.json", "opt.json", "options.json")
-CHANGES = ("open", "os.rename", "os.remove", "os.truncate", "os.chmod", "os.mkdir")  # audit events
-
-_watched: tuple[Path, Callable[[], None]] | None = None
-
-
-def _audit(event: str, arguments: tuple) -> None:
-    """Call the action of `file_operations` ahead of what changes a file in its folder."""
-    if _watched is None or event not in CHANGES:
-        return
-    folder, action = _watched
-    reads = event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR)
-    ours = str(arguments[0]).startswith(str(folder))
-    if ours and not reads and threading.current_thread() is threading.main_thread():
-        action()
-
-
-sys.addaudithook(_audit)  # for good: a hook can't be removed
-
-
-@contextmanager
-def file_operations(folder: Path, action: Callable[[], None]) -> Iterator[None]:
-    """Call the action ahead of each operation that changes files in a folder; it may raise."""
-    global _watched
-    _watched = folder, action
-    try:
-        yield
-    finally:
-        _watched = None
 
 
 @contextmanager
@@ -88,17 +61,6 @@ def file_size_limit(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def at(number: int, action: Callable[[], None]) -> Callable[..., None]:
-    """A function that calls the action the `number`-th time it is called."""
-    calls = itertools.count(1)
-
-    def count(*_: Any) -> None:
-        if next(calls) == number:
-            action()
-
-    return count
-
-
 class Kill(NamedTuple):
     """Where a process kills itself: ahead of a step, of a file operation, or amid a write."""
 
@@ -108,10 +70,6 @@ class Kill(NamedTuple):
 
     def arm(self, folder: Path) -> None:
         """Prepare this process for it, for good."""
-        global _watched
-
-        def die() -> None:
-            os.kill(os.getpid(), signal.SIGKILL)
 
         def die_amid_the_next_state() -> None:
             size = next(folder.rglob("state.pt")).stat().st_size // 2
@@ -119,7 +77,7 @@ class Kill(NamedTuple):
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
         if self.kind == "file operation":
-            _watched = folder, at(self.number, die)
+            watch(folder, at(self.number, die))
         else:
             reached = at(self.number, die if self.kind == "step" else die_amid_the_next_state)
             backward = Stepper.backward

@@ -28,11 +28,8 @@ def test_plan_is_a_function_of_seed_and_epoch():
 @pytest.mark.parametrize(
     ("rows", "processes", "steps"), [(8, 1, 1), (9, 1, 2), (9, 2, 1), (10, 2, 2), (3, 1, 1)]
 )
-def test_steps_per_epoch(rows, processes, steps):
+def test_every_process_has_a_query_in_every_step_of_an_epoch(rows, processes, steps):
     assert steps_per_epoch(rows, 8, processes) == steps
-
-
-def test_too_few_rows_for_the_processes():
     with pytest.raises(UserError, match="1 training queries are too few for 2 processes"):
         steps_per_epoch(1, 8, 2)
 

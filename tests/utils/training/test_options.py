@@ -1,40 +1,22 @@
-"""Options that every model has: what is refused, and where stores lie."""
+"""Options that every model has: where stores lie, and which files a run is made of."""
 
-from dataclasses import dataclass
+from pathlib import Path
 
-import pytest
-
-from utils.base.errors import UserError
-from utils.base.options import option, parse_options
 from utils.training.options import TrainingOptions
+from utils.training.runs import input_files
 
 
-@dataclass(kw_only=True)
-class Options(TrainingOptions):
-    fv: str = option(explanation="other words")
-    width: int = option(4, "a model's own")
+def test_stores_lie_in_the_data_root_unless_elsewhere():
+    for given, cache in (({}, "data/cache"), ({"cache_dir": "elsewhere"}, "elsewhere")):
+        assert str(TrainingOptions(task="nlq", fv="egovlp", **given).cache) == cache
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "words"),
-    [
-        ("profile", -1, "must be in [0, 1e9], is -1"),
-        ("nar_exp_factor", 0.5, "must be in [1, 1000], is 0.5"),
-        ("tb_log_freq", 0, "must be in [1, 1e9], is 0"),
-        ("nms_threshold", 1.5, "must be in (0, 1], is 1.5"),
-        ("slurm_nodes", 0, "must be in [1, 1e9], is 0"),
-        ("task", "../nlq", "must be a plain name, is '../nlq'"),
-        ("fv", "a/b", "must be a plain name, is 'a/b'"),
-    ],
-)
-def test_refused(name, value, words):
-    with pytest.raises(UserError) as refused:
-        Options(**{"task": "nlq", "fv": "egovlp", name: value})
-    assert f"--{name}" in str(refused.value) and words in str(refused.value)
-
-
-def test_a_model_adds_its_own():
-    options = parse_options(Options, "", ["--task", "nlq", "--fv", "egovlp", "--width", "8"])
-    assert (options.task, options.width, options.amp) == ("nlq", 8, "off")
-    assert str(options.cache) == "data/cache"
-    assert str(Options(task="nlq", fv="egovlp", cache_dir="elsewhere").cache) == "elsewhere"
+def test_inputs_are_data_lists_of_clips_and_the_checkpoint_begun_with(tmp_path):
+    options = TrainingOptions(task="task", fv="a", data_root=str(tmp_path))
+    names = ["dataset/task/train.json", "dataset/task/val.json"]
+    names += [f"features/a/feature_{kind}.json" for kind in ("shapes", "card")]
+    files = [tmp_path / name for name in names]
+    assert input_files(options) == files
+    options.zeroshot_subsample_clips, options.init_from = "few.txt", str(tmp_path)
+    (tmp_path / "model_9.t7").touch()
+    assert input_files(options) == [*files, Path("few.txt"), tmp_path / "model_9.t7"]

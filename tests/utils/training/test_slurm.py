@@ -50,7 +50,7 @@ def test_preempted_job_is_requeued_and_continues(tmp_path, monkeypatch):
     assert differences(tmp_path / "a", run) == []
 
 
-def test_without_slurm(tmp_path, monkeypatch):
+def test_without_slurm_nothing_is_submitted(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UserError, match="no SLURM on this machine"):
         submit(toy_training.train, options(tmp_path), tmp_path)

@@ -12,9 +12,10 @@ import time
 import pytest
 import torch
 
+from tests.killing import at, file_operations
 from tests.simulated import refuse, succeed
 from tests.utils.training import toy_training
-from tests.utils.training.lives import at, differences, file_operations, file_size_limit, same
+from tests.utils.training.lives import differences, file_size_limit, same
 from utils.base.errors import UserError
 from utils.base.files import temporary_prefix
 from utils.base.tensor_files import load_newest, save_atomically
@@ -102,7 +103,7 @@ def test_torn_state_is_replaced_by_the_one_before(whole, tmp_path, capsys, fault
     assert warned == (fault != "gone")
 
 
-def test_nothing_whole_left(tmp_path):
+def test_two_damaged_states_are_named(tmp_path):
     for value in (1, 2):
         save_atomically({"x": torch.tensor(value)}, tmp_path / "state.pt", keep_previous=True)
     assert load_newest(tmp_path / "state.pt")[0]["x"] == 2
@@ -156,7 +157,7 @@ def test_what_killed_processes_left_is_removed(whole, tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
-def test_a_disk_that_takes_no_more(whole, tmp_path, number):
+def test_a_disk_that_takes_no_more_stops_the_run_with_its_last_state(whole, tmp_path, number):
     """At any operation on files: clear words, and the last state is whole."""
     calls = itertools.count()
     with file_operations(tmp_path, lambda: next(calls)):
@@ -175,7 +176,7 @@ def test_a_disk_that_takes_no_more(whole, tmp_path, number):
     assert continued <= 3
 
 
-def test_a_disk_that_is_full_amid_a_state(whole, tmp_path):
+def test_a_disk_that_is_full_amid_a_state_leaves_the_one_before(whole, tmp_path):
     stop(tmp_path, 5)
     size = (tmp_path / "state.pt").stat().st_size // 2
     with file_size_limit(size), pytest.raises(UserError, match="File too large"):

@@ -76,7 +76,7 @@ def test_keys_choose_and_names_are_text(page):
     assert "features of it alone" in text(page, "#trouble")
 
 
-def test_an_empty_question_and_a_phone(page):
+def test_a_phone_shows_the_page_whole(page):
     page.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
         {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True},

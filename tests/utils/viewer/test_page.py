@@ -123,7 +123,7 @@ def test_figures_are_those_of_metrics_and_charts_follow_the_filters(page, sample
     assert all(svg.accessible_name for svg in page.find_elements(By.CSS_SELECTOR, "svg"))
 
 
-def test_search_and_filters(page):
+def test_search_and_filters_choose_queries(page):
     choose(page, "search", "CUP number 4")
     rows = texts(page, ".row .text")
     assert rows and all("cup number" in text for text in rows)
@@ -141,7 +141,7 @@ def test_search_and_filters(page):
     assert count(page) == QUERIES
 
 
-def test_iou_range_and_orders(page):
+def test_queries_are_chosen_and_ordered_by_iou(page):
     def ious(run):
         return [float(text) for text in texts(page, f".row .run-{run}.chip")][:10]
 
@@ -160,7 +160,7 @@ def test_iou_range_and_orders(page):
         assert gains[0] > 0.1 and (np.diff(gains) <= 0.011).all()
 
 
-def test_keyboard(page):
+def test_keys_move_search_and_help(page):
     first, third = texts(page, ".row .text")[:3:2]
     press(page, "jj")
     assert selected(page) == third
@@ -209,7 +209,7 @@ def test_hostile_text_stays_text(page):
     assert page.find_elements(By.TAG_NAME, "img") == []
 
 
-def test_timeline(page, sample):
+def test_a_timeline_shows_windows_and_narrations(page, sample):
     start, end = true_windows(list(iter_queries(read_annotations(sample[1]))))[0]
     assert f"{start:.1f} – {end:.1f}" in texts(page, ".timeline td.time")
     assert len(texts(page, ".timeline tbody.run-0 td.iou")) == 5
@@ -242,7 +242,7 @@ def test_everything_has_a_name(page):
     assert {selector: find(page, selector).aria_role for selector in roles} == roles
 
 
-def test_split_without_times(browser, tmp_path):
+def test_a_split_without_times_has_no_figures(browser, tmp_path):
     split = write_split(tmp_path, 20)
     file = write_predictions_of(split, tmp_path / "only.json", 3.0)
     without_times(split)
@@ -260,7 +260,7 @@ def test_split_without_times(browser, tmp_path):
     assert texts(browser, "#charts figure h2") == ["Length of windows", "Position of windows"]
 
 
-def test_answers(browser, tmp_path):
+def test_answers_are_shown_and_played(browser, tmp_path):
     """To questions about a video: no ground truth, no figures; it plays at the windows."""
     pytest.importorskip("av")
     from tests.utils.features.clocked import encode
