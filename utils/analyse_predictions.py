@@ -60,21 +60,18 @@ def read_answers(options: argparse.Namespace) -> Answers:
     annotations, queries, truth = read_truth(options.ground_truth_json)
     timed = ~np.isnan(truth).any(axis=1)
     rows = timed
-    windows: dict[str, list[np.ndarray]] = {name: [] for name, _ in options.predictions}
-    unanswered = dict.fromkeys(windows, 0)
+    seeds: dict[str, list[np.ndarray]] = {name: [] for name, _ in options.predictions}
+    unanswered = dict.fromkeys(seeds, 0)
     for name, path in options.predictions:
-        predicted = read_windows(path, queries, max(TOP_K))
-        windows[name].append(predicted.windows)
-        unanswered[name] += int(np.count_nonzero(~predicted.answered))
-        rows = rows & predicted.answered
+        windows, answered, _ = read_windows(path, queries, max(TOP_K))
+        figures = query_figures(truth, windows, THRESHOLDS, TOP_K)
+        seeds[name].append(np.stack(list(figures.values()), 1))  # (all queries, M)
+        unanswered[name] += int(np.count_nonzero(~answered))
+        rows = rows & answered
     if not rows.any():
         raise UserError("no query is answered by all files: are they of different splits?")
     compared = [queries[row] for row in np.flatnonzero(rows)]
     truth = truth[rows]
-    figures = {}
-    for name, seeds in windows.items():
-        tables = [query_figures(truth, seed[rows], THRESHOLDS, TOP_K) for seed in seeds]
-        figures[name] = 100 * np.mean([list(table.values()) for table in tables], axis=0).T
     duration = {clip.clip_uid: clip.duration for _, clip in iter_clips(annotations)}
     return Answers(
         truth=truth,
@@ -85,7 +82,7 @@ def read_answers(options: argparse.Namespace) -> Answers:
             by_length(truth),
             by_position(truth, np.array([duration[query.clip_uid] for query in compared])),
         ],
-        figures=figures,
+        figures={name: 100 * np.mean(tables, axis=0)[rows] for name, tables in seeds.items()},
         listed=len(queries),
         untimed=int(np.count_nonzero(~timed)),
         unanswered=unanswered,
@@ -107,10 +104,8 @@ def results(answers: Answers, rows: np.ndarray, options: argparse.Namespace) -> 
             parts[name] - parts[baseline], clips, options.samples, options.seed
         )
         differences[name] = {
-            figure: {"mean": mean, "low": low, "high": high}
-            for figure, mean, low, high in zip(
-                FIGURES, *(column.tolist() for column in interval), strict=True
-            )
+            figure: dict(zip(interval._fields, values, strict=True))
+            for figure, values in zip(FIGURES, np.transpose(interval).tolist(), strict=True)
         }
     return {
         "queries": int(np.count_nonzero(rows)),
@@ -173,28 +168,26 @@ def _difference(interval: dict[str, float]) -> str:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The options of the command line; `predictions` as (name, path) pairs."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--ground_truth_json", required=True, metavar="FILE", help="annotations")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--ground_truth_json", required=True, metavar="FILE", help="annotations")
+    add(
         "--predictions", required=True, nargs="+", metavar="NAME=FILE",
         help="challenge files; of one name: seeds, averaged",
     )  # fmt: skip
-    parser.add_argument(
-        "--train_annotations", metavar="FILE", help="annotations to count objects in"
-    )
-    parser.add_argument(
+    add("--train_annotations", metavar="FILE", help="annotations to count objects in")
+    add(
         "--figure", choices=FIGURES, default="R@1 IoU=0.3", metavar="NAME",
         help=f"shown for groups, one of: {', '.join(FIGURES)}",
     )  # fmt: skip
-    parser.add_argument(
+    add(
         "--resample", choices=("queries", "clips"), default="queries",
         help="what the bootstrap draws; clips: all queries of one together",
     )  # fmt: skip
-    parser.add_argument("--samples", type=int, default=2000, metavar="N", help="of the bootstrap")
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the bootstrap")
-    parser.add_argument("--plots", metavar="DIR", help="also draw them (needs matplotlib)")
-    parser.add_argument("--json", metavar="FILE", help="also write all figures of all groups")
+    add("--samples", type=int, default=2000, metavar="N", help="of the bootstrap")
+    add("--seed", type=int, default=1, metavar="N", help="of the bootstrap")
+    add("--plots", metavar="DIR", help="also draw them (needs matplotlib)")
+    add("--json", metavar="FILE", help="also write all figures of all groups")
     options = parser.parse_args(arguments)
     if options.samples < 1 or options.seed < 0:
         parser.error("--samples must be 1 or more, --seed 0 or more")
@@ -203,7 +196,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Read the files, print tables; plots and JSON on request."""
     options = parse(arguments)
     if options.plots:  # now, so that a missing matplotlib is known before anything else
         from utils.evaluation.plots import plot_analysis

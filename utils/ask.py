@@ -50,7 +50,6 @@ class Answer(NamedTuple):
     score_name: str
 
     def as_json(self) -> dict:
-        """As it is printed with --json."""
         rows = zip(self.windows.round(3).tolist(), self.scores.tolist(), self.files, strict=True)
         windows = [
             {"start": start, "end": end, self.score_name: score}
@@ -137,7 +136,6 @@ def open_index(options: argparse.Namespace) -> "VideoIndex":
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line."""
     parser = ArgumentParser(
         description=__doc__.splitlines()[0],
         usage="%(prog)s (--checkpoint RUN (--video FILE | --features FILE ...) | --index DIR) "
@@ -167,14 +165,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="length of the clips a video is cut into (default: as in training)",
     )  # fmt: skip
     add(
-        "--text_encoder", metavar="NAME|DIR", help="where the run's text encoder lies, if elsewhere"
-    )
-    add(
         "--encoder", nargs="+", metavar="NAME",
         help="image encoder (see extract_features.py), or one for each feature the model reads",
     )  # fmt: skip
     add_frame_rate(parser)
-    add("--device", default="auto", help="auto: the GPU if there is one")
+    search.add_run_options(parser)
     return parser.parse_args(arguments)
 
 

@@ -49,15 +49,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("run", metavar="RUN", help="run folder or checkpoint of any model")
     add("--data_root", metavar="DIR", help="where its data lie (default: as in training)")
-    add(
-        "--text_encoder", metavar="NAME|DIR", help="where the run's text encoder lies, if elsewhere"
-    )
-    add("--device", default="auto", help="auto: the GPU if there is one")
+    search.add_run_options(parser)
     return parser.parse_args(arguments)
 
 

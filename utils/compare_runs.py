@@ -39,7 +39,6 @@ def comparison(runs: list[tuple[str, dict]]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Read the runs named on the command line and print the table."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", metavar="LABEL=FOLDER", help="runs to compare")
     options = parser.parse_args(arguments)

@@ -24,12 +24,9 @@ from utils.base.tasks import SPLITS
 from utils.data.annotations import JSON_LINES, clip_name_fault
 
 MOST_QUERIES = 10_000  # of an annotation
-LONGEST_LINE = 1 << 20  # bytes
 
 
 class JsonLine(Struct):
-    """A query."""
-
     query: str
     query_id: Annotated[str, Meta(pattern=r"^.+_[0-9]{1,9}$")]
     video_id: str
@@ -38,7 +35,6 @@ class JsonLine(Struct):
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Convert a file and print how much it holds."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--input", required=True, metavar="FILE", help="JSON lines (.jsonl)")
@@ -62,39 +58,45 @@ def convert(path: Path, split: str) -> tuple[dict, int, int]:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    durations: dict[str, float] = {}
-    queries: dict[str, dict[str, dict[int, dict]]] = {}  # by clip, annotation and index
-    clip_of: dict[str, str] = {}
-    count = windows = 0
+    clips: dict[str, dict] = {}  # by uid
+    clip_of: dict[str, str] = {}  # of each annotation
+    queries: dict[str, dict[int, dict]] = {}  # by annotation and index
+    windows = 0
     with path.open("rb") as file:
-        for number, content in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 1):
+        for number, content in enumerate(file, 1):
             if not content.strip():
                 continue
             source = f"{path}: line {number}"
             line = parse_json(content, JsonLine, source)
             annotation, _, index_text = line.query_id.rpartition("_")
-            index, clip = int(index_text), line.video_id
-            if fault := clip_name_fault(clip):
+            index, uid = int(index_text), line.video_id
+            if fault := clip_name_fault(uid):
                 raise UserError(f"{source}: {fault}")
             if index >= MOST_QUERIES:
                 raise UserError(f"{source}: query_id {line.query_id} counts over {MOST_QUERIES}")
-            if durations.setdefault(clip, line.duration) != line.duration:
-                raise UserError(f"{source}: clip {clip} has another duration than before")
-            if clip_of.setdefault(annotation, clip) != clip:
+            clip = clips.setdefault(uid, _clip(line))
+            if clip["video_end_sec"] != line.duration:
+                raise UserError(f"{source}: clip {uid} has another duration than before")
+            if clip_of.setdefault(annotation, uid) != uid:
                 raise UserError(f"{source}: annotation {annotation} is of another clip before")
-            of_annotation = queries.setdefault(clip, {}).setdefault(annotation, {})
-            if index in of_annotation:
+            by_index = queries.setdefault(annotation, {})
+            if index in by_index:
                 raise UserError(f"{source}: query_id {line.query_id} is given twice")
-            of_annotation[index] = _query(line)
-            count += 1
+            by_index[index] = _query(line)
             windows += len(line.timestamps)
-    if not count:
+    if not clips:
         raise UserError(f"{path}: holds no queries")
-    videos = [
-        {"video_uid": clip, "split": split, "clips": [_clip(clip, durations[clip], annotations)]}
-        for clip, annotations in queries.items()
-    ]
-    return {"version": JSON_LINES, "videos": videos}, count, windows
+    for annotation, by_index in queries.items():
+        listed = [by_index.get(index, {"query": None}) for index in range(max(by_index) + 1)]
+        entry = {"annotation_uid": annotation, "language_queries": listed}
+        clips[clip_of[annotation]]["annotations"].append(entry)
+    videos = [{"video_uid": uid, "split": split, "clips": [clip]} for uid, clip in clips.items()]
+    return {"version": JSON_LINES, "videos": videos}, sum(map(len, queries.values())), windows
+
+
+def _clip(line: JsonLine) -> dict:
+    times = {"video_start_sec": 0.0, "video_end_sec": line.duration}
+    return {"clip_uid": line.video_id, **times, "annotations": []}
 
 
 def _query(line: JsonLine) -> dict:
@@ -103,23 +105,6 @@ def _query(line: JsonLine) -> dict:
         query |= {"clip_start_sec": start, "clip_end_sec": end}
         query |= {"video_start_sec": start, "video_end_sec": end}
     return query
-
-
-def _clip(clip: str, duration: float, annotations: dict[str, dict[int, dict]]) -> dict:
-    return {
-        "clip_uid": clip,
-        "video_start_sec": 0.0,
-        "video_end_sec": duration,
-        "annotations": [
-            {
-                "annotation_uid": annotation,
-                "language_queries": [
-                    by_index.get(index, {"query": None}) for index in range(max(by_index) + 1)
-                ],
-            }
-            for annotation, by_index in annotations.items()
-        ],
-    }
 
 
 if __name__ == "__main__":

@@ -30,15 +30,11 @@ Window = tuple[Frame, Frame]  # frames
 
 
 class TacosSentence(Struct):
-    """A sentence in the form of `annotations`."""
-
     sentence: str
     window: Window = field(name="segment(frame)")
 
 
 class TacosVideo(Struct):
-    """A video in a public file."""
-
     fps: Annotated[float, Meta(gt=0)]
     num_frames: Annotated[int, Meta(gt=0)] | Annotated[float, Meta(gt=0)]
     timestamps: list[Window] | None = None
@@ -56,13 +52,13 @@ class TacosVideo(Struct):
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Convert the three splits and print how much each holds."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--input_dir", required=True, metavar="DIR|FILE",
         help="folder of {train,val,test}.json, or one file with these splits",
     )  # fmt: skip
-    parser.add_argument("--data_root", default="data", metavar="DIR", help="folder to write")
+    add("--data_root", default="data", metavar="DIR", help="folder to write")
     options = parser.parse_args(arguments)
     print(f"{'split':<6} {'queries':>8} {'clips':>6}  windows")
     for split, (source, videos) in read_splits(Path(options.input_dir)).items():

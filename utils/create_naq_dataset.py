@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 if not __package__:  # run as a file: make the checkout importable wherever it lies
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -47,25 +47,16 @@ from utils.data.narration_formats import FORMATS, read_any_narrations
 from utils.data.narrations import Narrations
 from utils.features.cards import SHAPES_FILE, read_card, rows_per_second
 
-V1_SHARE, V1_SEED = 0.95, 300  # the published v1 data set holds 95 % of the videos
+V1_SHARE, V1_SEED = 0.95, 300  # published v1 data: the first 95 % of the shuffled videos
 GROUP = 50  # videos processed together
 
 Rows = Annotated[int, Meta(ge=1, lt=2**24)]  # of a video's features: up to a hundred days
-
-
-class NaqClip(NamedTuple):
-    """A clip with narrations."""
-
-    clip: dict  # without annotations
-    annotation: dict
-    queries: int  # in the annotation
 
 
 Counts = Counter[tuple[str, str]]  # queries of each clip, by video uid and clip uid
 
 
 def show(name: str, counts: Counts) -> None:
-    """Print how many queries, videos and clips there are."""
     print(f"========> {name} stats")
     print(f"# queries {counts.total()}")
     print(f"# videos {len({video_uid for video_uid, _ in counts})}")
@@ -101,7 +92,7 @@ def main(arguments: list[str] | None = None) -> None:
     if annotated:
         join_annotated(options)
     else:
-        make_own(options)
+        make_alone(options)
 
 
 def read_files(options: argparse.Namespace, clips: ClipBounds) -> Narrations:
@@ -112,10 +103,10 @@ def read_files(options: argparse.Namespace, clips: ClipBounds) -> Narrations:
     return narrations
 
 
-def make_own(options: argparse.Namespace) -> None:
+def make_alone(options: argparse.Namespace) -> None:
     """NaQ alone, for videos that have features; every tenth narrated video is for validation."""
     folder = Path(options.features)
-    clips = own_clips(folder, options.clip_seconds)
+    clips = clips_of_features(folder, options.clip_seconds)
     narrations = read_files(options, clips)
     narrated = {video for video, (start, stop) in narrations.extents.items() if start < stop}
     if len(narrated) < 2:
@@ -126,15 +117,15 @@ def make_own(options: argparse.Namespace) -> None:
         )
     videos = shuffled(narrated)
     in_val = max(1, len(videos) // 10)
-    for split, chosen in (("train", videos[in_val:]), ("val", videos[:in_val])):
+    for split, videos_of_split in (("train", videos[in_val:]), ("val", videos[:in_val])):
         output = Path(options.data_root) / f"naq_{split}.json"
-        clips_of_split = {video: clips[video] for video in chosen}
+        clips_of_split = {video: clips[video] for video in videos_of_split}
         _, counts = write_union(output, {"videos": []}, clips_of_split, narrations, split)
         show(f"NaQ {split}", counts)
         print(f"wrote {output}", file=sys.stderr)
 
 
-def own_clips(folder: Path, clip_seconds: float) -> ClipBounds:
+def clips_of_features(folder: Path, clip_seconds: float) -> ClipBounds:
     """Clips of the videos whose features are in a folder: whole, or cut into equal parts."""
     rate = rows_per_second(read_card(folder))
     clips: ClipBounds = {}
@@ -154,7 +145,7 @@ def join_annotated(options: argparse.Namespace) -> None:
     print(f"# Unique videos: {len(clips)}")
     print(f"# Unique clips: {sum(map(len, clips.values()))}", flush=True)
     if options.em_version == "v1":
-        clips = v1_share(clips)
+        clips = {video: clips[video] for video in shuffled(clips)[: int(V1_SHARE * len(clips))]}
     file = root / f"{options.type}_train{ending}"
     if read_annotations(file).version == JSON_LINES:
         raise UserError(
@@ -176,11 +167,6 @@ def join_annotated(options: argparse.Namespace) -> None:
     if not naq_counts:
         warn("no narration lies inside a clip: do the narrations and the clips belong together?")
     print(f"wrote {output}", file=sys.stderr)
-
-
-def v1_share(clips: ClipBounds) -> ClipBounds:
-    """The videos of the published v1 data set: the first 95 % of the shuffled ones."""
-    return {video: clips[video] for video in shuffled(clips)[: int(V1_SHARE * len(clips))]}
 
 
 def shuffled(video_uids: Iterable[str]) -> list[str]:
@@ -209,12 +195,9 @@ def write_union(
         bar = tqdm(naq_clips, desc=f"writing {path.name}", unit="video", total=len(videos))
         for video_uid, new_clips in bar:
             video_clips = merged.pop(video_uid, {})
-            for new in new_clips:
-                clip_uid = new.clip["clip_uid"]
-                clip = video_clips.setdefault(clip_uid, new.clip)
-                check_bounds(clip_uid, _bounds(new.clip), _bounds(clip), path)
-                clip["annotations"].append(new.annotation)
-                naq_counts[video_uid, clip_uid] = new.queries
+            for clip, queries in new_clips:
+                _add_clip(video_clips, clip, path)
+                naq_counts[video_uid, clip["clip_uid"]] = queries
             if video_clips:
                 sorted_clips = [video_clips[clip_uid] for clip_uid in sorted(video_clips)]
                 video = {"video_uid": video_uid, "clips": sorted_clips, "split": split}
@@ -225,36 +208,37 @@ def write_union(
 
 
 def _clips_by_uid(annotated: dict, counts: Counts, path: Path) -> dict[str, dict[str, dict]]:
-    """video uid -> clip uid -> clip; annotations of a clip that is listed twice are joined."""
+    """video uid -> clip uid -> clip."""
     merged: dict[str, dict[str, dict]] = {}
     for video in annotated["videos"]:
         video_uid = video["video_uid"]
         for clip in video["clips"]:
-            clip_uid, annotations = clip["clip_uid"], clip.get("annotations") or []
+            _add_clip(merged.setdefault(video_uid, {}), clip, path)
+            annotations = clip.get("annotations") or ()
             queries = (annotation.get("language_queries") or () for annotation in annotations)
-            counts[video_uid, clip_uid] += sum(map(len, queries))
-            video_clips = merged.setdefault(video_uid, {})
-            merged_clip = video_clips.setdefault(clip_uid, clip | {"annotations": []})
-            check_bounds(clip_uid, _bounds(merged_clip), _bounds(clip), path)
-            merged_clip["annotations"].extend(annotations)
+            counts[video_uid, clip["clip_uid"]] += sum(map(len, queries))
     return merged
 
 
-def _bounds(clip: dict) -> tuple[float, float]:
-    return clip["video_start_sec"], clip["video_end_sec"]
+def _add_clip(clips: dict[str, dict], clip: dict, path: Path) -> None:
+    """Add a clip to those of its video; annotations of a clip that is listed twice are joined."""
+    merged = clips.setdefault(clip["clip_uid"], clip | {"annotations": []})
+    bounds = [(c["video_start_sec"], c["video_end_sec"]) for c in (merged, clip)]
+    check_bounds(clip["clip_uid"], *bounds, path)
+    merged["annotations"].extend(clip.get("annotations") or ())
 
 
 def _naq_clips(
     videos: Sequence[str], clips: ClipBounds, narrations: Narrations
-) -> Iterator[tuple[str, list[NaqClip]]]:
-    """Each video, and its clips with narrations."""
+) -> Iterator[tuple[str, list[tuple[dict, int]]]]:
+    """Each video, and its clips with narrations: their content and number of queries."""
 
-    def make(group: Sequence[str]) -> list[tuple[str, list[NaqClip]]]:
+    def make(group: Sequence[str]) -> list[tuple[str, list[tuple[dict, int]]]]:
         bounds = [(uid, clip, *clips[uid][clip]) for uid in group for clip in clips.get(uid, ())]
-        new_clips: dict[str, list[NaqClip]] = {uid: [] for uid in group}
+        new_clips: dict[str, list[tuple[dict, int]]] = {uid: [] for uid in group}
         for clip, (count, queries) in zip(bounds, _naq_queries(bounds, narrations), strict=True):
             if count:
-                new_clips[clip[0]].append(_naq_clip(*clip, count, queries))
+                new_clips[clip[0]].append((_naq_clip(*clip, queries), count))
         return list(new_clips.items())
 
     groups = (videos[first : first + GROUP] for first in range(0, len(videos), GROUP))
@@ -288,19 +272,16 @@ def _naq_queries(
         yield count, Raw(f"[{','.join(islice(encoded, count))}]".encode())
 
 
-def _naq_clip(
-    video_uid: str, clip_uid: str, start: float, end: float, count: int, queries: Raw
-) -> NaqClip:
-    clip = {
+def _naq_clip(video_uid: str, clip_uid: str, start: float, end: float, queries: Raw) -> dict:
+    annotation = {"language_queries": queries, "annotation_uid": f"{video_uid}_{clip_uid}"}
+    return {
         "clip_uid": clip_uid,
         "video_start_sec": start,
         "video_end_sec": end,
         "video_start_frame": math.floor(start * FRAME_RATE),
         "video_end_frame": math.ceil(end * FRAME_RATE),
-        "annotations": [],
+        "annotations": [annotation],
     }
-    annotation = {"language_queries": queries, "annotation_uid": f"{video_uid}_{clip_uid}"}
-    return NaqClip(clip, annotation, count)
 
 
 if __name__ == "__main__":

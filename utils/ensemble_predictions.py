@@ -69,26 +69,20 @@ def read_files(paths: list[str]) -> tuple[list[QueryKey], np.ndarray, np.ndarray
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The options of the command line."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--predictions", required=True, nargs="+", metavar="FILE|RUN",
         help="challenge files, or run folders or checkpoints, which predict first",
     )  # fmt: skip
-    parser.add_argument(
-        "--split", choices=("val", "test"), default="test", help="what runs predict"
-    )
-    parser.add_argument(
+    add("--split", choices=("val", "test"), default="test", help="what runs predict")
+    add(
         "--data_root", metavar="DIR", help="where runs find data (default: where they were trained)"
     )
-    parser.add_argument(
-        "--method", choices=("agreement", "clusters"), default="agreement", help="how to merge"
-    )
-    parser.add_argument("--output", required=True, metavar="FILE", help="challenge file to write")
-    parser.add_argument(
-        "--weights", type=float, nargs="+", metavar="W", help="of each file (default: all 1)"
-    )
-    parser.add_argument(
+    add("--method", choices=("agreement", "clusters"), default="agreement", help="how to merge")
+    add("--output", required=True, metavar="FILE", help="challenge file to write")
+    add("--weights", type=float, nargs="+", metavar="W", help="of each file (default: all 1)")
+    add(
         "--nms_threshold", type=float, default=0.5, metavar="T",
         help="IoU above which two windows are the same",
     )  # fmt: skip
@@ -104,7 +98,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Read the files, merge them, write one with scores beside it."""
     options = parse(arguments)
     files = []
     for path in options.predictions:

@@ -25,29 +25,21 @@ from utils.evaluation.scoring import read_truth, read_windows
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The options of the command line."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--ground_truth_json", required=True, metavar="FILE", help="annotations")
-    parser.add_argument(
-        "--model_prediction_json", required=True, metavar="FILE", help="challenge file to score"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("--ground_truth_json", required=True, metavar="FILE", help="annotations")
+    add("--model_prediction_json", required=True, metavar="FILE", help="challenge file to score")
+    add(
         "--thresholds", type=float, nargs="+", default=[0.3, 0.5], metavar="T",
         help="IoU that a window must exceed",
     )  # fmt: skip
-    parser.add_argument(
-        "--topK", type=int, nargs="+", default=[1, 3, 5], metavar="K", help="windows that may hit"
-    )
-    parser.add_argument(
+    add("--topK", type=int, nargs="+", default=[1, 3, 5], metavar="K", help="windows that may hit")
+    add(
         "--skip_empty_windows", action="store_true",
         help="drop ground truth of at most 1/30 s, as published figures do",
     )  # fmt: skip
-    parser.add_argument(
-        "--breakdown", action="store_true", help="also score each template and object frequency"
-    )
-    parser.add_argument(
-        "--train_annotations", metavar="FILE", help="annotations to count objects in (--breakdown)"
-    )
+    add("--breakdown", action="store_true", help="also score each template and object frequency")
+    add("--train_annotations", metavar="FILE", help="annotations to count objects in (--breakdown)")
     options = parser.parse_args(arguments)
     if not all(0 <= threshold < 1 for threshold in options.thresholds):
         parser.error("--thresholds must be 0 or more and below 1")
@@ -59,7 +51,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Read both files, score, print."""
     options = parse(arguments)
     _, queries, truth = read_truth(options.ground_truth_json)
     windows, answered, unknown = read_windows(

@@ -83,11 +83,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--encoder", nargs="+", metavar="NAME",
         help="image encoder (see extract_features.py), or one for each feature the run reads",
     )  # fmt: skip
-    add(
-        "--text_encoder", metavar="NAME|DIR", help="where the run's text encoder lies, if elsewhere"
-    )
     add_frame_rate(parser)
-    add("--device", default="auto", help="auto: the GPU if there is one")
+    search.add_run_options(parser)
     return parser.parse_args(arguments)
 
 

@@ -35,12 +35,12 @@ def read_curves(texts: list[str], figure: str) -> dict[str, dict[float, list[flo
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Read the runs, draw the picture."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", nargs="+", metavar="CURVE:PLACE=FOLDER", help="runs to draw")
-    parser.add_argument("--figure", default="R@1 IoU=0.3", metavar="NAME", help="what is drawn")
-    parser.add_argument("--xlabel", default="", metavar="TEXT", help="what PLACE is")
-    parser.add_argument("--output", required=True, metavar="FILE", help=".svg, .png or .pdf")
+    add = parser.add_argument
+    add("runs", nargs="+", metavar="CURVE:PLACE=FOLDER", help="runs to draw")
+    add("--figure", default="R@1 IoU=0.3", metavar="NAME", help="what is drawn")
+    add("--xlabel", default="", metavar="TEXT", help="what PLACE is")
+    add("--output", required=True, metavar="FILE", help=".svg, .png or .pdf")
     options = parser.parse_args(arguments)
     curves = read_curves(options.runs, options.figure)
     file = Path(options.output)

@@ -21,21 +21,17 @@ from utils.data.records import prepare_split
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Prepare the splits and print how much each holds."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
     for split in SPLITS:
         explanation = f"annotations of the {split} split"
         if split == "test":
             explanation += ", if there is one; its queries may lack times"
-        parser.add_argument(
-            f"--input_{split}_split", required=split != "test", metavar="FILE", help=explanation
-        )
-    parser.add_argument(
-        "--output_save_path",
-        required=True,
-        metavar="DIR",
+        add(f"--input_{split}_split", required=split != "test", metavar="FILE", help=explanation)
+    add(
+        "--output_save_path", required=True, metavar="DIR",
         help="folder to write, such as data/dataset/nlq_official_v1",
-    )
+    )  # fmt: skip
     options = parser.parse_args(arguments)
     files = {split: getattr(options, f"input_{split}_split") for split in SPLITS}
     inputs = {split: Path(file) for split, file in files.items() if file is not None}

@@ -6,7 +6,6 @@ picks among those that fit; no search can do better without luck.
 """
 
 import argparse
-import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
 import numpy as np
 
 from utils import search
-from utils.base.errors import UserError, run_program
+from utils.base.errors import run_program
 from utils.base.files import read_json
 from utils.base.options import ArgumentParser, labelled
 from utils.base.tables import figure_table
@@ -38,8 +37,8 @@ def main(arguments: list[str] | None = None) -> None:
     for text in options.runs:
         label, folder = labelled(text, "LABEL=RUN")
         runs.setdefault(label, []).append(search.load_run(folder))
-    file = Path(options.data_root) / "simulation.json"
-    sizes, seed = simulated_sizes(file)
+    file = Path(options.data_root) / "simulation.json"  # of simulate_dataset.py
+    sizes, seed = read_json(file, Sizes), read_json(file)["seed"]
     recall_names = [f"R@{k}" for k in RANKS], [f"R@{k}, any moment" for k in RANKS]
     rows = [["hours", "run", *recall_names[0], *recall_names[1], "chance of the first"]]
     for hours in options.hours:
@@ -55,24 +54,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("runs", nargs="+", metavar="LABEL=RUN", help="run folders; of one label the mean is shown")
     add("--data_root", default="data", metavar="DIR", help="the simulated data root of the runs")
     add("--hours", type=float, nargs="+", default=[2.0], metavar="H", help="lengths of videos")
     return parser.parse_args(arguments)
-
-
-def simulated_sizes(file: Path) -> tuple[Sizes, int]:
-    """Sizes of a simulated world and its seed."""
-    made_by = read_json(file)
-    names = [field.name for field in dataclasses.fields(Sizes)]
-    if not isinstance(made_by, dict) or not {*names, "seed"} <= made_by.keys():
-        raise UserError(f"{file}: not made by simulate_dataset.py; make it again")
-    values = {name: made_by[name] for name in names}
-    pairs = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-    return Sizes(**pairs), made_by["seed"]
 
 
 def oracle(video: LongVideo) -> list[float]:
@@ -87,22 +74,21 @@ def recalls(run: "search.TrainedRun", video: LongVideo) -> list[float]:
     Last, the mean chance that the first window is right, as the run says; NaN without calibration.
     """
     features = [video.features(name, FEATURES[name]) for name in run.model.features]
-    answers, scores = run.encode(features).ask(video.questions, top=max(RANKS))
-    annotated = iou(answers, video.annotated[:, None])
+    ranking = run.encode(features).ask(video.questions, top=max(RANKS))
+    annotated = iou(ranking.windows, video.annotated[:, None])
     fitting = [
         iou(windows[:, None], moments).max(1)
-        for windows, moments in zip(answers, video.fitting, strict=True)
+        for windows, moments in zip(ranking.windows, video.fitting, strict=True)
     ]
     shares = [
         float((overlaps[:, :k] > IOU).any(1).mean())
         for overlaps in (annotated, np.array(fitting))
         for k in RANKS
     ]
-    return [*shares, np.nan if run.calibration is None else float(scores[:, 0].mean())]
+    return [*shares, np.nan if run.calibration is None else float(ranking.scores[:, 0].mean())]
 
 
 def percent(shares: Sequence[float]) -> list[str]:
-    """Shares as figures of a table."""
     return ["" if np.isnan(share) else f"{100 * share:.1f}" for share in shares]
 
 

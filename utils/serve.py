@@ -21,7 +21,6 @@ from utils.viewer.server import AskPage, Moment, serve_page
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Open the index, serve until interrupted."""
     options = parse(arguments)
     if options.top < 1:
         raise UserError(f"--top must be at least 1, is {options.top}")
@@ -43,17 +42,13 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--index", required=True, metavar="DIR", help="folder of the index (index_videos.py)")
     add("--port", type=int, default=8642, metavar="N", help="of the address; 0: any that is free")
     add("--top", type=int, default=12, metavar="N", help="moments a question")
     add("--checkpoint", metavar="RUN", help="where the index's run lies, if it has been moved")
-    add(
-        "--text_encoder", metavar="NAME|DIR", help="where the run's text encoder lies, if elsewhere"
-    )
-    add("--device", default="auto", help="auto: the GPU if there is one")
+    search.add_run_options(parser)
     return parser.parse_args(arguments)
 
 

@@ -19,7 +19,7 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     import utils.base.environment
 
-import numpy as np
+import msgspec
 from tqdm import tqdm
 
 from utils.base.errors import UserError, run_program
@@ -74,13 +74,11 @@ def main(arguments: list[str] | None = None) -> None:
     root = Path(options.data_root)
     began = time.monotonic()
     widths = feature_widths(options, root)
-    if options.annotations:
-        summary, rows, scenery_of, made_by = describe(options)
-    else:
-        summary, rows, scenery_of, made_by = invent(options, root, widths)
+    simulated = describe(options) if options.annotations else invent(options, root, widths)
     for name, width in widths.items():
-        write_features(root, name, width, rows, scenery_of(name, width).rows, made_by)
-    summary["rows"] = sum(rows.values())
+        write_features(root / "features" / name, width, simulated)
+    summary = simulated.summary
+    summary["rows"] = sum(simulated.rows.values())
     summary["seconds"] = round(time.monotonic() - began, 1)
     size = sum(file.stat().st_size for file in root.rglob("*") if file.is_file())
     summary["MB"] = round(size / 1e6, 1)
@@ -88,20 +86,20 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data_root", default="data", metavar="DIR", help="folder to write")
-    parser.add_argument("--preset", choices=tuple(PRESETS), default="small", help="sizes")
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="seed of the world")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--data_root", default="data", metavar="DIR", help="folder to write")
+    add("--preset", choices=tuple(PRESETS), default="small", help="sizes")
+    add("--seed", type=int, default=1, metavar="N", help="seed of the world")
+    add(
         "--features", nargs="+", default=["egovlp", "clip"], metavar="NAME",
         help=f"features to make ({', '.join(FEATURES)}), or none",
     )  # fmt: skip
-    parser.add_argument(
+    add(
         "--annotations", nargs="+", default=[], metavar="FILE",
         help="make features for these annotation files instead of a world",
     )  # fmt: skip
-    parser.add_argument("--overwrite", action="store_true", help="replace a real data root's files")
+    add("--overwrite", action="store_true", help="replace a real data root's files")
     sizes = parser.add_argument_group("sizes (default: those of the preset)")
     for name, kind, count, explanation in (
         ("nlq_clips", int, 3, "clips with questions in train, val, test"),
@@ -137,7 +135,6 @@ def feature_widths(options: argparse.Namespace, root: Path) -> dict[str, int]:
 
 
 def invent(options: argparse.Namespace, root: Path, widths: dict[str, int]) -> Simulated:
-    """Write the annotations and narrations of a world."""
     real = root / TASKS["nlq"].annotations["train"]
     if real.exists() and not (root / "simulation.json").exists() and not options.overwrite:
         raise UserError(
@@ -172,39 +169,30 @@ def invent(options: argparse.Namespace, root: Path, widths: dict[str, int]) -> S
 
 def describe(options: argparse.Namespace) -> Simulated:
     """Read annotation files to simulate features for."""
-    described = read_described(options.annotations)
+    clips = read_described(options.annotations)
     made_by = fingerprint([file_stamp(file) for file in options.annotations], options.seed)
-    summary = {"clips": len(described.rows), "queries": described.queries}
-    scenery_of = partial(DescribedScenery, described, seed=options.seed)
-    return Simulated(summary, described.rows, scenery_of, made_by)
+    summary = {"clips": len(clips), "queries": sum(len(clip.words) for clip in clips.values())}
+    scenery_of = partial(DescribedScenery, list(clips.values()), seed=options.seed)
+    rows = {uid: clip.rows for uid, clip in clips.items()}
+    return Simulated(summary, rows, scenery_of, made_by)
 
 
 def chosen_sizes(options: argparse.Namespace) -> Sizes:
-    """The preset's sizes, or those given."""
-    names = [field.name for field in dataclasses.fields(Sizes)]
-    sizes = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    for name, value in sizes.items():
-        values = value if isinstance(value, list) else [value]
-        if min(values) < 0 or (name == "clip_seconds" and not 10 <= value[0] <= value[1]):
-            text = " ".join(map(str, values))
-            raise UserError(f"--{name} {text}: must be 0 or more, clips at least 10 s, in order")
-        sizes[name] = tuple(values) if isinstance(value, list) else value
-    return dataclasses.replace(PRESETS[options.preset], **sizes)
+    """The preset's sizes, or those given. Raises UserError if a size is invalid."""
+    sizes = dataclasses.asdict(PRESETS[options.preset])
+    given = {name: getattr(options, name) for name in sizes}
+    sizes |= {name: value for name, value in given.items() if value is not None}
+    try:
+        return msgspec.convert(sizes, Sizes)
+    except msgspec.ValidationError as error:
+        raise UserError(str(error).replace("$.", "--")) from None
 
 
-def write_features(
-    root: Path,
-    name: str,
-    width: int,
-    rows: dict[str, int],
-    make: Callable[[int], np.ndarray],
-    made_by: str,
-) -> None:
+def write_features(folder: Path, width: int, simulated: Simulated) -> None:
     """Write `<clip_uid>.pt` of each clip, in the order of `rows`, and what goes with them.
 
     Clips that an earlier, stopped call wrote stay, if it was `made_by` the same.
     """
-    folder = root / "features" / name
     card = {
         "frame_rate": FRAME_RATE,
         "stride": STRIDE,
@@ -213,18 +201,19 @@ def write_features(
         "model": MODEL,
         "normalisation": "none",
         "source": "utils/simulate_dataset.py",
-        "fingerprint": made_by,
+        "fingerprint": simulated.made_by,
     }
-    files = [folder / f"{uid}.pt" for uid in rows]
-    if read_card(folder).get("fingerprint") != made_by:
+    files = [folder / f"{uid}.pt" for uid in simulated.rows]
+    if read_card(folder).get("fingerprint") != simulated.made_by:
         for file in files:
             file.unlink(missing_ok=True)
     # Written first, so that an interrupted simulation can be continued.
     write_json(folder / CARD_FILE, card, indent=True)
-    for number, file in enumerate(tqdm(files, desc=f"simulating {name} features", unit="clip")):
+    scenery = simulated.scenery_of(folder.name, width)
+    for number, file in enumerate(tqdm(files, f"simulating {folder.name} features", unit="clip")):
         if not file.exists():
-            save_atomically(torch.from_numpy(make(number)), file)
-    write_json(folder / SHAPES_FILE, rows)
+            save_atomically(torch.from_numpy(scenery.rows(number)), file)
+    write_json(folder / SHAPES_FILE, simulated.rows)
 
 
 if __name__ == "__main__":

@@ -51,23 +51,19 @@ def share_of(order: list[str], percent: float) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Read the annotations, write the lists, print what was written."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--annotations", required=True, metavar="FILE", help="annotations to draw from"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("--annotations", required=True, metavar="FILE", help="annotations to draw from")
+    add(
         "--shares", required=True, type=float, nargs="+", metavar="X",
         help="per cent of the clips; 0 is an empty list (zero-shot)",
     )  # fmt: skip
-    parser.add_argument(
-        "--seed", type=int, default=1, metavar="N", help="another seed, other clips"
-    )
-    parser.add_argument(
+    add("--seed", type=int, default=1, metavar="N", help="another seed, other clips")
+    add(
         "--kind", choices=KINDS, default="queries",
         help="count clips that have these; NaQ files have both",
     )  # fmt: skip
-    parser.add_argument("--output_dir", required=True, metavar="DIR", help="where the lists go")
+    add("--output_dir", required=True, metavar="DIR", help="where the lists go")
     options = parser.parse_args(arguments)
     if not all(0 <= share <= 100 for share in options.shares):
         parser.error("--shares must be per cent, from 0 to 100")

@@ -21,20 +21,18 @@ from utils.evaluation.submissions import accept, read_challenge_split, write_nor
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Check the file and print a report; write the normalised file if an output is given."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--annotations", required=True, metavar="FILE",
         help="annotations of the split, such as data/nlq_test_unannotated.json",
     )  # fmt: skip
-    parser.add_argument(
-        "--predictions", required=True, metavar="FILE", help="challenge file to check"
-    )
-    parser.add_argument(
+    add("--predictions", required=True, metavar="FILE", help="challenge file to check")
+    add(
         "--output", metavar="FILE",
         help="write the file here in the split's order, times as floats and inside the clip",
     )  # fmt: skip
-    parser.add_argument("--show", type=int, default=3, metavar="N", help="cases shown of each kind")
+    add("--show", type=int, default=3, metavar="N", help="cases shown of each kind")
     options = parser.parse_args(arguments)
     if options.show < 1:
         parser.error("--show must be 1 or more")

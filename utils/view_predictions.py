@@ -123,7 +123,6 @@ def _prepared_narrations(file: str) -> Pairs:
 
 
 def page_queries(queries: list[Query]) -> PageQueries:
-    """Queries of annotations as columns of the page."""
     return PageQueries(
         text=[query.text for query in queries],
         clip=[query.clip_uid for query in queries],
@@ -152,27 +151,26 @@ def find_videos(folder: str, output: str, annotations: Annotations) -> dict[str,
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The options of the command line."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--predictions", required=True, nargs="+", metavar="[NAME=]FILE",
         help=f"challenge files to show side by side, at most {MOST_FILES}",
     )  # fmt: skip
-    parser.add_argument(
+    add(
         "--annotations", required=True, metavar="FILE",
         help="their split: with ground truth, or the unannotated one",
     )  # fmt: skip
-    parser.add_argument(
+    add(
         "--narrations", metavar="FILE",
         help="narrations to show: egoclip.csv, annotations with NaQ, or a prepared data set",
     )  # fmt: skip
-    parser.add_argument("--videos", metavar="DIR", help="folder with <clip_uid>.mp4 to play")
-    parser.add_argument("--output", required=True, metavar="FILE", help="the page to write (.html)")
+    add("--videos", metavar="DIR", help="folder with <clip_uid>.mp4 to play")
+    add("--output", required=True, metavar="FILE", help="the page to write (.html)")
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Read all files, write the page."""
     options = parse(arguments)
     check_page("--output", options.output)
     files = name_files(options.predictions)

@@ -120,9 +120,15 @@ def test_videos_without_annotations_become_a_data_set(tmp_path, capsys):
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=5))
 def test_any_text_is_written_as_json(texts):
     times = np.arange(len(texts)) / 3
-    narrations = index_narrations(
-        ["v"], np.zeros(len(texts), int), times, times + 0.1, pl.Series(texts, dtype=pl.String)
+    table = pl.DataFrame(
+        {
+            "video": np.zeros(len(texts), int),
+            "start": times,
+            "end": times + 0.1,
+            "text": pl.Series(texts, dtype=pl.String),
+        }
     )
+    narrations = index_narrations(["v"], table, pl.DataFrame(), "line")
     ((count, queries),) = _naq_queries([("v", "c", 0.0, 1e4)], narrations)
     entries = json.loads(msgspec.json.encode(queries))
     assert count == len(texts)

@@ -7,7 +7,8 @@ import pytest
 
 from tests.samples import timed, write_annotations
 from utils.base.errors import UserError
-from utils.data.records import clean_sentence, prepare_split
+from utils.data.records import prepare_split
+from utils.data.words import clean_sentence
 from utils.prepare_ego4d_dataset import main
 
 

@@ -11,7 +11,7 @@ from tests import samples
 from tests.simulated import succeed
 from utils.base.errors import UserError
 from utils.data.annotations import Annotations
-from utils.data.records import read_clip_list, read_split
+from utils.data.records import read_split
 from utils.subsample_clips import count_by_clip, drawing_order, main, share_of
 
 UIDS = st.lists(st.text("abcdef0123", min_size=1, max_size=6), unique=True, max_size=40)
@@ -63,14 +63,14 @@ def test_writes_what_the_models_read(simulated, tmp_path, capsys):
         share: tmp_path / f"nlq_train_queries_{share}_percent_seed_1.txt" for share in (0, 25, 50)
     }
     assert sorted(files.values()) == sorted(tmp_path.iterdir())
-    before = {share: read_clip_list(file) for share, file in files.items()}
+    before = {share: file.read_text().split() for share, file in files.items()}
     assert before[0] == [] and before[50][: len(before[25])] == before[25]
     kept, _ = read_split(simulated, "nlq_official_v1", "train", zeroshot_clips=files[50])
     assert {kept.clip_uids[clip] for clip in kept.clip} == set(before[50])
     rows = [[cell.strip() for cell in line.split("|")] for line in table.splitlines()]
     assert [row[3:5] for row in rows if "50 %" in row] == [[str(len(before[50])), str(len(kept))]]
     main(run)
-    assert before == {share: read_clip_list(file) for share, file in files.items()}
+    assert before == {share: file.read_text().split() for share, file in files.items()}
 
 
 def test_narrations_are_drawn_from_and_must_be_there(tmp_path):

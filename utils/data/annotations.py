@@ -45,8 +45,6 @@ class Annotation(Struct):
 
 
 class AnnotatedClip(Struct):
-    """A clip and its annotations."""
-
     clip_uid: str
     video_start_sec: Seconds
     video_end_sec: Seconds
@@ -70,8 +68,6 @@ class AnnotatedClip(Struct):
 
 
 class AnnotatedVideo(Struct):
-    """A video and its clips."""
-
     video_uid: Annotated[str, Meta(min_length=1)]
     clips: list[AnnotatedClip]
 
@@ -99,7 +95,6 @@ class Query(NamedTuple):
 
     @property
     def key(self) -> QueryKey:
-        """Identifies the query."""
         return self[1:4]
 
 

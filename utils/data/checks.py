@@ -62,7 +62,6 @@ def check_annotations(
 def _check_version(
     check: str, file: Path, content: Annotations, version: str, findings: Findings
 ) -> None:
-    """Check that a file is of the version of Ego4D in its name."""
     address_match = re.search(r"/v(\d)/", f"{content.manifest} {content.metadata}")
     number = address_match or re.search(r"(\d)", str(content.version))
     if number and f"v{number[1]}" != version:
@@ -126,7 +125,7 @@ def check_narrations(check: str, file: Path, video_uids: list[str], findings: Fi
     )
     if not len(narrations):
         findings.error(check, what, "narrations and annotations do not belong together")
-    elif narrations.skipped:
+    elif len(narrations.malformed):
         findings.warning(check, what)
     else:
         findings.ok(check, what)

@@ -24,7 +24,7 @@ from utils.base.errors import UserError
 from utils.base.files import open_text, parse_json
 from utils.base.lazy import polars as pl
 from utils.data.annotations import Seconds
-from utils.data.narrations import Narrations, RowBlock, join_blocks, read_narrations, sort_out
+from utils.data.narrations import Narrations, join_blocks, read_narrations, sort_out
 from utils.data.records import NARRATION_MARK
 
 BLOCK_ROWS = 1 << 16  # narrations of a block of columns
@@ -107,14 +107,11 @@ def read_any_narrations(paths: Sequence[Path], form: str, video_uids: Sequence[s
         raise UserError(f"{missing[0]}: no such file")
     rows, videos = FORMATS[form](paths, set(video_uids)), pl.Enum(list(video_uids))
     source = f"{paths[0]} (--format {form}, clips of videos: {len(video_uids)})"
-    chunks = iter(lambda: list(islice(rows, BLOCK_ROWS)), [])
-    blocks = (_row_block(chunk, videos) for chunk in chunks)
-    return join_blocks(blocks, video_uids, source, 1, "narration")
-
-
-def _row_block(rows: list[Row], videos: pl.Enum) -> RowBlock:
     columns = {"video": pl.String, "start": pl.Float64, "end": pl.Float64, "text": pl.String}
-    return sort_out(pl.DataFrame(rows, schema=columns, orient="row"), videos, {}, {})
+    chunks = iter(lambda: list(islice(rows, BLOCK_ROWS)), [])
+    tables = (pl.DataFrame(chunk, schema=columns, orient="row") for chunk in chunks)
+    blocks = (sort_out(table, videos, {}) for table in tables)
+    return join_blocks(blocks, video_uids, source, 1, "narration")
 
 
 def _map_json(path: Path, schema: Any) -> Any:

@@ -27,9 +27,6 @@ COLUMNS = ("video_uid", "clip_start", "clip_end", "clip_text")
 BLOCK = 1 << 23  # bytes read at a time; a longer line is skipped
 TAB = "\0"  # replaces a tab inside quotes while lines are split
 
-# Why rows are skipped -> their number, and the number of the first one, counted from 1.
-Faults = dict[str, tuple[int, int]]
-
 
 @dataclass(frozen=True)
 class Narrations:
@@ -38,26 +35,27 @@ class Narrations:
     starts: np.ndarray  # (N,) seconds in the video
     ends: np.ndarray  # (N,)
     texts: pl.Series  # (N,)
-    faults: Faults  # malformed rows
+    malformed: pl.DataFrame  # skipped rows: number, fault
     by_start: np.ndarray  # (N,) row numbers sorted by video, then start
     extents: dict[str, tuple[int, int]]  # video uid -> start and stop in by_start
-    item: str = "line"  # what the numbers in `faults` count
+    item: str = "line"  # what the numbers of malformed rows count
 
     def __len__(self) -> int:
         return len(self.starts)
 
     @property
-    def skipped(self) -> int:
-        """Number of malformed rows."""
-        return sum(rows for rows, _ in self.faults.values())
+    def faults(self) -> dict[str, tuple[int, int]]:
+        """Why rows are malformed -> how many are, and the number of the first one."""
+        counts = self.malformed.group_by("fault").agg(pl.len(), pl.col("row").min())
+        counts = counts.sort("len", "row", descending=[True, False])
+        return {fault: (rows, first) for fault, rows, first in counts.iter_rows()}
 
     def describe_skipped(self) -> str:
-        """How many rows are malformed, and why."""
-        reasons = [
+        reasons = ", ".join(
             f"{rows} with {fault} (first: {self.item} {first})"
-            for fault, (rows, first) in sorted(self.faults.items(), key=lambda item: -item[1][0])
-        ]
-        return f"{self.skipped} malformed rows skipped" + ": " * bool(reasons) + ", ".join(reasons)
+            for fault, (rows, first) in self.faults.items()
+        )
+        return f"{len(self.malformed)} malformed rows skipped" + (reasons and f": {reasons}")
 
     def inside(self, video_uid: str, start: float, end: float) -> np.ndarray:
         """Numbers of the rows of a video that lie entirely in [start, end] s, in file order."""
@@ -70,25 +68,20 @@ class Narrations:
 
 
 def index_narrations(
-    video_uids: Sequence[str],
-    videos: np.ndarray,
-    starts: np.ndarray,
-    ends: np.ndarray,
-    texts: pl.Series,
-    faults: Faults | None = None,
-    item: str = "line",
+    video_uids: Sequence[str], table: pl.DataFrame, malformed: pl.DataFrame, item: str
 ) -> Narrations:
     """Index narrations for searching.
 
     Args:
-        video_uids: (V,) names of the videos; videos: (N,) numbers of the narrations' videos;
-        starts, ends: (N,) seconds in the video; texts: (N,).
+        video_uids: (V,) names of the videos.
+        table: N rows of video (number), start, end (seconds in the video), text.
     """
-    columns = pl.DataFrame({"video": videos, "start": starts})
-    by_start = columns.select(pl.arg_sort_by("video", "start")).to_series().to_numpy()
-    bounds = np.searchsorted(videos, np.arange(len(video_uids) + 1), sorter=by_start).tolist()
+    video, start, end, text = table.get_columns()
+    by_start = table.select(pl.arg_sort_by("video", "start")).to_series().to_numpy()
+    numbers = np.arange(len(video_uids) + 1)
+    bounds = np.searchsorted(video.to_numpy(), numbers, sorter=by_start).tolist()
     extents = dict(zip(video_uids, pairwise(bounds), strict=True))
-    return Narrations(starts, ends, texts, faults or {}, by_start, extents, item)
+    return Narrations(start.to_numpy(), end.to_numpy(), text, malformed, by_start, extents, item)
 
 
 def read_narrations(path: str | Path, video_uids: Sequence[str]) -> Narrations:
@@ -113,7 +106,7 @@ def read_narrations(path: str | Path, video_uids: Sequence[str]) -> Narrations:
         def read(part: slice) -> tuple[RowBlock, int]:
             length = part.stop - part.start
             if length > BLOCK:
-                return RowBlock([], 0, 1, {f"more than {BLOCK >> 20} MiB": (1, 0)}), part.stop
+                return RowBlock([], _faulty({0: f"more than {BLOCK >> 20} MiB"}), 0, 1), part.stop
             # Unlike a slice of `content`, pread releases the GIL.
             lines = os.pread(file.fileno(), length, part.start)
             return parse_block(path, lines, columns, videos), part.stop
@@ -136,25 +129,15 @@ def join_blocks(
     Raises:
         UserError: no row is well-formed; the message begins with `source`.
     """
-    tables, faults, well_formed, number = [], {}, 0, first
+    tables, malformed, well_formed, number = [], [], 0, first
     for block in blocks:
         tables += block.tables
+        malformed.append(block.malformed.with_columns(pl.col("row") + number))
         well_formed += block.well_formed
-        for fault, (rows, first_row) in block.faults.items():
-            _add_fault(faults, fault, rows, number + first_row)
         number += block.rows
     if not well_formed:
         raise UserError(f"{source}: none of its {number - first} {item}s can be read")
-    table = pl.concat(tables)
-    return index_narrations(
-        video_uids,
-        table["video"].to_numpy(),
-        table["start"].to_numpy(),
-        table["end"].to_numpy(),
-        table["text"],
-        faults,
-        item,
-    )
+    return index_narrations(video_uids, pl.concat(tables), pl.concat(malformed), item)
 
 
 def _header(path: Path) -> list[str]:
@@ -185,15 +168,13 @@ class RowBlock(NamedTuple):
     """The content of consecutive rows of a file."""
 
     tables: list[pl.DataFrame]  # well-formed rows of the videos: video number, start, end, text
+    malformed: pl.DataFrame  # row (from 0), fault
     well_formed: int  # rows, of all videos
     rows: int
-    faults: Faults  # rows counted from 0
 
 
 def parse_block(path: Path, content: bytes, columns: list[str], videos: pl.Enum) -> RowBlock:
-    """Parse whole lines of the file at `path`; returns their well-formed rows and their faults."""
-    faults: Faults = {}
-    content = _plain_fields(content, faults)
+    content, line_faults = _plain_fields(content)
     # An additional column detects rows with too many fields.
     names = [str(number) for number in range(len(columns) + 1)]
     needed = [names[columns.index(name)] for name in COLUMNS]
@@ -216,22 +197,22 @@ def parse_block(path: Path, content: bytes, columns: list[str], videos: pl.Enum)
         text = text.str.replace_all(TAB, "\t", literal=True)
     blank = fields.select(pl.all_horizontal(pl.all() == "")).to_series()
     table = pl.DataFrame({"video": video, "start": start, "end": end, "text": text})
-    return sort_out(table, videos, {"": blank, "a field too many": surplus != ""}, faults)
+    block = sort_out(table, videos, {"": blank, "a field too many": surplus != ""})
+    return block._replace(malformed=pl.concat([block.malformed, _faulty(line_faults)]))
 
 
 def sort_out(
-    table: pl.DataFrame, videos: pl.Enum, checks: Mapping[str, pl.Series], faults: Faults
+    table: pl.DataFrame, videos: pl.Enum, more_checks: Mapping[str, pl.Series]
 ) -> RowBlock:
-    """Select the well-formed rows of the videos, and count malformed ones by their first fault.
+    """Select the well-formed rows of the videos; of malformed ones the first fault is kept.
 
     Args:
         table: video (uid), start, end (seconds; null if invalid), text.
-        checks: further faults -> (N,) bool, the rows that have them; "" is not counted.
-        faults: those found before, of rows that are blank in the table.
+        more_checks: faults -> (N,) bool, the rows that have them; rows of "" are no narrations.
     """
     video, start, end, text = table.get_columns()
     checks = {
-        **checks,
+        **more_checks,
         "times that are no numbers": ~(start.is_finite() & end.is_finite()).fill_null(False),
         "an end before its start": (start > end).fill_null(False),
         "no text": ~text.str.contains(r"\S"),
@@ -239,37 +220,33 @@ def sort_out(
     fault = pl.select(
         pl.coalesce(*(pl.when(bad).then(pl.lit(name)) for name, bad in checks.items()))
     ).to_series()
-    malformed = pl.DataFrame({"fault": fault}).with_row_index("row")
-    for name, rows, first in malformed.filter(pl.col("fault") != "").group_by("fault").agg(
-        pl.len(), pl.col("row").min()
-    ).iter_rows():  # fmt: skip
-        _add_fault(faults, name, rows, first)
+    malformed = pl.DataFrame({"fault": fault}).with_row_index("row").filter(pl.col("fault") != "")
     number = video.cast(videos, strict=False).to_physical()
     well_formed = fault.is_null()
     selected = table.with_columns(number.alias("video")).filter(well_formed & number.is_not_null())
-    return RowBlock([selected], well_formed.sum(), len(table), faults)
+    return RowBlock([selected], malformed, well_formed.sum(), len(table))
 
 
-def _add_fault(faults: Faults, fault: str, rows: int, first: int) -> None:
-    """Count malformed rows; `first` is the number of the first one."""
-    count, smallest = faults.get(fault, (0, first))
-    faults[fault] = count + rows, min(smallest, first)
+def _faulty(faults: dict[int, str]) -> pl.DataFrame:
+    """Malformed rows, from the faults of rows by number."""
+    columns = {"row": list(faults), "fault": list(faults.values())}
+    return pl.DataFrame(columns, schema={"row": pl.UInt32, "fault": pl.String})
 
 
-def _plain_fields(content: bytes, faults: Faults) -> bytes:
-    """Remove quotes around fields; lines that can't be split are counted and made blank.
+def _plain_fields(content: bytes) -> tuple[bytes, dict[int, str]]:
+    """Remove quotes around fields; lines that can't be split become blank, and have a fault.
 
     A tab inside quotes becomes `TAB`. A quote inside an unquoted field is text.
     """
     has_nul = b"\0" in content
     has_quotes = b'\t"' in content or b'\n"' in content or content.startswith(b'"')
     if not has_nul and not has_quotes:
-        return content
+        return content, {}
+    faults: dict[int, str] = {}
     lines = content.split(b"\n")
     for number, line in enumerate(lines):
         if has_nul and b"\0" in line:
-            _add_fault(faults, "a NUL byte", 1, number)
-            lines[number] = b""
+            faults[number] = "a NUL byte"
         elif b'"' in line and (b'\t"' in line or line.startswith(b'"')):
             # With an open quote both rows are read as one.
             text = line.decode("utf-8", "replace").removesuffix("\r") + "\n"
@@ -281,9 +258,10 @@ def _plain_fields(content: bytes, faults: Faults) -> bytes:
                 fields = [field.replace("\t", TAB) for field in rows[0]]
                 lines[number] = "\t".join(fields).encode()
             else:
-                _add_fault(faults, "a quote that is not closed", 1, number)
-                lines[number] = b""
-    return b"\n".join(lines)
+                faults[number] = "a quote that is not closed"
+    for number in faults:
+        lines[number] = b""
+    return b"\n".join(lines), faults
 
 
 def _seconds(column: pl.Series) -> pl.Series:

@@ -4,7 +4,7 @@ Shapes: C clips, R queries.
 """
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -24,18 +24,11 @@ from utils.data.annotations import (
     read_annotations,
 )
 from utils.data.spans import exact_unit_windows, unit_windows
+from utils.data.words import clean_sentence
 
 NARRATION_MARK = "#"  # first character of narrations ("#C C picks the knife"), not of other queries
 
 Index = Annotated[int, Meta(ge=0, lt=2**31)]  # in an int32 column
-
-
-def clean_sentence(text: str) -> str:
-    """Prepare a query for text encoders: lower case, stripped, with one question mark at its end.
-
-    Spaces are stripped before question marks: "knife ?" keeps its space, as published.
-    """
-    return text.strip(" ").strip("?").lower() + "?"
 
 
 class PreparedClip(Struct, kw_only=True):
@@ -89,7 +82,6 @@ class Records:
 
     @property
     def keys(self) -> list[QueryKey]:
-        """Identifies each query."""
         clips = [self.clip_uids[clip] for clip in self.clip]
         annotations = [self.annotation_uids[annotation] for annotation in self.annotation]
         return list(zip(clips, annotations, self.query_idx.tolist(), strict=True))
@@ -100,12 +92,8 @@ class Records:
         columns = {name: getattr(self, name)[rows] for name in (*names, "is_narration")}
         return dataclasses.replace(self, **columns)
 
-    def keep_clips(self, clip_uids: Collection[str], narrations: bool) -> "Records":
-        """Keep the narrations (or else the other queries) of the listed clips only.
-
-        All queries of the other kind are kept.
-        """
-        listed = set(clip_uids)
+    def keep_clips(self, listed: set[str], narrations: bool) -> "Records":
+        """Leave out narrations (or else the other queries) of clips that are not listed."""
         if unknown := listed.difference(self.clip_uids):
             warn(f"{len(unknown)} of {len(listed)} listed clips are not in this split")
         is_listed = np.array([uid in listed for uid in self.clip_uids], dtype=bool)
@@ -123,7 +111,7 @@ def read_records(path: str | Path) -> Records:
     content = read_json(path, dict[str, Raw])
     sentences: dict[str, int] = {}
     annotations: dict[str, int] = {}
-    columns = [_columns(_new_clip(1), sentences, annotations)]  # types, even without any clip
+    columns = [_columns(_new_clip(1), sentences, annotations)]  # has types, even without clips
     fps, num_frames = [], []
     for uid, clip_content in content.items():  # parsed one at a time: lists take much memory
         clip = parse_json(clip_content, PreparedClip, f"{path}: clip {uid}")
@@ -132,10 +120,8 @@ def read_records(path: str | Path) -> Records:
         columns.append(_columns(clip, sentences, annotations))
         fps.append(clip.fps)
         num_frames.append(clip.num_frames)
-    sentence, annotation, query_idx, timestamps, exact = (
-        np.concatenate(parts) for parts in zip(*columns, strict=True)
-    )
-    queries = [len(parts[0]) for parts in columns[1:]]
+    table = {name: np.concatenate([clip[name] for clip in columns]) for name in columns[0]}
+    queries = [len(clip["sentence"]) for clip in columns[1:]]
     is_narration = np.array([text.startswith(NARRATION_MARK) for text in sentences], dtype=bool)
     return Records(
         clip_uids=list(content),
@@ -144,33 +130,26 @@ def read_records(path: str | Path) -> Records:
         fps=np.array(fps, dtype=np.float64),
         num_frames=np.array(num_frames, dtype=np.int64),
         clip=np.repeat(np.arange(len(content), dtype=np.int32), queries),
-        sentence=sentence,
-        annotation=annotation,
-        query_idx=query_idx,
-        timestamps=timestamps,
-        exact=exact,
-        is_narration=is_narration[sentence],
+        is_narration=is_narration[table["sentence"]],
+        **table,
     )
 
 
 def _columns(
     clip: PreparedClip, sentences: dict[str, int], annotations: dict[str, int]
-) -> tuple[np.ndarray, ...]:
-    """Sentence, annotation, query_idx, timestamps and exact times of a clip's queries.
-
-    New sentences and annotation uids are added to the two tables.
-    """
+) -> dict[str, np.ndarray]:
+    """Columns of a clip's queries; new sentences and annotation uids are added to the tables."""
     timestamps = np.array(clip.timestamps, dtype=np.float64).reshape(-1, 2)
     exact = timestamps / clip.fps
     if clip.exact_times is not None:
         exact = np.array(clip.exact_times, dtype=np.float64).reshape(-1, 2)
-    return (
-        _numbers(clip.sentences, sentences),
-        _numbers(clip.annotation_uids, annotations),
-        np.array(clip.query_idx, dtype=np.int32),
-        timestamps,
-        exact,
-    )
+    return {
+        "sentence": _numbers(clip.sentences, sentences),
+        "annotation": _numbers(clip.annotation_uids, annotations),
+        "query_idx": np.array(clip.query_idx, dtype=np.int32),
+        "timestamps": timestamps,
+        "exact": exact,
+    }
 
 
 def _numbers(texts: list[str], table: dict[str, int]) -> np.ndarray:
@@ -179,7 +158,7 @@ def _numbers(texts: list[str], table: dict[str, int]) -> np.ndarray:
     return np.fromiter(numbers, dtype=np.int32, count=len(texts))
 
 
-def read_clip_list(path: str | Path) -> list[str]:
+def read_clip_list(path: str | Path) -> set[str]:
     """Read clip uids from a file: a JSON list, or one uid per line. An empty file is valid.
 
     Raises:
@@ -190,8 +169,8 @@ def read_clip_list(path: str | Path) -> list[str]:
     except UnicodeDecodeError:
         raise UserError(f"{path}: must be text: one clip uid a line, or a JSON list") from None
     if text.startswith(("[", "{")):
-        return read_json(path, list[str])
-    return [line.strip() for line in text.splitlines() if line.strip()]
+        return read_json(path, set[str])
+    return {line.strip() for line in text.splitlines() if line.strip()}
 
 
 def prepare_split(path: str | Path, has_times: bool = True) -> dict[str, PreparedClip]:
@@ -237,7 +216,6 @@ def prepare_split(path: str | Path, has_times: bool = True) -> dict[str, Prepare
 
 
 def _new_clip(num_frames: int) -> PreparedClip:
-    """A clip without queries."""
     return PreparedClip(
         fps=ROWS_PER_SECOND, num_frames=num_frames, timestamps=[], exact_times=[],
         sentences=[], annotation_uids=[], query_idx=[],

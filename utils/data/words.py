@@ -1,4 +1,4 @@
-"""The words of a sentence that describe what is seen."""
+"""Sentences as text encoders read them, and the words in them that describe what is seen."""
 
 import re
 
@@ -11,6 +11,14 @@ _FUNCTION_WORDS = """
 FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 ENDINGS = re.compile(r"(ing|ed|es|s|e)$")
 DOUBLED = re.compile(r"([a-z])\1$")  # with the endings: "cuts", "cutting" and "cut" are one
+
+
+def clean_sentence(text: str) -> str:
+    """Prepare a query for text encoders: lower case, stripped, with one question mark at its end.
+
+    Spaces are stripped before question marks: "knife ?" keeps its space, as published.
+    """
+    return text.strip(" ").strip("?").lower() + "?"
 
 
 def content_words(sentence: str) -> list[str]:

@@ -79,7 +79,6 @@ def _grouping(title: str, names: Iterable[str], of_query: Iterable[str | None]) 
 
 
 def by_template(queries: Sequence[Query]) -> Grouping:
-    """Group queries by their templates."""
     templates = [query.template or "" for query in queries]
     return _grouping("template", sorted({*templates} - {""}), templates)
 

@@ -18,8 +18,6 @@ RANKING_THRESHOLDS = (0.3, 0.5)  # the challenge ranks by the mean R@1 over thes
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of a set of queries."""
-
     thresholds: tuple[float, ...]
     topK: tuple[int, ...]
     figures: dict[str, float]  # means of `query_figures`, by name

@@ -31,13 +31,10 @@ class Prediction(Struct, frozen=True):
 
     @property
     def key(self) -> QueryKey:
-        """Identifies the query."""
         return self.clip_uid, self.annotation_uid, self.query_idx
 
 
 class ChallengeFile(Struct, kw_only=True):
-    """A challenge file."""
-
     version: Any = None
     challenge: Any = None
     results: list[Prediction]

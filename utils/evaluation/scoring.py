@@ -11,9 +11,8 @@ import numpy as np
 from utils.base.errors import UserError, warn
 from utils.data.annotations import Annotations, Query, iter_queries, read_annotations
 from utils.data.records import Records
-from utils.evaluation.metrics import Scores, evaluate, score_table
-from utils.evaluation.predictions import WINDOWS, read_predictions, write_results
-from utils.evaluation.submissions import accept, read_challenge_split
+from utils.evaluation.metrics import Scores, score_table
+from utils.evaluation.predictions import WINDOWS, read_predictions
 
 NO_WINDOW = (np.nan, np.nan)
 
@@ -104,35 +103,6 @@ def _warn_of_reversed(windows: np.ndarray, path: str | Path) -> None:
         warn(f"{path}: {count} windows end before they start; they overlap nothing")
 
 
-def score(truth: GroundTruth, windows: np.ndarray) -> Scores:
-    """Score windows (R, K, 2) in seconds."""
-    return evaluate(truth.seconds, windows, listed=truth.listed)
-
-
 def report(scores: Scores, title: str) -> str:
     """The published table, and the number of queries."""
     return f"{score_table(scores, title)}\n{scores.summary()}"
-
-
-def publish(
-    file: Path,
-    records: Records,
-    windows: np.ndarray,
-    scores: np.ndarray,
-    listed: int,
-    annotations: str | None,
-    submitted: bool,
-) -> None:
-    """Write a split's challenge file with its scores, and print figures if there is ground truth.
-
-    If `submitted`, raises UserError if the challenge server would reject it for `annotations`.
-    """
-    write_results(file, records.keys, windows, scores)
-    truth = ground_truth(records, listed, annotations)
-    if truth is None:
-        print(f"{annotations or 'the split'} holds no times: predictions only, nothing to score")
-    else:
-        print(report(score(truth, windows), file.stem))
-    print(f"{len(windows)} of {listed} queries predicted, written to {file}")
-    if submitted:
-        accept(file, read_challenge_split(annotations))

@@ -5,21 +5,20 @@
     answers = index.ask(["Where did I put the keys?"])
     index.paths[answers.videos[0, 0]], answers.windows[0, 0]    # which video, [start, end] seconds
 
-The folder holds `index.sqlite`, with the run and a row per video, and `<number>.npy`, the encoded
-clips (C, V, D) of a video in half precision. A row is committed after its file is complete: a
-killed process leaves at most a file without a row, which the next one removes.
+The folder holds `run.json`, and of each video a .npy file, its encoded clips (C, V, D) in half
+precision, and a .json file with the rest. That is written last and removed first: a killed process
+leaves at most a .npy file without one, which the next process removes.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote, unquote_to_bytes
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -32,8 +31,8 @@ from utils.base.files import (
     file_stamp,
     fingerprint,
     legible,
-    parse_json,
-    to_json,
+    read_json,
+    write_json,
 )
 from utils.features.stores import map_array
 from utils.features.tensors import resident
@@ -42,19 +41,8 @@ from utils.search.ranking import EncodedVideo, Ranking, rank
 from utils.search.search import TrainedRun, load_run
 from utils.training.checkpoints import checkpoint_hash, find_checkpoint
 
-DATABASE = "index.sqlite"
+RUN_FILE = "run.json"
 SAMPLES = 16  # of a file's content, in its fingerprint
-TABLES = """
-CREATE TABLE IF NOT EXISTS run (description TEXT); -- JSON, as of IndexedRun
-CREATE TABLE IF NOT EXISTS videos (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, -- numbers are not reused
-    path BLOB UNIQUE, -- bytes: a name may be invalid UTF-8
-    fingerprint TEXT, -- of the video's files
-    seconds REAL,
-    clip_seconds REAL,
-    starts TEXT -- of the clips in seconds, JSON
-);
-"""
 
 
 class IndexedRun(Struct):
@@ -90,6 +78,16 @@ class IndexedRun(Struct):
         return load_run(checkpoint, encoder, self.clip_seconds, device, self.image_encoders)
 
 
+class IndexedVideo(Struct):
+    """A video of an index, without its clips."""
+
+    path: str  # absolute and percent-encoded: a name may be invalid UTF-8
+    fingerprint: str  # of the video's files
+    seconds: float
+    clip_seconds: float
+    starts: list[float]  # of the clips in seconds
+
+
 class VideoFiles(NamedTuple):
     """A video to index, or features without a video."""
 
@@ -117,7 +115,6 @@ class VideoIndex:
 
     @property
     def score_name(self) -> str:
-        """What the scores of answers are."""
         return "score" if self.videos[0].calibration is None else "chance"
 
     @property
@@ -142,35 +139,30 @@ def load_index(
         UserError: no index in the folder, another run, or all videos are missing.
     """
     folder = Path(folder)
-    if not (folder / DATABASE).is_file():
+    if not (folder / RUN_FILE).is_file():
         raise UserError(f"{folder}: no index of videos; index_videos.py makes one")
-    with _opened(folder) as database:
-        indexed_run = _read_run(folder, database)
-        columns = "path, number, starts, clip_seconds, seconds"
-        rows = database.execute(f"SELECT {columns} FROM videos ORDER BY path").fetchall()
-    rows = [(Path(os.fsdecode(path)), *columns) for path, *columns in rows]
-    present = [row for row in rows if row[0].exists()]
-    missing = [legible(path.name) for path, *_ in rows if not path.exists()]
-    if not present or indexed_run is None:
-        raise UserError(f"{folder}: none of its {len(rows)} videos is there; index_videos.py adds")
-    if missing:
-        warn(f"{folder}: {len(missing)} of {len(rows)} videos are gone: {named(missing)}; left out")
+    indexed_run, videos = read_json(folder / RUN_FILE, IndexedRun), _read_videos(folder)
+    present = {path: video for path, video in videos.items() if path.exists()}
+    if not present:
+        raise UserError(f"{folder}: none of its {len(videos)} videos exists; index_videos.py adds")
+    if missing := [legible(path.name) for path in videos if path not in present]:
+        names = named(missing)
+        warn(f"{folder}: {len(missing)} of {len(videos)} videos are gone: {names}; left out")
     run = indexed_run.load(checkpoint, text_encoder, device)
-    videos = [_stored_video(folder, run, *columns) for _, *columns in present]
-    return VideoIndex([path for path, *_ in present], videos)
+    return VideoIndex(list(present), [_encoded(run, *video) for video in present.values()])
 
 
 class IndexWriter:
-    """Adds videos to an index; see `writing`."""
+    """Adds videos to the index in a folder; see `writing`."""
 
-    def __init__(self, folder: Path, database: sqlite3.Connection):
-        self._folder, self._database = folder, database
-        database.executescript(TABLES)
-        self.run = _read_run(folder, database)  # None: a new index
-        numbers = {number for (number,) in database.execute("SELECT number FROM videos")}
-        files = {_clips_file(folder, number) for number in numbers}
-        for file in {*folder.glob("*.npy")} - files:  # left by a killed process
-            file.unlink()
+    def __init__(self, folder: Path):
+        self._folder = folder
+        file = folder / RUN_FILE
+        self.run = read_json(file, IndexedRun) if file.is_file() else None  # None: a new index
+        self._videos = _read_videos(folder)
+        for clips in folder.glob("*.npy"):
+            if not clips.with_suffix(".json").is_file():  # left by a killed process
+                clips.unlink()
 
     def begin(self, checkpoint: str, text_encoder: str | None, run: TrainedRun) -> None:
         """Store the run of a new index, loaded from `checkpoint`."""
@@ -181,54 +173,44 @@ class IndexWriter:
             text_encoder and _absolute(text_encoder),
             run.image_encoders and list(map(_absolute, run.image_encoders)),
         )
-        with self._database as database:
-            database.execute("INSERT INTO run VALUES (?)", (to_json(self.run).decode(),))
+        write_json(self._folder / RUN_FILE, self.run)
 
     def missing(self, sources: Iterable[VideoFiles]) -> list[VideoFiles]:
         """The videos that are not in the index yet, or have changed."""
-        rows = self._database.execute("SELECT path, fingerprint, number FROM videos").fetchall()
-        indexed = {path: mark for path, mark, n in rows if _clips_file(self._folder, n).is_file()}
-        return [s for s in sources if indexed.get(os.fsencode(s.path)) != s.fingerprint()]
+        videos = self._videos.items()
+        indexed = {path: video.fingerprint for path, (clips, video) in videos if clips.is_file()}
+        return [s for s in sources if indexed.get(s.path) != s.fingerprint()]
 
     def add(self, source: VideoFiles, video: EncodedVideo) -> None:
-        """Store an encoded video; replaces earlier rows of its files."""
-        starts = json.dumps(video.starts.tolist())
-        times = video.seconds, video.clip_seconds, starts
-        with self._database as database:
-            replaced = self._remove({source.path, *source.features})
-            number = database.execute(
-                "INSERT INTO videos (path, fingerprint, seconds, clip_seconds, starts) "
-                "VALUES (?, ?, ?, ?, ?)",
-                (os.fsencode(source.path), source.fingerprint(), *times),
-            ).lastrowid
-            with atomic_write(_clips_file(self._folder, number)) as file:
-                np.save(file, video.clips.half().cpu().numpy())
-        for file in replaced:
-            file.unlink(missing_ok=True)
+        """Store an encoded video in place of what the index holds of its files."""
+        for path in (source.path, *source.features):
+            self._remove(path)
+        path = quote(os.fsencode(source.path))
+        times = video.seconds, video.clip_seconds, video.starts.tolist()
+        indexed = IndexedVideo(path, source.fingerprint(), *times)
+        clips = self._folder / f"{fingerprint(path)}.npy"
+        with atomic_write(clips) as file:
+            np.save(file, video.clips.half().cpu().numpy())
+        write_json(clips.with_suffix(".json"), indexed)
+        self._videos[source.path] = clips, indexed
 
     def drop_gone(self) -> list[Path]:
         """Drop missing videos whose folder exists; returns all missing videos."""
-        rows = self._database.execute("SELECT path FROM videos ORDER BY path").fetchall()
-        paths = [Path(os.fsdecode(path)) for (path,) in rows]
-        missing = [path for path in paths if not path.exists()]
-        with self._database:
-            dropped = self._remove({path for path in missing if path.parent.is_dir()})
-        for file in dropped:
-            file.unlink(missing_ok=True)
+        missing = [path for path in self._videos if not path.exists()]
+        for path in missing:
+            if path.parent.is_dir():
+                self._remove(path)
         return missing
 
     def count(self) -> tuple[int, float]:
         """Number of videos in the index, and their total length in seconds."""
-        return self._database.execute("SELECT COUNT(*), TOTAL(seconds) FROM videos").fetchone()
+        return len(self._videos), sum(video.seconds for _, video in self._videos.values())
 
-    def _remove(self, paths: Iterable[Path]) -> list[Path]:
-        """Delete rows; returns the files to delete after the commit."""
-        removed = []
-        for path in paths:
-            key = (os.fsencode(path),)
-            removed += self._database.execute("SELECT number FROM videos WHERE path = ?", key)
-            self._database.execute("DELETE FROM videos WHERE path = ?", key)
-        return [_clips_file(self._folder, number) for (number,) in removed]
+    def _remove(self, path: Path) -> None:
+        if path in self._videos:
+            clips, _ = self._videos.pop(path)
+            clips.with_suffix(".json").unlink()
+            clips.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -240,8 +222,8 @@ def writing(folder: Path) -> Iterator[IndexWriter]:
     check_output_folder("--index", folder)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / ".lock", timeout=0), _opened(folder) as database:
-            yield IndexWriter(folder, database)
+        with FileLock(folder / ".lock", timeout=0):
+            yield IndexWriter(folder)
     except Timeout:
         raise UserError(f"{folder}: another process is writing this index") from None
 
@@ -251,35 +233,21 @@ def _absolute(name: str) -> str:
     return str(Path(name).absolute()) if Path(name).exists() else name
 
 
-@contextmanager
-def _opened(folder: Path) -> Iterator[sqlite3.Connection]:
-    database = sqlite3.connect(folder / DATABASE)
-    try:
-        yield database
-    except sqlite3.DatabaseError as error:
-        raise UserError(
-            f"{folder / DATABASE}: not an index of videos, or damaged ({error}); make a new index"
-        ) from None
-    finally:
-        database.close()
+def _read_videos(folder: Path) -> dict[Path, tuple[Path, IndexedVideo]]:
+    """The videos of an index in the order of their paths, and the files of their clips."""
+    videos = {}
+    for file in folder.glob("*.json"):
+        if file.name != RUN_FILE:
+            video = read_json(file, IndexedVideo)
+            path = Path(os.fsdecode(unquote_to_bytes(video.path)))
+            videos[path] = file.with_suffix(".npy"), video
+    return dict(sorted(videos.items()))
 
 
-def _read_run(folder: Path, database: sqlite3.Connection) -> IndexedRun | None:
-    row = database.execute("SELECT description FROM run").fetchone()
-    return row and parse_json(row[0].encode(), IndexedRun, folder / DATABASE)
-
-
-def _clips_file(folder: Path, number: int | None) -> Path:
-    return folder / f"{number}.npy"
-
-
-def _stored_video(
-    folder: Path, run: TrainedRun, number: int, starts: str, clip_seconds: float, seconds: float
-) -> EncodedVideo:
-    file = _clips_file(folder, number)
+def _encoded(run: TrainedRun, file: Path, video: IndexedVideo) -> EncodedVideo:
     try:
         clips = resident(map_array(file))
     except (OSError, ValueError, EOFError):
         raise UserError(f"{file}: missing or damaged; delete it and run index_videos.py") from None
-    times = np.array(json.loads(starts)), clip_seconds, seconds
+    times = np.array(video.starts), video.clip_seconds, video.seconds
     return EncodedVideo(run.model, clips, *times, run.calibration)

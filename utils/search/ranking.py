@@ -12,12 +12,13 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from tqdm import tqdm
 
 from utils.base.errors import UserError
 from utils.base.machine import each_on_a_core
-from utils.data.records import clean_sentence
 from utils.data.spans import window_seconds
+from utils.data.words import clean_sentence
 from utils.evaluation.calibration import RIGHT, Calibration
 from utils.evaluation.metrics import iou
 from utils.evaluation.predictions import suppress
@@ -59,13 +60,6 @@ class Searcher(Protocol):
         """Spans in units (C, n, 2), n >= count, and scores (C, n) as of `spans_to_compare`."""
 
 
-class VideoAnswers(NamedTuple):
-    """The windows of a video that answer each question, best first."""
-
-    windows: np.ndarray  # (Q, k, 2) seconds
-    scores: np.ndarray  # (Q, k) as of `Ranking`
-
-
 class Ranking(NamedTuple):
     """The windows of several videos that answer each question, best first."""
 
@@ -81,7 +75,7 @@ class Offers(NamedTuple):
     """Candidate windows of some clips for a question."""
 
     clips: np.ndarray  # (C,) numbers
-    windows: np.ndarray  # (C, n, 2) seconds in the clip's video
+    windows: np.ndarray  # (C, n, 2) seconds on the timeline of all videos
     scores: np.ndarray  # (C, n)
 
 
@@ -98,19 +92,16 @@ class EncodedVideo:
 
     def ask(
         self, questions: list[str], top: int = TOP, nms_threshold: float = NMS_THRESHOLD
-    ) -> VideoAnswers:
+    ) -> Ranking:
         """The best `top` windows for each question, with an IoU of at most the threshold."""
-        ranking = rank([self], questions, top, nms_threshold)
-        return VideoAnswers(ranking.windows, ranking.scores)
+        return rank([self], questions, top, nms_threshold)
 
     @cached_property
     def overview(self) -> torch.Tensor:
         """(C, U, D) means of neighbouring units, at most `model.glanced` per clip."""
-        units = self.clips.shape[1]
-        factor = -(-units // self.model.glanced)
-        whole, rest = self.clips.split([units - units % factor, units % factor], 1)
-        means = whole.unflatten(1, (-1, factor)).mean(2)
-        return torch.cat([means, rest.mean(1, keepdim=True)], 1) if units % factor else means
+        factor = -(-self.clips.shape[1] // self.model.glanced)
+        channels_first = self.clips.transpose(1, 2)
+        return F.avg_pool1d(channels_first, factor, ceil_mode=True).transpose(1, 2)
 
 
 def rank(
@@ -155,9 +146,16 @@ class ClipSearch:
     def __init__(self, videos: Sequence[EncodedVideo], text: Any, count: int):
         self.model = videos[0].model
         self.videos, self.text, self.count = videos, text, count
-        counts = [len(video.starts) for video in videos]
-        self.video = np.repeat(np.arange(len(videos)), counts)  # (C,) of each clip
-        self.place = np.concatenate(list(map(np.arange, counts)))  # (C,) in its video
+        clip_counts = [len(video.starts) for video in videos]
+        self.video = np.repeat(np.arange(len(videos)), clip_counts)  # (C,) of each clip
+        self.place = np.concatenate(list(map(np.arange, clip_counts)))  # (C,) in its video
+        self.is_last = self.place + 1 == np.repeat(clip_counts, clip_counts)  # (C,)
+        # On one timeline of all videos, so that windows of different videos never overlap.
+        self.ends = np.cumsum([video.seconds + GAP for video in videos])
+        self.begins = np.append(0, self.ends[:-1])
+        starts = [video.starts + begin for video, begin in zip(videos, self.begins, strict=True)]
+        self.starts = np.concatenate(starts)  # (C,)
+        self.seconds = np.repeat([video.clip_seconds for video in videos], clip_counts)  # (C,)
 
     def glance(self, clips: list[np.ndarray], count: int) -> list[np.ndarray]:
         """The `count` most promising of the clips given for each question."""
@@ -167,31 +165,43 @@ class ClipSearch:
                 scores = self.model.glance(overviews, self.text, question)
             return batch, scores.float().cpu().numpy()
 
-        return [best(*scored, count) for scored in self._ask_batches(ask, clips, overview=True)]
+        overviews = [video.overview for video in self.videos]
+        return [best(*scored, count) for scored in self._ask_batches(ask, clips, overviews)]
 
     def look(self, clips: list[np.ndarray], look: int) -> list[Offers]:
         """Candidate windows of the clips given for each question."""
 
-        def ask(question: int, batch: np.ndarray, encoded: torch.Tensor) -> Offers:
+        def ask(question: int, batch: np.ndarray, encoded: torch.Tensor) -> tuple:
             answers = self.model.ask(encoded, self.text, question, self.count, look)
-            return self._offers(batch, encoded.shape[1], *(x.cpu().numpy() for x in answers))
+            spans, scores = (answer.cpu().numpy() for answer in answers)  # (C, n, 2), (C, n)
+            units = encoded.shape[1]
+            # A span that touches a border is cut off there, unless the video ends there, too.
+            is_cut_off = (spans[..., 0] == 0) & (self.place[batch] > 0)[:, None]
+            is_cut_off |= (spans[..., 1] == units - 1) & ~self.is_last[batch, None]
+            windows = window_seconds(spans, self.seconds[batch, None], units)
+            windows += self.starts[batch, None, None]
+            return batch, windows, scores - CUT_OFF * is_cut_off
 
-        return [Offers(*offers) for offers in self._ask_batches(ask, clips, overview=False)]
+        encoded = [video.clips for video in self.videos]
+        return [Offers(*offers) for offers in self._ask_batches(ask, clips, encoded)]
 
     def _ask_batches(
-        self, ask: Callable[..., tuple], clips: list[np.ndarray], overview: bool
+        self, ask: Callable[..., tuple], clips: list[np.ndarray], encoded: list[torch.Tensor]
     ) -> list[list[np.ndarray]]:
         """Results of `ask(question, clips, encoded clips)`, joined by question.
 
-        Batches are distributed over the cores.
+        `encoded` are the clips of each video (C, V, D). Batches are distributed over the cores.
         """
 
         @torch.inference_mode()
         def ask_batch(job: tuple[int, np.ndarray]) -> tuple:
             question, batch = job
-            return ask(question, batch, self._encoded(batch, overview))
+            places = zip(self.video[batch].tolist(), self.place[batch].tolist(), strict=True)
+            stacked = torch.stack([encoded[video][place] for video, place in places])
+            return ask(question, batch, stacked.to(self.model.device).float())
 
-        batches = [self._batches(numbers, overview) for numbers in clips]
+        units = np.array([video.shape[1] for video in encoded])[self.video]  # (C,)
+        batches = [equal_batches(numbers, units[numbers]) for numbers in clips]
         jobs = [(question, batch) for question, group in enumerate(batches) for batch in group]
         results = each_on_a_core(ask_batch, jobs, self.model.device)
         results = iter(tqdm(results, "asking", len(jobs), unit="batch", leave=False))
@@ -202,51 +212,23 @@ class ClipSearch:
         self, looks: Sequence[Offers], top: int, nms_threshold: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """The best windows (1, k, 2) of a question, their scores, videos and support (1, k)."""
-        # On one timeline of all videos, so that windows of different videos never overlap.
-        ends = np.cumsum([video.seconds + GAP for video in self.videos])
-        begins = np.append(0, ends)
-        windows = [x.windows + begins[self.video[x.clips], None, None] for x in looks]
-        candidates = np.concatenate([x.reshape(-1, 2) for x in windows])  # (n, 2)
-        scores = np.concatenate([x.scores.ravel() for x in looks])
+        candidates = np.concatenate([offers.windows.reshape(-1, 2) for offers in looks])  # (n, 2)
+        scores = np.concatenate([offers.scores.ravel() for offers in looks])
         weight = np.exp(scores - scores.max())
         share = weight[None] / weight.sum()
         windows, scores = suppress(candidates[None], share, nms_threshold, top)
         support = (share * (iou(windows[0, :, None], candidates) > RIGHT)).sum(1)
-        videos = np.searchsorted(ends, windows.mean(2))
-        return windows - begins[videos][..., None], scores, videos, support[None]
+        videos = np.searchsorted(self.ends, windows.mean(2))
+        return windows - self.begins[videos][..., None], scores, videos, support[None]
 
-    def _clips_of(self, video: int, overview: bool) -> torch.Tensor:
-        return self.videos[video].overview if overview else self.videos[video].clips
 
-    def _encoded(self, batch: np.ndarray, overview: bool) -> torch.Tensor:
-        """(C, V, D) in single precision, of clips with equally many units."""
-        parts = zip(self.video[batch].tolist(), self.place[batch].tolist(), strict=True)
-        clips = [self._clips_of(video, overview)[place] for video, place in parts]
-        return torch.stack(clips).to(self.model.device).float()
-
-    def _batches(self, clips: np.ndarray, overview: bool) -> list[np.ndarray]:
-        """Batches of at most `BATCH_UNITS` units; the clips of a batch have equally many units."""
-        video_units = [self._clips_of(v, overview).shape[1] for v in range(len(self.videos))]
-        units = np.array(video_units)[self.video[clips]]
-        batches = []
-        for count in np.unique(units).tolist():
-            group, size = clips[units == count], max(1, BATCH_UNITS // count)
-            batches += [group[first : first + size] for first in range(0, len(group), size)]
-        return batches
-
-    def _offers(
-        self, batch: np.ndarray, units: int, spans: np.ndarray, scores: np.ndarray
-    ) -> Offers:
-        """Spans (C, n, 2) as windows."""
-        videos = [self.videos[number] for number in self.video[batch]]
-        starts = np.array([v.starts[n] for v, n in zip(videos, self.place[batch], strict=True)])
-        last_starts = np.array([video.starts[-1] for video in videos])
-        seconds = np.array([video.clip_seconds for video in videos])
-        # A span that touches a border is cut off there, unless the video ends there, too.
-        is_cut_off = (spans[..., 0] == 0) & (starts > 0)[:, None]
-        is_cut_off |= (spans[..., 1] == units - 1) & (starts < last_starts)[:, None]
-        windows = window_seconds(spans, seconds[:, None], units) + starts[:, None, None]
-        return Offers(batch, windows, scores - CUT_OFF * is_cut_off)
+def equal_batches(clips: np.ndarray, units: np.ndarray) -> list[np.ndarray]:
+    """Batches of clips of equally many units, at most `BATCH_UNITS` together."""
+    batches = []
+    for count in np.unique(units).tolist():
+        group, size = clips[units == count], max(1, BATCH_UNITS // count)
+        batches += [group[first : first + size] for first in range(0, len(group), size)]
+    return batches
 
 
 def as_trained(question: str) -> str:

@@ -161,7 +161,6 @@ class TrainedRun:
         return EncodedVideo(self.model, torch.cat(encoded), *seconds, self.calibration)
 
     def extract(self, video: Path, frame_rate: float | None = None) -> list[np.ndarray]:
-        """Extract the features that the model reads from a video file."""
         return extract_rows(self._extractors, video, frame_rate)
 
     @cached_property

@@ -98,7 +98,6 @@ def _file(world: World, split: str, version: str, content: dict[int, list]) -> d
 
 
 def _query(world: World, questions: Questions, row: int, oddity: str, times: bool) -> dict:
-    """One entry of `language_queries`."""
     query: dict[str, Any] = phrase(world, questions, row)
     if oddity == "missing":
         del query["query"]

@@ -18,7 +18,7 @@ from utils.simulation.phrasing import (
     narration_texts,
     question_words,
 )
-from utils.simulation.world import HANDLE, NOTHING, TEST, TRAIN, VAL, Events, World
+from utils.simulation.world import HANDLE, IS_RARE, NOTHING, TEST, TRAIN, VAL, Events, World
 
 # Log-normal widths of narration windows in seconds; a fifth lies within one bin of 16/30 s.
 WIDTH_MEDIAN, WIDTH_SPREAD = 0.6, 1.0
@@ -134,7 +134,7 @@ def _candidates(
     if template.verb is not None:
         fits &= events.verb[event] == template.verb
     # Questions in train are about common objects only; rare ones are narrated.
-    is_common = (events.object[event] == NOTHING) | ~world.rare[events.object[event]]
+    is_common = (events.object[event] == NOTHING) | ~IS_RARE[events.object[event]]
     fits &= is_common | (world.videos.split[events.video[event]] != TRAIN)
     other = np.full(len(event), NOTHING)
     if number == BEFORE_AFTER:

@@ -7,8 +7,10 @@ N events, C clips, W videos. Times are seconds in the video.
 
 import uuid
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from msgspec import Meta
 
 from utils.base.tasks import FRAME_RATE
 from utils.simulation.lexicon import (
@@ -27,32 +29,38 @@ NOTHING = -1  # no verb, object or person in this event
 LENGTH_MEDIAN, LENGTH_SPREAD = 4.0, 0.55  # log-normal event lengths, seconds
 LENGTH_LIMITS = (1.2, 20.0)
 PAUSE = 0.8  # mean time between events, seconds
-KINDS = {"handle": 0.82, "together": 0.06, "talk": 0.07, "walk": 0.05}
-HANDLE, TOGETHER, TALK, WALK = range(4)  # "together": an object is handled with somebody
+HANDLE, TOGETHER, TALK, WALK = range(4)  # TOGETHER: an object is handled with somebody
+KIND_SHARES = (0.82, 0.06, 0.07, 0.05)  # of all events
 
 # Number of more common objects of the same scenario.
 OBJECT_RANK = np.arange(len(OBJECTS)) - np.searchsorted(OBJECT_SCENARIO, OBJECT_SCENARIO)
+# (objects,) bool: the less common half of each scenario's, never asked about in NLQ train.
+IS_RARE = np.bincount(OBJECT_SCENARIO)[OBJECT_SCENARIO] // 2 <= OBJECT_RANK
 
 TRAIN, VAL, TEST, NO_CLIPS = range(4)  # the split of a video; some have no clips
 
 
+Count = Annotated[int, Meta(ge=0)]
+Amount = Annotated[float, Meta(ge=0)]
+
+
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes of a world."""
+    nlq_clips: tuple[Count, Count, Count]  # clips with questions: train, val, test
+    other_clips: Count  # further train clips, of the visual queries and moments benchmarks
+    bare_videos: Count  # narrated videos without clips
+    queries: Amount  # mean number of questions a clip
+    clip_seconds: tuple[Amount, Amount]  # shortest and longest clip
+    margin: Amount  # mean time of a video outside of its clips, seconds
+    narrations: Amount  # a minute
 
-    nlq_clips: tuple[int, int, int]  # clips with questions: train, val, test
-    other_clips: int  # further train clips, of the visual queries and moments benchmarks
-    bare_videos: int  # narrated videos without clips
-    queries: float  # mean number of questions a clip
-    clip_seconds: tuple[float, float]  # shortest and longest clip
-    margin: float  # mean time of a video outside of its clips, seconds
-    narrations: float  # a minute
+    def __post_init__(self) -> None:
+        if not 10 <= self.clip_seconds[0] <= self.clip_seconds[1]:
+            raise ValueError("`$.clip_seconds` must be at least 10, the shorter one first")
 
 
 @dataclass(frozen=True)
 class Videos:
-    """W videos."""
-
     uids: list[str]
     split: np.ndarray  # (W,) TRAIN, VAL, TEST or NO_CLIPS
     duration: np.ndarray  # (W,)
@@ -61,8 +69,6 @@ class Videos:
 
 @dataclass(frozen=True)
 class Clips:
-    """C clips."""
-
     uids: list[str]
     video: np.ndarray  # (C,)
     start: np.ndarray  # (C,) seconds in the video
@@ -99,12 +105,9 @@ class Events:
 
 @dataclass(frozen=True)
 class World:
-    """All videos, clips and events."""
-
     videos: Videos
     clips: Clips
     events: Events
-    rare: np.ndarray  # (objects,) bool: never asked about in NLQ train
 
     def clip_events(self, clip: int) -> np.ndarray:
         """Numbers of the events whose middle lies in a clip."""
@@ -119,12 +122,7 @@ def simulate_world(sizes: Sizes, seed: int) -> World:
     """Simulate a world, determined by sizes and seed."""
     rng = np.random.default_rng((seed, 1))
     videos, clips = _make_videos(sizes, rng)
-    return World(videos, clips, _make_events(videos, rng), rare_objects())
-
-
-def rare_objects() -> np.ndarray:
-    """(objects,) the less common half of each scenario's objects."""
-    return np.bincount(OBJECT_SCENARIO)[OBJECT_SCENARIO] // 2 <= OBJECT_RANK
+    return World(videos, clips, _make_events(videos, rng))
 
 
 def _make_videos(sizes: Sizes, rng: np.random.Generator) -> tuple[Videos, Clips]:
@@ -166,7 +164,6 @@ def _make_videos(sizes: Sizes, rng: np.random.Generator) -> tuple[Videos, Clips]
 
 
 def _make_events(videos: Videos, rng: np.random.Generator) -> Events:
-    """The events of each video, from its start to its end."""
     mean = LENGTH_MEDIAN * np.exp(LENGTH_SPREAD**2 / 2) + PAUSE
     counts = (videos.duration / mean * 1.3 + 12).astype(np.int64)  # more than fit
     video = np.repeat(np.arange(len(counts)), counts)
@@ -178,15 +175,21 @@ def _make_events(videos: Videos, rng: np.random.Generator) -> Events:
     video, start, length = video[fits], start[fits], length[fits]
     count = len(video)
 
-    kind = rng.choice(len(KINDS), count, p=list(KINDS.values()))
-    noun = _draw(_object_shares(videos, rng), video, rng)
+    kind = rng.choice(len(KIND_SHARES), count, p=KIND_SHARES)
+    # Objects are long-tailed within the scenario, with random favourites of each video.
+    favour = rng.gamma(1.0, 1.0, (len(videos.uids), len(OBJECTS)))
+    is_there = videos.scenario[:, None] == OBJECT_SCENARIO
+    noun = _draw((OBJECT_RANK + 3.0) ** -0.7 * favour * is_there, video, rng)
     noun[kind >= TALK] = NOTHING
     verb = np.full(count, NOTHING)
     has_object = noun != NOTHING
     groups = np.array([list(GROUP_VERBS).index(entry.group) for entry in OBJECTS])
     verb[has_object] = _draw(_verb_shares(), groups[noun[has_object]], rng)
-    place = _draw(_place_shares(videos, rng), video, rng)
-    person = _draw(_person_shares(videos, rng), video, rng)
+    favour = rng.gamma(2.0, 1.0, (len(videos.uids), len(PLACES)))
+    place = _draw(favour * (videos.scenario[:, None] == PLACE_SCENARIO), video, rng)
+    # A few persons in each video.
+    favour = rng.gamma(0.3, 1.0, (len(videos.uids), len(PERSONS)))
+    person = _draw(favour + 1e-6, video, rng)
     person[(kind == HANDLE) | (kind == WALK)] = NOTHING
     return Events(video, start, start + length, kind, verb, noun, place, person)
 
@@ -209,23 +212,6 @@ def _draw(shares: np.ndarray, row: np.ndarray, rng: np.random.Generator) -> np.n
     return np.minimum(index - row * shares.shape[1], shares.shape[1] - 1)
 
 
-def _object_shares(videos: Videos, rng: np.random.Generator) -> np.ndarray:
-    """(W, objects): long-tailed within the scenario, with random favourites of each video."""
-    shares = (OBJECT_RANK + 3.0) ** -0.7 * rng.gamma(1.0, 1.0, (len(videos.uids), len(OBJECTS)))
-    return shares * (videos.scenario[:, None] == OBJECT_SCENARIO)
-
-
-def _place_shares(videos: Videos, rng: np.random.Generator) -> np.ndarray:
-    """(W, places): those of the scenario."""
-    shares = rng.gamma(2.0, 1.0, (len(videos.uids), len(PLACES)))
-    return shares * (videos.scenario[:, None] == PLACE_SCENARIO)
-
-
-def _person_shares(videos: Videos, rng: np.random.Generator) -> np.ndarray:
-    """(W, persons): a few in each video."""
-    return rng.gamma(0.3, 1.0, (len(videos.uids), len(PERSONS))) + 1e-6
-
-
 def _verb_shares() -> np.ndarray:
     """(groups, verbs): handling is most common."""
     shares = np.zeros((len(GROUP_VERBS), len(VERB_NUMBER)))
@@ -237,6 +223,5 @@ def _verb_shares() -> np.ndarray:
 
 
 def _uids(rng: np.random.Generator, count: int) -> list[str]:
-    """Random uids of the generator."""
     raw = rng.bytes(16 * count)
     return [str(uuid.UUID(bytes=raw[at : at + 16], version=4)) for at in range(0, 16 * count, 16)]

@@ -3,8 +3,6 @@
 import os
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -22,45 +20,33 @@ class Board:
         """TensorBoard hides earlier logs from `purge_step` on."""
         name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
         self._path = folder / name
-        self._records: RecordWriter | None = None
-        with self._ending_on_error():
-            folder.mkdir(parents=True, exist_ok=True)
-            self._records = RecordWriter(self._path.open("wb"))
+        self._has_failed = False
         self._write(Event(file_version="brain.Event:2"))
         if purge_step is not None:
             session_start = SessionLog(status=SessionLog.START)
             self._write(Event(session_log=session_start, step=purge_step))
 
     def add_scalars(self, scalars: dict[str, float | torch.Tensor], step: int) -> None:
-        """Log figures by name."""
         figures = (summary.scalar(name, value) for name, value in scalars.items())
         self._write(*(Event(summary=figure, step=step) for figure in figures))
 
     def add_text(self, name: str, text: str, step: int) -> None:
-        """Log a text in Markdown."""
         self._write(Event(summary=summary.text(name, text), step=step))
 
     def add_image(self, name: str, image: object, step: int) -> None:
         """Log a picture (H, W, 3)."""
         self._write(Event(summary=summary.image(name, image, dataformats="HWC"), step=step))
 
-    def close(self) -> None:
-        """Close the file."""
-        if self._records is not None:
-            self._records.close()
-
     def _write(self, *events: Event) -> None:
-        if self._records is not None:
-            with self._ending_on_error():
+        if self._has_failed:
+            return
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("ab") as file:
+                records = RecordWriter(file)
                 for event in events:
                     event.wall_time = time.time()
-                    self._records.write(event.SerializeToString())
-                self._records.flush()
-
-    @contextmanager
-    def _ending_on_error(self) -> Iterator[None]:
-        try:
-            yield
+                    records.write(event.SerializeToString())
         except OSError as error:
-            self._records = None
+            self._has_failed = True
             warn(f"{self._path}: {error.strerror}; nothing more is logged for TensorBoard")

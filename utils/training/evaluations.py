@@ -1,9 +1,9 @@
 """Read the evaluations of a run from its `metrics.jsonl`."""
 
+from operator import itemgetter
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from utils.base.errors import UserError
 
@@ -21,11 +21,11 @@ def best_evaluation(run: Path) -> dict:
         raise UserError(f"{run}: {len(files)} files metrics.jsonl under it; name one run folder")
     try:
         lines = msgspec.json.Decoder(dict[str, int | float]).decode_lines(files[0].read_bytes())
-        figures = [float(line[SELECTION]) for line in lines]
-    except (ValueError, KeyError, TypeError):
+        best = max(reversed(lines), key=itemgetter(SELECTION), default=None)
+    except (ValueError, KeyError):
         raise UserError(
             f"{files[0]}: not a training run's evaluations: JSON lines with '{SELECTION}'"
         ) from None
-    if not lines:
+    if best is None:
         raise UserError(f"{files[0]}: no evaluation in it yet")
-    return lines[len(lines) - 1 - int(np.argmax(figures[::-1]))]
+    return best

@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from utils.base.files import check_output
-from utils.evaluation.scoring import publish
+from utils.evaluation.metrics import evaluate
+from utils.evaluation.predictions import write_results
+from utils.evaluation.scoring import ground_truth, report
+from utils.evaluation.submissions import accept, read_challenge_split
 from utils.training.checkpoints import find_checkpoint
 from utils.training.processes import start_processes
 
@@ -19,6 +22,8 @@ def infer(
     result_file: Callable[[Any, Path], Path],
 ) -> Path:
     """Predict a split; prints scores if the true windows are known.
+
+    Raises UserError if `--check_submission` is given and the challenge server would reject it.
 
     Args:
         run: a checkpoint or a run folder.
@@ -38,6 +43,15 @@ def infer(
         windows, scores = predict(model, split, options, processes)
         file = Path(options.output or result_file(options, checkpoint))
         if processes.main:
-            truth, submitted = options.eval_gt_json, options.is_submission
-            publish(file, split.records, windows, scores, split.listed, truth, submitted)
+            write_results(file, split.records.keys, windows, scores)
+            annotations = options.eval_gt_json
+            truth = ground_truth(split.records, split.listed, annotations)
+            if truth is None:
+                source = annotations or "the split"
+                print(f"{source} holds no times: predictions only, nothing to score")
+            else:
+                print(report(evaluate(truth.seconds, windows, listed=truth.listed), file.stem))
+            print(f"{len(windows)} of {split.listed} queries predicted, written to {file}")
+            if options.is_submission:
+                accept(file, read_challenge_split(annotations))
     return file

@@ -62,43 +62,36 @@ def fit(recipe: Recipe, options: TrainingOptions, processes: Processes) -> None:
     A signal to stop saves the state and ends the program with 128 + its number.
     """
     run = Run(options, processes, recipe.descriptions)
+    training: Training | None = None
     with _disk_faults(run.folder), run, StopSignals() as signals:
-        state = _start(run, options.restart, signals)
-        training = Training(recipe, options, run, processes, signals, state)
         try:
+            with signals.interrupting():
+                state = run.start(options.restart)
+            training = Training(recipe, options, run, processes, signals, state)
+            training.stepper.cut_batches()
             if state is None:
                 training.save()
             training.train()
-        except Stopped:
-            training.stop(signals.received)
-        except RuntimeError as error:
-            if not is_lost_peer(error):
+        except (Stopped, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not is_lost_peer(error):
                 raise
-            # Processes don't communicate while weights change: the last step is complete.
-            training.save()
-            if signals.received:
-                sys.exit(128 + signals.received)
-            saved = f"{run.folder} is saved at step {training.step} of {training.total}"
-            raise LostPeer(saved if processes.main else "") from error
+            when = f"before {run.folder} was continued"
+            saved = f"no file in {run.folder} was changed"
+            if training is not None:
+                # Processes don't communicate while weights change: the last step is complete.
+                training.save()
+                step = f"step {training.step} of {training.total}"
+                when = f"after {step}, state saved in {run.folder}: the same command continues"
+                saved = f"{run.folder} is saved at {step}" if processes.main else ""
+            if not signals.received:
+                raise LostPeer(saved) from error
+            if processes.main:
+                name = signal.Signals(signals.received).name
+                print(f"stopped by {name} {when}", file=sys.stderr, flush=True)
+            sys.exit(128 + signals.received)
     if processes.main:
         title = f"best of {len(run.history)} evaluations, checkpoint {run.checkpoints[-1]}"
         print(f"{title}:\n{training.best_table}")
-
-
-def _start(run: Run, restart: bool, signals: StopSignals) -> dict | None:
-    """The state to continue from, None for a new run; a signal ends the program."""
-    try:
-        with signals.interrupting():
-            return run.start(restart)
-    except Stopped:
-        if run.processes.main:
-            name = signal.Signals(signals.received).name
-            print(f"stopped by {name} before {run.folder} was continued", file=sys.stderr)
-        sys.exit(128 + signals.received)
-    except RuntimeError as error:
-        if not is_lost_peer(error):
-            raise
-        raise LostPeer(f"no file in {run.folder} was changed") from error
 
 
 @contextmanager
@@ -141,10 +134,8 @@ class Training:
         self.to_evaluate = False  # the current weights
         if state is not None:
             self.restore(state)
-        self.stepper.cut_batches()
 
     def restore(self, state: dict) -> None:
-        """Continue from a saved state."""
         file = self.run.state_file
         fit_state(self.recipe.model, state["model"], file)
         fit_optimizer(self.recipe.optimizer, state["optimizer"], file)
@@ -180,22 +171,10 @@ class Training:
             }
         )
 
-    def stop(self, number: int) -> None:
-        """Save the state and end the program because of a signal."""
-        self.save()
-        if self.processes.main:
-            print(
-                f"stopped by {signal.Signals(number).name} after step {self.step} of {self.total}, "
-                f"state saved in {self.run.folder}: the same command continues",
-                file=sys.stderr,
-                flush=True,
-            )
-        sys.exit(128 + number)
-
     def train(self) -> None:
-        """Step, evaluate and save until the last epoch ends or a signal arrives."""
+        """Step, evaluate and save until the last epoch ends; raises Stopped after a signal."""
         options, run, processes = self.options, self.run, self.processes
-        stepper = self.stepper
+        recipe, stepper = self.recipe, self.stepper
         network = stepper.network()
         if self.to_evaluate:
             self.evaluate()
@@ -209,7 +188,9 @@ class Training:
                     processes.tell(f"step {step}")
                     losses, norm = stepper.take(network, batch, step)
                     self.step = step + 1
-                    self.to_evaluate = self.is_evaluated(self.step)
+                    self.to_evaluate = evaluates(
+                        self.step, self.steps, self.total, recipe.evaluations, options.eval_period
+                    )
                     bar.update()
                     note_step()
 
@@ -230,18 +211,13 @@ class Training:
                         bar.set_postfix(loss=f"{total:.3f}", best=f"{self.best:.2f}")
                         self.log(losses, norm)
                         self.check_scale()
-                    if signal_number:
-                        bar.close()
-                        self.stop(signal_number)
+                    if signal_number:  # perhaps of another process
+                        self.signals.received = signal_number
+                        raise Stopped
                     if self.to_evaluate:
                         self.evaluate()
                     elif save_due:
                         self.save()
-
-    def is_evaluated(self, step: int) -> bool:
-        """Whether to evaluate after `step` steps."""
-        period = self.options.eval_period
-        return evaluates(step, self.steps, self.total, self.recipe.evaluations, period)
 
     def log(self, losses: dict[str, torch.Tensor], norm: torch.Tensor) -> None:
         """Log losses, gradient norm and learning rate of the last step."""

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from utils.base.errors import LAUNCHED, PEER_LOST, UserError, complain, in_brief
 from utils.training.peers import FOLLOWED, Peers
@@ -203,14 +204,11 @@ class Processes:
         if self.size == 1:
             return
         present = [tensor for tensor in tensors if tensor is not None]
-        joined = torch.cat([tensor.flatten() for tensor in present])
+        joined = parameters_to_vector(present)
         dist.all_reduce(joined, group=self.group)
-        means = (joined / self.size).split([tensor.numel() for tensor in present])
-        for tensor, mean in zip(present, means, strict=True):
-            tensor.copy_(mean.view_as(tensor))
+        vector_to_parameters(joined / self.size, present)
 
     def barrier(self) -> None:
-        """Wait until every process has called this."""
         self.largest(0)
 
     def largest(self, *values: int) -> list[int]:

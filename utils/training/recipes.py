@@ -2,16 +2,16 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
 from utils.base.errors import UserError
-from utils.data.records import Records
+from utils.evaluation.metrics import evaluate
 from utils.evaluation.predictions import write_results
-from utils.evaluation.scoring import ground_truth, report, score
+from utils.evaluation.scoring import ground_truth, report
 from utils.evaluation.timelines import draw_examples
 from utils.training.options import TEXT_FILE, TrainingOptions
 from utils.training.processes import Processes, Share
@@ -32,18 +32,9 @@ def plan_epoch(seed: int, epoch: int, rows: int, columns: int) -> EpochPlan:
 
 
 class Evaluation(NamedTuple):
-    """The result of an evaluation in training."""
-
     figures: dict[str, float]  # by name; checkpoints are chosen by SELECTION
     table: str
     picture: np.ndarray | None = None  # (H, W, 3) uint8
-
-
-class Split(Protocol):
-    """What the loop reads of a split."""
-
-    records: Records
-    listed: int  # queries in the file, before any were left out
 
 
 class Recipe(ABC):
@@ -63,16 +54,13 @@ class Recipe(ABC):
     ):
         """Open both splits; `text` encodes the queries, and is described in the run folder.
 
-        Raises UserError if the validation split has no times.
+        A split has `records` and `listed`, the number of queries before any were left out. Raises
+        UserError if the validation split has no times.
         """
         self.options = options
         self.processes = processes
-        self.train: Any
-        self.val: Any
-        self.train, self.val = (
-            open_split(options, name, text, processes.device, tolerant=True)
-            for name in ("train", "val")
-        )
+        self.train: Any = open_split(options, "train", text, processes.device, tolerant=True)
+        self.val: Any = open_split(options, "val", text, processes.device, tolerant=True)
         # Live text encoding draws random numbers: it must run within its step.
         self.live = getattr(text, "live", False)
         self.descriptions = {} if text is None else {TEXT_FILE: text.describe()}
@@ -115,13 +103,14 @@ class Recipe(ABC):
     def evaluate(self, epoch: int, step: int) -> Evaluation:
         """Score the validation split and write its predictions; all processes must call this."""
         windows, scores = self.predict()
-        scored, picture = score(self.truth, windows), None
+        split_scores = evaluate(self.truth.seconds, windows, listed=self.truth.listed)
+        picture = None
         if self.processes.main:
             file = self.options.run_folder / self.predictions_name(epoch, step)
             write_results(file, self.val.records.keys, windows, scores)
             picture = draw_examples(self.val.records, self.truth.seconds, windows)
-        table = report(scored, f"Epoch {epoch}, Step {step}")
-        return Evaluation(scored.percentages(), table, picture)
+        table = report(split_scores, f"Epoch {epoch}, Step {step}")
+        return Evaluation(split_scores.percentages(), table, picture)
 
 
 def steps_per_epoch(rows: int, batch_size: int, processes: int) -> int:

@@ -87,18 +87,15 @@ class Run:
         self.processes = processes
         self.history: list[dict] = []
         self.checkpoints: list[Path] = []
-        self._options = dataclasses.asdict(options)
+        self._options = options
+        self._values = dataclasses.asdict(options)
         self._free = {f.name for f in dataclasses.fields(options) if f.metadata["free"]}
-        self._options_file = self.folder / options.OPTIONS_FILE
-        self._inputs = input_files(options)
         self._descriptions = descriptions
-        self._log_dir = options.log_dir
         self._log_file = self.folder / options.LOG_FILE if options.LOG_FILE else None
         self._tables = self.folder / "eval_results.txt"
         self._board = None
         self._writer = SoleWriter(self.folder)
         self._saved_at = time.monotonic()
-        self._saved_step: int | None = None  # None until the state has been read
 
     def __enter__(self) -> "Run":
         """Raises UserError if another training is writing in the folder."""
@@ -107,8 +104,6 @@ class Run:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._board is not None:
-            self._board.close()
         if self.processes.main:
             self._writer.__exit__()
 
@@ -134,7 +129,6 @@ class Run:
             self.history = state["history"]
             self.checkpoints = [self.folder / name for name in state["kept"]]
         self.processes.barrier()
-        self._saved_step = state["step"] if state is not None else 0
         if self.processes.main:
             self._writer.check()
             if starts_over:
@@ -142,22 +136,22 @@ class Run:
             self._clean_up(state["sizes"] if state else {})
             if file != self.state_file:
                 file.replace(self.state_file)  # so that no damaged file becomes the previous one
-            write_json(self._options_file, self._options, indent=True)
+            write_json(self.folder / self._options.OPTIONS_FILE, self._values, indent=True)
             for name, content in self._descriptions.items():
                 write_json(self.folder / name, content, indent=True)
             self._write_how_made(continued=state is not None)
-            if self._log_dir is not None:
+            if self._options.log_dir is not None:
                 from utils.training.board import Board  # slow to import
 
-                self._board = Board(self._log_dir, state["step"] + 1 if state else None)
-                lines = [f"| {name} | {value} |" for name, value in self._options.items()]
+                self._board = Board(self._options.log_dir, state["step"] + 1 if state else None)
+                lines = [f"| {name} | {value} |" for name, value in self._values.items()]
                 table = "\n".join(["| option | value |", "|---|---|", *lines])
                 self._board.add_text("options", table, state["step"] if state else 0)
         return state
 
     def _check_same_options(self) -> None:
         """Raise UserError if processes have different options, as without a shared folder."""
-        fixed = {name: v for name, v in self._options.items() if name not in self._free}
+        fixed = {name: v for name, v in self._values.items() if name not in self._free}
         for rank, options in enumerate(self.processes.gather(fixed)):
             for name in fixed:
                 if options[name] != fixed[name]:
@@ -176,7 +170,7 @@ class Run:
     def _write_how_made(self, continued: bool) -> None:
         file = self.folder / "made.json"
         starts = read_json(file, list[dict]) if continued and file.is_file() else []
-        write_json(file, [*starts, how_made(self._inputs)], indent=True)
+        write_json(file, [*starts, how_made(input_files(self._options))], indent=True)
 
     def _clear(self) -> None:
         for pattern in ("state*.pt", "*.t7", "*_preds*.json", "*.txt", "metrics.jsonl"):
@@ -194,7 +188,7 @@ class Run:
     def _check_unchanged(self, saved_options: dict) -> None:
         changes = [
             f"--{name} was {saved_options[name]}, is now {value}"
-            for name, value in self._options.items()
+            for name, value in self._values.items()
             if name not in self._free and saved_options.get(name, value) != value
         ]
         if changes:
@@ -209,14 +203,11 @@ class Run:
 
     def save_state(self, state: dict) -> None:
         """Save the state to continue from (main process)."""
-        if self._saved_step is None or state["step"] < self._saved_step:
-            raise AssertionError(f"step {state['step']} is not saved over {self._saved_step}")
-        self._saved_step = state["step"]
         if self.processes.main:
             self._writer.check()
             logs = [file for file in (self._tables, self._log_file) if file]
             run_state = {
-                "options": self._options,
+                "options": self._values,
                 "history": self.history,
                 "kept": [file.name for file in self.checkpoints],
                 "sizes": {f.name: f.stat().st_size if f.is_file() else 0 for f in logs},

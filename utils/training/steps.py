@@ -71,14 +71,12 @@ class Stepper:
             )
 
     def plan(self, step: int) -> EpochPlan:
-        """The plan of a step's epoch."""
         if self._plan is None or self._plan.epoch != step // self.steps:
             epoch = step // self.steps
             self._plan = plan_epoch(self.options.seed, epoch, self.rows, self.recipe.columns)
         return self._plan
 
     def batch_rows(self, step: int) -> np.ndarray:
-        """Row numbers of a step's batch."""
         size = self.options.batch_size
         return self.plan(step).order[step % self.steps * size :][:size]
 

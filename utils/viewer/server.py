@@ -113,9 +113,8 @@ def make_app(page: AskPage, token: str) -> Any:
 
     def describe(moment: Moment) -> dict[str, Any]:
         file = page.files[moment.video]
-        playable = has_video(file)
-        told = {"name": legible(file.name), "playable": playable, "scoreName": page.score_name}
-        return {**moment._asdict(), **told}
+        about_file = {"name": legible(file.name), "playable": has_video(file)}
+        return {**moment._asdict(), **about_file, "scoreName": page.score_name}
 
     def video_file(request: Request) -> Path:
         number = request.path_params["number"]

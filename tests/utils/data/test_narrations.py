@@ -49,7 +49,7 @@ def test_malformed_rows_are_skipped_and_counted(tmp_path):
     with path.open("ab") as file:
         file.write(b"v1\t1.0\n\n\r\n\xff\xfe\n")  # two short rows, two blank lines
     narrations = read_narrations(path, ["v1", "v2"])
-    assert narrations.skipped == len(bad) + 2
+    assert len(narrations.malformed) == len(bad) + 2
     assert narrations.faults == {
         "times that are no numbers": (7, 4),
         "an end before its start": (1, 8),
@@ -68,7 +68,7 @@ def test_rows_with_a_nul_byte_are_counted_and_harm_no_other(tmp_path, torn, plac
     lines = path.read_bytes().splitlines()
     path.write_bytes(b"\n".join([*lines[:place], torn, *lines[place:]]))
     narrations = read_narrations(path, ["v1"])
-    assert narrations.skipped == 1
+    assert len(narrations.malformed) == 1
     assert narrations.texts.to_list() == ["one", "t\1wo"]
 
 
@@ -119,7 +119,7 @@ def test_windows_line_ends_and_other_column_orders_are_read(tmp_path):
     narrations = read_narrations(path, ["v"])
     assert narrations.texts.to_list() == ["#C C one", "#C C two"]
     assert narrations.inside("v", 2.5, 4.0).tolist() == [1]
-    assert narrations.skipped == 0
+    assert len(narrations.malformed) == 0
 
 
 TIMES = st.integers(0, 12).map(float)
@@ -134,7 +134,8 @@ def test_search_equals_brute_force(narrations, clip):
     starts = np.array([min(a, b) for _, a, b in narrations])
     ends = np.array([max(a, b) for _, a, b in narrations])
     texts = pl.Series([str(i) for i in range(len(narrations))], dtype=pl.String)
-    index = index_narrations(["a", "b", "c", "d"], videos, starts, ends, texts)
+    table = pl.DataFrame({"video": videos, "start": starts, "end": ends, "text": texts})
+    index = index_narrations(["a", "b", "c", "d"], table, pl.DataFrame(), "line")
     low, high = min(clip), max(clip)
     for number, uid in enumerate("abcd"):
         expected = [

@@ -9,7 +9,7 @@ from utils.simulation.lexicon import OBJECTS, VERBS
 from utils.simulation.phrasing import BEFORE_AFTER, TEMPLATES
 from utils.simulation.queries import ask, narrate
 from utils.simulation.scenery import Scenery, coverage
-from utils.simulation.world import NO_CLIPS, NOTHING, TRAIN, VAL, Sizes, simulate_world
+from utils.simulation.world import IS_RARE, NO_CLIPS, NOTHING, TRAIN, VAL, Sizes, simulate_world
 
 SIZES = Sizes(
     nlq_clips=(12, 12, 6), other_clips=30, bare_videos=4, queries=8.0,
@@ -93,7 +93,7 @@ def test_validation_asks_what_only_narrations_know(world, questions, narrations)
     split = world.videos.split[world.clips.video[questions.clip]]
     numbers = world.events.object[questions.event]
     train, val = (set(numbers[(split == s) & (numbers != NOTHING)].tolist()) for s in (TRAIN, VAL))
-    assert not any(world.rare[list(train)])
+    assert not any(IS_RARE[list(train)])
     new = val - train
     assert len(new) > len(val) / 3
     narrated = set(narrations["object"].to_list())

@@ -11,7 +11,6 @@ def test_what_was_logged_after_the_saved_state_is_not_shown(tmp_path):
         board = Board(tmp_path, purge_step)
         for step in range(purge_step or 1, 9, 2):
             board.add_scalars({"loss": step + (purge_step or 0)}, step)
-        board.close()
     shown = EventAccumulator(str(tmp_path)).Reload().Scalars("loss")
     assert [(event.step, event.value) for event in shown] == [(1, 1), (3, 3), (5, 10), (7, 12)]
 
@@ -21,7 +20,6 @@ def test_a_full_disk_ends_the_log_with_a_warning(tmp_path, capsys):
     with file_size_limit(2000):
         for step in range(100):
             board.add_scalars({"loss": 1.0}, step)
-    board.close()
     said = capsys.readouterr().err
     assert said.count("warning: ") == 1
     assert "File too large; nothing more is logged for TensorBoard" in said
