@@ -8,7 +8,7 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
     import utils.base.environment
 
 from GroundNLQ.options import Options
-from utils.base.errors import quiet_libraries, run_program
+from utils.base.errors import run_program
 from utils.base.machine import keep_freed_memory
 from utils.base.options import parse_options
 
@@ -16,7 +16,6 @@ from utils.base.options import parse_options
 def main() -> None:
     """Parse the options and hand over."""
     options = parse_options(Options, __doc__)
-    quiet_libraries()
     keep_freed_memory()
     if options.mode == "train":
         from GroundNLQ.train import train

@@ -10,9 +10,8 @@ import torch
 
 from GroundNLQ.options import Options
 from utils.data.records import Records
-from utils.features.text_encoders import open_encoder
 from utils.features.token_files import read_tokens
-from utils.features.tokens import EncoderText, Gather
+from utils.features.tokens import EncoderText, Gather, open_encoder
 from utils.training.options import TEXT_FILE
 
 DEFAULT_ENCODER = "openai/clip-vit-base-patch32"

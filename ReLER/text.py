@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from ReLER.options import Options
-from utils.features.text_encoders import open_encoder
-from utils.features.tokens import EncoderText
+from utils.features.tokens import EncoderText, open_encoder
 from utils.training.options import TEXT_FILE
 
 DEFAULT_ENCODER = "openai/clip-vit-base-patch16"

@@ -7,8 +7,7 @@ import torch
 
 from utils.base.files import read_json
 from utils.data.records import read_records
-from utils.features.text_encoders import open_encoder
-from utils.features.tokens import EncoderText, Gather
+from utils.features.tokens import EncoderText, Gather, open_encoder
 from utils.layers.span_encoder import REACH
 from utils.training.options import TEXT_FILE
 from VSLNet.options import Options

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from benchmarks import vslnet_step
-from utils.base.errors import UserError, quiet_libraries, run_program
+from utils.base.errors import UserError, run_program
 from utils.base.files import read_json
 from utils.base.machine import keep_freed_memory
 from utils.base.options import ArgumentParser
@@ -41,7 +41,6 @@ def main(arguments: list[str] | None = None) -> None:
         "--folder", type=Path, default=Path("experiments/runs/plain"), help="of the plain runs"
     )
     options = parser.parse_args(arguments)
-    quiet_libraries()
     keep_freed_memory()
     plain: dict[Path, Path] = {}  # of each run
     # Runs that start from others come after them.

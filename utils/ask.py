@@ -20,7 +20,7 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
 import numpy as np
 
 from utils import search
-from utils.base.errors import UserError, quiet_libraries, run_program, warn
+from utils.base.errors import UserError, run_program, warn
 from utils.base.files import check_output, check_output_folder, has_video, legible, to_json
 from utils.base.options import ArgumentParser
 from utils.base.tables import clock, figure_table
@@ -94,7 +94,6 @@ class Answer(NamedTuple):
 def main(arguments: list[str] | None = None) -> None:
     """Open the index or encode the video once, answer each question."""
     options = parse(arguments)
-    quiet_libraries()
     check(options)
     index = open_index(options)
     if not options.query:

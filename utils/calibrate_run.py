@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from utils import search
-from utils.base.errors import UserError, quiet_libraries, run_program
+from utils.base.errors import UserError, run_program
 from utils.base.files import check_output, write_json
 from utils.base.options import ArgumentParser
 from utils.base.tables import figure_table
@@ -34,7 +34,6 @@ def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     from utils.evaluation.plots import plot_reliability  # slow to import
 
-    quiet_libraries()
     checkpoint = find_checkpoint(options.run)
     file = checkpoint.with_name(CALIBRATION_FILE)
     check_output("RUN", file)

@@ -130,7 +130,7 @@ def download(data_root: Path, name: str, source: Source, keep_archives: bool = F
 
 
 def _file_name(number: int, part: RemoteFile) -> str:
-    """Tells order and origin; nothing in an address leads out of the folder."""
+    """Name of an archive in the downloads: its order, a hash of its address, the address's end."""
     name = unquote(urlsplit(part.url).path).rsplit("/", 1)[-1]
     origin = fingerprint(part.url)[:8]  # so that remains of another address are not taken for it
     return f"{number:03d}-{origin}-{re.sub(r'[^A-Za-z0-9._-]', '_', name)[-100:]}"

@@ -20,7 +20,7 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
 
 import numpy as np
 
-from utils.base.errors import UserError, quiet_libraries, run_program, warn
+from utils.base.errors import UserError, run_program, warn
 from utils.base.options import ArgumentParser
 from utils.data.annotations import QueryKey, key_in_words
 from utils.evaluation.ensembles import by_agreement, by_clusters, merge
@@ -104,7 +104,6 @@ def main(arguments: list[str] | None = None) -> None:
         if Path(path).is_dir() or path.endswith(".t7"):
             from utils.search.trained_runs import predict_run  # brings PyTorch
 
-            quiet_libraries()
             path = str(predict_run(path, options.split, options.data_root))
         files.append(path)
     queries, windows, scores = read_files(files)

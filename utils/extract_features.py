@@ -11,7 +11,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
     targets = find_targets(options)
     for kind, encoder, folder in targets:
         check_output_folder("--output_dir", folder)
-        check_card(folder, expected_card(kind, encoder))
+        check_kind(folder, expected_card(kind, encoder))
     released = released_files(Path(options.like), videos) if options.like else {}
     lacking = {t: set(videos) if options.overwrite else t.lacks(videos) for t in targets}
     missing = [name for name in videos if any(name in names for names in lacking.values())]
@@ -66,25 +66,22 @@ def main(arguments: list[str] | None = None) -> None:
 
         device = device_of_process(options.device)
         encoders = {t: ImageEncoder(t.kind, t.encoder, device) for t in targets if lacking[t]}
-        for target in encoders:
+        for target in targets:
             target.folder.mkdir(parents=True, exist_ok=True)
         bar = tqdm(missing, f"extracting {' and '.join(options.type)} features", unit="video")
         for name in bar:
-            with ExitStack() as claims:
-                claim = f".{name}.claim"
-                free = [t for t in encoders if claims.enter_context(claimed(t.folder / claim))]
-                wanted = [t for t in free if options.overwrite or t.lacks([name])]
-                if not wanted:
+            with claimed(targets[0].folder / f".{name}.claim") as is_free:
+                used = {t: e for t, e in encoders.items() if options.overwrite or t.lacks([name])}
+                if not (is_free and used):
                     continue
                 try:
-                    of_wanted = [encoders[target] for target in wanted]
-                    features = extract_rows(of_wanted, videos[name], options.frame_rate)
+                    features = extract_rows([*used.values()], videos[name], options.frame_rate)
                 except UserError as fault:
                     bar.write(f"broken: {fault}", file=sys.stderr)
                     broken += 1
                     continue
-                for target, rows in zip(wanted, features, strict=True):
-                    save_rows(target.folder, name, rows, encoders[target].card(rows.shape[1]))
+                for (target, encoder), rows in zip(used.items(), features, strict=True):
+                    save_rows(target.folder, name, rows, encoder.card(rows.shape[1]))
                 extracted += 1
     before = len(videos) - len(missing)
     elsewhere = len(missing) - extracted - broken
@@ -150,7 +147,7 @@ def claimed(file: Path) -> Iterator[bool]:
 
 
 def device_of_process(name: str) -> str:
-    """Of several processes that torchrun starts on a machine, each takes a GPU of its own."""
+    """The device: each of several processes that torchrun starts on a machine takes a GPU."""
     if name == "auto" and "LOCAL_RANK" in os.environ and torch.cuda.is_available():
         return f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
     return name
@@ -158,7 +155,7 @@ def device_of_process(name: str) -> str:
 
 def save_rows(folder: Path, name: str, rows: np.ndarray, card: dict) -> None:
     """Save a video's features, and list it when they are on the disk."""
-    check_card(folder, card)
+    check_kind(folder, card)
     if not (folder / CARD_FILE).is_file():
         write_json(folder / CARD_FILE, card, indent=True)
     save_atomically(torch.from_numpy(rows), folder / f"{name}.pt")
@@ -177,8 +174,8 @@ def files_by_name(videos: list[Path]) -> dict[str, Path]:
     return by_name
 
 
-def check_card(folder: Path, card: dict) -> None:
-    """Raises UserError if a folder's own card differs from `card`: features don't mix."""
+def check_kind(folder: Path, card: dict) -> None:
+    """Raises UserError if a folder holds features of another kind than `card` says."""
     known = read_card(folder)
     for name in SAME:
         if known and name in card and known.get(name) != card[name]:

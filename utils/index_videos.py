@@ -14,7 +14,7 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
 from tqdm import tqdm
 
 from utils import search
-from utils.base.errors import UserError, named, quiet_libraries, run_program, warn
+from utils.base.errors import UserError, named, run_program, warn
 from utils.base.files import legible
 from utils.base.options import ArgumentParser
 from utils.base.tables import clock
@@ -28,7 +28,6 @@ def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     if not (options.videos or options.features):
         raise UserError("nothing to index: name a folder of videos, or --features DIR")
-    quiet_libraries()
     features = [Path(folder).absolute() for folder in options.features or []]
     files = find_sources(options.videos, features)
     from utils.search.index import VideoFiles, writing  # brings PyTorch

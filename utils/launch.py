@@ -18,7 +18,7 @@ import signal
 from typing import Any
 
 from utils.base.cores import set_threads
-from utils.base.errors import LAUNCHED, PEER_LOST, quiet_libraries, run_program
+from utils.base.errors import LAUNCHED, PEER_LOST, complain, run_program
 from utils.base.options import ArgumentParser
 
 SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1,SIGUSR2"
@@ -33,7 +33,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the program")
     options = parser.parse_args(arguments)
 
-    quiet_libraries()
     from torch.distributed import run  # slow to import
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -50,23 +49,16 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(128 + error.sigval)
     except ChildFailedError as error:
         rank, failure = min(error.failures.items(), key=_order_of_blame)
-        code = failure.exitcode
+        code, process = failure.exitcode, f"process {rank} of {options.processes}"
         if _has_message(failure):
-            print(f"error: {failure.message}", file=sys.stderr)
+            complain(failure.message)
             code = 2  # even if a signal stopped the process afterwards
         elif code < 0:
             name = signal.Signals(-code).name
-            print(
-                f"error: process {rank} of {options.processes} was killed by {name} (SIGKILL is "
-                "often: out of memory); the same command continues",
-                file=sys.stderr,
-            )
+            complain(f"{process} was killed by {name} (SIGKILL is often: out of memory); the same "
+                     "command continues")  # fmt: skip
         elif not 128 < code <= 128 + signal.NSIG:
-            print(
-                f"error: process {rank} of {options.processes} failed with exit code {code}, see "
-                "above",
-                file=sys.stderr,
-            )
+            complain(f"{process} failed with exit code {code}, see above")
         sys.exit(code if code >= 0 else 128 - code)
 
 

@@ -88,12 +88,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def prepare(name: str, bounds: ClipCuts, options: argparse.Namespace) -> None:
     """Check and write one feature, unless it is there already."""
-    videos, folder = options.from_video_features, Path(options.data_root) / "features" / name
-    output = folder if videos and not options.packed else folder.with_name(f"{name}.h5")
-    if options.from_lmdb:
-        files = LmdbFeatures(Path(options.from_lmdb))
-    else:
-        files = open_videos(Path(videos), folder, bounds) if videos else open_folder(folder)
+    folder, is_cut = Path(options.data_root) / "features" / name, options.from_video_features
+    output = folder if is_cut and not options.packed else folder.with_name(f"{name}.h5")
+    files = open_source(options, folder, bounds)
     given_values = {key: value for key, value in vars(options).items() if key in CARD_OPTIONS}
     defaults = {"frame_rate": FRAME_RATE, "stride": STRIDE, "model": "unknown"}
     files.card = {**defaults, "source": str(files.path), **files.card, **given_values}
@@ -106,7 +103,7 @@ def prepare(name: str, bounds: ClipCuts, options: argparse.Namespace) -> None:
     lengths, width, precision = files.layout(name)
     card = {**files.card, "width": width, "dtype": options.dtype or precision.__name__}
     card["program"] = "utils/prepare_features.py"
-    if videos:
+    if is_cut:
         card["cut"] = "rows nearest to the clip's bounds in the features of its video"
     elif not options.from_lmdb:
         card["folder_stamp"] = folder_stamp(folder)
@@ -130,16 +127,16 @@ def prepare(name: str, bounds: ClipCuts, options: argparse.Namespace) -> None:
     print(f"{facts}; written: {output}")
 
 
-def open_folder(folder: Path) -> FeatureFiles:
-    """The features to pack."""
-    uids = [file.stem for file in clip_files(folder)]
-    if not uids:
-        raise UserError(f"{folder}: no folder of .pt files, one a clip; nothing to pack")
-    return FeatureFolder(folder, uids)
-
-
-def open_videos(videos: Path, folder: Path, bounds: ClipCuts) -> FeatureFiles:
-    """The features to cut, which are to be called as `folder` is."""
+def open_source(options: argparse.Namespace, folder: Path, bounds: ClipCuts) -> FeatureFiles:
+    """The features to pack, or to cut into `folder`."""
+    if options.from_lmdb:
+        return LmdbFeatures(Path(options.from_lmdb))
+    if not options.from_video_features:
+        uids = [file.stem for file in clip_files(folder)]
+        if not uids:
+            raise UserError(f"{folder}: no folder of .pt files, one a clip; nothing to pack")
+        return FeatureFolder(folder, uids)
+    videos = Path(options.from_video_features)
     if videos.resolve() == folder.resolve():
         raise UserError(
             f"{videos}: holds the videos' features; clips need another name than {folder.name}"
@@ -162,14 +159,13 @@ def is_there(output: Path, key: str, overwrite: bool) -> bool:
         card = read_card(output) if output.is_dir() else PackedFeatures(output, []).card
     except UserError:  # something else, or damaged
         card = {}
-    if card.get("fingerprint") == key:
-        return True
-    if not overwrite:
+    is_same = card.get("fingerprint") == key
+    if not is_same and not overwrite:
         raise UserError(
             f"{output}: is there, made from other files or with other options; give --overwrite to "
             "replace it, or move it away"
         )
-    return False
+    return is_same
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
 import numpy as np
 
 from utils import search
-from utils.base.errors import quiet_libraries, run_program
+from utils.base.errors import run_program
 from utils.base.files import read_json
 from utils.base.options import ArgumentParser, labelled
 from utils.base.tables import figure_table
@@ -33,7 +33,6 @@ RANKS = (1, 5)
 def main(arguments: list[str] | None = None) -> None:
     """Search videos of each length with each run; print a table of what they find."""
     options = parse(arguments)
-    quiet_libraries()
     runs = {}
     for text in options.runs:
         label, folder = labelled(text, "LABEL=RUN")

@@ -13,7 +13,7 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
     import utils.base.environment
 
 from utils import search
-from utils.base.errors import UserError, quiet_libraries, run_program
+from utils.base.errors import UserError, run_program
 from utils.base.options import ArgumentParser
 from utils.base.tables import clock
 from utils.features.excerpts import picture_at
@@ -24,7 +24,6 @@ def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     if options.top < 1:
         raise UserError(f"--top must be at least 1, is {options.top}")
-    quiet_libraries()
     index = search.load_index(
         options.index, options.checkpoint, options.text_encoder, options.device
     )

@@ -15,15 +15,8 @@ SPINS = 1_000  # rounds that a waiting thread spins before it sleeps: benchmarks
 
 def usable_cores() -> int:
     """Cores that this process may use: limited by its affinity and its control group's quota."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    try:
-        membership = Path("/proc/self/cgroup").read_text()
-    except OSError:
-        membership = ""
-    return max(1, int(min(cores, quota(CONTROL_GROUPS, membership))))
+    membership = Path("/proc/self/cgroup").read_text()
+    return max(1, int(min(len(os.sched_getaffinity(0)), quota(CONTROL_GROUPS, membership))))
 
 
 def quota(root: Path, membership: str) -> float:

@@ -131,7 +131,6 @@ class Outlet:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write a text; returns its number of characters."""
         try:
             self._stream.write(self._cleaned(text))
         except OSError as error:
@@ -139,7 +138,6 @@ class Outlet:
         return len(text)
 
     def flush(self) -> None:
-        """Flush the stream."""
         try:
             self._stream.flush()
         except OSError as error:
@@ -191,14 +189,6 @@ def _open_standard_files() -> None:
             os.open(os.devnull, os.O_RDWR)  # the lowest free number
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
-
-
-def quiet_libraries() -> None:
-    """Turn off progress bars, log messages and telemetry of libraries."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # long reports of lost connections
 
 
 def named(items: Iterable[str], separator: str = ", ") -> str:

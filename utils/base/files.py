@@ -5,6 +5,7 @@ import errno
 import hashlib
 import os
 import re
+import secrets
 import shutil
 import socket
 import tempfile
@@ -112,28 +113,53 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Make an empty temporary file that is renamed to `path` at the end; creates parent folders.
 
-    Removes unfinished files of killed programs in the folder. An `OSError` names the file.
+    Removes unfinished files of killed programs in the folder. An `OSError` names `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers_once(path.parent.resolve())
-    handle, name = tempfile.mkstemp(
-        dir=path.parent, prefix=temporary_prefix(path.name), suffix=TEMPORARY
-    )
-    os.close(handle)
-    temporary = Path(name)
+    prefix = temporary_prefix(path.name)
+    temporary = path.with_name(f"{prefix}{secrets.token_hex(4)}{TEMPORARY}")
     try:
+        temporary.touch(exist_ok=False)
         yield temporary
         to_disk(temporary)
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
-        if error.filename not in (None, name):
+        if error.filename not in (None, str(temporary)):
             raise
         reason = error.strerror or str(error)  # the disk is full or gone
         raise OSError(error.errno or errno.EIO, reason, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path, replace: bool = False) -> Iterator[Path]:
+    """Make an empty folder that is renamed to `path` at the end, like `atomic_path`.
+
+    A folder that is there by then is kept, unless it is to be replaced.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path.parent)
+    with tempfile.TemporaryDirectory(
+        dir=path.parent,
+        prefix=temporary_prefix(path.name),
+        suffix=TEMPORARY,
+        ignore_cleanup_errors=True,
+    ) as work:
+        folder = Path(work) / "new"
+        folder.mkdir()
+        yield folder
+        for file in folder.iterdir():
+            to_disk(file)
+        if replace and path.exists():
+            path.rename(Path(work) / "replaced")
+        try:
+            folder.rename(path)
+        except OSError:
+            if replace or not path.exists():
+                raise
 
 
 def to_disk(file: Path) -> None:
@@ -180,8 +206,7 @@ def is_left_over(path: Path) -> bool:
 @cache
 def machine_name() -> str:
     """A name of the host or container within which process numbers are unique."""
-    namespace = Path("/proc/self/ns/pid")
-    return f"{socket.gethostname()}-{namespace.stat().st_ino if namespace.exists() else 0}"
+    return f"{socket.gethostname()}-{Path('/proc/self/ns/pid').stat().st_ino}"
 
 
 def is_running(process: int) -> bool:
@@ -226,12 +251,6 @@ def _check_folder(output: str, folder: Path) -> None:
             pass
     except OSError as error:
         raise UserError(f"{output}: can't write into {existing} ({error.strerror})") from None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def fingerprint(*parts: Any) -> str:

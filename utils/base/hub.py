@@ -1,12 +1,10 @@
 """Folders on the Hugging Face hub, named `hf://owner/name`."""
 
-import os
 from pathlib import Path
 
-from utils.base.errors import UserError, in_brief, quiet_libraries
+from utils.base.errors import UserError, in_brief
 
 PREFIX = "hf://"
-SECONDS = "15"  # to wait for an answer
 
 
 def is_on_hub(name: str | Path) -> bool:
@@ -19,7 +17,6 @@ def fetch_folder(name: str) -> Path:
 
     Raises `UserError` if neither works.
     """
-    _prepare()
     from huggingface_hub import snapshot_download  # slow to import
 
     try:
@@ -33,7 +30,6 @@ def send_folder(folder: Path, name: str) -> str:
 
     Raises `UserError` if the upload fails.
     """
-    _prepare()
     from huggingface_hub import HfApi
 
     repository, api = name.removeprefix(PREFIX), HfApi()
@@ -44,9 +40,3 @@ def send_folder(folder: Path, name: str) -> str:
         raise UserError(
             f"{name}: can't be uploaded ({in_brief(error)}); log in with: hf auth login"
         ) from None
-
-
-def _prepare() -> None:
-    os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", SECONDS)
-    os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", SECONDS)
-    quiet_libraries()

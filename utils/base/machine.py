@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,25 +14,22 @@ from utils.base.lazy import torch
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Options of mallopt(3) -> values: keep 1 GiB of freed memory; map no block below 32 MiB, the most
-# that glibc accepts; one arena.
-TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
-MALLOC_OPTIONS = {TRIM_THRESHOLD: 2**30, MMAP_THRESHOLD: 2**25, ARENA_MAX: 1}
+MALLOC_OPTIONS = {  # of mallopt(3)
+    -1: 2**30,  # M_TRIM_THRESHOLD: keep 1 GiB of freed memory
+    -3: 2**25,  # M_MMAP_THRESHOLD: map no block below 32 MiB, the most that glibc accepts
+    -8: 1,  # M_ARENA_MAX
+}
 
 
 def keep_freed_memory() -> bool:
-    """Make the C library keep freed memory; False if it is not glibc or does not accept this.
+    """Make the C library keep freed memory; False if it does not accept this.
 
     By default glibc returns large freed tensors to the system, and each step waits for zeroed pages
     again: up to a fifth of a step on a CPU in bfloat16. Further arenas of threads would be returned
     regardless.
     """
-    if sys.platform != "linux":
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return False
-    return all(mallopt(option, value) for option, value in MALLOC_OPTIONS.items())
+    library = ctypes.CDLL(None)
+    return all(library.mallopt(option, value) for option, value in MALLOC_OPTIONS.items())
 
 
 def find_device(name: str) -> torch.device:

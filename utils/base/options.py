@@ -38,7 +38,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         name = action.option_strings[0]  # aliases are in the explanation
         if isinstance(action, argparse.BooleanOptionalAction):
             # An option that is off by default needs no --no-.
-            return f"{name}, --no-{name[2:]}" if action.default else name
+            return f"{name}, --no-{name[2:]}" if action.default is True else name
         if action.nargs == 0:
             return name
         return f"{name} {self._format_args(action, action.dest.upper())}"
@@ -68,13 +68,9 @@ def option(
 ) -> Any:
     """A dataclass field that is also a command-line option; required if it has no default.
 
-    Args:
-        explanation: the help text.
-        choices: the valid values.
-        aliases: further names of the option.
-        usual: show it in `--help`, like required options; `--help_all` shows all.
-        within: the interval of valid numbers, by default that of `check_options`.
-        free: it may change when a run is continued.
+    `--help` shows `usual` options and required ones, `--help_all` all. `within` is the interval of
+    valid numbers, by default that of `check_options`. A `free` option may change when a run is
+    continued.
     """
     metadata = {
         "help": explanation,
@@ -159,21 +155,18 @@ def parse_options(
         _add_option(parser, field, show_all)
     for published in ignored:
         why = f"accepted, no effect: {published.why}" if show_all else argparse.SUPPRESS
-        settings = {"dest": f"ignored {published.name}", "default": argparse.SUPPRESS, "help": why}
-        if published.kind is bool:
-            settings["action"] = "store_true"
-        else:
-            settings |= _value_settings(published.kind)
-        parser.add_argument(f"--{published.name}", **settings)
+        parser.add_argument(
+            f"--{published.name}", dest=f"ignored {published.name}", default=argparse.SUPPRESS,
+            help=why, **_value_settings(published.kind),
+        )  # fmt: skip
     values = vars(parser.parse_args(arguments))
-    ignored_values = {published: values.pop(name) for published in ignored
-                      if (name := f"ignored {published.name}") in values}  # fmt: skip
     for field in fields:
         if values[field.name] == "" and type(None) in _kinds(field.type):
             values[field.name] = None  # published scripts pass "" for no value
-    options = cls(**values)
-    for published, value in ignored_values.items():
-        published.check(value, options)
+    options = cls(**{field.name: values[field.name] for field in fields})
+    for published in ignored:
+        if (name := f"ignored {published.name}") in values:
+            published.check(values[name], options)
     return options
 
 
@@ -187,14 +180,11 @@ def _add_option(parser: ArgumentParser, field: dataclasses.Field, show_all: bool
         settings["help"] += f" (also --{', --'.join(metadata['aliases'])})"
     if _is_required(field):
         settings["required"] = True
-    elif field.default is not dataclasses.MISSING:
-        settings["default"] = field.default
-    else:
+    elif field.default is dataclasses.MISSING:
         settings["default"] = field.default_factory()
-    if field.type is bool:
-        settings["action"] = argparse.BooleanOptionalAction
     else:
-        settings |= _value_settings(field.type)
+        settings["default"] = field.default
+    settings |= _value_settings(field.type)
     if metadata["choices"]:
         settings["choices"] = metadata["choices"]
         settings["metavar"] = "{" + ",".join(map(str, metadata["choices"])) + "}"
@@ -232,6 +222,8 @@ def _kinds(kind: Any) -> tuple[type, ...]:
 
 
 def _value_settings(kind: Any) -> dict[str, Any]:
+    if kind is bool:
+        return {"action": argparse.BooleanOptionalAction}
     inner = _kinds(kind)[0]
     settings = {"type": inner, "metavar": {int: "N", float: "X", str: "TEXT"}[inner]}
     return settings | {"nargs": "+"} if get_origin(kind) is list else settings

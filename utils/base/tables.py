@@ -26,7 +26,6 @@ class Findings(list[Finding]):
     """All findings, in the order of the checks."""
 
     def ok(self, check: str, what: str) -> None:
-        """Add something that is as it should be."""
         self.append(Finding(check, "ok", what))
 
     def warning(self, check: str, what: str, remedy: str = "") -> None:
@@ -55,16 +54,13 @@ class Findings(list[Finding]):
         return None
 
     def count(self, verdict: str) -> int:
-        """The number of findings with a verdict."""
         return sum(finding.verdict == verdict for finding in self)
 
     def table(self) -> str:
         """The findings as a table with wrapped columns."""
-        rows = [("check", "verdict", "what", "what to do")]
-        for check, verdict, what, remedy in self:
-            cells = (textwrap.fill(t, COLUMN, break_on_hyphens=False) for t in (what, remedy))
-            rows.append((check, verdict, *cells))
-        return AsciiTable(rows).table
+        wrapped = [[textwrap.fill(text, COLUMN, break_on_hyphens=False) for text in finding]
+                   for finding in self]  # fmt: skip
+        return AsciiTable([["check", "verdict", "what", "what to do"], *wrapped]).table
 
 
 def figure_table(rows: Sequence[Sequence]) -> str:

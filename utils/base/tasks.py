@@ -64,14 +64,11 @@ def shell_variables(name: str) -> str:
     if name not in TASKS:
         raise UserError(f"unknown task '{name}'; known tasks: {', '.join(TASKS)}")
     task = TASKS[name]
-    return "\n".join(
-        [
-            f"DATASET={task.dataset}",
-            f"NAQ_DATASET={task.naq_dataset}",
-            f"UNITS={task.units}",
-            f"TRAIN_ANNOTATIONS={task.annotations['train']}",
-            f"NAQ_ANNOTATIONS={task.naq_annotations}",
-            f"VAL_ANNOTATIONS={task.annotations['val']}",
-            f"TEST_ANNOTATIONS={task.annotations['test']}",
-        ]
-    )
+    values = {
+        "DATASET": task.dataset,
+        "NAQ_DATASET": task.naq_dataset,
+        "UNITS": task.units,
+        "NAQ_ANNOTATIONS": task.naq_annotations,
+        **{f"{split.upper()}_ANNOTATIONS": file for split, file in task.annotations.items()},
+    }
+    return "\n".join(f"{variable}={value}" for variable, value in values.items())

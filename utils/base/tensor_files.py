@@ -47,13 +47,10 @@ def load_safely(
                 "it again as plain tensors"
             ) from None
         raise UserError(f"{path}: not a file of tensors, or damaged; fetch it again") from None
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        # In a truncated archive the parser seeks the directory before the start of the file.
-        raise UserError(f"{path}: damaged or cut off (no end); fetch it again") from None
     except Exception as error:  # the parser of a damaged file may raise anything
-        if is_out_of_memory(error):
+        # EINVAL: in a truncated archive the directory is sought before the start of the file.
+        is_of_disk = isinstance(error, OSError) and error.errno != errno.EINVAL
+        if is_of_disk or is_out_of_memory(error):
             raise
         raise UserError(f"{path}: damaged or cut off ({in_brief(error)}); fetch it again") from None
 
@@ -181,12 +178,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def is_plain(tensor: torch.Tensor) -> bool:
-    """Whether a tensor is dense and real, and stores its values."""
-    return (
-        tensor.layout == torch.strided
-        and not (tensor.is_nested or tensor.is_meta)
-        and not (tensor.is_quantized or tensor.is_complex())
-    )

@@ -34,15 +34,14 @@ def fetch(
 ) -> None:
     """Bring a file to `path`; one that is there is kept.
 
+    Raises UserError if the server refuses, sends something else than expected, or brings no
+    further byte in several attempts, or if the disk is too full. Bytes so far are kept, unless they
+    are of another size or checksum than expected.
+
     Args:
         attempts: how many in a row may bring no further byte.
         pause: seconds after the first of these, doubled after each.
         stall: seconds without a byte after which an attempt ends.
-
-    Raises:
-        UserError: the server refuses, gives something else than expected, or brings no further
-            byte in several attempts, or the disk is too full. Bytes so far are kept, unless they
-            are of another size or checksum than expected.
     """
     if path.exists():
         return
@@ -98,7 +97,7 @@ def _attempt(remote: RemoteFile, part: Path, version: Path, stall: float, bar: t
 def _receive(
     response: http.client.HTTPResponse, remote: RemoteFile, part: Path, version: Path, bar: tqdm
 ) -> str:
-    """Write a response behind the part, or in its place if it is the whole file."""
+    """Append a response to the part, or replace the part if it is the whole file."""
     begin, total = _extent(response.headers, response.status == 206)
     tag = response.headers.get("ETag", "")
     served = response.headers.get("Last-Modified", "") if tag[:2] in ("", "W/") else tag
@@ -141,7 +140,7 @@ def _extent(headers: Message, is_part: bool) -> tuple[int, int | None]:
 
 
 def _resumable(part: Path, version: Path) -> int:
-    """Bytes of the part that the rest can be put behind: none if their version is not known."""
+    """Bytes of the part that can be continued: 0 if their version is not known."""
     return _size(part) if _size(version) else 0
 
 

@@ -47,22 +47,21 @@ def check_features(
             check, f"{count} do not fit their durations ({named(misfits)})",
             "another stride? say it in feature_card.json (data/README.md)",
         )  # fmt: skip
-    count = len(files.present) if thorough else min(SAMPLE, len(files.present))
-    steps = np.linspace(0, len(files.present) - 1, count).round().astype(int)
-    sampled = [uids[files.present[step]] for step in steps]
-    sample = find_features(root, name, sampled)
-    action = f"reading {len(sample.present)} of {len(files.present)} {name} features"
-    shapes = findings.tried(check, lambda: [features.shape for _, features in sample.each(action)])
-    if shapes is not None:
-        read = "all" if thorough else f"{len(shapes)} (--thorough reads all)"
-        findings.ok(check, f"{len(files.present)} clips, {width} wide; read {read}")
+    present = len(files.present)
+    count = present if thorough else min(SAMPLE, present)
+    steps = np.linspace(0, present - 1, count).round().astype(int)
+    files.present = [files.present[step] for step in steps]
+    action = f"reading {count} of {present} {name} features"
+    if findings.tried(check, lambda: [clip for clip, _ in files.each(action)]) is not None:
+        read = "all" if thorough else f"{count} (--thorough reads all)"
+        findings.ok(check, f"{present} clips, {width} wide; read {read}")
     return 4 * width * int(rows.sum())
 
 
 def check_disk(
     cache: Path, records: dict[str, Records], feature_bytes: int, findings: Findings
 ) -> None:
-    """Check whether the stores that the models build have room, with all that they may hold.
+    """Check whether the disk has room for the stores that models build of these data.
 
     `records` are of `<data set>/<split>`; each data set has stores of its own.
     """

@@ -1,12 +1,11 @@
 """Video containers: decoded frames with their times, past damage and through resets of the clock.
 
 Times are seconds in the file's clock, as players show them: 0 is where the first of its streams
-begins. A frame is shown from its own time until the next frame's. Needs PyAV (`pip install av`).
+begins. A frame is shown from its own time until the next frame's.
 """
 
 import bisect
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,15 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from utils.base.errors import UserError, named, warn
+from utils.features.video_streams import SPARSE_TIMES, library, open_video, pixel_aspect
 
 GAP = 60.0  # seconds without a frame that are filled; after more, the clock has jumped
 BACK = 1.0  # seconds; a clock that goes back further has begun again
 LONGEST = 24 * 3600.0  # seconds of a video
 LONG_GAP = 5.0  # seconds without a frame that are worth a warning
 SHORTFALL = 0.1  # of a file's duration: more is worth a warning
-MAX_PIXELS = 1 << 25  # of a frame: 8K
-MOST_ASPECT = 4  # of a pixel's sides: more is damage
-SPARSE_TIMES = "mpeg"  # format that has few times, which the library gives to a frame near by
 FRAME_RATE = 30  # where the file does not say
 
 
@@ -38,21 +35,16 @@ class ShownFrame(NamedTuple):
 def shown_frames(
     file: Path, frame_rate: float | None = None, times: Sequence[float] | None = None
 ) -> Iterator[ShownFrame]:
-    """Frames of the video stream in the order they are shown.
+    """Frames of the video stream in the order they are shown; warns at the end of what is missing.
 
-    Warns of what is missing, if all are read.
-
-    Args:
-        frame_rate: for a file whose frames have no times (a raw stream).
-        times: only the frames shown at these times, and some around them, are decoded.
-
-    Raises:
-        UserError: the file holds no video, opens other files, or lasts more than a day.
+    Given `times`, only the frames shown then, and some around them, are decoded. Raises UserError
+    if the file holds no video, names other files, or lasts more than a day. `frame_rate` is for a
+    raw stream, whose frames have no times.
     """
     needed = None if times is None else _needed_segments(file, times)
     with open_video(file) as (container, stream):
-        clock, losses = Clock(container, stream, frame_rate), Losses(file)
-        aspect = pixel_aspect(stream)
+        clock, aspect = Clock(container, stream, frame_rate), pixel_aspect(stream)
+        losses = Losses(file, clock)
         shown, ticks, step = None, clock.start, clock.step
         for frame in _decoded(stream, clock, losses, needed):
             start = ticks
@@ -78,7 +70,7 @@ def shown_frames(
         end = clock.seconds(ticks + (length if 0 < length * clock.tick <= GAP else clock.step))
         yield ShownFrame(clock.seconds(ticks), end, shown, aspect)
         if times is None:
-            losses.warn(end, clock)
+            losses.warn(end)
 
 
 def _decoded(
@@ -98,7 +90,7 @@ def _decoded(
             # None: what the decoder holds back.
             yield from decoder.decode(packet if decoding else None)
         except av.error.FFmpegError:
-            losses.packet(packet, clock)
+            losses.damage(packet)
         if not decoding:
             decoder.flush_buffers()
 
@@ -111,24 +103,24 @@ def _packets(stream: Any, clock: "Clock", losses: "Losses") -> Iterator[Any]:
         try:
             packet = next(packets, None)
         except av.error.FFmpegError:
-            losses.stream()
+            losses.damage(None)
             packet = av.Packet()  # lets the decoder give what it holds back
             packet.stream = stream
         if packet is None:
             return
         clock.set(packet)
         if packet.is_corrupt:
-            losses.packet(packet, clock)
+            losses.damage(packet)
         yield packet
         if not packet.size:
             return
 
 
 def _needed_segments(file: Path, times: Sequence[float]) -> set[int] | None:
-    """The segments between keyframes that hold some times, counted from 1; None: all."""
+    """The segments between keyframes that hold the times, counted from 1; None: all."""
     with open_video(file) as (container, stream):
         clock, keyframes = Clock(container, stream), []
-        for packet in _packets(stream, clock, Losses(file)):
+        for packet in _packets(stream, clock, Losses(file, clock)):
             if packet.is_keyframe:
                 if packet.pts is None:
                     return None
@@ -194,31 +186,29 @@ class Clock:
 class Losses:
     """What of a video is missing, for a warning when it has been read."""
 
-    def __init__(self, file: Path):
-        self._file = file
+    def __init__(self, file: Path, clock: Clock):
+        self._file, self._clock = file, clock
         self._time = 0.0  # of the last frame
         self._damaged_since: float | None = None
         self._damaged_until = 0.0  # or later
         self._damaged: list[str] = []
         self._gaps: list[str] = []
 
-    def packet(self, packet: Any, clock: Clock) -> None:
-        """Note a packet that is damaged: frames are missing or wrong until the next keyframe."""
-        self._damage(self._time if packet.pts is None else clock.seconds(packet.pts))
+    def damage(self, damaged: Any) -> None:
+        """Note a damaged packet or frame: pictures are missing or wrong until the next keyframe.
 
-    def stream(self) -> None:
-        """Note that no further packet can be read."""
-        self._damage(self._time)
-
-    def _damage(self, time: float) -> None:
+        None stands for all packets to come, which can't be read.
+        """
         if self._damaged_since is None:
             self._damaged_since = self._time
+        known = damaged is not None and damaged.pts is not None
+        time = self._clock.seconds(damaged.pts) if known else self._time
         self._damaged_until = max(self._damaged_until, time)
 
     def frame(self, time: float, frame: Any) -> None:
         """Note a frame that is shown next."""
         if frame.is_corrupt:
-            self._damage(time)
+            self.damage(frame)
         elif self._damaged_since is None and time - self._time > LONG_GAP:
             self._gaps.append(f"from {self._time:.1f} to {time:.1f} s")
         elif frame.key_frame and time > self._damaged_until:
@@ -230,83 +220,16 @@ class Losses:
             self._damaged.append(f"from {self._damaged_since:.1f} to {time:.1f} s")
         self._damaged_since = None
 
-    def warn(self, end: float, clock: Clock) -> None:
+    def warn(self, end: float) -> None:
         """Say what is missing of a video that ends at `end` seconds."""
         self._end_damage(max(end, self._damaged_until))
         if self._damaged:
             warn(f"{self._file}: damaged; frames are missing or wrong {named(self._damaged)}")
         if self._gaps:
             warn(f"{self._file}: no frames {named(self._gaps)}; the last one before is shown")
-        if clock.jumps:
-            jumps = named(f"by {seconds:+.1f} s at {time:.1f} s" for seconds, time in clock.jumps)
+        jumps, duration = self._clock.jumps, self._clock.duration
+        if jumps:
+            jumps = named(f"by {seconds:+.1f} s at {time:.1f} s" for seconds, time in jumps)
             warn(f"{self._file}: its clock jumps {jumps}; times go on without the jumps")
-        elif end < clock.duration - SHORTFALL * max(1, clock.duration):
-            warn(f"{self._file}: its video ends at {end:.1f} s of {clock.duration:.1f} s; cut off?")
-
-
-def pixel_aspect(stream: Any) -> float:
-    """Width of a pixel / its height, 1 where the file says nothing, or what no camera writes."""
-    aspect = float(stream.sample_aspect_ratio or 1)
-    return aspect if 1 / MOST_ASPECT <= aspect <= MOST_ASPECT else 1.0
-
-
-@contextmanager
-def open_video(file: Path) -> Iterator[tuple[Any, Any]]:
-    """The container and its video stream; it is read as a file whatever its name or content."""
-    av = library()
-    # No protocol is allowed: what the file itself names is not opened.
-    options = {"max_pixels": str(MAX_PIXELS), "protocol_whitelist": "none"}
-    try:
-        with (
-            Path(file).open("rb") as content,
-            av.open(content, options=options, metadata_errors="replace") as video,
-        ):
-            stream = video.streams.best("video")
-            if stream is None:
-                raise UserError(f"{file}: holds no video")
-            if stream.codec_context is None:
-                raise UserError(f"{file}: damaged, or its video is of an unknown codec")
-            if video.format.name == SPARSE_TIMES:
-                video.flags |= av.container.Flags.no_fillin.value
-            stream.thread_type = "AUTO"
-            stream.codec_context.options = options
-            yield video, stream
-    except FileNotFoundError:
-        raise UserError(f"{file}: no such video file") from None
-    except (av.error.FFmpegError, OSError) as error:
-        reason = error.strerror
-        if _is_text(Path(file)):
-            reason = "it is text; other files that it may name are not opened"
-        elif _lacks_index(Path(file)):
-            reason = "an unfinished recording: its index, moov, was not written"
-        raise UserError(f"{file}: damaged, or no video ({reason})") from None
-
-
-def _is_text(file: Path) -> bool:
-    """Whether a file begins with printable text."""
-    with file.open("rb") as content:
-        return content.read(64).decode(errors="replace").replace("\n", " ").isprintable()
-
-
-def _lacks_index(file: Path) -> bool:
-    """Whether an MP4 or MOV file has no `moov` box."""
-    with file.open("rb") as content:
-        size, boxes = file.stat().st_size, []
-        while content.tell() < size and len(boxes) < 1000:
-            start, header = content.tell(), content.read(16)
-            length = int.from_bytes(header[:4]) or size
-            if length == 1:  # the length follows in 64 bits
-                length = int.from_bytes(header[8:])
-            boxes.append(header[4:8])
-            content.seek(min(start + max(length, 8), size))
-    return boxes[:1] == [b"ftyp"] and b"moov" not in boxes
-
-
-def library() -> Any:
-    """PyAV, quiet; raises UserError if it is not installed."""
-    try:
-        import av
-    except ImportError:
-        raise UserError("video files need PyAV: pip install av") from None
-    av.logging.set_level(None)  # damage is told in one line of our own
-    return av
+        elif end < duration - SHORTFALL * max(1, duration):
+            warn(f"{self._file}: its video ends at {end:.1f} s of {duration:.1f} s; cut off?")

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from utils.base.errors import UserError
-from utils.base.files import (
-    TEMPORARY,
-    file_stamp,
-    remove_leftovers,
-    temporary_prefix,
-    write_json,
-)
+from utils.base.files import atomic_folder, file_stamp, write_json
 from utils.base.lazy import torch
 from utils.base.tensor_files import save_atomically
 from utils.features.cards import CARD_FILE, SHAPES_FILE, read_card, rows_off
@@ -24,7 +17,7 @@ ClipCuts = dict[str, tuple[str, float, float]]  # clip uid -> video uid, start, 
 
 
 class VideoCuts(FeatureFiles):
-    """Of clips the rows nearest to their bounds in the features of whole videos."""
+    """Features of clips: the rows nearest to their bounds in the features of whole videos."""
 
     def __init__(self, folder: Path, bounds: ClipCuts):
         self.path = folder
@@ -63,18 +56,10 @@ def write_folder(
 
     The folder appears whole or not at all. Raises `UserError` naming what can't be used.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(folder.parent)
-    with tempfile.TemporaryDirectory(
-        dir=folder.parent, prefix=temporary_prefix(folder.name), suffix=TEMPORARY
-    ) as work:
-        finished = Path(work) / "finished"
+    with atomic_folder(folder, replace=True) as finished:
         for clip, features in files.each(f"cutting {name} features"):
             rows = np.ascontiguousarray(in_precision(features, card["dtype"], files.where(clip)))
             save_atomically(torch.from_numpy(rows), finished / f"{files.clip_uids[clip]}.pt")
         listed = {files.clip_uids[clip]: lengths[clip] for clip in files.present}
         write_json(finished / SHAPES_FILE, listed)
         write_json(finished / CARD_FILE, card, indent=True)
-        if folder.exists():
-            folder.rename(Path(work) / "replaced")
-        finished.rename(folder)

@@ -7,6 +7,7 @@ Shapes: B rows, T frames a row, P patches a frame, N = 1 + T P tokens, D hidden,
 dim.
 """
 
+from collections import OrderedDict
 from math import isqrt
 from pathlib import Path
 
@@ -43,13 +44,13 @@ def read_checkpoint(file: Path) -> State:
 
 
 def load_weights(module: nn.Module, state: State) -> nn.Module:
-    """A module with those weights of a checkpoint that it has; they may stay in the file."""
+    """Give a module its weights out of a checkpoint, without a copy of them."""
     module.load_state_dict({name: state[name] for name in module.state_dict()}, assign=True)
     return module
 
 
 def count_layers(state: State, prefix: str) -> int:
-    """How many numbers follow a prefix in the names of weights."""
+    """The number of layers: of numbers that follow a prefix in the names of weights."""
     return len({name[len(prefix) :].split(".")[0] for name in state if name.startswith(prefix)})
 
 
@@ -113,7 +114,8 @@ class SpaceTimeTransformer(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + patches, dim))
         self.temporal_embed = nn.Parameter(torch.zeros(1, frames, dim))
-        self.patch_embed = PatchEmbedding(dim, patch_size)
+        projection = nn.Conv2d(3, dim, patch_size, patch_size)
+        self.patch_embed = nn.Sequential(OrderedDict(proj=projection))
         self.blocks = nn.ModuleList(SpaceTimeBlock(dim, heads, mlp_dim) for _ in range(depth))
         self.norm = nn.LayerNorm(dim, EPSILON)
 
@@ -127,24 +129,13 @@ class SpaceTimeTransformer(nn.Module):
     def embed(self, frames: torch.Tensor) -> torch.Tensor:
         """Tokens with their positions; frames beyond those of training have no time."""
         batch, count = frames.shape[:2]
-        patches = self.patch_embed(frames.flatten(0, 1)).unflatten(0, (batch, count))
+        patches = self.patch_embed(frames.flatten(0, 1)).flatten(2).transpose(1, 2)
+        patches = patches.unflatten(0, (batch, count))
         missing = max(0, count - self.temporal_embed.shape[1])
         times = F.pad(self.temporal_embed, (0, 0, 0, missing))[:, :count, None]  # (1, T, 1, D)
         patches = patches + self.pos_embed[:, None, 1:] + times  # (B, T, P, D)
         cls = (self.cls_token + self.pos_embed[:, :1]).expand(batch, -1, -1)
         return torch.cat([cls, patches.flatten(1, 2)], 1)
-
-
-class PatchEmbedding(nn.Module):
-    """Each patch of a frame as a token."""
-
-    def __init__(self, dim: int, patch_size: int):
-        super().__init__()
-        self.proj = nn.Conv2d(3, dim, patch_size, patch_size)
-
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """(B, 3, H, H) -> (B, P, D)."""
-        return self.proj(frames).flatten(2).transpose(1, 2)
 
 
 class SpaceTimeBlock(nn.Module):
@@ -159,7 +150,9 @@ class SpaceTimeBlock(nn.Module):
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(dim, EPSILON) for _ in range(3))
         self.attn = GroupedAttention(dim, heads, along_time=False)
         self.timeattn = GroupedAttention(dim, heads, along_time=True)
-        self.mlp = MLP(dim, mlp_dim)
+        self.mlp = nn.Sequential(
+            OrderedDict(fc1=nn.Linear(dim, mlp_dim), act=nn.GELU(), fc2=nn.Linear(mlp_dim, dim))
+        )
 
     def forward(self, tokens: torch.Tensor, frames: int) -> torch.Tensor:
         """(B, N, D) -> (B, N, D)."""
@@ -201,15 +194,3 @@ class GroupedAttention(nn.Module):
             return groups
         cls = heads[:, :, None, :1].expand(-1, -1, groups.shape[2], -1, -1)
         return torch.cat([cls, groups], 3)
-
-
-class MLP(nn.Module):
-    """Two linear layers with a GELU between them."""
-
-    def __init__(self, dim: int, mlp_dim: int):
-        super().__init__()
-        self.fc1, self.fc2 = nn.Linear(dim, mlp_dim), nn.Linear(mlp_dim, dim)
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(B, N, D) -> (B, N, D)."""
-        return self.fc2(F.gelu(self.fc1(tokens)))

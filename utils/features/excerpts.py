@@ -12,15 +12,9 @@ import numpy as np
 
 from utils.base.errors import UserError
 from utils.base.files import atomic_path
-from utils.features.containers import (
-    Clock,
-    ShownFrame,
-    library,
-    open_video,
-    pixel_aspect,
-    shown_frames,
-)
+from utils.features.containers import Clock, ShownFrame, shown_frames
 from utils.features.video import pixels
+from utils.features.video_streams import library, open_video, pixel_aspect
 
 SEEKABLE = {"mp4", "matroska"}  # containers whose clocks never restart
 VIDEO_CODECS = {"h264", "hevc", "av1", "vp9", "mpeg4"}  # that MP4 takes

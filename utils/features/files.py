@@ -18,7 +18,7 @@ from utils.base.errors import NAMED, UserError
 from utils.base.files import file_stamp, fingerprint
 from utils.base.lazy import torch
 from utils.base.machine import ahead
-from utils.base.tensor_files import is_plain, load_safely
+from utils.base.tensor_files import load_safely
 from utils.features.cards import SHAPES_FILE, read_card, read_shapes, rows_off, rows_per_second
 
 THREADS = 2  # read and check at once: more only wait for the disk
@@ -35,7 +35,7 @@ class FeatureFiles(ABC):
 
     @abstractmethod
     def stamps(self) -> list:
-        """What changes when the files of the clips do."""
+        """Stamps of the clips' files, to notice that one was replaced."""
 
     @abstractmethod
     def read(self, clip: int) -> np.ndarray:
@@ -57,20 +57,17 @@ class FeatureFiles(ABC):
         ]
 
     def where(self, clip: int) -> str:
-        """What to call a clip's features in a message."""
+        """Name of a clip's features in messages."""
         return f"{self.path}: {self.clip_uids[clip]}"
 
     def each(
-        self, action: str, width: int | None = None, values: bool = True
+        self, action: str, expected_width: int | None = None, values: bool = True
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Number and features (rows, F) of each clip present, with a progress bar.
 
-        From the first fault on, clips are only checked. Without `values` only shapes are.
-
-        Raises:
-            UserError: clips are empty, hold NaN or infinite values, have other rows than listed,
-                or differ in width from `width` or from one another; the message names the first
-                clips.
+        Without `values` only shapes are checked. Raises `UserError`, once all clips are checked,
+        if some are empty, hold NaN or infinite values, have other rows than listed, or differ in
+        width from one another or the expected one.
         """
 
         def attempt(clip: int) -> tuple[int, np.ndarray | UserError]:
@@ -80,19 +77,19 @@ class FeatureFiles(ABC):
                 return clip, fault
 
         faults: list[str] = []
-        found_width = None
+        width = None
         outcomes = ahead(attempt, self.present, THREADS)
         for clip, features in tqdm(outcomes, action, len(self.present), leave=False, unit="clip"):
             if isinstance(features, UserError):
                 faults.append(str(features))
                 continue
-            if found_width is None:
-                found_width, first = features.shape[1], clip
-                self.check_width(found_width, width)
-            if features.shape[1] != found_width:
+            if width is None:
+                width, first = features.shape[1], clip
+                self.check_width(width, expected_width)
+            if features.shape[1] != width:
                 faults.append(
                     f"{self.where(clip)}: features are {features.shape[1]} wide, those of "
-                    f"{self.clip_uids[first]} are {found_width}; they must be of one kind"
+                    f"{self.clip_uids[first]} are {width}; they must be of one kind"
                 )
             elif not faults:
                 yield clip, features
@@ -112,9 +109,9 @@ class FeatureFiles(ABC):
         """
         lengths, dtypes = np.zeros(len(self.clip_uids), np.int64), set()
         for clip, features in self.each(f"looking at {name} features", values=False):
-            lengths[clip], found_width = features.shape
+            lengths[clip], width = features.shape
             dtypes.add(features.dtype.type)
-        return lengths, found_width, np.float16 if dtypes == {np.float16} else np.float32
+        return lengths, width, np.float16 if dtypes == {np.float16} else np.float32
 
     def copy_into(self, rows: np.ndarray, lengths: np.ndarray, action: str) -> None:
         """Write the features of all clips, one after another, into an array `rows` (T, F).
@@ -128,18 +125,18 @@ class FeatureFiles(ABC):
             target = rows[ends[clip] - lengths[clip] : ends[clip]]
             target[:] = in_precision(features, rows.dtype, self.where(clip))
 
-    def check_width(self, found_width: int, width: int | None = None) -> None:
-        """Raises `UserError` if features are not as wide as wanted, or as their card says."""
-        if width not in (None, found_width):
+    def check_width(self, width: int, expected_width: int | None = None) -> None:
+        """Raises `UserError` if features are not as wide as expected, or as their card says."""
+        if expected_width not in (None, width):
             raise UserError(
-                f"{self.path}: features are {found_width} wide, --video_feature_dim says {width}; "
-                "leave the option out, the width is read from the features"
+                f"{self.path}: features are {width} wide, --video_feature_dim says "
+                f"{expected_width}; leave the option out, the width is read from the features"
             )
         card_width = self.card.get("width")
-        if card_width not in (None, found_width):
+        if card_width not in (None, width):
             raise UserError(
-                f"{self.path}: features are {found_width} wide, their feature card says "
-                f"{card_width}; correct the card, or fetch the features again"
+                f"{self.path}: features are {width} wide, their feature card says {card_width}; "
+                "correct the card, or fetch the features again"
             )
 
     def _read_checked(self, clip: int, values: bool) -> np.ndarray:
@@ -186,13 +183,15 @@ class FeatureFolder(FeatureFiles):
 def read_features(file: Path) -> np.ndarray:
     """The tensor (rows, F) of one file, mapped if it is half or single precision, else single.
 
-    Raises `UserError` if the file is missing, torn or hostile, or holds something else.
+    Raises `UserError` if the file is missing, damaged or hostile, or holds something else.
     """
-    features = load_safely(file, mmap=file.is_file() and _can_be_mapped(file))
+    features = load_safely(file, mmap=_can_be_mapped(file))
     if not torch.is_tensor(features):
         raise UserError(f"{file}: must be a tensor (rows, width), is {type(features).__name__}")
     if (
-        not is_plain(features)
+        features.layout != torch.strided
+        or features.is_nested
+        or features.is_meta
         or not features.is_floating_point()
         or features.dim() != 2
         or features.untyped_storage().nbytes() < features.numel() * features.element_size()
@@ -211,7 +210,7 @@ def clip_files(folder: Path) -> list[Path]:
 
 
 def folder_stamp(folder: Path) -> str:
-    """What changes when any feature in a folder does."""
+    """A stamp of all features in a folder, to notice that one was replaced."""
     return fingerprint([file_stamp(file) for file in clip_files(folder)])
 
 

@@ -9,9 +9,10 @@ with EgoVLP's video branch. An encoder is a name on the hub, a local folder, Ego
 Shapes: B rows, T frames a row, H and W pixels, F feature dim.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -19,19 +20,13 @@ from msgspec import Meta, Struct
 from torch import nn
 from tqdm import tqdm
 
-from utils.base.errors import UserError, quiet_libraries, without_controls
+from utils.base.errors import UserError, without_controls
 from utils.base.files import read_json
 from utils.base.machine import find_device
 from utils.base.tasks import ROWS_PER_SECOND, STRIDE
 from utils.features.egovlp import FRAME_SIZE, VideoBranch, load_video_branch
 from utils.features.image_kinds import KINDS, encoder_name, expected_card
-from utils.features.pretrained import (
-    find_pretrained,
-    hash_weights,
-    load_pretrained,
-    read_config,
-    trying,
-)
+from utils.features.pretrained import find_pretrained, hash_weights, load_pretrained, trying
 from utils.features.tensors import to_device
 from utils.features.video import Grid, sampled_frames
 
@@ -47,18 +42,19 @@ class ImageEncoder:
     """A model that makes one feature row of the frames of 16/30 s."""
 
     def __init__(self, kind: str, name: str | None = None, device: str = "auto"):
-        """Raises `UserError` if encoder or device are neither here nor, the encoder, on the hub."""
+        """Raises `UserError` if there is no such encoder, or no such device."""
         self.kind, self.name = kind, encoder_name(kind, name)
+        self.frames_per_row = KINDS[kind].frames
         self.device = find_device(device)
         model, pixels = _load(kind, self.name)
         self._model = model.requires_grad_(False).eval().to(self.device)
         self.size, side = pixels.square()
-        self.grid = Grid(ROWS_PER_SECOND * KINDS[kind].frames, KINDS[kind].offset, side)
+        self.grid = Grid(ROWS_PER_SECOND * self.frames_per_row, KINDS[kind].offset, side)
         self._mean = torch.tensor(pixels.image_mean or KINDS[kind].mean, device=self.device)
         deviation = pixels.image_std or KINDS[kind].deviation
         self._deviation = torch.tensor(deviation, device=self.device)
 
-        black = np.zeros((1, KINDS[kind].frames, self.size, self.size, 3), np.uint8)
+        black = np.zeros((1, self.frames_per_row, self.size, self.size, 3), np.uint8)
         trying(Path(self.name), f"{kind} encoder", self.encode, black)
 
     def card(self, width: int) -> dict:
@@ -66,17 +62,27 @@ class ImageEncoder:
         return {
             **expected_card(self.kind, self.name),
             "width": width,
-            "hash": hash_weights(self._model.state_dict()),
+            "hash": self._hash,
             "normalisation": "none",
             "source": "utils/extract_features.py",
         }
+
+    @cached_property
+    def _hash(self) -> str:
+        return hash_weights(self._model.state_dict())
 
     @torch.inference_mode()
     def encode(self, frames: np.ndarray) -> torch.Tensor:
         """(B, T, H, W, 3) uint8, square -> (B, F) float32."""
         pixels = to_device(frames, self.device).float() / 255
         pixels = ((pixels - self._mean) / self._deviation).movedim(-1, -3)  # (B, T, 3, H, W)
-        return EMBED[self.kind](self._model, pixels).float()
+        return KINDS[self.kind].embed(self._model, pixels).float()
+
+    def encode_list(self, frames: list[np.ndarray]) -> torch.Tensor:
+        """Square frames one after another -> (B, F); a trailing partial row is dropped."""
+        rows = len(frames) // self.frames_per_row
+        stacked = np.stack(frames[: rows * self.frames_per_row])
+        return self.encode(stacked.reshape(rows, self.frames_per_row, *stacked.shape[1:]))
 
 
 def extract_rows(
@@ -84,55 +90,32 @@ def extract_rows(
 ) -> list[np.ndarray]:
     """Each encoder's feature rows (R, F) float32 of a video file, which is decoded once.
 
-    Args:
-        frame_rate: for a raw stream, whose frames have no times.
-
-    Raises:
-        UserError: the video can't be read, or rows are not finite.
+    Raises UserError if the video can't be read, or rows are not finite.
     """
-    rows = [_Rows(encoder) for encoder in encoders]
+    frames: list[list[np.ndarray]] = [[] for _ in encoders]  # that are not encoded yet
+    rows: list[list[torch.Tensor]] = [[] for _ in encoders]
     kinds = " and ".join(encoder.kind for encoder in encoders)
     name = without_controls(video.name)
     with tqdm(desc=f"{kinds} of {name}", unit="row", leave=False) as bar:
         grids = [encoder.grid for encoder in encoders]
         for number, image in sampled_frames(video, grids, frame_rate):
-            bar.update(rows[number].add(image))
-    return [of_encoder.finish(video) for of_encoder in rows]
-
-
-class _Rows:
-    """The rows that an encoder makes of a video's frames, which come one by one."""
-
-    def __init__(self, encoder: ImageEncoder):
-        self._encoder, self._kind = encoder, KINDS[encoder.kind]
-        self._frames: list[np.ndarray] = []  # that are not encoded yet
-        self._rows: list[torch.Tensor] = []
-
-    def add(self, image: np.ndarray) -> int:
-        """Take a frame; returns how many rows were encoded."""
-        self._frames.append(_square(image, self._encoder.size))
-        is_full = len(self._frames) == self._kind.rows_at_once * self._kind.frames
-        return self._encode() if is_full else 0
-
-    def finish(self, video: Path) -> np.ndarray:
-        """All rows (R, F); raises UserError if they are not finite."""
-        if not self._rows:  # a video shorter than a row is one row
-            self._frames += self._frames[-1:] * (self._kind.frames - len(self._frames))
-        self._encode()
-        features = torch.cat(self._rows).cpu().numpy()
-        if not np.isfinite(features).all():
-            name = self._encoder.name
-            raise UserError(f"{video}: the encoder {name} makes rows with NaN or infinity")
-        return features
-
-    def _encode(self) -> int:
-        rows = len(self._frames) // self._kind.frames  # a trailing partial row is dropped
-        if rows:
-            frames = np.stack(self._frames[: rows * self._kind.frames])
-            frames = frames.reshape(rows, self._kind.frames, *frames.shape[1:])
-            self._rows.append(self._encoder.encode(frames))
-        self._frames = []
-        return rows
+            encoder, waiting = encoders[number], frames[number]
+            waiting.append(_square(image, encoder.size))
+            rows_at_once = KINDS[encoder.kind].rows_at_once
+            if len(waiting) == rows_at_once * encoder.frames_per_row:
+                rows[number].append(encoder.encode_list(waiting))
+                waiting.clear()
+                bar.update(rows_at_once)
+    features = []
+    for encoder, waiting, encoded in zip(encoders, frames, rows, strict=True):
+        if not encoded:  # a video shorter than a row is one row
+            waiting += waiting[-1:] * (encoder.frames_per_row - len(waiting))
+        if len(waiting) >= encoder.frames_per_row:
+            encoded.append(encoder.encode_list(waiting))
+        features.append(torch.cat(encoded).cpu().numpy())
+        if not np.isfinite(features[-1]).all():
+            raise UserError(f"{video}: the encoder {encoder.name} makes rows with NaN or infinity")
+    return features
 
 
 def _square(image: np.ndarray, size: int) -> np.ndarray:
@@ -141,41 +124,19 @@ def _square(image: np.ndarray, size: int) -> np.ndarray:
     return image[top : top + size, left : left + size]
 
 
-def _image_embedding(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
-    """Of the first frames; of a model of images and text it is the one that is compared."""
-    outputs = getattr(model, "get_image_features", model)(pixel_values=pixels[:, 0])
-    return getattr(outputs, "pooler_output", outputs)  # (B, F)
-
-
-# Normalised pixels (B, T, 3, H, W) -> (B, F).
-EMBED: dict[str, Callable[[Any, torch.Tensor], torch.Tensor]] = {
-    "clip": lambda model, pixels: model(pixel_values=pixels[:, 0]).image_embeds,
-    "videomae": lambda model, pixels: model(pixel_values=pixels).last_hidden_state.mean(1),
-    "egovlp": lambda model, pixels: model(pixels),
-    "image": _image_embedding,
-}
-
-
-class Lengths(Struct):
-    """A size in a preprocessor_config.json."""
-
-    shortest_edge: Pixels | None = None
-    height: Pixels | None = None
-
-
 class PixelSettings(Struct):
     """A preprocessor_config.json, as far as it is read here."""
 
     image_mean: tuple[float, float, float] | None = None
     image_std: tuple[Deviation, Deviation, Deviation] | None = None
-    size: Pixels | Lengths | None = None
-    crop_size: Pixels | Lengths | None = None
+    size: Pixels | dict[str, Pixels | None] | None = None
+    crop_size: Pixels | dict[str, Pixels | None] | None = None
 
     def square(self) -> tuple[int, int]:
         """Pixels a side of the square that is cut out, and of a frame's shorter side before."""
         side, size = (
-            (length.shortest_edge or length.height) if isinstance(length, Lengths) else length
-            for length in (self.size, self.crop_size)
+            size.get("shortest_edge") or size.get("height") if isinstance(size, dict) else size
+            for size in (self.size, self.crop_size)
         )
         size = size or side or DEFAULT_SIZE
         return size, max(size, side or 0)
@@ -189,10 +150,12 @@ def _load(kind: str, name: str) -> tuple[nn.Module, PixelSettings]:
     elif kind == "egovlp":
         model = load_video_branch(Path(name))
     else:
+        import transformers
+
         remedy = "give --encoder FOLDER, or --encoder tiny to try things"
         folder = find_pretrained(name, "image encoder", [PIXELS_FILE], remedy)
-        read_config(folder)
-        model = load_pretrained(_model_class(kind), folder, f"{kind} encoder", UNREAD)
+        model_class = getattr(transformers, KINDS[kind].model_class)
+        model = load_pretrained(model_class, folder, f"{kind} encoder", UNREAD)
         if (file := folder / PIXELS_FILE).is_file():
             pixels = read_json(file, PixelSettings)
     if pixels.size is None:
@@ -201,15 +164,9 @@ def _load(kind: str, name: str) -> tuple[nn.Module, PixelSettings]:
     return model, pixels
 
 
-def _model_class(kind: str) -> Any:
-    quiet_libraries()
-    from transformers import AutoModel, CLIPVisionModelWithProjection, VideoMAEModel
-
-    return {"clip": CLIPVisionModelWithProjection, "videomae": VideoMAEModel}.get(kind, AutoModel)
-
-
 def _tiny(kind: str) -> nn.Module:
-    from transformers import CLIPVisionConfig, CLIPVisionModel, VideoMAEConfig
+    """A small encoder with random weights."""
+    import transformers
 
     sizes = {
         "hidden_size": 32,
@@ -224,6 +181,9 @@ def _tiny(kind: str) -> nn.Module:
         if kind == "egovlp":
             return VideoBranch(32, 32, 32, patch_size=8, frames=4, depth=2, heads=2, mlp_dim=64)
         if kind == "videomae":
-            return _model_class(kind)(VideoMAEConfig(**sizes, num_frames=STRIDE))
-        model_class = CLIPVisionModel if kind == "image" else _model_class(kind)
-        return model_class(CLIPVisionConfig(**sizes, projection_dim=32))
+            config = transformers.VideoMAEConfig(**sizes, num_frames=STRIDE)
+            return transformers.VideoMAEModel(config)
+        config = transformers.CLIPVisionConfig(**sizes, projection_dim=32)
+        if kind == "clip":
+            return transformers.CLIPVisionModelWithProjection(config)
+        return transformers.CLIPVisionModel(config)

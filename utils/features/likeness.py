@@ -23,13 +23,13 @@ class Likeness(NamedTuple):
 
     @property
     def match(self) -> bool:
-        """Whether one encoder, fed alike, may have made both."""
+        """Whether both may be rows of one encoder."""
         rows_fit = not rows_off(np.array(self.rows), np.array(self.other_rows))
         return bool(rows_fit and self.best_cosine >= ALIKE and abs(self.shift) <= DRIFT)
 
 
 def compare_rows(features: np.ndarray, others: np.ndarray) -> Likeness:
-    """Compare (R, F) with (S, F), but for rows of zeros, which published programs leave."""
+    """Compare (R, F) with (S, F); rows of zeros, which published programs leave, do not count."""
     units, other_units = unit_rows(features), unit_rows(others)
 
     def cosine(shift: int) -> float:

@@ -46,8 +46,8 @@ class LmdbFile:
         except UnicodeDecodeError as error:
             raise UserError(f"{self.path}: has a key that is no clip uid ({error})") from None
 
-    def read(self, key: str) -> np.ndarray | None:
-        """The array of a key, None if there is no such key; raises UserError if it is unusable."""
+    def get(self, key: str) -> np.ndarray | None:
+        """The array of a key, or None; raises UserError if its value is not such an array."""
         with self._environment.begin() as transaction:
             value = transaction.get(key.encode())
         return None if value is None else read_array(io.BytesIO(value), f"{self.path}: {key}")
@@ -66,7 +66,7 @@ def read_array(stream: io.BytesIO, where: str) -> np.ndarray:
 
 
 def as_rows(array: np.ndarray, where: str) -> np.ndarray:
-    """An array as (rows, F) in half or single precision; raises UserError if it is none."""
+    """Rows (n, F) in half or single precision; raises UserError if it is no array of floats."""
     rows = np.atleast_2d(array)
     if rows.ndim != 2 or rows.dtype.kind != "f":
         raise UserError(f"{where}: must be numbers (rows, width), is {array.shape} {array.dtype}")
@@ -86,4 +86,4 @@ class LmdbFeatures(FeatureFiles):
         return [file_stamp(self._file.data)]
 
     def read(self, clip: int) -> np.ndarray:
-        return self._file.read(self.clip_uids[clip])
+        return self._file.get(self.clip_uids[clip])

@@ -1,6 +1,6 @@
 """Video features: read once from what a user has (see files.py), then mapped.
 
-`open_features` joins the rows of the wanted clips into one mapped array; `pooled_features` keeps
+`open_features` joins the rows of a split's clips into one mapped array; `pooled_features` keeps
 them pooled to a model's units. Both are stores (see stores.py), checked while they are built.
 """
 
@@ -129,7 +129,7 @@ class PooledFeatures:
 
 
 def find_features(data_root: Path, name: str, clip_uids: list[str]) -> FeatureFiles:
-    """The feature of that name; raises `UserError` if there is none, or none of any clip."""
+    """The files of a feature; raises `UserError` if there are none, or none of these clips."""
     if name in ("", "..") or Path(name).name != name:
         raise UserError(f"feature '{name}' must be a plain folder name")
     folder, packed = (data_root / "features" / end for end in (name, f"{name}.h5"))
@@ -168,8 +168,8 @@ def open_features(
 ) -> FeatureStore:
     """All rows of the clips' features; built once, then mapped. A packed file is mapped as it is.
 
-    `durations` (C,) seconds are compared with rows. Raises `UserError` for features that are
-    missing as a whole, or that can't be used.
+    `durations` (C,) seconds are compared with rows. Raises `UserError` if no clip has features, or
+    some can't be used.
     """
     files = find_features(data_root, name, clip_uids)
     packed = isinstance(files, PackedFeatures)
@@ -179,8 +179,8 @@ def open_features(
             for _ in files.each(f"checking {name} features"):
                 pass
             return {"feature": name, "checked": str(files.path)}
-        lengths, found_width, dtype = files.layout(name)
-        rows = create_array(folder / "rows.npy", (lengths.sum(), found_width), dtype)
+        lengths, width, dtype = files.layout(name)
+        rows = create_array(folder / "rows.npy", (lengths.sum(), width), dtype)
         files.copy_into(rows, lengths, f"joining {name} features")
         rows.flush()
         np.save(folder / "lengths.npy", lengths)

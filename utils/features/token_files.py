@@ -1,6 +1,6 @@
 """Token features out of a `.npz` or LMDB file with an array (tokens, width) for each query."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +22,9 @@ def read_tokens(
     device: torch.device | str = "cpu",
     device_policy: str = "cpu",
 ) -> TokenStore:
-    """Token features of queries out of a `.npz` or LMDB file, copied into a store.
+    """Token features of the queries named by `keys`, copied into a store.
 
-    Raises `UserError` if there is no such file, or a query or what it holds can't be used.
+    Raises `UserError` if the file is missing or damaged, or lacks a query.
     """
     if not file.exists():
         raise UserError(f"{file}: no such file of token features")
@@ -32,12 +32,18 @@ def read_tokens(
     precision = np.float16 if half else np.float32
 
     def arrays() -> Iterator[np.ndarray]:
-        read = LmdbFile(file).read if file.suffix != ".npz" else _npz_reader(file)
-        for key in keys:
-            tokens = read(key)
-            if tokens is None:
-                raise UserError(f"{file}: has no features of query {key}")
-            yield tokens
+        try:
+            is_npz = file.suffix == ".npz"
+            stored = np.load(file, allow_pickle=False) if is_npz else LmdbFile(file)
+            for key in keys:
+                tokens = stored.get(key)
+                if tokens is None:
+                    raise UserError(f"{file}: has no features of query {key}")
+                yield as_rows(tokens, f"{file}: {key}")
+        except UserError:
+            raise
+        except Exception as error:  # the parser of a damaged file may trip over anything
+            raise UserError(f"{file}: damaged, or not a .npz file ({in_brief(error)})") from None
 
     def build(folder: Path) -> dict:
         shapes = [tokens.shape for tokens in tqdm(arrays(), f"checking {file}", len(keys), False)]
@@ -58,20 +64,3 @@ def read_tokens(
 
     folder = open_store(cache, "tokens", fingerprint(file_stamp(data), keys, half), build)
     return TokenStore.open(folder, device, device_policy)
-
-
-def _npz_reader(file: Path) -> Callable[[str], np.ndarray | None]:
-    try:
-        arrays = np.load(file, allow_pickle=False)
-        names = set(arrays.files)
-    except Exception as error:  # the parser of a damaged file may trip over anything
-        raise UserError(f"{file}: not a .npz file ({in_brief(error)})") from None
-
-    def read(key: str) -> np.ndarray | None:
-        try:
-            tokens = arrays[key] if key in names else None
-        except Exception as error:
-            raise UserError(f"{file}: {key} is damaged ({in_brief(error)})") from None
-        return tokens if tokens is None else as_rows(tokens, f"{file}: {key}")
-
-    return read

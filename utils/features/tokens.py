@@ -5,17 +5,19 @@ Shapes: S sentences, T tokens of all of them, B batch, Q query tokens.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from msgspec import Struct
 from tqdm import tqdm
 
 from utils.base.errors import UserError
-from utils.base.files import fingerprint
+from utils.base.files import fingerprint, read_json
+from utils.features.egovlp_text import EgoVLPText
 from utils.features.stores import create_array, map_array, open_store
 from utils.features.tensors import pad_to, resident, take, to_device
-from utils.features.text_encoders import EncoderDescription, TextEncoder
+from utils.features.text_encoders import TextEncoder
 
 FORMAT = 3  # raise when what is stored changes
 TOKENS_AT_ONCE = 4096  # to the encoder
@@ -40,6 +42,31 @@ class Text(NamedTuple):
 Gather = Callable[[np.ndarray, torch.device | str], Text]  # of sentences by number, on a device
 
 
+class EncoderDescription(Struct):
+    """What a run folder says of the frozen encoder that its checkpoints leave out."""
+
+    encoder: str
+    width: int
+    hash: str
+
+
+def open_encoder(file: Path | None, name: str | None, default: str, **settings: Any) -> TextEncoder:
+    """The encoder named, or that of the trained run whose `file` describes it, or the default.
+
+    `settings` are as of `TextEncoder`. Raises `UserError` if the one named is not the run's.
+    """
+    trained = read_json(file, EncoderDescription) if file and file.is_file() else None
+    name = name or (trained.encoder if trained else default)
+    encoder = (EgoVLPText if Path(name).is_file() else TextEncoder)(name, **settings)
+    if trained and trained.hash != encoder.fingerprint:
+        raise UserError(
+            f"{file}: the run was trained with the text encoder {trained.encoder} (width "
+            f"{trained.width}), the weights or files of {encoder.name} (width {encoder.width}) are "
+            "others; give the same with --text_encoder"
+        )
+    return encoder
+
+
 class EncoderText(NamedTuple):
     """The token features of a frozen text encoder, as a model reads them."""
 
@@ -58,7 +85,7 @@ class EncoderText(NamedTuple):
 
     def describe(self) -> EncoderDescription:
         """The encoder that checkpoints leave out."""
-        return self.encoder.describe()
+        return EncoderDescription(self.encoder.name, self.width, self.encoder.fingerprint)
 
     def open(self, sentences: list[str], device: torch.device | str, train: bool) -> Gather:
         """A function that gathers the sentences' features."""
@@ -67,13 +94,7 @@ class EncoderText(NamedTuple):
             features = LiveTokens(self.encoder, sentences, train, self.padding)
         else:
             features = encode_sentences(
-                self.encoder,
-                sentences,
-                self.cache,
-                device,
-                self.padding,
-                half=train,
-                device_policy=self.device_policy,
+                self.encoder, sentences, self.cache, device, self.padding, train, self.device_policy
             )
         return lambda rows, device: features.gather(rows, device).cut(self.limit, self.skipped)
 
@@ -116,8 +137,8 @@ def encode_sentences(
 
     Args:
         padding: tokens after a sentence's end to keep, as far as the longest sentence reaches.
-        half: keep half precision, for the many sentences of training. Those of prediction are kept
-            whole, so that windows are those of an encoder in the loop.
+        half: store half precision, for the many sentences of training; in single precision
+            windows are those of an encoder in the loop.
 
     Raises `UserError` if the encoder can't be loaded, or its features do not fit the precision.
     """

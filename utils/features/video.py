@@ -76,17 +76,9 @@ def sampled_frames(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """The frames shown at the times of each grid, of a video that is decoded once.
 
-    The first frame also stands for times before it.
-
-    Args:
-        frame_rate: for a raw stream, whose frames have no times.
-
-    Yields:
-        Number of the grid, and (H, W, 3) uint8; the same array again where a frame is shown at
-        several of the times.
-
-    Raises:
-        UserError: the file is no video, or is damaged.
+    Yields the number of a grid and (H, W, 3) uint8, the same array again where a frame is shown at
+    several of the times. The first frame also stands for times before it. Raises UserError if the
+    file is no video, or damaged. `frame_rate` is for a raw stream, whose frames have no times.
     """
     sampled = [0] * len(grids)
     for shown in shown_frames(file, frame_rate):

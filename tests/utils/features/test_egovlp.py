@@ -15,12 +15,12 @@ from tests.utils.features.egovlp_sample import GOLDEN, SMALL, golden, weights, w
 from utils.base.errors import UserError
 from utils.base.tasks import ROWS_PER_SECOND
 from utils.extract_features import main
-from utils.features import image_encoders, text_encoders, video
+from utils.features import egovlp_text, image_encoders, video
 from utils.features.egovlp import FRAME_SIZE, VideoBranch, load_weights, read_checkpoint
+from utils.features.egovlp_text import EgoVLPText
 from utils.features.image_encoders import ImageEncoder
 from utils.features.image_kinds import KINDS
-from utils.features.text_encoders import EgoVLPText, open_encoder
-from utils.features.tokens import LiveTokens
+from utils.features.tokens import LiveTokens, open_encoder
 from utils.features.video import Grid, sampled_frames
 
 CLOSE = {"atol": 1e-5, "rtol": 0}
@@ -58,7 +58,7 @@ def test_the_video_branch_gives_the_golden_numbers():
 
 def test_the_text_branch_gives_the_golden_numbers(tmp_path, monkeypatch):
     arrays, config = golden("egovlp_text")
-    monkeypatch.setattr(text_encoders, "HEAD_DIM", 8)
+    monkeypatch.setattr(egovlp_text, "HEAD_DIM", 8)
     encoder = open_encoder(None, str(write_checkpoint(tmp_path / "egovlp.pth")), "none")
     assert encoder.width == 16 and encoder._config == config["bert"]
     with torch.no_grad():
