@@ -112,7 +112,7 @@ def test_a_killed_indexing_is_continued(copy):
     (copy / "videos" / "broken.mp4").unlink()
     words = [copy / "videos", "--checkpoint", copy / "runs" / "run1", "--index", copy / "index"]
     words += ["--encoder", "tiny", "--device", "cpu"]
-    run_killed("utils/index_videos.py", words, copy / "index", 24)
+    run_killed("utils/index_videos.py", words, copy / "index", 20)
     (stored,) = (copy / "index").glob("*.npy")
     shutil.copy(stored, stored.with_name("other.npy"))  # as if killed before the rest of it
     done = run("utils/index_videos.py", copy / "videos", "--index", copy / "index")
