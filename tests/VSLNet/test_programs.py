@@ -11,6 +11,7 @@ from tests import samples
 from tests.bad_inputs.world import write_text_encoder
 from tests.samples import timed
 from tests.simulated import ROOT, succeed
+from tests.utils.training.lives import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -91,7 +92,7 @@ def test_another_project_trains_validates_and_tests(project):
 
 def test_the_published_launcher_trains_with_two_processes(project):
     launch = (sys.executable, "-m", "torch.distributed.launch", "--use_env", "--master_port")
-    launch += ("29713", "--nproc_per_node", "2")
+    launch += (free_port(), "--nproc_per_node", "2")
     succeed(*launch, MAIN, *COMMON, *TRAIN, folder=project, CUDA_VISIBLE_DEVICES="")
     assert list(project.glob(f"{RUN}/vslnet_*.t7"))
 

@@ -115,7 +115,7 @@ def test_a_killed_indexing_is_continued(copy):
     (copy / "videos" / "broken.mp4").unlink()
     words = [copy / "videos", "--checkpoint", copy / "runs" / "run1", "--index", copy / "index"]
     words += ["--encoder", "tiny", "--device", "cpu"]
-    run_killed("utils/index_videos.py", words, copy / "index", 12)
+    run_killed("utils/index_videos.py", words, copy / "index", 10)
     (stored,) = (copy / "index").glob("*.npy")
     shutil.copy(stored, stored.with_name("99.npy"))  # as if killed before its row
     done = run("utils/index_videos.py", copy / "videos", "--index", copy / "index")
