@@ -46,12 +46,12 @@ class AbsentMoments:
         """
         clips = self._records.clip[rows].copy()
         absent = np.zeros(len(rows), dtype=bool)
-        for place in np.flatnonzero(draws[:, 0] < share):
-            first = int(draws[place, 1] * len(self._clips))
+        for number in np.flatnonzero(draws[:, 0] < share):
+            first = int(draws[number, 1] * len(self._clips))
             candidates = self._clips[(first + np.arange(TRIES)) % len(self._clips)]
-            sentence = self._records.sentence[rows[place]]
-            for clip in candidates[candidates != clips[place]].tolist():
+            sentence = self._records.sentence[rows[number]]
+            for clip in candidates[candidates != clips[number]].tolist():
                 if not self.holds(clip, sentence):
-                    clips[place], absent[place] = clip, True
+                    clips[number], absent[number] = clip, True
                     break
         return clips, absent

@@ -121,11 +121,11 @@ def attend_nearby(
     distance = torch.arange(around, device=bias.device) - reach
     distance = (distance - torch.arange(BLOCK, device=bias.device)[:, None]).abs()
     bias = torch.where(distance <= reach, bias, 3 * MASKED).to(query.dtype)
-    found = F.scaled_dot_product_attention(
+    attended = F.scaled_dot_product_attention(
         *(x.flatten(0, 1) for x in (query, key, value)), attn_mask=bias.flatten(0, 1)
     )
-    found = found.transpose(1, 2).flatten(2).unflatten(0, (len(mask), -1))
-    return found.flatten(1, 2)[:, :rows]
+    attended = attended.transpose(1, 2).flatten(2).unflatten(0, (len(mask), -1))
+    return attended.flatten(1, 2)[:, :rows]
 
 
 class SelfAttention(nn.Module):
@@ -150,10 +150,10 @@ class SelfAttention(nn.Module):
         key = self.key(self.key_norm(self.key_conv(x, mask, stride)))
         value = self.value(self.value_norm(self.value_conv(x, mask, stride)))
         if self.reach is None:
-            found = attend(query, key, value, hiding(mask), self.num_heads, 0.0)
+            attended = attend(query, key, value, hiding(mask), self.num_heads, 0.0)
         else:
-            found = attend_nearby(query, key, value, mask, self.num_heads, self.reach)
-        return self.proj(found) * mask
+            attended = attend_nearby(query, key, value, mask, self.num_heads, self.reach)
+        return self.proj(attended) * mask
 
 
 class CrossAttention(nn.Module):
@@ -169,8 +169,8 @@ class CrossAttention(nn.Module):
         self, x: torch.Tensor, mask: torch.Tensor, text: torch.Tensor, text_mask: torch.Tensor
     ) -> torch.Tensor:
         query, key, value = self.query(x), self.key(text), self.value(text)
-        found = attend(query, key, value, hiding(text_mask), self.num_heads, 0.0)
-        return self.proj(found) * mask
+        attended = attend(query, key, value, hiding(text_mask), self.num_heads, 0.0)
+        return self.proj(attended) * mask
 
 
 class Block(nn.Module):

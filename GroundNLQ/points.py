@@ -137,28 +137,29 @@ def soft_nms(
     the first remaining one, and dropped windows are replaced by the last ones.
     """
     size = windows.shape[1]
-    place = torch.arange(size, device=scores.device).expand_as(scores)
+    position = torch.arange(size, device=scores.device).expand_as(scores)
     stop = (scores > 0).sum(1, keepdim=True)  # (B, 1) number of selected and remaining windows
     count = min(count, size)
     for rank in range(count):
-        best = torch.where((place >= rank) & (place < stop), scores, -1.0).argmax(1, keepdim=True)
+        is_left = (position >= rank) & (position < stop)
+        best = torch.where(is_left, scores, -1.0).argmax(1, keepdim=True)
         best = torch.where(rank < stop, best, rank)
-        order = place.scatter(1, best, rank)
+        order = position.scatter(1, best, rank)
         order[:, rank] = best[:, 0]
         windows, scores = _take(windows, order), scores.gather(1, order)
-        remains = (place > rank) & (place < stop)
+        remains = (position > rank) & (position < stop)
         overlap = _iou(windows, windows[:, rank, None])
         lowered = scores * torch.exp(-(overlap**2) / sigma)
         scores = torch.where(remains, lowered, scores)
         is_good = remains & (scores >= least_score)
         stop = torch.minimum(stop, rank + 1 + is_good.sum(1, keepdim=True))
-        is_gap = remains & ~is_good & (place < stop)
-        last_places = torch.where(is_good & (place >= stop), place, -1)
-        last_places = last_places.sort(dim=1, descending=True).values
-        filler = last_places.gather(1, (is_gap.cumsum(1) - 1).clamp(min=0))
-        order = torch.where(is_gap, filler, place)
+        is_gap = remains & ~is_good & (position < stop)
+        last_positions = torch.where(is_good & (position >= stop), position, -1)
+        last_positions = last_positions.sort(dim=1, descending=True).values
+        filler = last_positions.gather(1, (is_gap.cumsum(1) - 1).clamp(min=0))
+        order = torch.where(is_gap, filler, position)
         windows, scores = _take(windows, order), scores.gather(1, order)
-    scores = torch.where(place < stop, scores, 0.0)
+    scores = torch.where(position < stop, scores, 0.0)
     return windows[:, :count], scores[:, :count]
 
 

@@ -134,6 +134,6 @@ def begin_with(model: GroundNLQ, checkpoint: Path, new_heads: bool) -> None:
     """Take over the weights of a checkpoint, on request all but the heads'."""
     weights = read_checkpoint(checkpoint)[WEIGHTS]
     if new_heads:
-        drawn = {name: value for name, value in model.state_dict().items() if HEADS in name}
-        weights = {name: value for name, value in weights.items() if HEADS not in name} | drawn
+        heads = {name: value for name, value in model.state_dict().items() if HEADS in name}
+        weights = {name: value for name, value in weights.items() if HEADS not in name} | heads
     fit_state(model, weights, checkpoint)
