@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# How well a model searches hours of video: stage 1, then the validation clips' questions over these clips
-# and others joined to 2, 8 and 24 hours. GroundNLQ is trained with moments that are absent, and without.
+# How well a model searches hours of video: both stages, then the validation clips' questions over these
+# clips and others joined to 2, 8 and 24 hours. GroundNLQ is trained with moments that are absent, and without.
 #
 #   bash experiments/long_video.sh --model groundnlq --seeds 3
 #   bash experiments/long_video.sh --folder experiments/runs/quickstart-small    # with the runs made there
@@ -13,15 +13,16 @@ if [ "$WORLD" = tiny ]; then hours=(0.1 0.2); fi
 searched=()
 for ((SEED = 1; SEED <= SEEDS; SEED++)); do
   runs="$RUNS/seed$SEED"
-  step "Stage 1 (seed $SEED of $SEEDS)"
+  step "Stages 1 and 2 (seed $SEED of $SEEDS)"
   if [ "$MODEL" = groundnlq ]; then train_zero_shot "$runs"; fi
   train_jointly "$runs"
-  searched+=("$PACKAGE=$runs/joint")
+  fine_tune "$runs/tuned" "$runs/joint"
+  searched+=("$PACKAGE, joint=$runs/joint" "$PACKAGE, fine-tuned=$runs/tuned")
   if [ "$MODEL" = groundnlq ]; then
     step "Stage 1, no moments absent (seed $SEED of $SEEDS)"
     train_zero_shot "$runs/present" --absent 0
     train_jointly "$runs/present" --absent 0
-    searched+=("$PACKAGE, no moments absent=$runs/present/joint")
+    searched+=("$PACKAGE, joint, no moments absent=$runs/present/joint")
   fi
 done
 step "Questions over hours of video"
