@@ -73,7 +73,7 @@ def encoder_name(kind: str, name: str | None) -> str:
 def encoder_of_each(names: Sequence[str], encoders: Sequence[str] | None) -> list[str | None]:
     """The encoder of each feature, None for the published one.
 
-    Raises UserError unless `encoders` are none, one for all features, or one for each.
+    Raises UserError unless there is no encoder, one for all features, or one for each.
     """
     if not encoders or len(encoders) == 1:
         return list(encoders or [None]) * len(names)

@@ -66,7 +66,7 @@ def read_array(stream: io.BytesIO, where: str) -> np.ndarray:
 
 
 def as_rows(array: np.ndarray, where: str) -> np.ndarray:
-    """Rows (n, F) in half or single precision; raises UserError if it is no array of floats."""
+    """Rows (n, F) in half or single precision; raises UserError unless the array is of floats."""
     rows = np.atleast_2d(array)
     if rows.ndim != 2 or rows.dtype.kind != "f":
         raise UserError(f"{where}: must be numbers (rows, width), is {array.shape} {array.dtype}")

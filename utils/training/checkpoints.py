@@ -33,7 +33,7 @@ def find_checkpoint(path: str | Path) -> Path:
     """The checkpoint at a path: a file, or the last one in a run folder or its `model` folder.
 
     A shared run is a folder with one checkpoint, on this machine or the hub (`hf://owner/name`).
-    Raises UserError if there is no checkpoint, or those of several runs.
+    Raises UserError if there is no checkpoint, or checkpoints of several runs.
     """
     path = fetch_folder(str(path)) if is_on_hub(path) else Path(path)
     if path.is_file():
