@@ -36,12 +36,14 @@ from ReLER.model import ReLER, real_parts
 from ReLER.options import LossOptions, ModelOptions
 from utils.base.errors import UserError, run_program
 from utils.base.options import ArgumentParser
+from utils.base.stages import NAQ, STAGES, TUNING
 from utils.features.tensors import to_device
 from utils.training.memory import free_memory, measured_peak, pieces_that_fit
 from utils.training.precision import fast_products
+from utils.training.steps import compiled
 from VSLNet.model import VSLNet, parameter_groups
 
-QUERIES = {"stage 1": 850_000, "stage 2": 11_000}  # of an epoch
+QUERIES = {NAQ: 850_000, TUNING: 11_000}  # of an epoch
 IMAGES = 256
 PARTS = 4  # of ReLER's clips: the mean of the scales
 
@@ -49,13 +51,17 @@ PARTS = 4  # of ReLER's clips: the mean of the scales
 class Case(NamedTuple):
     """A model with the batch of its published training."""
 
-    name: str
+    package: str
+    what: str  # its features and batch
     model: nn.Module
     batch: Callable[[int], Any]  # of so many queries, on the host
     loss: Callable[[nn.Module, Any], torch.Tensor]
     predict: Callable[[nn.Module, Any], object]
     queries: int  # a step
-    epochs: tuple[int, int] = (200, 30)  # of both stages
+
+    @property
+    def name(self) -> str:
+        return f"{self.package}, {self.what}"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -87,9 +93,10 @@ def cases(options: Namespace) -> Iterator[Case]:
         units = {"VSLNet": 16, "ReLER": 32, "GroundNLQ": 60}
     torch.manual_seed(0)
     for width in (8,) if options.small else (256, 2304):
-        for queries in (4,) if options.small else (32, 2048):
+        for queries in (4,) if options.small else published_batches("VSLNet"):
             yield Case(
-                f"VSLNet, {width} dims, batch {queries}",
+                "VSLNet",
+                f"{width} dims, batch {queries}",
                 VSLNet(width, vslnet_step.TEXT_WIDTH, max_pos_len=units["VSLNet"]),
                 partial(vslnet_step.random_batch, units=units["VSLNet"], width=width),
                 vslnet_step.our_loss,
@@ -98,10 +105,11 @@ def cases(options: Namespace) -> Iterator[Case]:
                 ),
                 queries,
             )
-        for queries in (4,) if options.small else (32, 768):
+        for queries in (4,) if options.small else published_batches("ReLER"):
             further = width + reler_step.FURTHER_DIMS
             yield Case(
-                f"ReLER, {width}+512 dims, batch {queries}",
+                "ReLER",
+                f"{width}+512 dims, batch {queries}",
                 ReLER(ModelOptions(max_v_l=units["ReLER"]), further),
                 partial(reler_batch, units=units["ReLER"], width=further),
                 reler_loss,
@@ -110,16 +118,21 @@ def cases(options: Namespace) -> Iterator[Case]:
                 ),
                 queries,
             )
-        queries = 4 if options.small else 16
+        queries = 4 if options.small else STAGES["GroundNLQ"][NAQ].batch_size
         yield Case(
-            f"GroundNLQ, {width} dims, batch {queries}",
+            "GroundNLQ",
+            f"{width} dims, batch {queries}",
             groundnlq_step.make_model(width),
             partial(groundnlq_step.random_batch, rows=units["GroundNLQ"], width=width),
             groundnlq_step.our_loss,
             lambda model, batch: model(*batch[0]),
             queries,
-            epochs=(10, 10),
         )
+
+
+def published_batches(package: str) -> list[int]:
+    """Queries a step, in both stages."""
+    return [STAGES[package][stage].batch_size for stage in (TUNING, NAQ)]
 
 
 def reler_batch(size: int, units: int, width: int) -> reler_step.Batch:
@@ -143,7 +156,7 @@ def training(case: Case, options: Namespace) -> Iterator[list[str]]:
     pieces = pieces_of(case, device)
     host = case.batch(-(-case.queries // pieces))
     there = tree_map(partial(moved, device=device), host)
-    compiled = torch.compile(model, dynamic=False)
+    compiled_model = compiled(model, device, case.queries)
     kinds = {
         "float32": (torch.float32, lambda: case.loss(model, there)),
         "bfloat16": (torch.bfloat16, lambda: case.loss(model, there)),
@@ -151,7 +164,7 @@ def training(case: Case, options: Namespace) -> Iterator[list[str]]:
             torch.bfloat16,
             lambda: case.loss(model, tree_map(partial(moved, device=device), host)),
         ),
-        "bfloat16 compiled": (torch.bfloat16, lambda: case.loss(compiled, there)),
+        "bfloat16 compiled": (torch.bfloat16, lambda: case.loss(compiled_model, there)),
     }
     if device.type == "cpu":
         del kinds["bfloat16 compiled"]  # takes minutes, and gains nothing
@@ -162,8 +175,8 @@ def training(case: Case, options: Namespace) -> Iterator[list[str]]:
             peak = measured_peak(device, step) / 1e9 if device.type == "cuda" else 0
             kernels, filled = kernels_of(step, device)
         rate = case.queries / seconds
-        stages = zip(case.epochs, QUERIES.values(), strict=True)
-        hours = [f"{epochs * queries / rate / 3600:.2f}" for epochs, queries in stages]
+        epochs = {stage: row.epochs for stage, row in STAGES[case.package].items()}
+        hours = [f"{epochs[stage] * count / rate / 3600:.2f}" for stage, count in QUERIES.items()]
         yield [f"{case.name}, {name}", f"{rate:,.0f}", f"{peak:.1f}", str(pieces), str(kernels),
                f"{filled:.0%}", *hours]  # fmt: skip
 

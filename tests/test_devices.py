@@ -8,6 +8,8 @@ import signal
 import subprocess
 import time
 from contextlib import nullcontext
+from datetime import timedelta
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,10 +24,11 @@ import ReLER.train
 import VSLNet.options
 import VSLNet.train
 from tests.simulated import ROOT, succeed
+from utils.training import processes
 from utils.training.guard import FirstNonFinite, clip_gradients
 from utils.training.processes import Processes
 from utils.training.recipes import plan_epoch
-from utils.training.steps import Stepper
+from utils.training.steps import Stepper, compiled
 
 MODELS = {"vslnet": VSLNet, "reler": ReLER, "groundnlq": GroundNLQ}
 CPU, META = torch.device("cpu"), torch.device("meta")
@@ -168,6 +171,43 @@ def test_pieces_of_a_batch_and_processes_that_share_it_give_its_gradients(make_r
         assert torch.allclose(found, expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
 
 
+@pytest.mark.parametrize(
+    ("device", "queries", "mode"),
+    [("cuda", 32, "reduce-overhead"), ("cuda", 768, None), ("cpu", 32, None)],
+)
+def test_small_batches_are_replayed_as_cuda_graphs(monkeypatch, device, queries, mode):
+    modes = []
+    monkeypatch.setattr(torch, "compile", lambda *_, mode, **__: modes.append(mode))
+    compiled(torch.nn.Linear(1, 1), torch.device(device), queries)
+    assert modes == [mode]
+
+
+class Event:
+    """Of a GPU that has nothing left to do, or waits for the gradients of a lost process."""
+
+    waits = False
+
+    def record(self):
+        self.recorded = True
+
+    def query(self):
+        return self.recorded and not self.waits
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_gpu_that_waits_for_a_lost_process_is_told_from_one_that_ends(monkeypatch, waits):
+    aborted = []
+    monkeypatch.setattr(Event, "waits", waits)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(processes, "DEVICE_PATIENCE", timedelta(seconds=0.2))
+    world = SimpleNamespace(abort=lambda: aborted.append(1))
+    monkeypatch.setattr(processes.dist, "group", SimpleNamespace(WORLD=world))
+    gpu = Processes(0, 2, torch.device("cuda", 0))
+    assert gpu.device_finishes() is not waits
+    assert aborted == [1] * waits
+    assert Processes(0, 2, CPU).device_finishes()
+
+
 # On a GPU, where there is one.
 
 GPUS = torch.cuda.device_count()
@@ -208,8 +248,9 @@ def losses_of_steps(recipe):
         ({"accumulate": 3}, 1e-3),
         ({"amp": "bf16"}, 5e-2),
         ({"amp": "fp16"}, 5e-2),
+        ({"compile": True}, 1e-3),
     ],
-    ids=["resident", "host", "pieces", "bf16", "fp16"],
+    ids=["resident", "host", "pieces", "bf16", "fp16", "compiled"],
 )
 def test_losses_are_those_of_the_cpu(make_recipe, settings, tolerance):
     expected = losses_of_steps(make_recipe(CPU, batch_size=30))

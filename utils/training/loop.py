@@ -77,12 +77,15 @@ def fit(recipe: Recipe, options: TrainingOptions, processes: Processes) -> None:
                 raise
             when = f"before {run.folder} was continued"
             saved = f"no file in {run.folder} was changed"
-            if training is not None:
+            if training is not None and processes.device_finishes():
                 # Processes don't communicate while weights change: the last step is complete.
                 training.save()
                 step = f"step {training.step} of {training.total}"
                 when = f"after {step}, state saved in {run.folder}: the same command continues"
                 saved = f"{run.folder} is saved at {step}" if processes.main else ""
+            elif training is not None:
+                saved = f"{run.folder} is as it was saved last"
+                when = f"in step {training.step}, {saved}: the same command continues"
             if not signals.received:
                 raise LostPeer(saved) from error
             if processes.main:

@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from utils.training.peers import FOLLOWED, Peers
 # How long processes wait for each other. A process that dies is noticed immediately.
 START_PATIENCE = timedelta(hours=12)  # a process may build stores for hours
 STEP_PATIENCE = timedelta(minutes=30)
+DEVICE_PATIENCE = timedelta(minutes=1)  # for the steps that a GPU was given
 
 # Clusters send SIGUSR1 or SIGUSR2 some time before they end a job.
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -154,6 +156,23 @@ class Processes:
         self.patience = STEP_PATIENCE
         if self.size > 1:
             self.group = dist.new_group(timeout=self.patience)
+
+    def device_finishes(self) -> bool:
+        """Whether the device completes what it was given.
+
+        A GPU that waits for the gradients of a lost process does not; its group is aborted.
+        """
+        if self.device.type == "cpu":
+            return True
+        end = torch.cuda.Event()
+        end.record()
+        deadline = time.monotonic() + DEVICE_PATIENCE.total_seconds()
+        while not end.query():
+            if time.monotonic() > deadline:
+                dist.group.WORLD.abort()
+                return False
+            time.sleep(0.1)
+        return True
 
     @property
     def main(self) -> bool:

@@ -16,6 +16,9 @@ from utils.training.processes import Processes, Share
 from utils.training.recipes import EpochPlan, Recipe, plan_epoch, steps_per_epoch
 
 SHAPES = 64  # of batches, at most: lengths of queries, numbers of parts, the last batch of an epoch
+# Queries of a batch, at most, for which a GPU waits for the launch of its kernels, unless they are
+# replayed as a CUDA graph.
+LAUNCH_BOUND = 64
 
 
 class Stepper:
@@ -37,9 +40,7 @@ class Stepper:
         """The model, compiled if the options say so."""
         network: nn.Module = self.recipe.model
         if self.options.compile:
-            # There are few shapes of batches: compile for each of them.
-            torch._dynamo.config.recompile_limit = SHAPES
-            network = torch.compile(network, dynamic=False)
+            network = compiled(network, self.processes.device, self.options.batch_size)
         self.processes.shorten_patience()
         return network
 
@@ -114,6 +115,7 @@ class Stepper:
         self, network: nn.Module, batch: list, step: int
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Update the weights if the gradients are finite; returns losses and gradient norm."""
+        torch.compiler.cudagraph_mark_step_begin()
         optimizer, fp16 = self.recipe.optimizer, self.options.amp == "fp16"
         for group in optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate(step, self.steps)
@@ -141,3 +143,10 @@ class Stepper:
                 self.scaler.scale(piece_losses["total"]).backward()
             losses = {k: losses.get(k, 0) + loss.detach() for k, loss in piece_losses.items()}
         return losses
+
+
+def compiled(network: nn.Module, device: torch.device, queries: int) -> nn.Module:
+    """The network, compiled for each shape of its inputs; batches have `queries` queries."""
+    torch._dynamo.config.recompile_limit = SHAPES
+    graphs = device.type == "cuda" and queries <= LAUNCH_BOUND
+    return torch.compile(network, dynamic=False, mode="reduce-overhead" if graphs else None)

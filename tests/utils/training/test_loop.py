@@ -3,9 +3,11 @@
 import json
 
 import pytest
+import torch
 
 from tests.utils.training import toy_training
 from utils.base.errors import UserError
+from utils.training.processes import LostPeer, Processes
 from utils.training.recipes import evaluates, plan_epoch, steps_per_epoch
 
 
@@ -69,3 +71,23 @@ def test_a_finished_run_is_not_trained_again_nor_with_other_options(tmp_path):
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     with pytest.raises(UserError, match="training failed at step"):
         train(tmp_path, rate=1e30)
+
+
+def test_a_step_that_waits_for_a_lost_process_is_not_saved(tmp_path, monkeypatch):
+    largest, calls = Processes.largest, []
+
+    def lose(self, *values):
+        calls.append(values)
+        if len(calls) == 5:
+            raise RuntimeError("gloo: Connection closed by peer")
+        return largest(self, *values)
+
+    monkeypatch.setattr(Processes, "largest", lose)
+    monkeypatch.setattr(Processes, "device_finishes", lambda self: False)
+    with pytest.raises(LostPeer, match=f"{tmp_path} is as it was saved last"):
+        train(tmp_path)
+    last = torch.load(tmp_path / "state.pt")["step"]
+    monkeypatch.undo()
+    assert last < 5
+    train(tmp_path)
+    assert torch.load(tmp_path / "state.pt")["step"] == 24
