@@ -48,13 +48,11 @@ class Options(TrainingOptions):
     )
 
     # Text
-    text_encoder: str | None = option(
-        None, "NAME[@LAYER] or FOLDER[@LAYER] (default: CLIP ViT-B/32)", usual=True
-    )
     text_features: str = option(
         "cached",
         "encode once (cached), in the loop (live), or a FILE (.npz, LMDB) of <annotation>_<number>",
         usual=True,
+        local=True,
     )
 
     # Model

@@ -88,6 +88,7 @@ class Options(LossOptions, ModelOptions, TrainingOptions):
         "annotations to score against, if they hold times",
         usual=True,
         aliases=("testing_gt_json",),
+        local=True,
     )
     v_feat_dim: int | None = option(
         None, "checked against the width of features and CLIP together", within="[1, 1e9]"
@@ -100,14 +101,6 @@ class Options(LossOptions, ModelOptions, TrainingOptions):
     no_norm_vfeat: bool = option(False, "features as they are, not scaled to length 1")
     vslnet_thres_in_train: float = option(
         0.0, "train on windows longer than this (seconds)", within="[-1, inf)"
-    )
-
-    # Text
-    text_encoder: str | None = option(
-        None, "NAME[@LAYER] or FOLDER[@LAYER] (default: published CLIP)", usual=True
-    )
-    text_features: str = option(
-        "cached", "encode once, or in the loop", choices=("cached", "live"), usual=True
     )
 
     # Training
@@ -140,6 +133,7 @@ class Options(LossOptions, ModelOptions, TrainingOptions):
         "checkpoint file or run folder to begin with, or to predict with",
         usual=True,
         aliases=("resume",),
+        local=True,
     )
     resume_opt: bool = option(False, "take its optimizer too")
     resume_all: bool = option(False, "take its optimizer, scheduler and epoch too", usual=True)

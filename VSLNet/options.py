@@ -36,12 +36,6 @@ class Options(TrainingOptions):
     )
 
     # Text
-    text_encoder: str | None = option(
-        None, "NAME[@LAYER] or FOLDER[@LAYER] (default: bert-base-uncased)", usual=True
-    )
-    text_features: str = option(
-        "cached", "encode once, or in the loop with dropout", choices=("cached", "live"), usual=True
-    )
     word_dim: int = option(300, "width of the word vectors (predictor rnn)", within="[1, 8192]")
     char_dim: int = option(50, "width of the character vectors (predictor rnn)", within="[1, 8192]")
 

@@ -17,7 +17,6 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
     import utils.base.environment
 
 import dataclasses
-import shutil
 from argparse import Namespace
 from typing import Any
 
@@ -36,7 +35,6 @@ from utils.training.options import TEXT_FILE
 
 LEFT_OUT = ("optimizer", "lr_scheduler", "scheduler")  # of a checkpoint
 OPTIONS = {"opt", "options"}  # in a checkpoint
-FILES = {"init_from", "eval_gt_json", "zeroshot_subsample_clips", "scaling_subsample_clips"}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -80,25 +78,34 @@ def share(run: str, folder: Path, name: str) -> None:
     if (calibration := read_calibration(checkpoint)) is not None:
         calibration = replace(calibration, checkpoint=checkpoint_hash(folder / SHARED))
         write_json(folder / CALIBRATION_FILE, calibration)
-    text = checkpoint.parent / TEXT_FILE
-    if text.is_file():
-        shutil.copy(text, folder / TEXT_FILE)
+    if text := shareable_text(checkpoint.parent):
+        write_json(folder / TEXT_FILE, text)
     with atomic_write(folder / "README.md") as file:
-        file.write(card(package, trained, checkpoint.parent, name).encode())
+        file.write(card(package, trained, text, checkpoint.parent, name).encode())
 
 
 def shareable(trained: dict[str, Any], package: Package) -> dict[str, Any]:
     """A run's options without those that name files of the machine it was trained on."""
     fields = dataclasses.fields(package.module("options").Options)
-    private = {field.name for field in fields if field.metadata["free"]} | FILES
+    private = {f.name for f in fields if f.metadata["free"] or f.metadata["local"]}
     return {option: value for option, value in trained.items() if option not in private}
 
 
-def card(package: Package, trained: dict[str, Any], run: Path, name: str) -> str:
+def shareable_text(folder: Path) -> dict[str, Any]:
+    """A run's description of its text, without the folder that a local text encoder lies in."""
+    text = read_json(folder / TEXT_FILE, dict) if (folder / TEXT_FILE).is_file() else {}
+    if encoder := text.get("encoder"):
+        path = Path(encoder.partition("@")[0])
+        text["encoder"] = Path(encoder).name if path.is_absolute() or path.exists() else encoder
+    return text
+
+
+def card(
+    package: Package, trained: dict[str, Any], text: dict[str, Any], run: Path, name: str
+) -> str:
     """The model card: what it is, how well it does by which protocol, and how to use it."""
     scores = best_evaluation(run)
     figures = " | ".join(f"{scores[figure]:.2f}" for figure in FIGURES)
-    text = read_json(run / TEXT_FILE, dict) if (run / TEXT_FILE).is_file() else {}
     encoder = text.get("encoder", "words of the queries")
     return f"""---
 tags: [episodic-memory, video-search, ego4d, naq]

@@ -14,8 +14,8 @@ from tests.bad_inputs import world
 from utils.base.errors import UserError
 from utils.base.tensor_files import load_safely, write_safetensors
 from utils.search import load_run
-from utils.search.models import package_of
-from utils.share_run import main
+from utils.search.models import PACKAGES, package_of
+from utils.share_run import main, shareable, shareable_text
 from utils.training.checkpoints import find_checkpoint
 
 FOLDERS = {"VSLNet": "--model_dir", "ReLER": "--results_root", "GroundNLQ": "--results_root"}
@@ -64,6 +64,19 @@ def test_a_shared_folder_takes_the_place_of_the_run(run, tmp_path, small_root, c
     assert np.array_equal(one.windows, other.windows) and np.array_equal(one.scores, other.scores)
     with pytest.raises(UserError, match="is not empty"):
         main([str(run), "--to", str(shared)])
+
+
+def test_what_names_a_file_of_the_machine_stays_there(tmp_path):
+    trained = {"fv": "egovlp", "text_encoder": f"{tmp_path}@0", "text_features": "tokens.npz",
+               "init_from": "runs/joint", "data_root": "data"}  # fmt: skip
+    assert shareable(trained, PACKAGES[2]) == {"fv": "egovlp"}
+    folder = tmp_path / "encoder"
+    folder.mkdir()
+    names = {f"{folder}@0": "encoder@0", "/gone/encoder": "encoder", "minilm@0": "minilm@0",
+             "openai/clip": "openai/clip"}  # fmt: skip
+    for name, shared in names.items():
+        (tmp_path / "text.json").write_text(json.dumps({"encoder": name, "width": 4}))
+        assert shareable_text(tmp_path) == {"encoder": shared, "width": 4}
 
 
 def test_values_and_tensors_come_back_as_they_were(tmp_path):

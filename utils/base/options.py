@@ -65,12 +65,13 @@ def option(
     usual: bool = False,
     within: str | None = None,
     free: bool = False,
+    local: bool = False,
 ) -> Any:
     """A dataclass field that is also a command-line option; required if it has no default.
 
     `--help` shows `usual` options and required ones, `--help_all` all. `within` is the interval of
     valid numbers, by default that of `check_options`. A `free` option may change when a run is
-    continued.
+    continued. A `local` one may name a file of this machine: shared runs leave both kinds out.
     """
     metadata = {
         "help": explanation,
@@ -79,6 +80,7 @@ def option(
         "usual": usual,
         "within": within,
         "free": free,
+        "local": local,
     }
     if isinstance(default, tuple):
         return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)

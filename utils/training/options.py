@@ -36,7 +36,7 @@ class TrainingOptions:
     data_root: str = option("data", "folder with dataset/ and features/", usual=True, free=True)
     cache_dir: str | None = option(None, "derived stores (default: <data_root>/cache)", free=True)
     eval_gt_json: str | None = option(
-        None, "annotations to score against, if they hold times", usual=True
+        None, "annotations to score against, if they hold times", usual=True, local=True
     )
     label_times: str = option(
         "exact",
@@ -45,10 +45,10 @@ class TrainingOptions:
         usual=True,
     )
     scaling_subsample_clips: str | None = option(
-        None, "keep narrations of the listed clips only", usual=True
+        None, "keep narrations of the listed clips only", usual=True, local=True
     )
     zeroshot_subsample_clips: str | None = option(
-        None, "keep NLQ queries of the listed clips only", usual=True
+        None, "keep NLQ queries of the listed clips only", usual=True, local=True
     )
     nar_exp_factor: float = option(
         1.0,
@@ -70,6 +70,17 @@ class TrainingOptions:
         free=True,
     )
 
+    # Text
+    text_encoder: str | None = option(
+        None,
+        "NAME[@LAYER] or FOLDER[@LAYER] (default: the published one)",
+        usual=True,
+        local=True,
+    )
+    text_features: str = option(
+        "cached", "encode once, or in the loop", choices=("cached", "live"), usual=True
+    )
+
     # Training
     epochs: int = option(100, "passes over the training split", usual=True, within="[1, 1e9]")
     batch_size: int = option(
@@ -81,7 +92,10 @@ class TrainingOptions:
     clip_norm: float = option(1.0, "largest gradient norm", within="(0, inf)")
     seed: int = option(12345, "seed of every random draw", usual=True, within=SEEDS)
     init_from: str | None = option(
-        None, "checkpoint file or run folder to begin with, or to predict with", usual=True
+        None,
+        "checkpoint file or run folder to begin with, or to predict with",
+        usual=True,
+        local=True,
     )
     eval_period: int = option(0, "steps between evaluations (0: VSLNet two an epoch, ReLER one)")
     amp: str = option(
