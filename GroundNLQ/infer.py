@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from GroundNLQ.data import Split, open_split
 from GroundNLQ.model import Grounding, GroundNLQ
@@ -14,16 +13,14 @@ from GroundNLQ.points import candidates, soft_nms
 from GroundNLQ.weights import load_trained
 from utils.base.errors import UserError
 from utils.base.tasks import FRAME_RATE
-from utils.evaluation.predictions import WINDOWS, suppress
+from utils.evaluation.predictions import WINDOWS
 from utils.features.tensors import to_device
 from utils.training import inference
-from utils.training.precision import autocast
 from utils.training.processes import Processes
 
 CANDIDATES = 20  # windows of a query for temporal NMS
 
 
-@torch.inference_mode()
 def predict(
     model: GroundNLQ, split: Split, options: Options, processes: Processes
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -37,42 +34,31 @@ def predict(
             f"features and tokens are {widths} wide, but the model was trained on {trained}"
         )
     device = processes.device
-    batches = _batches(split, options)[processes.rank :: processes.size]
-    parts = [(np.empty(0, np.int64), np.empty((0, WINDOWS, 2)), np.empty((0, WINDOWS)))]
+
+    def predict_batch(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        clips, clip = np.unique(split.records.clip[rows], return_inverse=True)
+        padded = int(split.padded(clips, split.clip_rows[clips]).max())
+        video, mask = split.video(clips, padded, device)
+        text = split.text(rows, device)
+        encoded = model.encode_video(video, mask)
+        query = model.encode_query(text.tokens, text.mask)
+        clip = to_device(clip, device)
+        grounding = model.ground(encoded[clip], mask[clip], query, text.mask)
+        return candidate_windows(grounding, padded, split.durations[rows], options)
+
     model.eval()
-    bar = tqdm(batches, f"predicting {split.name}", leave=False, disable=not processes.main)
-    with autocast(device, options.amp):
-        for rows in bar:
-            clips, clip = np.unique(split.records.clip[rows], return_inverse=True)
-            padded = int(split.padded(clips, split.clip_rows[clips]).max())
-            video, mask = split.video(clips, padded, device)
-            text = split.text(rows, device)
-            encoded = model.encode_video(video, mask)
-            query = model.encode_query(text.tokens, text.mask)
-            clip = to_device(clip, device)
-            grounding = model.ground(encoded[clip], mask[clip], query, text.mask)
-            parts.append((rows, *best_windows(grounding, padded, split.durations[rows], options)))
-    return processes.gather_rows(*map(np.concatenate, zip(*parts, strict=True)))
-
-
-def _batches(split: Split, options: Options) -> list[np.ndarray]:
-    """Row numbers of the queries that are predicted together.
-
-    Queries of clips of similar length, which need little padding. With published text padding,
-    where predictions depend on the batch, queries in the order of the file.
-    """
-    order = np.arange(len(split.records))
-    if "text_padding" not in options.quirks:
-        clip = split.records.clip
-        order = np.lexsort((clip, split.clip_rows[clip]))
+    if "text_padding" in options.quirks:  # predictions depend on the batch
+        order = np.arange(len(split.records))
+    else:  # clips of similar length need little padding
+        order = np.lexsort((split.records.clip, split.clip_rows[split.records.clip]))
     size = options.eval_batch_size
-    return [order[at : at + size] for at in range(0, len(order), size)]
+    return inference.predict_queries(predict_batch, order, size, options, processes)
 
 
-def best_windows(
+def candidate_windows(
     grounding: Grounding, padded: int, durations: np.ndarray, options: Options
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Five windows (B, 5, 2) in seconds and their scores (B, 5), of clips of `padded` rows.
+    """Windows (B, n, 2) in seconds and scores (B, n), best first, of clips of `padded` rows.
 
     If a query has fewer windows, the best one is repeated with score 0.
     """
@@ -84,10 +70,7 @@ def best_windows(
         windows = windows + options.row_frames / 2
     seconds = (windows / FRAME_RATE).cpu().numpy()
     seconds = np.minimum(np.maximum(seconds, 0.0), durations[:, None, None])
-    scores = scores.cpu().numpy()
-    if options.nms_threshold is None:
-        return seconds, scores
-    return suppress(seconds, scores, options.nms_threshold, WINDOWS)
+    return seconds, scores.cpu().numpy()
 
 
 def ranked_windows(

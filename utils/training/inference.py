@@ -4,13 +4,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from tqdm import tqdm
+
 from utils.base.files import check_output
+from utils.base.machine import each_on_a_core
 from utils.evaluation.metrics import evaluate
-from utils.evaluation.predictions import write_results
+from utils.evaluation.predictions import WINDOWS, suppress, write_results
 from utils.evaluation.scoring import ground_truth, report
 from utils.evaluation.submissions import accept, read_challenge_split
 from utils.training.checkpoints import find_checkpoint
-from utils.training.processes import start_processes
+from utils.training.options import TrainingOptions
+from utils.training.precision import autocast
+from utils.training.processes import Processes, start_processes
 
 
 def infer(
@@ -55,3 +62,38 @@ def infer(
             if options.is_submission:
                 accept(file, read_challenge_split(annotations))
     return file
+
+
+def predict_queries(
+    predict_batch: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    order: np.ndarray,
+    batch_size: int,
+    options: TrainingOptions,
+    processes: Processes,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The five best windows (R, 5, 2) of all queries in seconds, and their scores (R, 5).
+
+    Processes share the batches, and so do the cores of a process: the cores of a CPU would wait for
+    each other in the small products of one batch.
+
+    Args:
+        predict_batch: gives windows (B, n, 2) and scores (B, n) of row numbers (B,), for temporal
+            NMS more than five.
+        order: (R,) row numbers, neighbours in a batch.
+    """
+    device = processes.device
+
+    @torch.inference_mode()
+    def predict(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        with autocast(device, options.amp):
+            windows, scores = predict_batch(rows)
+        if options.nms_threshold is not None:
+            windows, scores = suppress(windows, scores, options.nms_threshold, WINDOWS)
+        return rows, windows, scores
+
+    batches = [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
+    share = batches[processes.rank :: processes.size]
+    parts = [(np.empty(0, np.int64), np.empty((0, WINDOWS, 2)), np.empty((0, WINDOWS)))]
+    predictions = each_on_a_core(predict, share, device)
+    parts += tqdm(predictions, "predicting", len(share), leave=False, disable=not processes.main)
+    return processes.gather_rows(*map(np.concatenate, zip(*parts, strict=True)))
