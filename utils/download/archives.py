@@ -2,8 +2,8 @@
 
 An archive is whole, cut into pieces by `split`, or in volumes (`x.z01`, `x.z02`, ..., `x.zip`) as
 `zip -s` makes them. The directory of the latter, at the end of `x.zip`, says in which volume a file
-begins and where there; Python's `zipfile` counts from the start of the whole archive, so the
-directory is rewritten.
+begins and where there; Python's `zipfile` counts from where the directory begins, so it is read
+behind all volumes, and the places of files are corrected.
 
 Source: PKWARE's APPNOTE.TXT 6.3, sections 4.3.12 to 4.3.16 and 4.5.3.
 """
@@ -27,11 +27,10 @@ from utils.download.fetch import check_space
 
 BLOCK = 1 << 20  # bytes read at once
 VOLUME_MARK = b"PK\7\10"  # precedes the first file of a zip in volumes
-ENTRY = struct.Struct("<4s6H3I5H2I")
 END = struct.Struct("<4s4H2IH")
 END_64 = struct.Struct("<4sQ2H2I4Q")
 LOCATOR_64 = struct.Struct("<4sIQI")
-FULL_16, FULL_32 = 0xFFFF, 0xFFFFFFFF  # the value follows in a field of 64 bits
+FULL_16 = 0xFFFF  # the most bytes of a comment; as a number of files: not said
 
 
 @contextmanager
@@ -50,11 +49,14 @@ def open_archive(parts: Sequence[Path]) -> Iterator[zipfile.ZipFile]:
             mark = stream.read(len(VOLUME_MARK))
             if not mark.startswith(b"PK"):
                 raise zipfile.BadZipFile("it begins otherwise")
+            starts = [0, *accumulate(part.stat().st_size for part in parts)]
             if mark == VOLUME_MARK:
-                sizes = [part.stat().st_size for part in parts]
-                files.append(io.BytesIO(_whole_directory(stream, sizes)))
+                files.append(io.BytesIO(_directory(stream, starts)))
                 stream = io.BufferedReader(Joined(files), BLOCK)
             archive = stack.enter_context(zipfile.ZipFile(stream))
+            if mark == VOLUME_MARK:
+                for entry in archive.infolist():
+                    entry.header_offset += starts[entry.volume] - starts[-1]
             # `.pt` files are zips too: of a zip that is cut off, the last one's directory is taken.
             offsets = [entry.header_offset for entry in archive.infolist()]
             if min(offsets, default=0) > len(VOLUME_MARK):
@@ -110,14 +112,13 @@ class Joined(io.RawIOBase):
         return count
 
 
-def _whole_directory(stream: BinaryIO, sizes: Sequence[int]) -> bytes:
-    """The directory of a zip in volumes, to be put behind them, with offsets in the whole.
+def _directory(stream: BinaryIO, starts: Sequence[int]) -> bytes:
+    """The directory of a zip in volumes, with the end record of a whole one.
 
     Args:
         stream: the volumes in a row.
-        sizes: bytes of each volume.
+        starts: where in it each volume begins, and where the last one ends.
     """
-    starts = [0, *accumulate(sizes)]
     stream.seek(max(0, starts[-1] - END.size - FULL_16 - LOCATOR_64.size))
     tail = stream.read()
     end = tail.rindex(b"PK\5\6")
@@ -127,23 +128,4 @@ def _whole_directory(stream: BinaryIO, sizes: Sequence[int]) -> bytes:
         stream.seek(starts[end_volume] + end_offset)
         *_, volume, _, _, size, offset = END_64.unpack(stream.read(END_64.size))
     stream.seek(starts[volume] + offset)
-    directory = io.BytesIO(stream.read(size))
-    directory.seek(0, io.SEEK_END)
-    directory.write(END.pack(b"PK\5\6", 0, 0, FULL_16, FULL_16, size, 0, 0))
-    with zipfile.ZipFile(directory) as archive:
-        entries = archive.infolist()
-    rewritten = bytearray()
-    for entry in entries:
-        name = entry.orig_filename.encode("utf-8" if entry.flag_bits & 0x800 else "cp437")
-        large = entry.file_size, entry.compress_size, starts[entry.volume] + entry.header_offset
-        rewritten += ENTRY.pack(
-            b"PK\1\2", 45, 45, entry.flag_bits, entry.compress_type, 0, 0, entry.CRC,
-            FULL_32, FULL_32, len(name), 28, 0, 0, 0, entry.external_attr, FULL_32,
-        )  # fmt: skip
-        rewritten += name + struct.pack("<2H3Q", 1, 24, *large)
-    begin, length = starts[-1], len(rewritten)
-    rewritten += END_64.pack(
-        b"PK\6\6", END_64.size - 12, 45, 45, 0, 0, len(entries), len(entries), length, begin
-    )
-    rewritten += LOCATOR_64.pack(b"PK\6\7", 0, begin + length, 1)
-    return bytes(rewritten) + END.pack(b"PK\5\6", 0, 0, FULL_16, FULL_16, FULL_32, FULL_32, 0)
+    return stream.read(size) + END.pack(b"PK\5\6", 0, 0, FULL_16, FULL_16, size, 0, 0)
