@@ -12,7 +12,7 @@ import torch
 
 from utils.data.records import Records, keep_complete, keep_usable, label_windows, read_split
 from utils.data.spans import EMPTY_SECONDS, highlighted_units, jitter_windows
-from utils.features.mapped import PooledFeatures, pooled_features
+from utils.features.pooled import PooledFeatures, pooled_features
 from utils.features.tensors import in_steps, pad_to, to_device
 from utils.features.tokens import EncoderText, Gather, Text
 from utils.training.processes import Share

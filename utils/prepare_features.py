@@ -100,7 +100,7 @@ def prepare(name: str, bounds: ClipCuts, options: argparse.Namespace) -> None:
         what = f"no features of {len(missing)} of {len(bounds)} clips in the annotations"
         warn(f"{files.path}: {what}: {named(missing)}")
 
-    lengths, width, precision = files.layout(name)
+    lengths, width, precision = files.layout()
     card = {**files.card, "width": width, "dtype": options.dtype or precision.__name__}
     card["program"] = "utils/prepare_features.py"
     if is_cut:
@@ -109,7 +109,7 @@ def prepare(name: str, bounds: ClipCuts, options: argparse.Namespace) -> None:
         card["folder_stamp"] = folder_stamp(folder)
     seconds = {clip: end - start for clip, (_, start, end) in bounds.items()}
     durations = np.array([seconds.get(uid, np.nan) for uid in files.clip_uids])
-    check_durations(files, name, lengths, durations)
+    check_durations(files, lengths, durations)
     card["fingerprint"] = fingerprint(files.stamps(), card)
     card["date"] = datetime.now(UTC).isoformat(timespec="seconds")
     rows, size = lengths[lengths > 0], lengths.sum() * width * np.dtype(card["dtype"]).itemsize
@@ -121,9 +121,9 @@ def prepare(name: str, bounds: ClipCuts, options: argparse.Namespace) -> None:
         print(f"{facts}; made before from the same files: {output}")
         return
     if output == folder:
-        write_folder(files, name, lengths, folder, card)
+        write_folder(files, lengths, folder, card)
     else:
-        write_packed(files, name, lengths, width, output, card)
+        write_packed(files, lengths, width, output, card)
     print(f"{facts}; written: {output}")
 
 

@@ -16,7 +16,8 @@ from ReLER.model import real_parts
 from ReLER.options import SCALES, Options
 from ReLER.pooling import temporal_endpoints
 from tests.ReLER.conftest import make_records
-from utils.features.mapped import FeatureStore, pool_rows
+from utils.features.mapped import FeatureStore
+from utils.features.pooled import pool_rows
 from utils.features.tokens import Text
 from utils.training.processes import Processes
 from utils.training.recipes import plan_epoch
@@ -37,8 +38,7 @@ def make_store(lengths, width, dtype=np.float32, seed=0):
     lengths = np.array(lengths)
     joined = np.random.default_rng(seed).standard_normal((lengths.sum(), width)).astype(dtype)
     joined.flags.writeable = False
-    uids = [f"clip{i}" for i in range(len(lengths))]
-    return FeatureStore(uids, lengths, np.cumsum(lengths) - lengths, joined)
+    return FeatureStore(lengths, np.cumsum(lengths) - lengths, joined)
 
 
 def numbered(sentences, device):

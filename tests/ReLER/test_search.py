@@ -7,7 +7,7 @@ import torch
 from ReLER.data import open_split
 from ReLER.weights import load_trained
 from tests.bad_inputs.world import RELER_RUN, WIDTH, checkpoint
-from utils.features.mapped import pool_rows
+from utils.features.pooled import pool_rows
 from utils.search.search import load_run
 
 CPU = torch.device("cpu")

@@ -13,7 +13,7 @@ from tests.bad_inputs import world
 from tests.bad_inputs.world import run_here
 from tests.VSLNet.test_model import Golden
 from utils.evaluation.predictions import read_predictions
-from utils.features.mapped import pool_rows
+from utils.features.pooled import pool_rows
 from utils.features.text_encoders import TextEncoder, find_encoder
 from utils.features.tokens import LiveTokens, encode_sentences
 from utils.layers.span_encoder import REACH

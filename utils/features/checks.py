@@ -34,7 +34,7 @@ def check_features(
     if missing:
         what = f"{len(missing)} of {len(uids)} clips have none ({named(missing)})"
         findings.error(check, what, f"{remedy(name)}; --allow_missing predicts the other clips")
-    layout = findings.tried(check, files.layout, name)
+    layout = findings.tried(check, files.layout)
     if layout is None:
         return 0
     rows, width, _ = layout

@@ -22,7 +22,7 @@ class VideoCuts(FeatureFiles):
     def __init__(self, folder: Path, bounds: ClipCuts):
         self.path = folder
         self.clip_uids = sorted(bounds)
-        self.card, self.listed = read_card(folder), {}
+        self.card = read_card(folder)
         self._bounds = [bounds[uid] for uid in self.clip_uids]
         self._files = [folder / f"{video}.pt" for video, _, _ in self._bounds]
         present = {file for file in set(self._files) if file.is_file()}
@@ -49,15 +49,13 @@ class VideoCuts(FeatureFiles):
         return f"{self._files[clip]}: clip {self.clip_uids[clip]}"
 
 
-def write_folder(
-    files: FeatureFiles, name: str, lengths: np.ndarray, folder: Path, card: dict
-) -> None:
+def write_folder(files: FeatureFiles, lengths: np.ndarray, folder: Path, card: dict) -> None:
     """Write features as a folder with one `.pt` a clip, their list and their card.
 
     The folder appears whole or not at all. Raises `UserError` naming what can't be used.
     """
     with atomic_folder(folder, replace=True) as finished:
-        for clip, features in files.each(f"cutting {name} features"):
+        for clip, features in files.each(f"cutting {folder.name} features"):
             rows = np.ascontiguousarray(in_precision(features, card["dtype"], files.where(clip)))
             save_atomically(torch.from_numpy(rows), finished / f"{files.clip_uids[clip]}.pt")
         listed = {files.clip_uids[clip]: lengths[clip] for clip in files.present}

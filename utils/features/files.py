@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ class FeatureFiles(ABC):
     clip_uids: list[str]  # C
     present: list[int]  # the numbers of the clips that have features
     card: dict  # frame_rate, stride, width...; may be empty
-    listed: dict  # clip uid -> rows, as `feature_shapes.json` has them
+    listed: Mapping[str, int] = {}  # clip uid -> rows, if a file says so
 
     @abstractmethod
     def stamps(self) -> list:
@@ -40,6 +40,11 @@ class FeatureFiles(ABC):
     @abstractmethod
     def read(self, clip: int) -> np.ndarray:
         """Features (rows, F) of one clip in half or single precision; `UserError` if unusable."""
+
+    @property
+    def name(self) -> str:
+        """What the features are called in messages."""
+        return self.path.stem
 
     @property
     def rate(self) -> float:
@@ -102,13 +107,13 @@ class FeatureFiles(ABC):
                 f"{'; '.join(faults[:NAMED])}{more}"
             )
 
-    def layout(self, name: str) -> tuple[np.ndarray, int, type]:
+    def layout(self) -> tuple[np.ndarray, int, type]:
         """Rows of each clip (C,), their width, and the precision that holds all of them.
 
         Values are not read. Raises `UserError` as `each` does.
         """
         lengths, dtypes = np.zeros(len(self.clip_uids), np.int64), set()
-        for clip, features in self.each(f"looking at {name} features", values=False):
+        for clip, features in self.each(f"looking at {self.name} features", values=False):
             lengths[clip], width = features.shape
             dtypes.add(features.dtype.type)
         return lengths, width, np.float16 if dtypes == {np.float16} else np.float32
@@ -165,7 +170,7 @@ class FeatureFolder(FeatureFiles):
         entries = {entry.name: entry for entry in folder.iterdir()}
         self._files = [entries.get(f"{uid}.pt") for uid in clip_uids]
         self.present = [clip for clip, file in enumerate(self._files) if file is not None]
-        self.listed, self.card = read_shapes(folder), read_card(folder)
+        self.card, self.listed = read_card(folder), read_shapes(folder)
 
     def stamps(self) -> list:
         return [

@@ -77,7 +77,7 @@ class LmdbFeatures(FeatureFiles):
     """The features of all clips of an LMDB file."""
 
     def __init__(self, path: Path):
-        self.path, self.listed, self.card = path, {}, {}
+        self.path, self.card = path, {}
         self._file = LmdbFile(path)
         self.clip_uids = self._file.keys()
         self.present = list(range(len(self.clip_uids)))

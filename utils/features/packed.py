@@ -31,7 +31,7 @@ class PackedFeatures(FeatureFiles):
     """One HDF5 file, mapped."""
 
     def __init__(self, file: Path, clip_uids: list[str]):
-        self.path, self.clip_uids, self.listed = file, clip_uids, {}
+        self.path, self.clip_uids = file, clip_uids
         packed_uids, packed_offsets = self._open()
         index = {uid: n for n, uid in enumerate(packed_uids)}
         if len(index) < len(packed_uids):
@@ -104,7 +104,7 @@ def _inside(packed: h5py.File, name: str, dimensions: int) -> h5py.Dataset:
 
 
 def write_packed(
-    files: FeatureFiles, name: str, lengths: np.ndarray, width: int, file: Path, card: dict
+    files: FeatureFiles, lengths: np.ndarray, width: int, file: Path, card: dict
 ) -> None:
     """Pack features into one HDF5 file in the layout that `PackedFeatures` reads.
 
@@ -113,7 +113,7 @@ def write_packed(
     """
     with atomic_path(file) as temporary:
         rows = _lay_out(temporary, files, lengths[files.present], width, card)
-        files.copy_into(rows, lengths, f"packing {name} features")
+        files.copy_into(rows, lengths, f"packing {file.stem} features")
         rows.flush()
 
 

@@ -36,7 +36,7 @@ from utils.features.cards import read_card
 from utils.features.files import FeatureFolder
 from utils.features.image_encoders import ImageEncoder, extract_rows
 from utils.features.image_kinds import KINDS, encoder_of_each
-from utils.features.mapped import pool_rows
+from utils.features.pooled import pool_rows
 from utils.search.models import package_of
 from utils.search.ranking import EncodedVideo, Searcher
 from utils.training.checkpoints import checkpoint_hash, find_checkpoint

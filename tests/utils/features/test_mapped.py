@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tests.utils.features.feature_sample import LENGTHS, source, write_features
 from utils.base.errors import UserError
-from utils.features.mapped import open_features, pool_boundaries, pool_rows, pooled_features
+from utils.features.mapped import open_features
+from utils.features.pooled import pool_boundaries, pool_rows, pooled_features
 
 
 @pytest.fixture

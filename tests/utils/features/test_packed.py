@@ -8,7 +8,8 @@ import pytest
 
 from tests.utils.features.feature_sample import LENGTHS, source, write_features
 from utils.base.errors import UserError
-from utils.features.mapped import open_features, pooled_features
+from utils.features.mapped import open_features
+from utils.features.pooled import pooled_features
 
 WANTED = ["a", "b", "gone", "c"]
 
