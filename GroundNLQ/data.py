@@ -201,7 +201,7 @@ def crops(
 
 def clip_seconds(records: Records, annotations: str | None) -> np.ndarray:
     """(R,) seconds of the queries' clips, exact ones if an annotation file is given."""
-    seconds = records.num_frames / records.fps
+    seconds = records.clip_seconds
     if annotations is not None:
         clips = (clip for _, clip in iter_clips(read_annotations(annotations)))
         exact = {clip.clip_uid: clip.duration for clip in clips}

@@ -99,7 +99,7 @@ def open_split(
         options.max_pos_len,
         options.cache,
         options.video_feature_dim,
-        records.num_frames / records.fps,
+        records.clip_seconds,
         half=training,
     )
     if options.video_agnostic:

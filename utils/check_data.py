@@ -174,8 +174,8 @@ def queried_clips(records: dict[str, Records], splits: Splits) -> dict[str, floa
     """Seconds of clips with queries by uid, from prepared data sets or else annotation files."""
     clips: dict[str, float] = {}
     for columns in records.values():
-        used = np.unique(columns.clip).tolist()
-        clips |= {columns.clip_uids[c]: float(columns.num_frames[c] / columns.fps[c]) for c in used}
+        seconds = columns.clip_seconds.tolist()
+        clips |= {columns.clip_uids[c]: seconds[c] for c in np.unique(columns.clip).tolist()}
     for split in splits.values() if not clips else ():
         clips |= {uid: clip.num_frames / clip.fps for uid, clip in split.prepared.items()}
     return clips

@@ -17,7 +17,7 @@ from utils.base.errors import UserError, run_program
 from utils.base.files import write_json
 from utils.base.options import ArgumentParser
 from utils.base.tasks import SPLITS
-from utils.data.records import prepare_split
+from utils.data.prepared import prepare_split
 
 
 def main(arguments: list[str] | None = None) -> None:

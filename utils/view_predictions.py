@@ -23,7 +23,7 @@ from utils.base.errors import UserError, run_program, warn
 from utils.base.files import read_json
 from utils.base.options import ArgumentParser
 from utils.data.annotations import Annotations, Query, iter_clips, iter_queries, read_annotations
-from utils.data.narrations import read_narrations
+from utils.data.egoclip import read_narrations
 from utils.data.records import NARRATION_MARK, read_records
 from utils.evaluation.predictions import WINDOWS
 from utils.evaluation.scoring import read_windows, true_windows

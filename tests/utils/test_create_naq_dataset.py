@@ -17,7 +17,8 @@ from utils.base.errors import UserError
 from utils.base.files import write_json
 from utils.create_naq_dataset import _naq_queries, main
 from utils.data.annotations import iter_clips, read_annotations, read_clips
-from utils.data.narrations import index_narrations, read_narrations
+from utils.data.egoclip import read_narrations
+from utils.data.narrations import index_narrations
 from utils.data.records import read_records
 from utils.prepare_ego4d_dataset import main as prepare
 

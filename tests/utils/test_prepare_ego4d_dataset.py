@@ -7,7 +7,7 @@ import pytest
 
 from tests.samples import timed, write_annotations
 from utils.base.errors import UserError
-from utils.data.records import prepare_split
+from utils.data.prepared import prepare_split
 from utils.data.words import clean_sentence
 from utils.prepare_ego4d_dataset import main
 

@@ -6,10 +6,7 @@ import hashlib
 import os
 import re
 import secrets
-import shutil
-import socket
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -19,11 +16,12 @@ from typing import Any, BinaryIO, TextIO
 import msgspec
 
 from utils.base.errors import UserError
+from utils.base.leftovers import TEMPORARY, remove_leftovers, temporary_prefix
 
-TEMPORARY = ".tmp"  # ends the names of unfinished files and folders
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # written by some Windows programs
 UTF_16_FAULT = "is text in UTF-16; save it as UTF-8"
-WEEK = 7 * 24 * 3600.0  # seconds
+
+_remove_leftovers_once = cache(remove_leftovers)  # a folder may hold thousands of files
 
 
 def read_json(path: str | Path, schema: Any = Any) -> Any:
@@ -166,58 +164,6 @@ def to_disk(file: Path) -> None:
     """Flush a file to the disk, so that a power cut can't leave an incomplete file."""
     with file.open("rb") as stream:
         os.fsync(stream.fileno())
-
-
-def temporary_prefix(name: str) -> str:
-    """The prefix of an unfinished file or folder: its final name, and the process that makes it."""
-    return f".{name}.{machine_name()}-{os.getpid()}."
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove unfinished files and folders of programs that have ended."""
-    for path in folder.glob(f".*{TEMPORARY}"):
-        try:
-            if not is_left_over(path):
-                continue
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink()
-        except OSError:
-            pass  # removed by another process, or of another user
-
-
-_remove_leftovers_once = cache(remove_leftovers)  # a folder may hold thousands of files
-
-
-def is_left_over(path: Path) -> bool:
-    """Whether the process that made an unfinished file or folder has ended.
-
-    That of another machine or container is taken to have ended after a week.
-    """
-    process = re.fullmatch(rf"\..+-\d+-(\d+)\.\w+{re.escape(TEMPORARY)}", path.name)
-    if process is None:
-        return False
-    if f".{machine_name()}-{process[1]}." in path.name:
-        return not is_running(int(process[1]))
-    return time.time() - path.stat().st_mtime > WEEK
-
-
-@cache
-def machine_name() -> str:
-    """A name of the host or container within which process numbers are unique."""
-    return f"{socket.gethostname()}-{Path('/proc/self/ns/pid').stat().st_ino}"
-
-
-def is_running(process: int) -> bool:
-    """Whether a process with this number is running on this machine."""
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def has_video(file: Path) -> bool:

@@ -19,8 +19,9 @@ from utils.data.annotations import (
     key_in_words,
     read_annotations,
 )
-from utils.data.narrations import read_narrations
-from utils.data.records import PreparedClip, Records, label_windows, prepare_split
+from utils.data.egoclip import read_narrations
+from utils.data.prepared import PreparedClip, prepare_split
+from utils.data.records import Records, label_windows
 from utils.data.spans import EMPTY_SECONDS, window_seconds
 
 TOLERANCE = 0.05  # seconds that a window may extend past its clip: annotators round

@@ -24,7 +24,8 @@ from utils.base.errors import UserError
 from utils.base.files import open_text, parse_json
 from utils.base.lazy import polars as pl
 from utils.data.annotations import Seconds
-from utils.data.narrations import Narrations, join_blocks, read_narrations, sort_out
+from utils.data.egoclip import read_narrations
+from utils.data.narrations import Narrations, join_blocks, sort_out
 from utils.data.records import NARRATION_MARK
 
 BLOCK_ROWS = 1 << 16  # narrations of a block of columns

@@ -23,25 +23,20 @@ from utils.download.manifest import RemoteFile
 
 BLOCK = 1 << 20  # bytes read at once
 RESERVE = 64 << 20  # bytes of a disk that are left free
-LONGEST_PAUSE = 60.0  # seconds between attempts
+ATTEMPTS = 6  # in a row that may bring no further byte
+PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds after the first of these, doubled after each
+STALL = 60.0  # seconds without a byte after which an attempt ends
 PASSING = (408, 416, 425, 429)  # answers to try again after; so are all of 500 and up
 BROKEN = (http.client.HTTPException, urllib.error.URLError, ConnectionError, TimeoutError,
           ValueError, OverflowError)  # fmt: skip  # the last two: redirected to no address
 
 
-def fetch(
-    remote: RemoteFile, path: Path, attempts: int = 6, pause: float = 1.0, stall: float = 60.0
-) -> None:
+def fetch(remote: RemoteFile, path: Path) -> None:
     """Bring a file to `path`; one that is there is kept.
 
     Raises UserError if the server refuses, sends something else than expected, or brings no
     further byte in several attempts, or if the disk is too full. Bytes so far are kept, unless they
     are of another size or checksum than expected.
-
-    Args:
-        attempts: how many in a row may bring no further byte.
-        pause: seconds after the first of these, doubled after each.
-        stall: seconds without a byte after which an attempt ends.
     """
     if path.exists():
         return
@@ -49,16 +44,16 @@ def fetch(
     part, version = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.version")
     furthest, fruitless = _size(part), 0
     with tqdm(desc=f"fetching {path.name}", unit="B", unit_scale=True, leave=False) as bar:
-        while reason := _attempt(remote, part, version, stall, bar):
+        while reason := _attempt(remote, part, version, bar):
             # A server that can't resume starts over each time: that is no progress.
             fruitless = 0 if _size(part) > furthest else fruitless + 1
             furthest = max(furthest, _size(part))
-            if fruitless >= attempts:
+            if fruitless >= ATTEMPTS:
                 raise UserError(
                     f"{remote.url}: {fruitless} attempts in a row brought nothing more ({reason}); "
                     f"the same command goes on from {show_size(_resumable(part, version))}"
                 )
-            time.sleep(min(pause * 2**fruitless, LONGEST_PAUSE))
+            time.sleep(min(PAUSE * 2**fruitless, LONGEST_PAUSE))
     _check(part, remote)
     part.replace(path)
     version.unlink(missing_ok=True)
@@ -74,14 +69,14 @@ def check_space(folder: Path, needed: int, purpose: str) -> None:
         )
 
 
-def _attempt(remote: RemoteFile, part: Path, version: Path, stall: float, bar: tqdm) -> str:
+def _attempt(remote: RemoteFile, part: Path, version: Path, bar: tqdm) -> str:
     """One request for what the part lacks; returns why it ended early, or an empty text."""
     headers = {"User-Agent": "naq", "Accept-Encoding": "identity"}
     if offset := _resumable(part, version):
         headers |= {"Range": f"bytes={offset}-", "If-Range": version.read_text()}
     request = urllib.request.Request(remote.url, headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=stall) as response:
+        with urllib.request.urlopen(request, timeout=STALL) as response:
             return _receive(response, remote, part, version, bar)
     except urllib.error.HTTPError as error:
         error.close()

@@ -20,9 +20,10 @@ from msgspec import Meta, Struct
 from torch import nn
 from tqdm import tqdm
 
-from utils.base.errors import UserError, without_controls
+from utils.base.errors import UserError
 from utils.base.files import read_json
 from utils.base.machine import find_device
+from utils.base.outlets import without_controls
 from utils.base.tasks import ROWS_PER_SECOND, STRIDE
 from utils.features.egovlp import FRAME_SIZE, VideoBranch, load_video_branch
 from utils.features.image_kinds import KINDS, encoder_name, expected_card

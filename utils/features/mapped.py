@@ -125,9 +125,8 @@ def open_complete(
     data_root: Path, names: Sequence[str], records: Records, cache: Path, split: str, tolerant: bool
 ) -> tuple[Records, list[FeatureStore]]:
     """The queries whose clips have all named features, and the features; see `keep_complete`."""
-    seconds = records.num_frames / records.fps
     stores = {
-        name: open_features(data_root, name, records.clip_uids, cache, durations=seconds)
+        name: open_features(data_root, name, records.clip_uids, cache, records.clip_seconds)
         for name in names
     }
     lengths = {name: store.lengths for name, store in stores.items()}

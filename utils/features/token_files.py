@@ -10,8 +10,8 @@ from tqdm import tqdm
 from utils.base.errors import UserError, in_brief
 from utils.base.files import file_stamp, fingerprint
 from utils.features.lmdb_files import LmdbFile, as_rows
-from utils.features.stores import create_array, open_store
-from utils.features.tokens import TokenStore
+from utils.features.stores import open_store
+from utils.features.tokens import TokenStore, create_tokens
 
 
 def read_tokens(
@@ -50,16 +50,13 @@ def read_tokens(
         lengths, widths = np.array(shapes).T
         if len(set(widths)) > 1 or not lengths.all():
             raise UserError(f"{file}: features must have tokens, and all the same width")
-        offsets = np.concatenate(([0], np.cumsum(lengths)))
-        stored = create_array(folder / "tokens.npy", (offsets[-1], widths[0]), precision)
+        stored, offsets = create_tokens(folder, lengths, 0, widths[0], precision)
         for first, tokens in zip(offsets, arrays(), strict=False):
             with np.errstate(over="ignore"):
                 stored[first : first + len(tokens)] = tokens
         if not np.isfinite(stored).all():
             raise UserError(f"{file}: holds features that are NaN or too large for {precision}")
         stored.flush()
-        np.save(folder / "offsets.npy", offsets)
-        np.save(folder / "lengths.npy", lengths)
         return {"file": str(file), "queries": len(keys)}
 
     folder = open_store(cache, "tokens", fingerprint(file_stamp(data), keys, half), build)

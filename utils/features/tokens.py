@@ -108,7 +108,7 @@ class TokenStore(NamedTuple):
 
     @classmethod
     def open(cls, folder: Path, device: torch.device | str, device_policy: str) -> "TokenStore":
-        """Map `tokens.npy`, `offsets.npy` and `lengths.npy` of a store."""
+        """Map the arrays that `create_tokens` wrote."""
         files = (folder / f"{name}.npy" for name in cls._fields)
         tokens, offsets, lengths = map(map_array, files)
         return cls(resident(tokens, device, device_policy), offsets, lengths)
@@ -122,6 +122,20 @@ class TokenStore(NamedTuple):
         stored = to_device(stored[:, :longest], device)
         mask = to_device(np.arange(longest) < lengths[:, None], device)
         return Text(features * stored[..., None], mask.float())
+
+
+def create_tokens(
+    folder: Path, lengths: np.ndarray, padding: int, width: int, dtype: type
+) -> tuple[np.ndarray, np.ndarray]:
+    """Write the arrays of a `TokenStore`; returns its tokens, to be filled, and its offsets.
+
+    `lengths` (S,) are tokens of the sentences, each of which gets so many of `padding`, as far as
+    the longest sentence reaches.
+    """
+    offsets = np.concatenate(([0], np.cumsum(np.minimum(lengths + padding, lengths.max()))))
+    np.save(folder / "offsets.npy", offsets)
+    np.save(folder / "lengths.npy", lengths)
+    return create_array(folder / "tokens.npy", (offsets[-1], width), dtype), offsets
 
 
 def encode_sentences(
@@ -146,9 +160,7 @@ def encode_sentences(
 
     def build(folder: Path) -> dict:
         tokens = LiveTokens(encoder, sentences)
-        stored_lengths = np.minimum(tokens.lengths + padding, tokens.lengths.max())
-        offsets = np.concatenate(([0], np.cumsum(stored_lengths)))
-        stored = create_array(folder / "tokens.npy", (offsets[-1], encoder.width), precision)
+        stored, offsets = create_tokens(folder, tokens.lengths, padding, encoder.width, precision)
         # Sentences of like length together: little padding; the longest first: if the memory is
         # short, it is known at once.
         remaining = np.argsort(-tokens.lengths, kind="stable")
@@ -169,8 +181,6 @@ def encode_sentences(
                 bar.update(len(rows))
         encoder.release()
         stored.flush()
-        np.save(folder / "offsets.npy", offsets)
-        np.save(folder / "lengths.npy", tokens.lengths)
         return {"encoder": encoder.name, "sentences": len(sentences), "width": encoder.width}
 
     key = fingerprint(FORMAT, encoder.fingerprint, sentences, padding, half)

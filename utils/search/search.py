@@ -107,8 +107,7 @@ def trained_clip_seconds(run: Path, data_root: str, task: str) -> float:
         return read_json(run / CLIPS_FILE, ClipLength).median_seconds
     file = Path(data_root) / "dataset" / task / "val.json"
     if file.is_file():
-        records = read_records(file)
-        return float(np.median(records.num_frames / records.fps))
+        return float(np.median(read_records(file).clip_seconds))
     warn(
         f"{file}: no such file, so the length of training clips is not known; using "
         f"{CLIP_SECONDS:g} s, or give --clip_seconds"

@@ -22,7 +22,8 @@ import numpy as np
 import torch
 
 from utils.base.errors import UserError
-from utils.base.files import atomic_write, read_json, remove_leftovers, to_json, write_json
+from utils.base.files import atomic_write, read_json, to_json, write_json
+from utils.base.leftovers import remove_leftovers
 from utils.base.tensor_files import load_newest, save_atomically
 from utils.training.checkpoints import find_checkpoint
 from utils.training.options import TrainingOptions

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from utils.base.errors import UserError, warn
-from utils.base.files import is_running, machine_name
+from utils.base.leftovers import is_running, machine_name
 
 TOUCH_SECONDS = 2.0
 WATCH_SECONDS = 30.0  # a writer that does not touch its file for so long has died

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from utils.base.errors import UserError, without_controls
+from utils.base.errors import UserError
 from utils.base.files import has_video, legible
+from utils.base.outlets import without_controls
 from utils.viewer.page import VIEWER
 
 ADDRESS = "127.0.0.1"

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from utils.base.errors import UserError
-from utils.data.narrations import index_narrations, read_narrations
+from utils.data.egoclip import read_narrations
+from utils.data.narrations import index_narrations
 
 COLUMNS = (
     "video_uid video_dur narration_source narration_ind narration_time clip_start clip_end "

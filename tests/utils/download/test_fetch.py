@@ -9,6 +9,7 @@ import pytest
 from tests.utils.download.file_server import Behaviour, serve
 from utils.base.errors import UserError
 from utils.base.tables import show_size
+from utils.download import fetch as fetching
 from utils.download.fetch import fetch
 from utils.download.manifest import RemoteFile
 
@@ -16,9 +17,15 @@ CONTENT = random.Random(1).randbytes(300_000)
 NO_VERSION = {"ETag": None}
 
 
-def get(address, folder, size=None, sha256=None, stall=2.0):
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    for name, value in {"ATTEMPTS": 3, "PAUSE": 0.001, "STALL": 2.0}.items():
+        monkeypatch.setattr(fetching, name, value)
+
+
+def get(address, folder, size=None, sha256=None):
     """Fetch into `folder`, which then holds nothing else; returns the content."""
-    fetch(RemoteFile(address, size, sha256), folder / "file", 3, 0.001, stall)
+    fetch(RemoteFile(address, size, sha256), folder / "file")
     assert [path.name for path in folder.iterdir()] == ["file"]
     return (folder / "file").read_bytes()
 
@@ -48,12 +55,13 @@ def test_dropped_connections_are_resumed(tmp_path):
     assert file.ranges == [None, None, None, *(f"bytes={start}-" for start in starts)]
 
 
-def test_stalls_end_and_are_resumed(tmp_path):
+def test_stalls_end_and_are_resumed(tmp_path, monkeypatch):
     """A weak tag is no condition; the date is."""
+    monkeypatch.setattr(fetching, "STALL", 0.5)
     headers = {"ETag": 'W/"x"', "Last-Modified": "1"}
     file = Behaviour(CONTENT, stall_after=[120_000], headers=headers, ignores_if_range=True)
     with serve({"/file": file}) as address:
-        assert get(f"{address}/file", tmp_path, stall=0.5) == CONTENT
+        assert get(f"{address}/file", tmp_path) == CONTENT
     assert file.ranges == [None, "bytes=120000-"]
 
 

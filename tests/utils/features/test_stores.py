@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from utils.base.errors import UserError
-from utils.base.files import temporary_prefix
+from utils.base.leftovers import temporary_prefix
 from utils.features import stores
 from utils.features.stores import create_array, map_array, open_store
 

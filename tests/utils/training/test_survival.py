@@ -17,7 +17,7 @@ from tests.simulated import refuse, succeed
 from tests.utils.training import toy_training
 from tests.utils.training.lives import differences, file_size_limit, same
 from utils.base.errors import UserError
-from utils.base.files import temporary_prefix
+from utils.base.leftovers import temporary_prefix
 from utils.base.tensor_files import load_newest, save_atomically
 from utils.training.guard import FirstNonFinite
 from utils.training.recipes import plan_epoch

@@ -13,7 +13,7 @@ import pytest
 
 from tests.utils.training import toy_training
 from utils.base.errors import UserError
-from utils.base.files import machine_name
+from utils.base.leftovers import machine_name
 from utils.base.tensor_files import load_newest
 from utils.training import writers
 from utils.training.writers import SoleWriter
