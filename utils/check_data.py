@@ -33,6 +33,7 @@ from utils.data.checks import (
 from utils.data.records import Records, read_records
 from utils.download.manifest import read_manifest
 from utils.features.checks import check_disk, check_features
+from utils.features.mapped import feature_names
 
 PAGES = read_manifest().pages
 NAQ = "only NaQ needs it"
@@ -211,10 +212,9 @@ def check(options: argparse.Namespace) -> tuple[Findings, Steps]:
     units = options.units or task.units
     records = check_data_sets(root, task, steps, splits, units, findings)
     clips = queried_clips(records, splits)
-    folders = [path for path in (root / "features").glob("[!.]*") if path.is_dir()]
-    present = {path.stem for path in (*folders, *(root / "features").glob("[!.]*.h5"))}
+    present = feature_names(root)
     feature_bytes = 0
-    for name in options.features or sorted(present) or FEATURES:
+    for name in options.features or present or FEATURES:
         title = f"features {name}"
         if name not in present:
             findings.missing(title, root / "features" / name, steps.features(name))

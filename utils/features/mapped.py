@@ -40,6 +40,12 @@ class FeatureStore:
         return self.joined[self.offsets[clip] : self.offsets[clip] + self.lengths[clip]]
 
 
+def feature_names(data_root: Path) -> list[str]:
+    """The features under a data root, in folders or packed."""
+    paths = (data_root / "features").glob("[!.]*")
+    return sorted({path.stem for path in paths if path.is_dir() or path.suffix == ".h5"})
+
+
 def find_features(data_root: Path, name: str, clip_uids: list[str]) -> FeatureFiles:
     """The files of a feature; raises `UserError` if there are none, or none of these clips."""
     if name in ("", "..") or Path(name).name != name:
@@ -57,11 +63,10 @@ def find_features(data_root: Path, name: str, clip_uids: list[str]) -> FeatureFi
     elif folder.is_dir():
         files = FeatureFolder(folder, clip_uids)
     else:
-        paths = folder.parent.glob("[!.]*")
-        names = sorted({path.stem for path in paths if path.is_dir() or path.suffix == ".h5"})
+        names = ", ".join(feature_names(data_root)) or "none"
         raise UserError(
-            f"{folder}: no such features (there: {', '.join(names) or 'none'}); see data/README.md "
-            "for where they come from"
+            f"{folder}: no such features (there: {names}); see data/README.md for where they come "
+            "from"
         )
     if not files.present:
         first = f" ({clip_uids[0]}, ...)" if clip_uids else ""

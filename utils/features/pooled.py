@@ -52,7 +52,7 @@ class PooledFeatures:
     """Features of C clips pooled to at most U units, one block; zeros beyond a clip's units."""
 
     clip_uids: list[str]
-    rows: np.ndarray  # (C,) before pooling; 0 without a file
+    lengths: np.ndarray  # (C,) units, 0 without a file
     pooled: np.ndarray  # (C, U, F) half or single precision
     folder: Path  # of the store
     table: torch.Tensor  # the same as `pooled`, where batches are gathered from
@@ -60,11 +60,6 @@ class PooledFeatures:
     def to(self, device: torch.device, policy: str) -> PooledFeatures:
         """The same features, gathered from where `resident` puts them."""
         return replace(self, table=resident(self.pooled, device, policy))
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """(C,) units, min(U, rows)."""
-        return np.minimum(self.rows, self.pooled.shape[1])
 
     @property
     def width(self) -> int:
@@ -126,7 +121,8 @@ def pooled_features(
     key = fingerprint(FORMAT, name, units, half, files.stamps())
     folder = open_store(cache, f"pooled-{name}-{units}", key, build)
     rows, pooled = map_array(folder / "rows.npy"), map_array(folder / "pooled.npy")
-    store = PooledFeatures(clip_uids, rows, pooled, folder, resident(pooled))
+    lengths = np.minimum(rows, units)
+    store = PooledFeatures(clip_uids, lengths, pooled, folder, resident(pooled))
     files.check_width(store.width, width)
     check_durations(files, rows, durations)
     return store
