@@ -131,7 +131,7 @@ class Split:
             windows, self.clip_rows[clips], draws[rows, 2:4], options.crop_ratio
         )
         windows = windows - first_row[:, None]
-        text = self.text(rows[positions], device)
+        text = self.text(rows[positions])
         if options.compile:
             text = text.pad(in_steps(text.mask.shape[1]))
         nearest = "no_nearest" not in options.quirks

@@ -39,7 +39,7 @@ def predict(
         clips, clip = np.unique(split.records.clip[rows], return_inverse=True)
         padded = int(split.padded(clips, split.clip_rows[clips]).max())
         video, mask = split.video(clips, padded, device)
-        text = split.text(rows, device)
+        text = split.text(rows)
         encoded = model.encode_video(video, mask)
         query = model.encode_query(text.tokens, text.mask)
         clip = to_device(clip, device)

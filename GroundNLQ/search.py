@@ -71,7 +71,7 @@ class Searcher:
 
     def _query(self, text: Gather, question: int, many: int) -> tuple[torch.Tensor, torch.Tensor]:
         """A question, encoded, and its mask, for so many clips."""
-        tokens = text(np.array([question]), self.device)
+        tokens = text(np.array([question]))
         query = self.model.encode_query(tokens.tokens, tokens.mask)
         return query.expand(many, -1, -1), tokens.mask.expand(many, -1)
 

@@ -40,11 +40,11 @@ def open_queries(
     """
     if text is not None:
         gather = text.open([clean(sentence) for sentence in records.sentences], device, train)
-        return lambda rows, device: gather(records.sentence[rows], device), text.width
+        return lambda rows: gather(records.sentence[rows]), text.width
     keys = [f"{annotation}_{number}" for _, annotation, number in records.keys]
     file, policy = Path(options.text_features), options.feature_device
     store = read_tokens(file, keys, options.cache, train, device, policy)
-    return store.gather, store.tokens.shape[1]
+    return lambda rows: store.gather(rows, device), store.tokens.shape[1]
 
 
 def clean(sentence: str) -> str:

@@ -121,7 +121,7 @@ class Split:
         """
         clip, units = self.records.clip[rows], self.units(rows)
         cuts = whole_clips(clip, self._clip_rows[clip])
-        text = self.text(self.records.sentence[rows], device)
+        text = self.text(self.records.sentence[rows])
         video = self._video(cuts, units, self._longest, device)
         return Inputs(*video, text.tokens, text.mask)
 
@@ -145,7 +145,7 @@ class Split:
 
         samples = samples.select(share.positions)
         video = self._video(samples.cuts, samples.units, padded, device)
-        text = self.text(self.records.sentence[share.rows[share.positions]], device)
+        text = self.text(self.records.sentence[share.rows[share.positions]])
         if is_compiled:
             text = text.pad(in_steps(text.mask.shape[1]))
         targets = _targets(samples, padded, device, units_total, parts_total, share.weight)

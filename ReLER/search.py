@@ -84,6 +84,6 @@ class Searcher:
         self, clips: torch.Tensor, text: Gather, question: int
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The clips' mask, and a question's embedded tokens and mask, repeated for the clips."""
-        query = text(np.array([question]), self.device)
+        query = text(np.array([question]))
         tokens = self.model.embed_text(query.tokens).expand(len(clips), -1, -1)
         return clips.new_ones(clips.shape[:2]), tokens, query.mask.expand(len(clips), -1)

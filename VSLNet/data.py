@@ -60,7 +60,7 @@ class Split:
             options.nar_exp_factor, options.nar_translate,
         )  # fmt: skip
         video, video_mask = self.features.gather(self.records.clip[rows], device)
-        text = self.text(self.records.sentence[rows], device)
+        text = self.text(self.records.sentence[rows])
         if options.compile:
             video, video_mask = (pad_to(x, options.max_pos_len) for x in (video, video_mask))
             text = text.pad(in_steps(text.mask.shape[1], options.max_pos_len))

@@ -31,7 +31,7 @@ def predict(
         clips, clip = np.unique(records.clip[rows], return_inverse=True)
         features, mask = split.features.gather(clips, device)
         clip = to_device(clip, device)
-        text = split.text(records.sentence[rows], device)
+        text = split.text(records.sentence[rows])
         out = model.fuse(
             model.encode_video(features, mask)[clip],
             mask[clip],

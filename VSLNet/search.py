@@ -58,6 +58,6 @@ class Searcher:
 
     def _query(self, text: Gather, question: int, clips: int) -> tuple[torch.Tensor, torch.Tensor]:
         """An encoded question and its mask, repeated for `clips` clips."""
-        tokens = text(np.array([question]), self.device)
+        tokens = text(np.array([question]))
         query = self.model.encode_query(tokens.tokens, tokens.mask, tokens.characters)
         return query.expand(clips, -1, -1), tokens.mask.expand(clips, -1)

@@ -34,7 +34,7 @@ class WordText:
     def open(self, sentences: list[str], device: torch.device, train: bool) -> Gather:
         """A function that gathers word and character numbers of the sentences."""
         encoded = self.vocabulary.encode(sentences)
-        return lambda rows, device: encoded.batch(rows, device, self._padded_words).cut(self._limit)
+        return lambda rows: encoded.batch(rows, device, self._padded_words).cut(self._limit)
 
 
 def open_text(options: Options, run_folder: Path | None = None) -> EncoderText | WordText:

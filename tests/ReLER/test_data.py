@@ -41,7 +41,7 @@ def make_store(lengths, width, dtype=np.float32, seed=0):
     return FeatureStore(lengths, np.cumsum(lengths) - lengths, joined)
 
 
-def numbered(sentences, device):
+def numbered(sentences):
     """Token features that say which sentence they are of."""
     mask = torch.arange(8) < 1 + torch.from_numpy(sentences)[:, None] % 8
     return Text(torch.from_numpy(sentences)[:, None, None] * torch.ones(1, 8, 3), mask.float())
@@ -198,7 +198,7 @@ def test_compiled_models_get_batches_of_one_shape(data, records, stores):
 
 
 def test_queries_are_read_whole(records, stores):
-    def long(sentences, device):
+    def long(sentences):
         return Text(torch.ones(len(sentences), 76, 3), torch.ones(len(sentences), 76))
 
     for compiled, tokens in ((False, 76), (True, 80)):

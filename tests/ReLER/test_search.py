@@ -51,7 +51,7 @@ def test_all_scales_are_asked(trained):
         units = torch.arange(searcher.units)
         ends = torch.stack([units, units + 1], 1) / searcher.units
         video = torch.cat([pooled, ends.expand(3, -1, -1)], 2)
-        query = text(np.array([1, 1, 1]), "cpu")
+        query = text(np.array([1, 1, 1]))
         mask = torch.ones(3, searcher.units)
         best, _ = model.predict_scales(video, mask, query.tokens, query.mask, len(units), top=4)
     assert (spans[:, :, None] == best[:, None]).all(-1).any(1).all()

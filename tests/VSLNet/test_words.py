@@ -51,7 +51,7 @@ def test_long_queries_are_cut_to_the_positions_there_are():
     options = Options(task="t", fv="f", max_pos_len=3)
     side = WordText(options, Vocabulary(["cup"], []), np.zeros((1, 4), "f4"))
     gather = side.open(["the cup is on the table", "cup"], torch.device("cpu"), False)
-    assert gather(np.array([0, 1]), torch.device("cpu")).mask.tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert gather(np.array([0, 1])).mask.tolist() == [[1, 1, 1], [1, 0, 0]]
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,7 @@ def read_narrations(path: str | Path, video_uids: Sequence[str]) -> Narrations:
     """Read EgoClip's narrations of `video_uids` (distinct).
 
     Fields in double quotes are read as in pandas, if the quotes are closed on the same line.
-    Malformed rows are skipped and counted by reason: too many fields, times that are missing or not
-    finite, an end before the start, an empty text, a NUL byte, a quote that is not closed on its
-    line, a line longer than `BLOCK` bytes.
+    Malformed rows are skipped and counted by fault.
 
     Raises:
         UserError: the file or one of its columns is missing, or all rows are malformed.

@@ -39,7 +39,7 @@ class Text(NamedTuple):
         return Text(*(part if part is None else pad_to(part, length) for part in self))
 
 
-Gather = Callable[[np.ndarray, torch.device | str], Text]  # of sentences by number, on a device
+Gather = Callable[[np.ndarray], Text]  # of sentences by number
 
 
 class EncoderDescription(Struct):
@@ -88,7 +88,7 @@ class EncoderText(NamedTuple):
         return EncoderDescription(self.encoder.name, self.width, self.encoder.fingerprint)
 
     def open(self, sentences: list[str], device: torch.device | str, train: bool) -> Gather:
-        """A function that gathers the sentences' features."""
+        """A function that gathers the sentences' features on the device."""
         features: LiveTokens | TokenStore
         if self.live:
             features = LiveTokens(self.encoder, sentences, train, self.padding)
@@ -96,7 +96,7 @@ class EncoderText(NamedTuple):
             features = encode_sentences(
                 self.encoder, sentences, self.cache, device, self.padding, train, self.device_policy
             )
-        return lambda rows, device: features.gather(rows, device).cut(self.limit, self.skipped)
+        return lambda rows: features.gather(rows, device).cut(self.limit, self.skipped)
 
 
 class TokenStore(NamedTuple):

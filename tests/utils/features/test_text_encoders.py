@@ -65,10 +65,10 @@ def test_live_tokens_equal_stored_ones(kind, request, tmp_path):
 
 def test_queries_are_cut_to_the_limit_and_padded_by_the_encoder(bert, tmp_path):
     text = EncoderText(TextEncoder(str(bert)), False, tmp_path, limit=4, padding=2)
-    query = text.open(SENTENCES, "cpu", train=False)(np.array([0, 2]), "cpu")
+    query = text.open(SENTENCES, "cpu", train=False)(np.array([0, 2]))
     assert query.tokens.shape == (2, 4, 12) and query.mask.tolist() == [[1] * 4, [1] * 4]
     whole = text._replace(limit=None).open(SENTENCES, "cpu", train=False)
-    tokens, mask, _ = whole(np.array([1, 2]), "cpu")
+    tokens, mask, _ = whole(np.array([1, 2]))
     padding = tokens[1, int(mask[1].sum()) :].any(1)
     assert padding[:2].all() and not padding[2:].any()
 
