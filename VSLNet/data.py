@@ -101,10 +101,8 @@ def open_split(
         options.video_feature_dim,
         records.clip_seconds,
         half=training,
-    )
-    if options.video_agnostic:
-        features = features.randomised(options.seed)
-    features = features.to(device, options.feature_device)
+        random_seed=options.seed if options.video_agnostic else None,
+    ).to(device, options.feature_device)
     records = keep_complete(records, {options.fv: features.lengths}, name, tolerant)
     return Split(
         name,

@@ -121,9 +121,9 @@ def prepare(name: str, bounds: ClipCuts, options: argparse.Namespace) -> None:
         print(f"{facts}; made before from the same files: {output}")
         return
     if output == folder:
-        write_folder(files, lengths, folder, card)
+        write_folder(files, folder, card)
     else:
-        write_packed(files, lengths, width, output, card)
+        write_packed(files, lengths, output, card)
     print(f"{facts}; written: {output}")
 
 

@@ -49,15 +49,16 @@ class VideoCuts(FeatureFiles):
         return f"{self._files[clip]}: clip {self.clip_uids[clip]}"
 
 
-def write_folder(files: FeatureFiles, lengths: np.ndarray, folder: Path, card: dict) -> None:
+def write_folder(files: FeatureFiles, folder: Path, card: dict) -> None:
     """Write features as a folder with one `.pt` a clip, their list and their card.
 
     The folder appears whole or not at all. Raises `UserError` naming what can't be used.
     """
+    listed = {}
     with atomic_folder(folder, replace=True) as finished:
         for clip, features in files.each(f"cutting {folder.name} features"):
             rows = np.ascontiguousarray(in_precision(features, card["dtype"], files.where(clip)))
             save_atomically(torch.from_numpy(rows), finished / f"{files.clip_uids[clip]}.pt")
-        listed = {files.clip_uids[clip]: lengths[clip] for clip in files.present}
+            listed[files.clip_uids[clip]] = len(rows)
         write_json(finished / SHAPES_FILE, listed)
         write_json(finished / CARD_FILE, card, indent=True)

@@ -103,23 +103,19 @@ def _inside(packed: h5py.File, name: str, dimensions: int) -> h5py.Dataset:
     return dataset
 
 
-def write_packed(
-    files: FeatureFiles, lengths: np.ndarray, width: int, file: Path, card: dict
-) -> None:
+def write_packed(files: FeatureFiles, lengths: np.ndarray, file: Path, card: dict) -> None:
     """Pack features into one HDF5 file in the layout that `PackedFeatures` reads.
 
-    `lengths` (C,) and `width` are as `files.layout` says; the precision is the card's. Raises
+    `lengths` (C,) are as `files.layout` says; width and precision are the card's. Raises
     `UserError` naming what can't be used.
     """
     with atomic_path(file) as temporary:
-        rows = _lay_out(temporary, files, lengths[files.present], width, card)
+        rows = _lay_out(temporary, files, lengths[files.present], card)
         files.copy_into(rows, lengths, f"packing {file.stem} features")
         rows.flush()
 
 
-def _lay_out(
-    file: Path, files: FeatureFiles, lengths: np.ndarray, width: int, card: dict
-) -> np.ndarray:
+def _lay_out(file: Path, files: FeatureFiles, lengths: np.ndarray, card: dict) -> np.ndarray:
     """A packed file without values; its rows (T, F) in one piece, mapped to be written."""
     import h5py  # slow to import
 
@@ -127,8 +123,9 @@ def _lay_out(
         key: value if isinstance(value, str | int | float) else json.dumps(value)
         for key, value in card.items()
     }
-    shape, dtype = (int(lengths.sum()), width), np.dtype(card["dtype"]).newbyteorder("<")
-    size = shape[0] * width * dtype.itemsize
+    shape = int(lengths.sum()), card["width"]
+    dtype = np.dtype(card["dtype"]).newbyteorder("<")
+    size = shape[0] * shape[1] * dtype.itemsize
     with file.open("wb") as stream:  # HDF5 does not survive a disk that it can't write to
         stream.write(bytes(SLACK))
         stream.truncate(size + SLACK)

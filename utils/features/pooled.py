@@ -51,20 +51,17 @@ def pool_rows(features: np.ndarray, units: int) -> np.ndarray:
 class PooledFeatures:
     """Features of C clips pooled to at most U units, one block; zeros beyond a clip's units."""
 
-    clip_uids: list[str]
     lengths: np.ndarray  # (C,) units, 0 without a file
-    pooled: np.ndarray  # (C, U, F) half or single precision
-    folder: Path  # of the store
-    table: torch.Tensor  # the same as `pooled`, where batches are gathered from
+    table: torch.Tensor  # (C, U, F) half or single precision, where batches are gathered from
 
     def to(self, device: torch.device, policy: str) -> PooledFeatures:
         """The same features, gathered from where `resident` puts them."""
-        return replace(self, table=resident(self.pooled, device, policy))
+        return replace(self, table=resident(self.table.numpy(), device, policy))
 
     @property
     def width(self) -> int:
         """F."""
-        return self.pooled.shape[2]
+        return self.table.shape[2]
 
     def gather(
         self, clips: np.ndarray, device: torch.device | str = "cpu"
@@ -74,27 +71,6 @@ class PooledFeatures:
         longest = int(lengths.max())
         mask = torch.from_numpy(np.arange(longest) < lengths[:, None])
         return take(self.table, clips, device, longest).float(), to_device(mask, device).float()
-
-    def randomised(self, seed: int) -> PooledFeatures:
-        """The same clips with random features: what a model knows without seeing (ablation).
-
-        A clip's features follow from its uid and the seed; they are a store too.
-        """
-
-        def build(folder: Path) -> dict:
-            random = create_array(folder / "pooled.npy", self.pooled.shape, np.float16)
-            clips = zip(self.clip_uids, self.lengths, random, strict=True)
-            for uid, length, units in tqdm(clips, "drawing random features", len(random), False):
-                digest = hashlib.blake2b(uid.encode(), digest_size=8).digest()
-                draw = np.random.default_rng([seed, int.from_bytes(digest)])
-                units[:length] = draw.standard_normal((length, self.width), np.float32)
-            random.flush()
-            return {"random features for": self.folder.name, "seed": seed}
-
-        key = fingerprint(FORMAT, self.folder.name, seed)
-        folder = open_store(self.folder.parent, "random", key, build)
-        pooled = map_array(folder / "pooled.npy")
-        return replace(self, pooled=pooled, folder=folder, table=resident(pooled))
 
 
 def pooled_features(
@@ -106,11 +82,13 @@ def pooled_features(
     width: int | None = None,
     durations: np.ndarray | None = None,
     half: bool = True,
+    random_seed: int | None = None,
 ) -> PooledFeatures:
     """The clips' features pooled to at most `units`; built once, then mapped.
 
     `width` is compared with that of the features. `half` keeps them in half precision, unless a
-    value is too large for it: for the many clips of training. Otherwise as `open_features`.
+    value is too large for it: for the many clips of training. With a `random_seed` they are random
+    instead: what a model knows without seeing (ablation). Otherwise as `open_features`.
     """
     files = find_features(data_root, name, clip_uids)
 
@@ -121,11 +99,12 @@ def pooled_features(
     key = fingerprint(FORMAT, name, units, half, files.stamps())
     folder = open_store(cache, f"pooled-{name}-{units}", key, build)
     rows, pooled = map_array(folder / "rows.npy"), map_array(folder / "pooled.npy")
-    lengths = np.minimum(rows, units)
-    store = PooledFeatures(clip_uids, lengths, pooled, folder, resident(pooled))
-    files.check_width(store.width, width)
+    files.check_width(pooled.shape[2], width)
     check_durations(files, rows, durations)
-    return store
+    lengths = np.minimum(rows, units)
+    if random_seed is not None:
+        pooled = _random_features(folder, clip_uids, lengths, pooled.shape, random_seed)
+    return PooledFeatures(lengths, resident(pooled))
 
 
 def _pool_into(
@@ -146,3 +125,25 @@ def _pool_into(
         pooled[clip, : len(means)] = means
     pooled.flush()
     np.save(folder / "rows.npy", rows)
+
+
+def _random_features(
+    features: Path, clip_uids: list[str], lengths: np.ndarray, shape: tuple[int, ...], seed: int
+) -> np.ndarray:
+    """Random features (C, U, F) in place of those in the store `features`: a store, too.
+
+    A clip's features follow from its uid and the seed.
+    """
+
+    def build(folder: Path) -> dict:
+        random = create_array(folder / "pooled.npy", shape, np.float16)
+        clips = zip(clip_uids, lengths, random, strict=True)
+        for uid, length, units in tqdm(clips, "drawing random features", len(random), False):
+            digest = hashlib.blake2b(uid.encode(), digest_size=8).digest()
+            draw = np.random.default_rng([seed, int.from_bytes(digest)])
+            units[:length] = draw.standard_normal((length, shape[2]), np.float32)
+        random.flush()
+        return {"random features for": features.name, "seed": seed}
+
+    key = fingerprint(FORMAT, features.name, seed)
+    return map_array(open_store(features.parent, "random", key, build) / "pooled.npy")

@@ -33,8 +33,8 @@ def test_rows_are_pooled_and_missing_clips_are_empty(data):
     assert store.width == 5
     for clip, uid in ((0, "a"), (1, "b"), (3, "c")):
         means = pool_rows(source(data, uid), 16)
-        np.testing.assert_allclose(store.pooled[clip, : len(means)], means, atol=2e-3)
-        assert (store.pooled[clip, len(means) :] == 0).all()
+        np.testing.assert_allclose(store.table[clip, : len(means)], means, atol=2e-3)
+        assert (store.table[clip, len(means) :] == 0).all()
 
 
 def test_gather_pads_to_the_longest(data):
@@ -60,8 +60,8 @@ def test_values_too_large_for_half_precision_stay_exact(data):
     file = data / "features/egovlp/b.pt"
     torch.save(torch.full((7, 5), 1e6), file)
     store = pooled(data)
-    assert store.pooled.dtype == np.float32
-    assert (store.pooled[1, :7] == 1e6).all()
+    assert store.table.dtype == torch.float32
+    assert (store.table[1, :7] == 1e6).all()
 
 
 def test_a_store_is_built_once_and_again_when_a_file_changes(data):
@@ -71,7 +71,7 @@ def test_a_store_is_built_once_and_again_when_a_file_changes(data):
     pooled(data)
     assert store.stat().st_mtime_ns == before
     torch.save(torch.ones(7, 5), data / "features/egovlp/b.pt")
-    assert (pooled(data).pooled[1, :7] == 1).all()
+    assert (pooled(data).table[1, :7] == 1).all()
     assert len(list((data / "cache").glob("pooled-*/pooled.npy"))) == 2
 
 
@@ -105,14 +105,14 @@ def test_other_precisions_and_files_of_old_torch_are_read_as_single(data, dtype)
 
 def test_random_features_follow_from_clip_and_seed(data):
     store = pooled(data)
-    random = store.randomised(3)
+    random, other = (pooled(data, random_seed=seed) for seed in (3, 4))
     assert random.lengths.tolist() == store.lengths.tolist()
-    assert not np.allclose(random.pooled[0], store.pooled[0])
-    assert not np.allclose(random.pooled[0], store.randomised(4).pooled[0])
-    assert not np.allclose(random.pooled[0, :7], random.pooled[1, :7])
-    assert (random.pooled[1, 7:] == 0).all() and (random.pooled[2] == 0).all()
-    again = pooled(data, ["c", "a"]).randomised(3)
-    np.testing.assert_array_equal(random.pooled[[3, 0]], again.pooled)
+    assert not torch.allclose(random.table[0], store.table[0])
+    assert not torch.allclose(random.table[0], other.table[0])
+    assert not torch.allclose(random.table[0, :7], random.table[1, :7])
+    assert (random.table[1, 7:] == 0).all() and (random.table[2] == 0).all()
+    again = pooled(data, ["c", "a"], random_seed=3)
+    assert torch.equal(random.table[[3, 0]], again.table)
 
 
 def test_several_bad_files_are_named_and_counted(data):

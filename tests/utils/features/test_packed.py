@@ -46,7 +46,7 @@ def test_a_packed_file_gives_what_the_folder_gives(data):
     pool, same = (
         pooled_features(data, name, WANTED, 16, data / "cache") for name in ("packed", "egovlp")
     )
-    np.testing.assert_array_equal(pool.pooled, same.pooled)
+    np.testing.assert_array_equal(pool.table, same.table)
     assert pool.rows.tolist() == same.rows.tolist()
 
 
