@@ -29,7 +29,7 @@ def read_tokens(
     if not file.exists():
         raise UserError(f"{file}: no such file of token features")
     data = file / "data.mdb" if file.is_dir() else file
-    precision = np.float16 if half else np.float32
+    precision = np.dtype(np.float16 if half else np.float32)
 
     def arrays() -> Iterator[np.ndarray]:
         try:

@@ -125,7 +125,7 @@ class TokenStore(NamedTuple):
 
 
 def create_tokens(
-    folder: Path, lengths: np.ndarray, padding: int, width: int, dtype: type
+    folder: Path, lengths: np.ndarray, padding: int, width: int, dtype: np.dtype | type
 ) -> tuple[np.ndarray, np.ndarray]:
     """Write the arrays of a `TokenStore`; returns its tokens, to be filled, and its offsets.
 

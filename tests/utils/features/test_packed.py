@@ -47,7 +47,7 @@ def test_a_packed_file_gives_what_the_folder_gives(data):
         pooled_features(data, name, WANTED, 16, data / "cache") for name in ("packed", "egovlp")
     )
     np.testing.assert_array_equal(pool.table, same.table)
-    assert pool.rows.tolist() == same.rows.tolist()
+    assert pool.lengths.tolist() == same.lengths.tolist()
 
 
 def test_a_packed_file_is_mapped_and_not_copied_and_preferred(data):
