@@ -4,9 +4,11 @@ import importlib
 import itertools
 import os
 import signal
+import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,17 @@ def at(number: int, action: Callable[[], None]) -> Callable[..., None]:
 
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@contextmanager
+def started(words: Iterable[object], file: Path) -> Iterator[subprocess.Popen]:
+    """A process that has written a file already."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(list(map(str, words)), stdout=pipe, stderr=pipe) as job:
+        while not file.exists():
+            assert job.poll() is None
+            time.sleep(0.05)
+        yield job
 
 
 def run_killed(program: str, words: list[str], folder: Path, number: int) -> None:

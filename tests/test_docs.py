@@ -12,7 +12,6 @@ import shlex
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import GroundNLQ.options
@@ -92,6 +91,9 @@ def session(page: Path) -> str:
 @pytest.fixture
 def checkout(simulated, quickstart, tmp_path) -> Path:
     """A folder with the programs, tiny data and the files that the pages assume."""
+    pytest.importorskip("av")
+    from tests.utils.test_extract_features import write_video
+
     folder = tmp_path / "checkout"
     runs = folder / "experiments" / "runs"
     runs.mkdir(parents=True)
@@ -105,28 +107,16 @@ def checkout(simulated, quickstart, tmp_path) -> Path:
     (folder / "tacos").mkdir()
     for split in ("train", "val", "test"):
         (folder / "tacos" / f"{split}.json").write_text(json.dumps(TACOS))
-    write_video(folder / "kitchen.mp4")
+    write_video(folder / "kitchen.mp4", 4)
     narrated = min(read_clips([simulated / "nlq_train_v2.json"])).encode()
     narrations = OTHER_NARRATIONS["ego4d"].replace(b"train0", narrated)
     (folder / "data" / "narration.json").write_bytes(narrations)
     (folder / "videos").mkdir()
     for name in ("monday", "tuesday"):
-        write_video(folder / "videos" / f"{name}.mp4")
+        write_video(folder / "videos" / f"{name}.mp4", 4)
         subtitles = "1\n00:00:01,000 --> 00:00:02,500\nI take the cup.\n"
         (folder / "videos" / f"{name}.srt").write_text(subtitles)
     return folder
-
-
-def write_video(file: Path) -> None:
-    """Four seconds of grey."""
-    av = pytest.importorskip("av")
-    with av.open(str(file), "w") as container:
-        stream = container.add_stream("mpeg4", rate=30)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        frame = np.full((48, 64, 3), 128, np.uint8)
-        for _ in range(120):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
 
 
 RUN = [page for page in PAGES if len(session(page).splitlines()) > 2]

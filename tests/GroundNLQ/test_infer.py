@@ -8,7 +8,6 @@ import torch
 
 from GroundNLQ.infer import infer
 from GroundNLQ.options import Options
-from GroundNLQ.weights import load_trained
 from tests.samples import annotations, timed
 from tests.simulated import succeed
 from utils.base.errors import UserError
@@ -97,16 +96,6 @@ def test_corrected_windows_depend_on_the_query_alone(released):
     together, _ = read(predict_released(released))
     alone, _ = read(predict_released(released, eval_batch_size=1))
     np.testing.assert_allclose(together, alone, rtol=0, atol=1e-3)
-
-
-def test_a_released_checkpoint_is_read_with_its_configuration(released, tmp_path):
-    file = released / "epoch_004.pth.tar"
-    given = {"text_features": "tokens.npz"}
-    options, model, encoder = load_trained(file, torch.device("cpu"), **given)
-    assert (options.dim, options.arch, options.levels) == (32, [2, 2, 2, 0, 3], 4)
-    assert (options.num_heads, options.window, options.max_seq_len) == (4, 9, 256)
-    assert options.row_frames == 16.043 and not options.quirks and encoder is None
-    assert (model.video_dim, model.text_dim, model.training) == (24, 12, False)
 
 
 def test_mistakes_are_told_in_a_line(released, tmp_path):

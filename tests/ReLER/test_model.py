@@ -3,14 +3,13 @@
 import dataclasses
 import json
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ReLER.model import ReLER, real_parts
+from ReLER.model import ReLER
 from ReLER.options import SCALES, ModelOptions, Options
 from ReLER.weights import trained_options
 from utils.evaluation.decoding import best_spans
@@ -90,16 +89,6 @@ def test_every_tensor_starts_as_published():
         if value.numel() >= 64:
             spread = bound / 3**0.5  # of a uniform distribution
             assert abs(value.std() / spread - 1) < 3 / value.numel() ** 0.5, name
-
-
-@pytest.mark.parametrize(
-    ("length", "units", "parts", "real"),
-    [(29, 48, 5, 4), (27, 48, 5, 4), (26, 48, 5, 3), (24, 48, 2, 2), (48, 48, 2, 2), (2, 4, 6, 3)],
-)
-def test_as_many_parts_count_as_published(length, units, parts, real):
-    """One more than whole steps of units // parts fit: of 24 in 48 units both halves count."""
-    assert real_parts(torch.tensor([length]), units, parts).tolist() == [real]
-    assert real_parts(np.array([length]), units, parts).tolist() == [real]
 
 
 def options_of(opt, folder):

@@ -62,6 +62,14 @@ def check_predictions(out, expected):
         torch.testing.assert_close(getattr(out, name), expected[name], rtol=0, atol=1e-4)
 
 
+def check_gradients(model, gradients):
+    parameters = dict(model.named_parameters())
+    for name, expected in gradients.items():
+        error = (parameters[name].grad - expected).abs().max()
+        # Some gradients (a key's bias under a softmax) are 0 but for rounding.
+        assert error <= 1e-4 * expected.abs().max() + 1e-6, name
+
+
 @pytest.fixture(params=["transformer", "rnn"])
 def reference(request, golden):
     return Golden(golden / f"vslnet_{request.param}.npz")
@@ -92,12 +100,9 @@ def test_losses_and_gradients_are_the_published_ones(reference):
     for mine, name in ((out.total, "total"), (out.span, "span"), (out.highlight, "highlight")):
         torch.testing.assert_close(mine, n[f"{name}_loss"], rtol=1e-4, atol=0)
     out.total.backward()
-    own = dict(reference.model.named_parameters())
-    assert {name for name, p in own.items() if p.requires_grad} == set(reference.gradients)
-    for name, expected in reference.gradients.items():
-        worst = (own[name].grad - expected).abs().max()
-        # Some gradients (a key's bias under a softmax) are 0 but for rounding.
-        assert worst <= 1e-4 * expected.abs().max() + 1e-6, name
+    trained = {name for name, p in reference.model.named_parameters() if p.requires_grad}
+    assert trained == set(reference.gradients)
+    check_gradients(reference.model, reference.gradients)
 
 
 def test_unknown_words_and_queries_of_one_word_give_the_published_numbers(golden):
@@ -113,12 +118,9 @@ def test_unknown_words_and_queries_of_one_word_give_the_published_numbers(golden
     losses(
         out, n["start_labels"], n["end_labels"], n["highlight_labels"].float(), n["video_mask"]
     ).total.backward()
-    parameters = dict(reference.model.named_parameters())
     gradients = {k.removeprefix("grad/"): v for k, v in changed.items() if k.startswith("grad/")}
     assert len(gradients) >= 3
-    for name, expected in gradients.items():
-        error = (parameters[name].grad - expected).abs().max()
-        assert error <= 1e-4 * expected.abs().max() + 1e-6, name
+    check_gradients(reference.model, gradients)
 
 
 def schema_shapes(golden, difference):

@@ -15,8 +15,6 @@ from tests.VSLNet.test_model import Golden
 from utils.evaluation.predictions import read_predictions
 from utils.features.pooled import pool_rows
 from utils.features.text_encoders import TextEncoder, find_encoder
-from utils.features.tokens import LiveTokens, encode_sentences
-from utils.layers.span_encoder import REACH
 from VSLNet.model import VSLNet
 from VSLNet.words import Vocabulary
 
@@ -102,23 +100,6 @@ def padded_by_the_encoder(sentences):
     with torch.no_grad():
         features = AutoModel.from_pretrained(folder).eval()(**tokens).last_hidden_state
     return features, tokens["attention_mask"].float()
-
-
-@pytest.mark.parametrize("live", [True, False])
-def test_padding_has_the_features_the_encoder_gives_it(tmp_path, live):
-    encoder, rows = TextEncoder("minilm"), np.array([0, 1, 2])
-    assert (encoder.name, encoder.width) == ("minilm", 384)
-    if live:
-        tokens = LiveTokens(encoder, SENTENCES, padding=REACH)
-    else:
-        tokens = encode_sentences(encoder, SENTENCES, tmp_path, padding=REACH, half=False)
-    features, mask, _ = tokens.gather(rows)
-    expected, expected_mask = padded_by_the_encoder(SENTENCES)
-    assert torch.equal(mask, expected_mask)
-    seen = torch.arange(mask.shape[1]) < mask.sum(1, keepdim=True) + REACH
-    torch.testing.assert_close(features[seen], expected[seen], rtol=0, atol=1e-4)
-    assert (features[~seen] == 0).all() and not seen.all()
-    assert tokens.gather(rows[:1]).tokens.shape[1] == mask[0].sum()
 
 
 def published_windows(weights, data, annotations):

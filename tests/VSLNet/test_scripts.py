@@ -2,14 +2,12 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.bad_inputs import world
 from tests.simulated import ROOT, succeed
-from utils.evaluation.predictions import read_predictions, read_scores
 
 pytestmark = pytest.mark.slow
 
@@ -49,20 +47,6 @@ def test_a_run_leaves_the_published_files_and_says_how_it_was_made(joint, quicks
     assert "options/text_summary" in board.Tags()["tensors"]
 
 
-def test_predictions_go_where_they_are_told_and_logs_are_not_lost(joint, quickstart, tmp_path):
-    log, output = tmp_path / "job.log", tmp_path / "out" / "windows.json"
-    log.write_text("earlier lines\n")
-    command = (
-        f"{ROOT / SCRIPTS}/infer.sh cpu nlq test egovlp {joint} --data_root {quickstart}/data "
-        f"--max_pos_len 64 --output {output}"
-    )
-    succeed("bash", "-c", f"bash {command} >> {log} 2>&1")
-    printed = log.read_text()
-    assert printed.startswith("earlier lines\n") and f"{output}: acceptable" in printed
-    scores = np.array(read_scores(output, read_predictions(output)))
-    assert scores.shape[1] == 5 and (np.diff(scores) <= 0).all() and (scores[:, 0] > 0).all()
-
-
 def test_live_text_is_trained_on_v2_from_another_folder_with_naq_root(simulated, tmp_path):
     (tmp_path / "home" / "data").parent.mkdir()
     (tmp_path / "home" / "data").symlink_to(simulated)
@@ -73,21 +57,6 @@ def test_live_text_is_trained_on_v2_from_another_folder_with_naq_root(simulated,
     )  # fmt: skip
     model = tmp_path / "out" / "checkpoints" / "vslnet_nlq_official_v2_clip_128_bert" / "model"
     assert list(model.glob("vslnet_*.t7"))
-
-
-def test_two_processes_predict_what_one_predicts(simulated, tmp_path):
-    data = ("--data_root", simulated)
-    run = (f"{SCRIPTS}/train_scratch_nlq.sh", "cpu,cpu", "nlq", "egovlp", tmp_path, "0.001")
-    succeed(*run, *data, *TINY)
-    results = []
-    for devices in ("cpu,cpu", "cpu"):
-        file = tmp_path / f"{devices}.json"
-        infer = (f"{SCRIPTS}/infer.sh", devices, "nlq", "test", "egovlp", tmp_path)
-        succeed(*infer, *data, "--output", file)
-        results.append(read_predictions(file))
-    shared, alone = results
-    assert [prediction.key for prediction in shared] == [prediction.key for prediction in alone]
-    np.testing.assert_allclose(*([p.windows for p in each] for each in results), atol=1e-3)
 
 
 def test_epochs_of_one_batch_are_trained_few_shot_in_mixed_precision(simulated, tmp_path):

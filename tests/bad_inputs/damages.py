@@ -11,6 +11,7 @@ import torch
 
 from tests.bad_inputs import world
 from tests.bad_inputs.world import GROUNDNLQ_RUN, RELER_RUN, VSLNET_RUN, WIDTH
+from tests.samples import raw_queries
 
 Damage = Callable[[Path], Any]  # done to the data root
 CHALLENGE, CLIP = "challenge.json", "features/egovlp/v1.pt"
@@ -118,6 +119,13 @@ def of_another_split(root: Path) -> None:
     for result in content["results"]:
         result["clip_uid"], result["annotation_uid"] = "x1", f"of {result['annotation_uid']}"
     (root / CHALLENGE).write_text(json.dumps(content))
+
+
+def without_times(root: Path) -> None:
+    content = json.loads((root / "nlq_val.json").read_bytes())
+    for query in raw_queries(content):
+        del query["clip_start_sec"], query["clip_end_sec"]
+    (root / "nlq_val.json").write_text(json.dumps(content))
 
 
 def of_vslnet(root: Path) -> None:

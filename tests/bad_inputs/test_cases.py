@@ -25,6 +25,7 @@ from tests.bad_inputs.damages import (
     tensor,
     untouched,
     with_option,
+    without_times,
     written,
 )
 from tests.bad_inputs.world import (
@@ -57,9 +58,14 @@ PREPARE, NAQ = "utils/prepare_ego4d_dataset.py", "utils/create_naq_dataset.py"
 PACK, FEW = "utils/prepare_features.py", "VSLNet/main.py train few"
 EVALUATE, VALIDATE = "utils/evaluate_ego4d_nlq.py", "utils/validate_submission.py"
 ENSEMBLE, VIDEOS = "utils/ensemble_predictions.py", "utils/extract_features.py"
+COMPARE = "utils/compare_runs.py"
 VSLNET, RELER = "VSLNet/main.py", "ReLER/main.py"
 NARRATIONS, OTHER_NARRATIONS = world.NARRATIONS, world.OTHER_NARRATIONS
 PASS = ("train0", "narration_pass_1")
+
+OTHER_T1 = world.annotations("train")["videos"][0]
+OTHER_T1["clips"][0]["video_end_sec"] = 30.0
+METRICS = f"{VSLNET_RUN}/metrics.jsonl"
 
 CASES = [
     # annotations
@@ -81,12 +87,23 @@ CASES = [
          "clip_end_sec"),
     Case("TACoS without sentences", "utils/convert_tacos.py",
          edited("tacos/val.json", "s1-d1.avi", "sentences"), "val.json: .*sentences"),
+    Case("TACoS with fewer sentences than windows", "utils/convert_tacos.py",
+         edited("tacos/val.json", "s1-d1.avi", "sentences", value=["one"]),
+         "val.json: s1-d1.avi: timestamps and sentences differ in"),
+    Case("a clip shorter than a feature row", PREPARE,
+         edited(TRAIN, *VIDEO, "clips", 0, "video_end_sec", value=10.5),
+         "clip t1 is shorter than one feature row"),
+    Case("a clip of two durations", PREPARE, edited(TRAIN, "videos", 1, value=OTHER_T1),
+         "clip t1 is listed with two durations"),
     # narrations
     Case("narrations are missing", NAQ, gone("egoclip.csv"), "egoclip.csv: no such file"),
     Case("narrations in UTF-16", NAQ, written("egoclip.csv", NARRATIONS.decode().encode("utf-16")),
          "egoclip.csv: is text in UTF-16; save it as UTF-8"),
     Case("the annotations that narrations are joined with are missing", NAQ, gone(TRAIN),
          "nlq_train.json: no such file"),
+    Case("a clip that has other bounds in another file", NAQ,
+         edited("moments_train.json", "videos", 0, value=OTHER_T1),
+         "moments.*: clip t1 has two different bounds"),
     Case("narrations joined with JSON lines", NAQ, edited(TRAIN, "version", value=JSON_LINES),
          "nlq_train.json: made of JSON lines"),
     Case("narrations lack a column", NAQ,
@@ -200,6 +217,9 @@ CASES = [
     Case("an encoder of a million layers", VSLNET, edited("bert/config.json", "num_hidden_layers",
          value=10**6), "config.json: .*num_hidden_layers"),
     Case("an encoder folder without a tokenizer", VSLNET, gone("bert/tokenizer.json"), "bert"),
+    Case("a run without evaluations", COMPARE, written(METRICS, b""), "no evaluation in it yet"),
+    Case("evaluations that are cut off", COMPARE, written(METRICS, b'{"R@1'),
+         "not a training run's evaluations"),
     # challenge files
     Case("a challenge file is not JSON", EVALUATE, written(CHALLENGE, b"clip,0,1\n"),
          "challenge.json: not valid JSON"),
@@ -216,6 +236,14 @@ CASES = [
          value=0), "the same query as"),
     Case("scores of other predictions", ENSEMBLE,
          edited(CHALLENGE, "results", 0, "predicted_times", 0, value=[0.5, 0.75]), "scores"),
+    Case("scores below 0", ENSEMBLE, edited("challenge_scores.json", "scores", 0, 4, value=-1),
+         "challenge.json.*: scores below 0"),
+    Case("predictions of other queries", ENSEMBLE,
+         edited("challenge_2.json", "results", 0, "query_idx", value=7),
+         r"2 queries are in only one of .*\(for one clip v1, annotation av1, query"),
+    Case("predictions of no query", ENSEMBLE, edited(CHALLENGE, "results", value=[]),
+         "challenge.json: has no queries"),
+    Case("ground truth without times", EVALUATE, without_times, "its 4 queries have no times"),
     # videos, downloads, options
     Case("a video is cut off", VIDEOS, written("videos/a.mp4", b"\0\0\0\x20ftypisom"),
          "1 of 1 videos could not be read"),

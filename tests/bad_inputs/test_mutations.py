@@ -234,15 +234,8 @@ def read_mutated(small_root: Path, folder: Path, kind: Kind, seed: str) -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_few_changed_inputs_are_read_or_refused_in_one_line(small_root, tmp_path, name):
-    for number in range(KINDS[name].number):
+@pytest.mark.parametrize("few", [True, pytest.param(False, marks=[pytest.mark.long])])
+def test_changed_inputs_are_read_or_refused_in_one_line(small_root, tmp_path, name, few):
+    start, factor = (0, 1) if few else (random.randrange(10**9), 20)
+    for number in range(start, start + factor * KINDS[name].number):
         read_mutated(small_root, tmp_path, KINDS[name], f"{name} {number}")
-
-
-@pytest.mark.slow
-@pytest.mark.long
-@pytest.mark.parametrize("name", KINDS)
-def test_many_changed_inputs_are_read_or_refused_in_one_line(small_root, tmp_path, name):
-    start = random.randrange(10**9)
-    for number in range(20 * KINDS[name].number):
-        read_mutated(small_root, tmp_path, KINDS[name], f"{name} {start + number}")

@@ -12,11 +12,21 @@ ANALYSE, EVALUATE = "utils/analyse_predictions.py", "utils/evaluate_ego4d_nlq.py
 ENSEMBLE, VIEW = "utils/ensemble_predictions.py", "utils/view_predictions.py"
 SIMULATE, ASK = "utils/simulate_dataset.py tiny", "utils/ask.py"
 VSLNET, RELER = "VSLNet/main.py", "ReLER/main.py"
+FETCH, EXTRACT = "utils/download_features.py", "utils/extract_features.py"
+COMPARE = "utils/compare_runs.py"
+TWO = "--videos clips.json --type clip videomae --output_dir"
+NO_ADDRESSES = ("file:///etc/passwd", "http://", "/local", "http://a b/c", "http://a/ü")
 CUT = "--from_video_features features/egovlp"
 
 CASES = [
     # of data
     ("utils/prepare_ego4d_dataset.py", "--output x", "unrecognized arguments: --output x"),
+    (
+        "utils/prepare_ego4d_dataset.py",
+        "--input_test_split none.json",
+        "--input_test_split none.json: no such file",
+    ),
+    ("utils/convert_tacos.py", "--input_dir manifest.json", "manifest.json: holds no split"),
     (NAQ, "--features x", "either --type and --em_version, or --features"),
     (f"{NAQ} own", "--clip_seconds 0", "--clip_seconds must be at least 1"),
     ("utils/subsample_clips.py", "--shares 120", "--shares must be per cent"),
@@ -25,7 +35,18 @@ CASES = [
     (SIMULATE, "--queries -1", "--queries"),
     (SIMULATE, "--annotations nowhere.json", "nowhere.json"),
     # of features
-    ("utils/download_features.py", "--feature_types slowfast", "slowfast"),
+    (FETCH, "--feature_types slowfast", "slowfast"),
+    (FETCH, "--feature_types slowfast,clip", "unknown feature type 'slowfast,clip'"),
+    (FETCH, "--url egovlp=http://a/b", "'egovlp' is not among"),
+    (FETCH, "--url http://a/b", "is not TYPE=URL"),
+    (FETCH, "--feature_types ../x --url ../x=http://a/b", "can't name a file"),
+    *((FETCH, ["--url", f"clip={url}"], "is not an address") for url in NO_ADDRESSES),
+    (EXTRACT, f"{TWO} one", "clip and videomae features need a folder each"),
+    (EXTRACT, f"{TWO} one ./one", "clip and videomae features need a folder each"),
+    (EXTRACT, f"{TWO} one two --encoder a b c", "names 3 image encoders for clip and videomae"),
+    (EXTRACT, f"{TWO} one two --like .", "--like compares features of one --type"),
+    (EXTRACT, "--videos clips.json --output_dir manifest.json", "manifest.json is not a folder"),
+    (EXTRACT, "--videos clips.json --output_dir /proc/features", "can't write into /proc"),
     (PACK, "--features ../egovlp", "plain folder names"),
     (PACK, "--packed", "--packed belongs to --from_video_features"),
     (PACK, CUT, "needs --annotations"),
@@ -53,7 +74,9 @@ CASES = [
     (ASK, "--top 0", "--top"),
     (ASK, "--clip_seconds -1", "--clip_seconds"),
     (ASK, "--device gpu", "--device gpu is not available here"),
-    # of predictions
+    # of predictions and runs
+    (COMPARE, "runs", "is not LABEL=FOLDER"),
+    (COMPARE, "a=own", "0 files metrics.jsonl"),
     (ANALYSE, "--samples 0", "--samples must be 1 or more"),
     (ANALYSE, "--predictions x.json", "is not NAME=FILE"),
     (EVALUATE, "--thresholds 1.2", "--thresholds must be 0 or more and below 1"),

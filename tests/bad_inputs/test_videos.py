@@ -56,22 +56,12 @@ def read(file) -> str:
     return f"{rows} rows"
 
 
-def fuzz(videos, name, folder, seeds):
-    for seed in seeds:
-        file = folder / name
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("few", [True, pytest.param(False, marks=[pytest.mark.long])])
+def test_changed_videos_are_read_or_refused(videos, tmp_path, name, few):
+    start, number = (0, INPUTS) if few else (random.randrange(10**9), 50 * INPUTS)
+    for seed in range(start, start + number):
+        file = tmp_path / name
         file.write_bytes(mutate(videos[name], random.Random(f"{name} {seed}")))
         outcome = read(file)
         assert "\n" not in outcome and len(outcome) < 500
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_a_few_changed_videos_are_read_or_refused(videos, tmp_path, name):
-    fuzz(videos, name, tmp_path, range(INPUTS))
-
-
-@pytest.mark.slow
-@pytest.mark.long
-@pytest.mark.parametrize("name", KINDS)
-def test_many_changed_videos_are_read_or_refused(videos, tmp_path, name):
-    start = random.randrange(10**9)
-    fuzz(videos, name, tmp_path, range(start, start + 50 * INPUTS))

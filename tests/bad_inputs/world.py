@@ -109,6 +109,7 @@ COMMANDS = {
         "--ground_truth_json DATA/nlq_val.json --model_prediction_json DATA/challenge.json",
     "utils/analyse_predictions.py":
         "--ground_truth_json DATA/nlq_val.json --predictions A=DATA/challenge.json --samples 9",
+    "utils/compare_runs.py": f"A=DATA/{VSLNET_RUN}",
     "utils/view_predictions.py":
         "--annotations DATA/nlq_val.json --predictions DATA/challenge.json --output DATA/page.html",
     "utils/validate_submission.py":

@@ -9,6 +9,8 @@ import torch
 
 import utils.ask
 import utils.search
+from tests.bad_inputs.world import WORDS
+from tests.utils.features.egovlp_sample import SMALL, released_shapes, write_checkpoint
 from tests.utils.search.test_search import Bright
 from tests.utils.test_view_predictions import Page
 from tests.utils.viewer.viewer_sample import HOSTILE
@@ -89,6 +91,38 @@ def test_typed_questions_gather_in_the_page(asking, monkeypatch):
     ask("--html", page)
     assert sizes == [0, 1, 1, 2]
     assert Page(page).data["queries"]["text"] == ["Where is the light?", "Who was there?"]
+
+
+def test_windows_are_printed(asking, monkeypatch, capsys):
+    _, ask = asking
+    ask("--query", "Where was the plate?", "--query", "Who was there?")
+    printed = capsys.readouterr().out
+    lines = printed.splitlines()
+    assert lines[0] == "Where was the plate?" and lines.count("Who was there?") == 1
+    assert lines[2].split() == ["|", "|", "from", "|", "to", "|", "score", "|"]
+    assert sum(line.startswith("| 5 | ") for line in lines) == 2
+    # Typed, one a line, with one that is none.
+    monkeypatch.setattr("sys.stdin", io.StringIO("Where was the plate?\n?\nWho was there?\n"))
+    ask()
+    typed = capsys.readouterr()
+    assert typed.out == printed and "the question is empty" in typed.err
+
+
+@pytest.mark.parametrize("full", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_a_video_is_searched_with_egovlp_s_checkpoint_alone(tmp_path, capsys, full):
+    """Features and token features out of one file; in full: of the released shapes."""
+    clocked = pytest.importorskip("tests.utils.features.clocked")
+    from tests.utils.search.index_sample import make_run
+
+    file = write_checkpoint(tmp_path / "egovlp.pth", released_shapes() if full else SMALL)
+    if not full:
+        (tmp_path / "vocab.txt").write_text("\n".join(WORDS))
+    run = make_run(tmp_path, fv="egovlp", width=256 if full else 16, text_encoder=file)
+    words = ["--checkpoint", run, "--video", clocked.BASE, "--encoder", file]
+    utils.ask.main(list(map(str, [*words, "--query", "Where is the cup?", "--json"])))
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert len(entry["windows"]) == 5
+    assert all(0 <= w["start"] < w["end"] <= 20 for w in entry["windows"])
 
 
 def test_bytes_that_are_no_text_are_marked(asking, capsys):

@@ -2,7 +2,7 @@
 
 import json
 
-from tests.simulated import refuse, succeed
+from tests.simulated import succeed
 
 NAMES = ("R@1 IoU=0.3", "R@1 IoU=0.5", "R@5 IoU=0.3", "R@5 IoU=0.5", "mIoU")
 
@@ -27,18 +27,3 @@ def test_best_evaluations_are_averaged_over_seeds(tmp_path):
     assert rows[1] == ["seed 1", "10.00", "11.00", "12.00", "13.00", "14.00", "2", "9 of 10"]
     assert rows[2][1] == "20.00"
     assert rows[3][:2] == ["NLQ only", "10.00"]
-
-
-def test_wrong_use_is_refused(tmp_path):
-    assert "is not LABEL=FOLDER" in refuse("utils/compare_runs.py", "runs")
-    assert "0 files metrics.jsonl" in refuse("utils/compare_runs.py", f"a={tmp_path}")
-    make_run(tmp_path / "empty")
-    assert "no evaluation in it yet" in refuse("utils/compare_runs.py", f"a={tmp_path}")
-
-
-def test_lines_that_are_no_evaluations_are_refused(tmp_path):
-    run = make_run(tmp_path / "torn", 5.0)
-    file = run / "model" / "metrics.jsonl"
-    for text in ('{"step": 1}', '{"R@1 IoU=0.3": [1]}', '{"R@1', "7"):
-        file.write_text(text)
-        assert "not a training run's evaluations" in refuse("utils/compare_runs.py", f"a={run}")

@@ -12,8 +12,8 @@ from tests.utils.download.file_server import Behaviour, serve
 from tests.utils.download.test_archives import make_zip
 from utils.base.errors import UserError
 from utils.base.tasks import FEATURES
-from utils.download.manifest import MANIFEST, read_manifest
-from utils.download_features import choose, download, main
+from utils.download.manifest import read_manifest
+from utils.download_features import download, main
 
 PROGRAM = "utils/download_features.py"
 CLIPS = {f"clip-{n}": torch.rand(5 + n, 6) for n in range(4)}
@@ -164,21 +164,3 @@ def test_too_small_a_disk_is_seen_first(tmp_path, manifest):
         path = manifest([{"url": f"{address}/x"}], bytes=10**15)
         line = refuse(PROGRAM, "--manifest", path, "--data_root", tmp_path)
     assert "fetching and unpacking egovlp takes 2000 TB" in line
-
-
-@pytest.mark.parametrize(
-    ("names", "urls", "words"),
-    [
-        (["slowfast,clip"], [], "unknown feature type 'slowfast,clip'"),
-        (["clip"], ["egovlp=http://a/b"], "'egovlp' is not among"),
-        (["clip"], ["http://a/b"], "is not TYPE=URL"),
-        (["clip"], ["../x=http://a/b"], "can.t name a file"),
-        *(
-            (["clip"], [f"clip={url}"], "is not an address")
-            for url in ("file:///etc/passwd", "http://", "/local", "http://a b/c", "http://a/ü")
-        ),
-    ],
-)
-def test_names_and_addresses_that_can_t_be_are_refused(names, urls, words):
-    with pytest.raises(UserError, match=words):
-        choose(names, MANIFEST, urls)

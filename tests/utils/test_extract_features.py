@@ -168,20 +168,6 @@ def test_several_types_are_extracted_in_one_decoding(videos, tmp_path, monkeypat
     assert "0 extracted, 2 there before" in extract("videomae") and decoded == ["uneven.mkv"]
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--output_dir", "one"], "clip and videomae features need a folder each"),
-        (["--output_dir", "one", "./one"], "clip and videomae features need a folder each"),
-        (["--encoder", "a", "b", "c"], "names 3 image encoders for clip and videomae features"),
-        (["--like", "."], "--like compares features of one --type"),
-    ],
-)
-def test_several_types_need_as_many_folders_and_encoders(videos, words, message):
-    with pytest.raises(UserError, match=message):
-        main(["--videos", str(videos / "slow.mp4"), "--type", "clip", "videomae", *words])
-
-
 @pytest.mark.slow
 def test_processes_share_the_videos(videos, tmp_path):
     folder, out = tmp_path / "videos", tmp_path / "out"
@@ -224,17 +210,6 @@ def test_rows_that_are_not_finite_are_never_saved(videos, tmp_path, monkeypatch,
         main(["--encoder", "tiny", "--output_dir", str(tmp_path), "--videos",
               str(videos / "slow.mp4")])  # fmt: skip
     assert "NaN or infinity" in capsys.readouterr().err and not list(tmp_path.glob("*.pt"))
-
-
-def test_a_folder_that_cannot_be_written_is_refused_before_videos_are_read(videos, monkeypatch):
-    monkeypatch.setattr("utils.features.image_encoders.ImageEncoder", None)  # not reached
-    for folder, words in (
-        (videos / "slow.mp4", "slow.mp4 is not a folder"),
-        (videos / "slow.mp4" / "deeper", "slow.mp4 is not a folder"),
-        ("/proc/features", "can't write into /proc"),
-    ):
-        with pytest.raises(UserError, match=words):
-            main(["--videos", str(videos), "--output_dir", str(folder)])
 
 
 def test_rows_are_compared_with_released_ones(videos, tmp_path, capsys):

@@ -13,8 +13,9 @@ from filelock import FileLock
 
 import utils.ask
 import utils.index_videos
+from tests.bad_inputs.world import run_here
 from tests.killing import run_killed
-from tests.simulated import refuse, run
+from tests.simulated import run
 from tests.utils.features.clocked import shown_time
 from tests.utils.search.index_sample import make_run, make_videos
 from tests.utils.test_view_predictions import Page
@@ -208,9 +209,10 @@ def test_wrong_uses_are_one_line(copy, tmp_path):
         (("utils/ask.py", "--index", folder, "--encoder", "tiny"), "--encoder is for one video"),
         (("utils/ask.py", "--index", folder, "--video", "a.mp4"), "--index has videos of its own"),
     ):
-        assert message in refuse(*words)
+        assert message in run_here(words[0], list(map(str, words[1:])), copy)
     with FileLock(folder / ".lock"):
-        assert "another process is writing this index" in refuse(*videos)
+        line = run_here(videos[0], list(map(str, videos[1:])), copy)
+        assert "another process is writing this index" in line
 
 
 def test_damaged_indexes_are_one_line(copy):

@@ -2,16 +2,16 @@
 
 import shutil
 import signal
-import subprocess
 import sys
 import time
 
 import pytest
 import torch
 
+from tests.killing import started
 from tests.simulated import ROOT, refuse, run, succeed
 from tests.utils.training import toy_training
-from tests.utils.training.lives import differences
+from tests.utils.training.lives import contents, differences
 
 pytestmark = pytest.mark.slow
 
@@ -26,17 +26,13 @@ def whole(tmp_path_factory):
     return folder
 
 
-def contents(folder):
-    return {file.name: file.read_bytes() for file in folder.glob("[!.]*")}
-
-
 def check_continues(whole, folder):
     succeed(*TOY, folder)
     assert differences(whole, folder) == []
 
 
 def test_two_processes_make_the_same_steps_as_one(whole, tmp_path):
-    toy_training.train(toy_training.Options(folder=str(tmp_path)))
+    toy_training.run(tmp_path)
     together, alone = (
         torch.load(folder / "state.pt", weights_only=True)["model"] for folder in (whole, tmp_path)
     )
@@ -79,11 +75,7 @@ def test_restarts_continue_even_what_was_begun_anew(whole, tmp_path):
 
 
 def test_signals_are_passed_on(whole, tmp_path):
-    words = [str(word) for word in (*TOY, tmp_path, "--slow", "0.1")]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as job:
-        while not (tmp_path / "toy_4.t7").exists():
-            assert job.poll() is None
-            time.sleep(0.05)
+    with started([*TOY, tmp_path, "--slow", "0.1"], tmp_path / "toy_4.t7") as job:
         job.send_signal(signal.SIGUSR1)
         errors = job.communicate(timeout=60)[1].decode()
     assert job.returncode == 128 + signal.SIGUSR1

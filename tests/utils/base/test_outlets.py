@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from tests.killing import started
 from tests.simulated import ROOT
 from tests.utils.training import toy_training
 from tests.utils.training.lives import differences
@@ -27,7 +28,7 @@ def shell(command, folder):
     "outputs", ["2>&1 | head -c 1 > one_byte", ">/dev/full 2>/dev/full", ">&- 2>&-"]
 )
 def test_training_goes_on_without_a_reader(tmp_path, outputs):
-    toy_training.train(toy_training.Options(folder=str(tmp_path / "alone")))
+    toy_training.run(tmp_path / "alone")
     shell(f"{sys.executable} {toy_training.__file__} --folder run {outputs}", tmp_path)
     assert differences(tmp_path / "alone", tmp_path / "run") == []
 
@@ -59,12 +60,10 @@ def test_training_saves_and_leaves_when_its_terminal_is_closed(tmp_path):
 
 
 def test_nohup_keeps_a_training_alive(tmp_path):
-    words = ["nohup", sys.executable, toy_training.__file__, "--folder", str(tmp_path)]
-    with subprocess.Popen([*words, "--slow", "0.1"], stderr=subprocess.DEVNULL) as job:
-        while not (tmp_path / "toy_4.t7").exists():
-            assert job.poll() is None
-            time.sleep(0.05)
+    words = ["nohup", sys.executable, toy_training.__file__, "--folder", tmp_path, "--slow", "0.1"]
+    with started(words, tmp_path / "toy_4.t7") as job:
         job.send_signal(signal.SIGHUP)
+        job.communicate()
     assert job.returncode == 0
     assert load_newest(tmp_path / "state.pt")[0]["step"] == 24
 

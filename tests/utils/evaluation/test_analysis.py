@@ -13,7 +13,6 @@ from utils.evaluation.analysis import (
     by_length,
     by_object,
     by_position,
-    by_template,
     object_sets,
     paired_bootstrap,
 )
@@ -24,12 +23,6 @@ COLUMNS = st.integers(1, 3)
 
 def query(template=None, slot=None):
     return Query("v", "c", "a", 0, "?", None, template, slot)
-
-
-def test_queries_are_grouped_by_template():
-    groups = by_template([query("Place: B?"), query("Objects: A?"), query(), query("Place: B?")])
-    assert groups.names == ["Objects: A?", "Place: B?"]
-    assert groups.of_query.tolist() == [1, 0, -1, 1]
 
 
 def test_queries_are_grouped_by_how_often_their_object_is_trained_on(tmp_path):

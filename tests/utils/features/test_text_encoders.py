@@ -50,19 +50,6 @@ def test_a_clip_of_text_alone_gives_the_same(clip, clip_copy):
     torch.testing.assert_close(features_of(clip_copy), features_of(encoder))
 
 
-@pytest.mark.parametrize("kind", ["bert", "clip"])
-def test_live_tokens_equal_stored_ones(kind, request, tmp_path):
-    encoder = TextEncoder(str(request.getfixturevalue(kind)))
-    store = encode_sentences(encoder, SENTENCES, tmp_path)
-    live = LiveTokens(encoder, SENTENCES)
-    rows = np.array([2, 0, 3, 3, 1])
-    features, mask, _ = store.gather(rows)
-    again, same, _ = live.gather(rows)
-    assert torch.equal(mask, same)
-    torch.testing.assert_close(features, again, atol=2e-2, rtol=2e-3)
-    assert (features * (1 - mask[..., None]) == 0).all()
-
-
 def test_queries_are_cut_to_the_limit_and_padded_by_the_encoder(bert, tmp_path):
     text = EncoderText(TextEncoder(str(bert)), False, tmp_path, limit=4, padding=2)
     query = text.open(SENTENCES, "cpu", train=False)(np.array([0, 2]))

@@ -34,19 +34,8 @@ def test_a_seed_decides_mask_and_gradient():
     torch.testing.assert_close(x.grad, first.detach())
 
 
-def test_nothing_happens_in_evaluation_or_without_dropping():
-    x = torch.ones(10)
-    assert Dropout(0.3).eval()(x) is x
-    assert Dropout(0.0)(x) is x
-
-
 @given(st.integers(1, 255), st.integers(0, 40))
 def test_every_level_drops_from_any_size(level, size):
     mask = keep_mask(torch.Size([size, 3]), level / 256, torch.float32)
     assert mask.shape == (size, 3)
     assert ((mask == 0) | (mask == 256 / (256 - level))).all()
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_dtype_is_kept(dtype):
-    assert Dropout(0.3)(torch.ones(10, dtype=dtype)).dtype == dtype

@@ -2,13 +2,16 @@
 
 import shutil
 
+import numpy as np
 import pytest
+import torch
 
 from tests.bad_inputs.damages import edited
-from tests.bad_inputs.world import PREPARED, RELER_RUN, VSLNET_RUN, checkpoint
+from tests.bad_inputs.world import PREPARED, RELER_RUN, SECONDS, VSLNET_RUN, WIDTH, checkpoint
 from utils.base.errors import UserError
 from utils.ensemble_predictions import main
 from utils.evaluation.predictions import read_predictions
+from utils.search.search import load_run
 from utils.search.trained_runs import predict_run
 
 OPTIONS = f"{VSLNET_RUN}/configs.json"
@@ -46,3 +49,20 @@ def test_data_may_have_moved_but_options_must_be_there(data):
     (data / OPTIONS).unlink()
     with pytest.raises(UserError, match=r"no configs\.json or opt\.json or options\.json beside"):
         predict_run(data / VSLNET_RUN, "val", str(data))
+
+
+def test_a_run_may_be_moved_and_a_checkpoint_stand_alone(data, tmp_path, capsys):
+    def answer(run):
+        return run.encode(torch.ones(200, WIDTH).cumsum(0)).ask(["where is the cup?"]).windows
+
+    encoder = str(data / "bert")
+    moved = shutil.copytree(data / VSLNET_RUN, tmp_path / "elsewhere")
+    run = load_run(moved, encoder)
+    assert np.array_equal(answer(run), answer(load_run(data / VSLNET_RUN, encoder)))
+    assert run.clip_seconds == pytest.approx(SECONDS)
+    alone = load_run(shutil.copy(checkpoint(moved), tmp_path), encoder)
+    assert alone.model.units == 16 and alone.clip_seconds == 480
+    assert "using 480 s" in capsys.readouterr().err
+    edited("text.json", "hash", value="other")(moved)
+    with pytest.raises(UserError, match="trained with the text encoder"):
+        load_run(moved, encoder)

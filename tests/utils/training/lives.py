@@ -152,6 +152,11 @@ def differences(whole: Path, other: Path) -> list[str]:
     return wrong
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files of a folder but hidden ones."""
+    return {file.name: file.read_bytes() for file in folder.glob("[!.]*") if file.is_file()}
+
+
 def same(one: Any, other: Any) -> bool:
     """Whether nested values are equal, tensors to the last bit; options name folders: left out."""
     if torch.is_tensor(one):
@@ -171,6 +176,8 @@ def _load(file: Path) -> Any:
 
 def models(data: Path) -> dict[str, Train]:
     """What trains each model in a folder, as small as can be."""
+    import GroundNLQ.options
+    import GroundNLQ.train
     import ReLER.options
     import ReLER.train
     import VSLNet.options
@@ -181,20 +188,20 @@ def models(data: Path) -> dict[str, Train]:
         "eval_gt_json": str(data / "nlq_val.json"), "text_encoder": "minilm", "epochs": 3,
         "batch_size": 16, "eval_period": 3, "save_every_minutes": 0.0,
     }  # fmt: skip
+    vslnet = {"max_pos_len": 16, "dim": 16, "num_heads": 2}
     reler = {"hidden_dim": 16, "bi_num_attention_heads": 2, "conditioned_span_pred_num_heads": 2}
     reler |= {"v_intermediate_size": 32, "intermediate_size": 32, "max_v_l": 24}
+    groundnlq = {"dim": 16, "num_heads": 2, "arch": [1, 1, 1, 0, 2], "optimizer": "muon"}
 
-    def train_vslnet(folder: Path) -> None:
-        size = {"max_pos_len": 16, "dim": 16, "num_heads": 2}
-        VSLNet.train.train(VSLNet.options.Options(model_dir=str(folder), **common, **size))
+    def train_model(package: Any, place: str, size: dict, folder: Path) -> None:
+        package.train.train(package.options.Options(**{place: str(folder)}, **common, **size))
 
-    def train_reler(folder: Path) -> None:
-        ReLER.train.train(ReLER.options.Options(results_root=str(folder), **common, **reler))
-
-    def train_toy(folder: Path) -> None:
-        toy_training.train(toy_training.Options(folder=str(folder)))
-
-    return {"a linear layer": train_toy, "VSLNet": train_vslnet, "ReLER": train_reler}
+    return {
+        "a linear layer": toy_training.run,
+        "VSLNet": partial(train_model, VSLNet, "model_dir", vslnet),
+        "ReLER": partial(train_model, ReLER, "results_root", reler),
+        "GroundNLQ": partial(train_model, GroundNLQ, "results_root", groundnlq),
+    }
 
 
 def matrix(folder: Path, data: Path, kills: int, seed: int) -> list[list]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.bad_inputs.world import GROUNDNLQ_RUN, RELER_RUN, VSLNET_RUN, checkpoint
 from utils.base.errors import UserError
 from utils.base.tensor_files import load_safely, save_atomically
 from utils.training.checkpoints import find_checkpoint, fit_state, step_of
@@ -63,3 +64,26 @@ def test_the_last_checkpoint_is_found(tmp_path):
 def test_weights_that_do_not_fit_are_named(state, words):
     with pytest.raises(UserError, match=words):
         fit_state(nn.Linear(3, 2), state, "a.t7")
+
+
+@pytest.mark.parametrize(
+    ("run", "names", "keys"),
+    [
+        (VSLNET_RUN, {"configs.json"}, {"video_affine.linear.conv1d.weight"}),
+        (
+            RELER_RUN,
+            {"opt.json", "train.log.txt", "tensorboard_log", "0_preds.json"},
+            {"model", "optimizer", "lr_scheduler", "epoch", "opt"},
+        ),
+        (
+            GROUNDNLQ_RUN,
+            {"options.json", "text.json"},
+            {"epoch", "state_dict", "state_dict_ema", "optimizer", "options"},
+        ),
+    ],
+)
+def test_runs_leave_the_published_files(small_root, run, names, keys):
+    files = {file.name for file in (small_root / run).iterdir()}
+    assert names | {"eval_results.txt", "state.pt", "metrics.jsonl", "made.json"} <= files
+    content = load_safely(checkpoint(small_root / run), allow=(argparse.Namespace,))
+    assert keys == set(content) if "epoch" in keys else keys < set(content)

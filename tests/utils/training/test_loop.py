@@ -5,18 +5,11 @@ import json
 import pytest
 import torch
 
-from tests.utils.training import toy_training
+from tests.utils.training.lives import contents
+from tests.utils.training.toy_training import run as train
 from utils.base.errors import UserError
 from utils.training.processes import LostPeer, Processes
 from utils.training.recipes import evaluates, plan_epoch, steps_per_epoch
-
-
-def train(folder, **options):
-    toy_training.train(toy_training.Options(folder=str(folder), **options))
-
-
-def contents(folder):
-    return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 def test_plan_is_a_function_of_seed_and_epoch():

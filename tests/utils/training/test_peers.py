@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.utils.training import toy_training
-from tests.utils.training.lives import free_port
+from tests.utils.training.lives import contents, free_port
 
 pytestmark = pytest.mark.slow
 
@@ -73,10 +73,6 @@ def test_a_signal_before_the_state_is_read_changes_nothing(stopped, number):
     assert codes[1] in ([130, 75] if number == signal.SIGINT else [-number])
     assert said[0] == [f"stopped by {number.name} before {stopped} was continued"]
     assert contents(stopped) == before
-
-
-def contents(folder):
-    return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 @pytest.mark.parametrize(

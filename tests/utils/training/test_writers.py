@@ -4,13 +4,13 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
 
 import pytest
 
+from tests.killing import started
 from tests.utils.training import toy_training
 from utils.base.errors import UserError
 from utils.base.leftovers import machine_name
@@ -18,32 +18,25 @@ from utils.base.tensor_files import load_newest
 from utils.training import writers
 from utils.training.writers import SoleWriter
 
-TOY = (sys.executable, toy_training.__file__)
 NAME = f"{os.getpid()} on {machine_name()}"
 
 
-@contextlib.contextmanager
 def slow_run(folder):
     """A training that takes its time."""
-    words = [*TOY, "--folder", folder, "--slow", "0.5"]
-    with subprocess.Popen([str(word) for word in words], stderr=subprocess.PIPE) as job:
-        while not (folder / "state.pt").exists():
-            assert job.poll() is None
-            time.sleep(0.05)
-        yield job
+    words = (sys.executable, toy_training.__file__, "--folder", folder, "--slow", "0.5")
+    return started(words, folder / "state.pt")
 
 
 def test_a_second_training_of_a_folder_is_refused_until_the_first_is_dead(tmp_path):
-    options = toy_training.Options(folder=str(tmp_path))
     with slow_run(tmp_path) as job:
         name = f"process {job.pid} on {socket.gethostname()}"
         with pytest.raises(UserError, match=f"{name} is writing here"):
-            toy_training.train(options)
+            toy_training.run(tmp_path)
         assert job.poll() is None
         job.send_signal(signal.SIGKILL)
         job.wait()
     began = time.monotonic()
-    toy_training.train(options)
+    toy_training.run(tmp_path)
     assert time.monotonic() - began < writers.WATCH_SECONDS
 
 

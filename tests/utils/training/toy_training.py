@@ -125,6 +125,11 @@ class Recipe:
         return f"toy_{step}.t7", self.model.state_dict()
 
 
+def run(folder, **options):
+    """Train in a folder, or continue what is there."""
+    train(Options(folder=str(folder), **options))
+
+
 def train(options):
     if options.patience:
         joining.START_PATIENCE = timedelta(seconds=options.patience)
