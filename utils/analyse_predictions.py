@@ -23,7 +23,7 @@ import numpy as np
 
 from utils.base.errors import UserError, run_program
 from utils.base.files import write_json
-from utils.base.options import ArgumentParser, labelled
+from utils.base.options import SEEDS, ArgumentParser, labelled, within
 from utils.base.tables import figure_table
 from utils.data.annotations import iter_clips
 from utils.data.spans import EMPTY_SECONDS
@@ -184,13 +184,17 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--resample", choices=("queries", "clips"), default="queries",
         help="what the bootstrap draws; clips: all queries of one together",
     )  # fmt: skip
-    add("--samples", type=int, default=2000, metavar="N", help="of the bootstrap")
-    add("--seed", type=int, default=1, metavar="N", help="of the bootstrap")
+    add(
+        "--samples",
+        type=within(int, "[1, 1e6]"),
+        default=2000,
+        metavar="N",
+        help="of the bootstrap",
+    )
+    add("--seed", type=within(int, SEEDS), default=1, metavar="N", help="of the bootstrap")
     add("--plots", metavar="DIR", help="also draw them (needs matplotlib)")
     add("--json", metavar="FILE", help="also write all figures of all groups")
     options = parser.parse_args(arguments)
-    if options.samples < 1 or options.seed < 0:
-        parser.error("--samples must be 1 or more, --seed 0 or more")
     options.predictions = [labelled(text, "NAME=FILE") for text in options.predictions]
     return options
 

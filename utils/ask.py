@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,7 +23,7 @@ import numpy as np
 from utils import search
 from utils.base.errors import UserError, run_program, warn
 from utils.base.files import check_output, check_output_folder, has_video, legible, to_json
-from utils.base.options import ArgumentParser
+from utils.base.options import ArgumentParser, within
 from utils.base.tables import clock, figure_table
 from utils.features.excerpts import write_excerpt
 from utils.features.video import add_frame_rate, check_video
@@ -64,7 +65,7 @@ class Answer(NamedTuple):
         columns = zip(self.windows, self.scores, self.files, strict=True)
         for rank, (window, score, file) in enumerate(columns, 1):
             name = [legible(file.name)] if self.of_index else []
-            rows.append([rank, *map(clock, window), f"{score:.3g}", *name])
+            rows.append([rank, *map(clock, window), f"{score:#.3g}", *name])
         return f"{self.question}\n{figure_table(rows)}"
 
     def sheet_rows(self) -> list[tuple[str, tuple[Path, float, float] | None]]:
@@ -111,6 +112,9 @@ def main(arguments: list[str] | None = None) -> None:
         columns = zip(questions, ranking.windows, ranking.scores, files, strict=True)
         kind = bool(options.index), index.score_name
         new_answers = [Answer(*row, *kind) for row in columns]
+        wants_videos = options.sheet or options.cut or options.open
+        if wants_videos and not any(map(has_video, chain.from_iterable(files))):
+            warn("the index has only features of these videos: nothing to draw, cut or play")
         show(new_answers, options)
         if options.cut:
             cut(new_answers, len(answers), options)
@@ -150,9 +154,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--query", action="append", type=legible, metavar="TEXT",
         help="question; may be given several times",
     )  # fmt: skip
-    add("--top", type=int, default=search.TOP, metavar="N", help="windows a question")
     add(
-        "--nms_threshold", type=float, default=search.NMS_THRESHOLD, metavar="X",
+        "--top", type=within(int, search.TOPS), default=search.TOP, metavar="N",
+        help="windows a question",
+    )  # fmt: skip
+    add(
+        "--nms_threshold", type=within(float, "(0, 1]"), default=search.NMS_THRESHOLD, metavar="X",
         help="windows overlap by at most this IoU",
     )  # fmt: skip
     add("--json", action="store_true", help="print JSON instead of tables")
@@ -161,7 +168,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--cut", metavar="DIR", help="write each window as a small video file")
     add("--open", action="store_true", help="print commands that play the windows")
     add(
-        "--clip_seconds", type=float, metavar="X",
+        "--clip_seconds", type=within(float, "(0, inf)"), metavar="X",
         help="length of the clips a video is cut into (default: as in training)",
     )  # fmt: skip
     add(
@@ -186,10 +193,6 @@ def check(options: argparse.Namespace) -> None:
             raise UserError(f"--{name} is for one video, not for an --index")
     if options.video and not Path(options.video).is_file():
         raise UserError(f"{options.video}: no such video file")
-    if options.top < 1:
-        raise UserError(f"--top must be at least 1, is {options.top}")
-    if not 0 < options.nms_threshold <= 1:
-        raise UserError(f"--nms_threshold must be in (0, 1], is {options.nms_threshold:g}")
     if options.html is not None:
         check_page("--html", options.html)
     if options.sheet is not None:

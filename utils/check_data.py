@@ -18,7 +18,7 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
 import numpy as np
 
 from utils.base.errors import UserError, run_program
-from utils.base.options import ArgumentParser
+from utils.base.options import ArgumentParser, within
 from utils.base.tables import Findings
 from utils.base.tasks import FEATURES, SPLITS, TASKS, Task, clip_sources
 from utils.data.annotations import read_clips
@@ -194,12 +194,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--thorough", action="store_true", help="read every row of every feature")
     parser.add_argument("--cache_dir", metavar="DIR", help="derived stores (default: DIR/cache)")
     parser.add_argument(
-        "--units", type=int, metavar="N", help="units of a clip, for labels (default: the task's)"
-    )
-    options = parser.parse_args(arguments)
-    if options.units is not None and options.units < 1:
-        parser.error("--units must be at least 1")
-    return options
+        "--units", type=within(int, "[1, 10000]"), metavar="N",
+        help="units of a clip, for labels (default: the task's)",
+    )  # fmt: skip
+    return parser.parse_args(arguments)
 
 
 def check(options: argparse.Namespace) -> tuple[Findings, Steps]:

@@ -34,7 +34,7 @@ from utils.base.errors import UserError, named, run_program, warn
 from utils.base.files import atomic_write, read_json, to_json
 from utils.base.lazy import polars as pl
 from utils.base.machine import ahead
-from utils.base.options import ArgumentParser
+from utils.base.options import ArgumentParser, within
 from utils.base.tasks import ENDINGS, FRAME_RATE, clip_sources
 from utils.data.annotations import (
     JSON_LINES,
@@ -80,15 +80,13 @@ def main(arguments: list[str] | None = None) -> None:
         help="videos of your own: a folder with their features, instead of --type, --em_version",
     )  # fmt: skip
     add(
-        "--clip_seconds", type=float, default=480.0, metavar="X",
+        "--clip_seconds", type=within(float, "[1, inf)"), default=480.0, metavar="X",
         help="videos of your own that are longer are cut into equal clips",
     )  # fmt: skip
     options = parser.parse_args(arguments)
     annotated = options.type is not None and options.em_version is not None
-    if annotated == bool(options.features):
+    if annotated == bool(options.features) or (options.features and options.type):
         parser.error("give either --type and --em_version, or --features for videos of your own")
-    if not options.clip_seconds >= 1:
-        parser.error("--clip_seconds must be at least 1")
     if annotated:
         join_annotated(options)
     else:
@@ -99,7 +97,9 @@ def read_files(options: argparse.Namespace, clips: ClipBounds) -> Narrations:
     """Read the narrations of the clips' videos from the files that the options name."""
     files = list(map(Path, options.narrations or [f"{options.data_root}/egoclip.csv"]))
     narrations = read_any_narrations(files, options.format, sorted(clips))
-    print(f"{files[0].name}: {narrations.describe_skipped()}", file=sys.stderr)
+    if len(narrations.malformed):
+        name = files[0].name if len(files) == 1 else f"{len(files)} files"
+        print(f"{name}: {narrations.describe_skipped()}", file=sys.stderr)
     return narrations
 
 

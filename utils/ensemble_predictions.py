@@ -21,7 +21,7 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
 import numpy as np
 
 from utils.base.errors import UserError, run_program, warn
-from utils.base.options import ArgumentParser
+from utils.base.options import ArgumentParser, within
 from utils.data.annotations import QueryKey, key_in_words
 from utils.evaluation.ensembles import by_agreement, by_clusters, merge
 from utils.evaluation.metrics import iou
@@ -81,19 +81,18 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add("--method", choices=("agreement", "clusters"), default="agreement", help="how to merge")
     add("--output", required=True, metavar="FILE", help="challenge file to write")
-    add("--weights", type=float, nargs="+", metavar="W", help="of each file (default: all 1)")
     add(
-        "--nms_threshold", type=float, default=0.5, metavar="T",
+        "--weights", type=within(float, "(0, inf)"), nargs="+", metavar="W",
+        help="of each file (default: all 1)",
+    )  # fmt: skip
+    add(
+        "--nms_threshold", type=within(float, "[0, 1]"), default=0.5, metavar="T",
         help="IoU above which two windows are the same",
     )  # fmt: skip
     options = parser.parse_args(arguments)
     options.weights = options.weights or [1.0] * len(options.predictions)
     if len(options.weights) != len(options.predictions):
         parser.error(f"{len(options.weights)} --weights for {len(options.predictions)} files")
-    if not all(0 < weight < np.inf for weight in options.weights):
-        parser.error("--weights must be above 0")
-    if not 0 <= options.nms_threshold <= 1:
-        parser.error("--nms_threshold must be from 0 to 1")
     return options
 
 

@@ -26,6 +26,7 @@ if [ -z "${PYTHON:-}" ]; then
     PYTHON=python3
   fi
 fi
+command -v "$PYTHON" >/dev/null || fail "PYTHON is '$PYTHON', no such program"
 
 # arguments NAME... -- "$@": positional arguments into variables of these names, the rest into OPTIONS.
 arguments() {

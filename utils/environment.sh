@@ -52,6 +52,6 @@ PROGRAM
 
 if [ -z "${PYTHON:-}" ]; then _make_environment; fi
 export PYTHON
-if [ "$0" = "${BASH_SOURCE[0]}" ] && [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then
+if [ "$0" = "${BASH_SOURCE[0]}" ] && [ "$PYTHON" = "$CODE_ROOT/.venv/bin/python" ]; then
   echo "enter it with: source $CODE_ROOT/.venv/bin/activate"
 fi

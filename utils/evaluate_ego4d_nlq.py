@@ -17,7 +17,7 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
 import numpy as np
 
 from utils.base.errors import UserError, run_program
-from utils.base.options import ArgumentParser
+from utils.base.options import ArgumentParser, within
 from utils.data.spans import EMPTY_SECONDS
 from utils.evaluation.analysis import by_object, by_template
 from utils.evaluation.metrics import breakdown_table, evaluate, score_table
@@ -30,10 +30,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--ground_truth_json", required=True, metavar="FILE", help="annotations")
     add("--model_prediction_json", required=True, metavar="FILE", help="challenge file to score")
     add(
-        "--thresholds", type=float, nargs="+", default=[0.3, 0.5], metavar="T",
+        "--thresholds", type=within(float, "[0, 1)"), nargs="+", default=[0.3, 0.5], metavar="T",
         help="IoU that a window must exceed",
     )  # fmt: skip
-    add("--topK", type=int, nargs="+", default=[1, 3, 5], metavar="K", help="windows that may hit")
+    add(
+        "--topK", type=within(int, "[1, 1e9]"), nargs="+", default=[1, 3, 5], metavar="K",
+        help="windows that may hit",
+    )  # fmt: skip
     add(
         "--skip_empty_windows", action="store_true",
         help="drop ground truth of at most 1/30 s, as published figures do",
@@ -41,10 +44,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--breakdown", action="store_true", help="also score each template and object frequency")
     add("--train_annotations", metavar="FILE", help="annotations to count objects in (--breakdown)")
     options = parser.parse_args(arguments)
-    if not all(0 <= threshold < 1 for threshold in options.thresholds):
-        parser.error("--thresholds must be 0 or more and below 1")
-    if min(options.topK) < 1:
-        parser.error("--topK must be 1 or more")
     if options.train_annotations and not options.breakdown:
         parser.error("--train_annotations needs --breakdown")
     return options

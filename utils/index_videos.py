@@ -30,19 +30,24 @@ def main(arguments: list[str] | None = None) -> None:
         raise UserError("nothing to index: name a folder of videos, or --features DIR")
     features = [Path(folder).absolute() for folder in options.features or []]
     files = find_sources(options.videos, features)
-    from utils.search.index import VideoFiles, writing  # brings PyTorch
+    from utils.search.index import DATABASE, VideoFiles, writing  # brings PyTorch
+    from utils.training.checkpoints import find_checkpoint
 
+    checkpoint, text_encoder, device = options.checkpoint, options.text_encoder, options.device
+    if checkpoint is not None:
+        find_checkpoint(checkpoint)  # before a new index is made
+    elif not (Path(options.index) / DATABASE).is_file():
+        raise UserError(f"{options.index}: a new index needs --checkpoint RUN")
     sources = [VideoFiles(path.absolute(), features) for path, features in files.items()]
     broken = 0
     with writing(Path(options.index)) as writer:
-        checkpoint, text_encoder, device = options.checkpoint, options.text_encoder, options.device
-        if writer.run is not None:
-            run = writer.run.load(checkpoint, text_encoder, device, options.encoder)
-        elif checkpoint is None:
-            raise UserError(f"{options.index}: a new index needs --checkpoint RUN")
-        else:
+        if writer.run is None:
             run = search.load_run(checkpoint, text_encoder, None, device, options.encoder)
-            writer.begin(checkpoint, text_encoder, run)
+        else:
+            run = writer.run.load(checkpoint, text_encoder, device, options.encoder)
+            text_encoder = text_encoder or writer.run.text_encoder
+        if checkpoint is not None:
+            writer.keep_run(checkpoint, text_encoder, run)
         if len(options.features or run.model.features) != len(run.model.features):
             names = " and ".join(run.model.features)
             raise UserError(f"--features: the run reads {names} features, name a folder of each")

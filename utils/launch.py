@@ -19,17 +19,20 @@ from typing import Any
 
 from utils.base.cores import set_threads
 from utils.base.errors import LAUNCHED, PEER_LOST, complain, run_program
-from utils.base.options import ArgumentParser
+from utils.base.options import ArgumentParser, within
 
 SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1,SIGUSR2"
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Launch the processes, wait, and exit with the code of the process that failed first."""
-    parser = ArgumentParser(description=__doc__)
-    parser.add_argument("processes", type=int, help="number of processes")
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("processes", type=within(int, "[1, 1000]"), help="number of processes")
     parser.add_argument("program", help="Python file")
-    parser.add_argument("--max_restarts", type=int, default=0, help="starts after the first one")
+    parser.add_argument(
+        "--max_restarts", type=within(int, "[0, 1e9]"), default=0, metavar="N",
+        help="starts after the first one",
+    )  # fmt: skip
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the program")
     options = parser.parse_args(arguments)
 

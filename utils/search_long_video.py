@@ -19,7 +19,7 @@ import numpy as np
 from utils import search
 from utils.base.errors import run_program
 from utils.base.files import read_json
-from utils.base.options import ArgumentParser, labelled
+from utils.base.options import ArgumentParser, labelled, within
 from utils.base.tables import figure_table
 from utils.base.tasks import FEATURES, ROWS_PER_SECOND
 from utils.evaluation.metrics import iou
@@ -54,11 +54,16 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(
+        description=__doc__.splitlines()[0], usage="%(prog)s LABEL=RUN ... [options]"
+    )
     add = parser.add_argument
     add("runs", nargs="+", metavar="LABEL=RUN", help="run folders; of one label the mean is shown")
     add("--data_root", default="data", metavar="DIR", help="the simulated data root of the runs")
-    add("--hours", type=float, nargs="+", default=[2.0], metavar="H", help="lengths of videos")
+    add(
+        "--hours", type=within(float, "(0, 1000]"), nargs="+", default=[2.0], metavar="H",
+        help="lengths of videos",
+    )  # fmt: skip
     return parser.parse_args(arguments)
 
 

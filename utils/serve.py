@@ -13,8 +13,8 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
     import utils.base.environment
 
 from utils import search
-from utils.base.errors import UserError, run_program
-from utils.base.options import ArgumentParser
+from utils.base.errors import run_program
+from utils.base.options import ArgumentParser, within
 from utils.base.tables import clock
 from utils.features.excerpts import picture_at
 from utils.viewer.server import AskPage, Moment, serve_page
@@ -22,8 +22,6 @@ from utils.viewer.server import AskPage, Moment, serve_page
 
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
-    if options.top < 1:
-        raise UserError(f"--top must be at least 1, is {options.top}")
     index = search.load_index(
         options.index, options.checkpoint, options.text_encoder, options.device
     )
@@ -45,8 +43,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--index", required=True, metavar="DIR", help="folder of the index (index_videos.py)")
-    add("--port", type=int, default=8642, metavar="N", help="of the address; 0: any that is free")
-    add("--top", type=int, default=12, metavar="N", help="moments a question")
+    add(
+        "--port", type=within(int, "[0, 65535]"), default=8642, metavar="N",
+        help="of the address; 0: any that is free",
+    )  # fmt: skip
+    add("--top", type=within(int, search.TOPS), default=12, metavar="N", help="moments a question")
     add("--checkpoint", metavar="RUN", help="where the index's run lies, if it has been moved")
     search.add_run_options(parser)
     return parser.parse_args(arguments)

@@ -23,7 +23,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from utils.base.errors import UserError, run_program
-from utils.base.files import atomic_write, read_json, write_json
+from utils.base.files import atomic_folder, atomic_write, read_json, write_json
 from utils.base.hub import is_on_hub, send_folder
 from utils.base.options import ArgumentParser
 from utils.base.tensor_files import load_safely, write_safetensors
@@ -35,13 +35,15 @@ from utils.training.options import TEXT_FILE
 
 LEFT_OUT = ("optimizer", "lr_scheduler", "scheduler")  # of a checkpoint
 OPTIONS = {"opt", "options"}  # in a checkpoint
+CARD = ("type", "model", "hash", "frame_rate", "stride", "window", "width")  # kept of feature cards
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Write the folder, or a temporary one that is uploaded."""
-    parser = ArgumentParser(description=__doc__)
-    parser.add_argument("run", help="run folder or checkpoint; the last one in it is shared")
-    parser.add_argument("--to", required=True, help="new folder, or hf://owner/name")
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("run", metavar="RUN", help="run folder or checkpoint; the last one in it is shared")
+    add("--to", required=True, metavar="DIR|hf://owner/name", help="new folder, or name on the hub")
     options = parser.parse_args(arguments)
     if is_on_hub(options.to):
         with tempfile.TemporaryDirectory() as folder:
@@ -51,14 +53,14 @@ def main(arguments: list[str] | None = None) -> None:
     folder = Path(options.to)
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder}: is not empty; name a new folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    share(options.run, folder, options.to)
+    with atomic_folder(folder) as new:
+        share(options.run, new, folder.name)
     print(f"shared: {folder}")
 
 
 def share(run: str, folder: Path, name: str) -> None:
     """Write a run's weights, options, description of its text encoder and card into the folder."""
-    from utils.search.search import CLIPS_FILE, read_calibration, trained_clip_seconds  # slow
+    from utils.search import search  # slow
 
     checkpoint = find_checkpoint(run)
     package = package_of_run(checkpoint)
@@ -70,12 +72,17 @@ def share(run: str, folder: Path, name: str) -> None:
         values = content[key]
         content[key] = shareable(values if isinstance(values, dict) else vars(values), package)
     options = read_json(checkpoint.parent / package.options_file, dict)
-    seconds = trained_clip_seconds(checkpoint.parent, options["data_root"], options["task"])
+    task, fv, data_root = (options[name] for name in ("task", "fv", "data_root"))
+    names = package.module("options").Options(task=task, fv=fv).features
+    clips = search.TrainedClips(
+        search.trained_clip_seconds(checkpoint.parent, data_root, task),
+        shareable_cards(search.trained_cards(checkpoint.parent, data_root, names)),
+    )
     trained = shareable(options, package)
     write_safetensors(content, folder / SHARED)
     write_json(folder / package.options_file, trained, indent=True)
-    write_json(folder / CLIPS_FILE, {"median_seconds": seconds})
-    if (calibration := read_calibration(checkpoint)) is not None:
+    write_json(folder / search.CLIPS_FILE, clips)
+    if (calibration := search.read_calibration(checkpoint)) is not None:
         calibration = replace(calibration, checkpoint=checkpoint_hash(folder / SHARED))
         write_json(folder / CALIBRATION_FILE, calibration)
     if text := shareable_text(checkpoint.parent):
@@ -95,9 +102,23 @@ def shareable_text(folder: Path) -> dict[str, Any]:
     """A run's description of its text, without the folder that a local text encoder lies in."""
     text = read_json(folder / TEXT_FILE, dict) if (folder / TEXT_FILE).is_file() else {}
     if encoder := text.get("encoder"):
-        path = Path(encoder.partition("@")[0])
-        text["encoder"] = Path(encoder).name if path.is_absolute() or path.exists() else encoder
+        text["encoder"] = shareable_encoder(encoder)
     return text
+
+
+def shareable_cards(cards: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What feature cards say of the encoder and of time, by name."""
+    kept = {name: {k: v for k, v in card.items() if k in CARD} for name, card in cards.items()}
+    for card in kept.values():
+        if "model" in card:
+            card["model"] = shareable_encoder(str(card["model"]))
+    return kept
+
+
+def shareable_encoder(name: str) -> str:
+    """An encoder's name; of a local folder or file without the folder that it lies in."""
+    path = Path(name.partition("@")[0])
+    return Path(name).name if path.is_absolute() or path.exists() else name
 
 
 def card(

@@ -25,8 +25,8 @@ from tqdm import tqdm
 from utils.base.errors import UserError, run_program
 from utils.base.files import file_stamp, fingerprint, write_json
 from utils.base.lazy import torch
-from utils.base.options import ArgumentParser
-from utils.base.tasks import FEATURES, FRAME_RATE, SPLITS, STRIDE, TASKS
+from utils.base.options import SEEDS, ArgumentParser, within
+from utils.base.tasks import ENDINGS, FEATURES, FRAME_RATE, SPLITS, STRIDE
 from utils.base.tensor_files import save_atomically
 from utils.features.cards import CARD_FILE, SHAPES_FILE, read_card
 from utils.simulation.described import DescribedScenery, read_described
@@ -56,6 +56,8 @@ NLQ_FILES = (
     ("nlq_test_unannotated", "test", False),
     ("simulated_test_ground_truth", "test", True),
 )
+CLIP_BENCHMARKS = ("vq", "moments")  # whose annotations list clips
+NARRATIONS = "egoclip.csv"
 MODEL = "simulated"  # in feature cards
 
 
@@ -90,7 +92,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--data_root", default="data", metavar="DIR", help="folder to write")
     add("--preset", choices=tuple(PRESETS), default="small", help="sizes")
-    add("--seed", type=int, default=1, metavar="N", help="seed of the world")
+    add("--seed", type=within(int, SEEDS), default=1, metavar="N", help="seed of the world")
     add(
         "--features", nargs="+", default=["egovlp", "clip"], metavar="NAME",
         help=f"features to make ({', '.join(FEATURES)}), or none",
@@ -135,10 +137,13 @@ def feature_widths(options: argparse.Namespace, root: Path) -> dict[str, int]:
 
 
 def invent(options: argparse.Namespace, root: Path, widths: dict[str, int]) -> Simulated:
-    real = root / TASKS["nlq"].annotations["train"]
-    if real.exists() and not (root / "simulation.json").exists() and not options.overwrite:
+    clip_files = [f"{benchmark}_{split}" for benchmark, split in product(CLIP_BENCHMARKS, SPLITS)]
+    written = [name for name, *_ in NLQ_FILES] + clip_files
+    files = [root / f"{name}{ending}" for name, ending in product(written, ENDINGS.values())]
+    real = [file for file in (*files, root / NARRATIONS) if file.exists()]
+    if real and not (root / "simulation.json").exists() and not options.overwrite:
         raise UserError(
-            f"{real} exists and is not simulated: give another --data_root, or --overwrite"
+            f"{real[0]} exists and is not simulated: give another --data_root, or --overwrite"
         )
     sizes = chosen_sizes(options)
     made_by = {"preset": options.preset, "seed": options.seed, **dataclasses.asdict(sizes)}
@@ -146,15 +151,15 @@ def invent(options: argparse.Namespace, root: Path, widths: dict[str, int]) -> S
     # Written first: it marks the folder as simulated, which may be overwritten.
     write_json(root / "simulation.json", {**made_by, "features": widths}, indent=True)
     questions = ask(world, sizes.queries, options.seed)
-    for version, ending in (("v1", ""), ("v2", "_v2")):
+    for version, ending in ENDINGS.items():
         for name, split, times in NLQ_FILES:
             content = nlq_file(world, questions, split, version, options.seed, times)
-            write_json(root / f"{name}{ending}.json", content)
-        for benchmark, split in product(("vq", "moments"), SPLITS):
+            write_json(root / f"{name}{ending}", content)
+        for benchmark, split in product(CLIP_BENCHMARKS, SPLITS):
             content = clip_file(world, benchmark, split, version)
-            write_json(root / f"{benchmark}_{split}{ending}.json", content)
+            write_json(root / f"{benchmark}_{split}{ending}", content)
     narrations = narrate(world, sizes.narrations, options.seed)
-    write_narrations(root / "egoclip.csv", world, narrations, options.seed)
+    write_narrations(root / NARRATIONS, world, narrations, options.seed)
     summary = {
         "videos": len(world.videos.uids),
         "clips": len(world.clips.uids),

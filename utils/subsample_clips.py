@@ -19,7 +19,7 @@ from collections.abc import Iterable
 
 from utils.base.errors import UserError, run_program
 from utils.base.files import atomic_write, fingerprint
-from utils.base.options import ArgumentParser
+from utils.base.options import SEEDS, ArgumentParser, within
 from utils.base.tables import figure_table
 from utils.data.annotations import Annotations, iter_queries, read_annotations
 from utils.data.records import NARRATION_MARK
@@ -55,18 +55,16 @@ def main(arguments: list[str] | None = None) -> None:
     add = parser.add_argument
     add("--annotations", required=True, metavar="FILE", help="annotations to draw from")
     add(
-        "--shares", required=True, type=float, nargs="+", metavar="X",
+        "--shares", required=True, type=within(float, "[0, 100]"), nargs="+", metavar="X",
         help="per cent of the clips; 0 is an empty list (zero-shot)",
     )  # fmt: skip
-    add("--seed", type=int, default=1, metavar="N", help="another seed, other clips")
+    add("--seed", type=within(int, SEEDS), default=1, metavar="N", help="another seed, other clips")
     add(
         "--kind", choices=KINDS, default="queries",
         help="count clips that have these; NaQ files have both",
     )  # fmt: skip
     add("--output_dir", required=True, metavar="DIR", help="where the lists go")
     options = parser.parse_args(arguments)
-    if not all(0 <= share <= 100 for share in options.shares):
-        parser.error("--shares must be per cent, from 0 to 100")
     source = Path(options.annotations)
     counts = count_by_clip(read_annotations(source), options.kind)
     if not counts:

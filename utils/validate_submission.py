@@ -16,7 +16,7 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
     import utils.base.environment
 
 from utils.base.errors import run_program
-from utils.base.options import ArgumentParser
+from utils.base.options import ArgumentParser, within
 from utils.evaluation.submissions import accept, read_challenge_split, write_normalised
 
 
@@ -32,10 +32,14 @@ def main(arguments: list[str] | None = None) -> None:
         "--output", metavar="FILE",
         help="write the file here in the split's order, times as floats and inside the clip",
     )  # fmt: skip
-    add("--show", type=int, default=3, metavar="N", help="cases shown of each kind")
+    add(
+        "--show",
+        type=within(int, "[1, 1e9]"),
+        default=3,
+        metavar="N",
+        help="cases shown of each kind",
+    )
     options = parser.parse_args(arguments)
-    if options.show < 1:
-        parser.error("--show must be 1 or more")
     split = read_challenge_split(options.annotations)
     predictions = accept(options.predictions, split, options.show)
     if options.output:

@@ -1,6 +1,7 @@
 """An index of a folder of videos, made, continued and asked as users do."""
 
 import json
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -22,6 +23,7 @@ from tests.utils.test_view_predictions import Page
 from utils.base.errors import UserError
 from utils.features.excerpts import picture_at
 from utils.search import contact_sheet, load_index, load_run
+from utils.search.index import _opened
 
 image = pytest.importorskip("PIL.Image")
 
@@ -194,6 +196,38 @@ def test_videos_of_one_name_are_told_apart_in_the_page(copy, tmp_path):
     uids = {clip["uid"] for clip in Page(tmp_path / "page.html").data["clips"]}
     both = {str(copy / "videos" / "tuesday.webm"), str(copy / "more" / "tuesday.webm")}
     assert uids & both and uids <= both | {"monday.mp4"}
+
+
+def test_an_index_learns_where_its_run_has_been_moved_to(made, copy, capsys):
+    with sqlite3.connect(copy / "index" / "index.sqlite") as database:
+        names = str(made[0]), str(copy / "before")
+        database.execute("UPDATE run SET description = replace(description, ?, ?)", names)
+    (copy / "videos" / "broken.mp4").unlink()
+    with pytest.raises(UserError, match="has been moved, say where with --checkpoint"):
+        ask(copy)
+    index(copy, "--checkpoint", copy / "runs" / "run1")
+    ask(copy)
+    assert "Where is the cup?" in capsys.readouterr().out
+
+
+def test_names_that_are_not_utf8_and_videos_that_are_gone(copy, capsys):
+    (copy / "videos" / "broken.mp4").unlink()
+    video = min((copy / "videos").iterdir())
+    odd = video.with_name(os.fsdecode(b"m\xff") + video.suffix)
+    shutil.copy(video, odd)
+    index(copy)
+    assert "3 videos" in capsys.readouterr().out
+    (copy / "videos").rename(copy / "elsewhere")
+    (copy / "videos").mkdir()
+    shutil.copy(copy / "elsewhere" / video.name, copy / "videos")
+    index(copy)
+    assert "1 videos" in capsys.readouterr().out
+
+
+def test_a_full_disk_is_not_damage(tmp_path):
+    reason = "disk is full; what was indexed before is kept"
+    with pytest.raises(UserError, match=reason), _opened(tmp_path):
+        raise sqlite3.OperationalError("database or disk is full")
 
 
 def test_wrong_uses_are_one_line(copy, tmp_path):

@@ -92,5 +92,6 @@ def test_wrong_uses_are_one_line(served, tmp_path):
     program = ("utils/serve.py", "--index", folder / "index", "--device", "cpu")
     port = address.split(":")[2].split("/")[0]
     assert f"--port {port}: Address already in use" in refuse(*program, "--port", port)
-    assert "--top must be at least 1" in refuse(*program, "--top", 0)
+    assert "--top: must be in [1, 1000], is 0" in refuse(*program, "--top", 0)
+    assert "--port: must be in [0, 65535], is 99999" in refuse(*program, "--port", 99999)
     assert "no index of videos" in refuse("utils/serve.py", "--index", tmp_path)

@@ -15,7 +15,7 @@ from utils.base.errors import UserError
 from utils.base.tensor_files import load_safely, write_safetensors
 from utils.search import load_run
 from utils.search.models import PACKAGES, package_of
-from utils.share_run import main, shareable, shareable_text
+from utils.share_run import main, shareable, shareable_cards, shareable_text
 from utils.training.checkpoints import find_checkpoint
 
 FOLDERS = {"VSLNet": "--model_dir", "ReLER": "--results_root", "GroundNLQ": "--results_root"}
@@ -74,6 +74,8 @@ def test_what_names_a_file_of_the_machine_stays_there(tmp_path):
     folder.mkdir()
     names = {f"{folder}@0": "encoder@0", "/gone/encoder": "encoder", "minilm@0": "minilm@0",
              "openai/clip": "openai/clip"}  # fmt: skip
+    cards = {"clip": {"model": str(folder), "stride": 16, "source": str(tmp_path)}, "slowfast": {}}
+    assert shareable_cards(cards) == {"clip": {"model": "encoder", "stride": 16}, "slowfast": {}}
     for name, shared in names.items():
         (tmp_path / "text.json").write_text(json.dumps({"encoder": name, "width": 4}))
         assert shareable_text(tmp_path) == {"encoder": shared, "width": 4}

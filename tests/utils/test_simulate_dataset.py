@@ -106,6 +106,15 @@ def test_another_simulation_replaces_one_that_was_there(tmp_path):
     assert alone.items() <= both.items() and first["nlq_train.json"] != alone["nlq_train.json"]
 
 
+@pytest.mark.parametrize("name", ["nlq_train_v2.json", "vq_val.json", "egoclip.csv"])
+def test_no_file_of_real_data_is_overwritten(tmp_path, name):
+    (tmp_path / name).write_text("licensed")
+    assert f"{name} exists and is not simulated" in refuse(
+        "utils/simulate_dataset.py", "--data_root", tmp_path, "--preset", "tiny"
+    )
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["licensed"]
+
+
 def test_real_data_is_not_overwritten(tmp_path):
     real = tmp_path / "nlq_train.json"
     real.write_text('{"videos": []}')

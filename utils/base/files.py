@@ -8,7 +8,7 @@ import re
 import secrets
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
@@ -129,7 +129,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         reason = error.strerror or str(error)  # the disk is full or gone
         raise OSError(error.errno or errno.EIO, reason, str(path)) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # of a disk that has become read-only
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -221,4 +222,4 @@ def file_stamp(path: str | Path, samples: int = 1) -> list:
     with path.open("rb") as file:
         for number in range(1, samples + 1):
             digest.update(os.pread(file.fileno(), SAMPLE, end * number // samples))
-    return [path.name, status.st_size, status.st_mtime_ns, digest.hexdigest()]
+    return [legible(path.name), status.st_size, status.st_mtime_ns, digest.hexdigest()]

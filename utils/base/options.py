@@ -27,10 +27,12 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         super().__init__(prog, max_help_position=34, width=width)
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        is_obvious = action.default is None or action.default is False or action.default == []
-        if is_obvious or action.default is argparse.SUPPRESS or not action.option_strings:
+        default = action.default
+        is_obvious = default is None or default is False or default in ([], "")
+        if is_obvious or default is argparse.SUPPRESS or not action.option_strings:
             return action.help or ""
-        return f"{action.help or ''} (default: %(default)s)"
+        values = default if isinstance(default, list | tuple) else [default]
+        return f"{action.help or ''} (default: {' '.join(map(str, values)).replace('%', '%%')})"
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if not action.option_strings or action.dest == "help":
@@ -130,13 +132,29 @@ def _broken_rule(field: dataclasses.Field, value: Any) -> str | None:
         return " or ".join(map(str, choices))
     if isinstance(value, int | float):
         is_float = float in _kinds(field.type)
-        within = field.metadata["within"] or ("[0, inf)" if is_float else "[0, 1e9]")
-        low, high = map(float, within[1:-1].split(","))
-        is_high_enough = value >= low if within[0] == "[" else value > low
-        is_low_enough = value <= high if within[-1] == "]" else value < high
-        if not (is_high_enough and is_low_enough):
-            return f"in {within}"
+        interval = field.metadata["within"] or ("[0, inf)" if is_float else "[0, 1e9]")
+        if not _is_within(value, interval):
+            return f"in {interval}"
     return None
+
+
+def _is_within(value: float, interval: str) -> bool:
+    low, high = map(float, interval[1:-1].split(","))
+    is_high_enough = value >= low if interval[0] == "[" else value > low
+    return is_high_enough and (value <= high if interval[-1] == "]" else value < high)
+
+
+def within(kind: type, interval: str) -> Callable[[str], Any]:
+    """A `type` for `add_argument`: numbers of an interval such as `[1, 1000]`."""
+
+    def parse(text: str) -> Any:
+        value = kind(text)
+        if not _is_within(value, interval):
+            raise argparse.ArgumentTypeError(f"must be in {interval}, is {text}")
+        return value
+
+    parse.__name__ = kind.__name__  # in argparse's message about what is no number
+    return parse
 
 
 def parse_options(

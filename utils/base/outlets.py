@@ -1,5 +1,6 @@
 """Standard output and error: without control characters, closed early or full, bars as lines."""
 
+import io
 import os
 import re
 import sys
@@ -77,7 +78,10 @@ class BarOutlet(Outlet):
 
 
 def open_standard_files() -> None:
-    """Open closed standard files as the null device, before other files get their numbers."""
+    """Open closed standard files as the null device, before other files get their numbers.
+
+    What the locale's encoding lacks is escaped.
+    """
     for number in range(3):
         try:
             os.fstat(number)
@@ -85,3 +89,6 @@ def open_standard_files() -> None:
             os.open(os.devnull, os.O_RDWR)  # the lowest free number
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

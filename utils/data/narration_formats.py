@@ -102,10 +102,10 @@ def read_any_narrations(paths: Sequence[Path], form: str, video_uids: Sequence[s
     """
     if form == "egoclip":
         if len(paths) > 1:
-            raise UserError(f"{paths[1]}: egoclip is one file")
+            raise UserError(f"{paths[1]}: egoclip is one file; give --format for others")
         return read_narrations(paths[0], video_uids)
     if missing := [path for path in paths if not path.is_file()]:
-        raise UserError(f"{missing[0]}: no such file")
+        raise UserError(f"{missing[0]}: no such file, or a folder; name files")
     rows, videos = FORMATS[form](paths, set(video_uids)), pl.Enum(list(video_uids))
     source = f"{paths[0]} (--format {form}, clips of videos: {len(video_uids)})"
     columns = {"video": pl.String, "start": pl.Float64, "end": pl.Float64, "text": pl.String}

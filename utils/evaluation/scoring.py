@@ -30,7 +30,7 @@ def ground_truth(
     """The true windows of `records`, None if there are no times.
 
     They are read from `annotations`, a file in the NLQ schema, or else from the prepared split,
-    which lists `listed` queries.
+    which lists `listed` queries. Raises UserError if the annotations are of other queries.
     """
     if annotations is None:
         has_times = (records.exact[:, 1] > 0).any()
@@ -40,6 +40,11 @@ def ground_truth(
     if not windows:
         return None
     seconds = np.array([windows.get(key, NO_WINDOW) for key in records.keys], dtype=np.float64)
+    if np.isnan(seconds).all():
+        raise UserError(
+            f"{annotations}: has windows of none of the split's {len(records)} queries: of another "
+            "split or version?"
+        )
     return GroundTruth(seconds.reshape(-1, 2), len(queries))
 
 

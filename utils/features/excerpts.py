@@ -101,13 +101,15 @@ def _encode(file: Path, start: float, end: float, output: Path, frame_rate: floa
     """Re-encode the frames."""
     av = library()
     codec = next(name for name in ENCODERS if name in av.codecs_available)
-    stream = None
+    stream, last_tick = None, -1
     with av.open(str(output), "w", "mp4", OPTIONS) as target:
         for shown in _frames_from(file, start, end, frame_rate):
             if stream is not None and shown.start >= end:
                 break
-            if shown.end <= start:
+            tick = round(max(0.0, shown.start - start) * TICKS)
+            if shown.end <= start or tick == last_tick:
                 continue
+            last_tick = tick
             side = min(SIDE, shown.frame.width, shown.frame.height)
             image = pixels(shown, side)
             height, width = (length // 2 * 2 for length in image.shape[:2])
@@ -117,7 +119,7 @@ def _encode(file: Path, start: float, end: float, output: Path, frame_rate: floa
                 stream.codec_context.time_base = Fraction(1, TICKS)
             image = np.ascontiguousarray(image[: stream.height, : stream.width])
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            frame.pts = round(max(0.0, shown.start - start) * TICKS)
+            frame.pts = tick
             frame.time_base = Fraction(1, TICKS)
             target.mux(stream.encode(frame))
         if stream is None:

@@ -63,13 +63,13 @@ class ImageEncoder:
         return {
             **expected_card(self.kind, self.name),
             "width": width,
-            "hash": self._hash,
+            "hash": self.hash,
             "normalisation": "none",
             "source": "utils/extract_features.py",
         }
 
     @cached_property
-    def _hash(self) -> str:
+    def hash(self) -> str:
         return hash_weights(self._model.state_dict())
 
     @torch.inference_mode()

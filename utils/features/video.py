@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.base.errors import UserError, named, warn
-from utils.base.options import ArgumentParser
+from utils.base.options import ArgumentParser, within
 from utils.features.containers import ShownFrame, shown_frames
 
+SUBTITLES = (".srt", ".vtt")
 SUFFIXES = (
     ".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".mts", ".m2ts", ".ts",
     ".3gp", ".3g2", ".wmv", ".flv", ".lrv", ".vob", ".ogv", ".asf", ".mxf", ".insv", ".h264",
@@ -31,7 +32,7 @@ class Grid(NamedTuple):
 def find_videos(path: str | Path) -> list[Path]:
     """The video itself, or those of a folder in the order of their names.
 
-    Warns of what else is in the folder, hidden files aside (`._a.mp4` of macOS among them).
+    Warns of what else is in the folder but subtitles and hidden files (`._a.mp4` of macOS).
     """
     path = Path(path)
     if path.is_file():
@@ -41,7 +42,8 @@ def find_videos(path: str | Path) -> list[Path]:
     files = sorted(file for file in path.iterdir() if not file.name.startswith("."))
     videos = [file for file in files if file.suffix.lower() in SUFFIXES and file.is_file()]
     skipped = [f"{file.name}/" if file.is_dir() else file.name for file in files]
-    skipped = [name for name in skipped if name not in {video.name for video in videos}]
+    expected = {video.name for video in videos}
+    skipped = [name for name in skipped if name not in expected and not name.endswith(SUBTITLES)]
     if not videos:
         raise UserError(f"{path}: no video in this folder ({', '.join(SUFFIXES)})")
     if skipped:
@@ -50,18 +52,10 @@ def find_videos(path: str | Path) -> list[Path]:
     return videos
 
 
-def frame_rate(text: str) -> float:
-    """The value of the option."""
-    value = float(text)
-    if not 0.1 <= value <= 1000:
-        raise ValueError
-    return value
-
-
 def add_frame_rate(parser: ArgumentParser) -> None:
     """The option for raw streams, whose frames have no times."""
     parser.add_argument(
-        "--frame_rate", type=frame_rate, metavar="X",
+        "--frame_rate", type=within(float, "[0.1, 1000]"), metavar="X",
         help="frames a second of raw streams, whose frames have no times (.h264)",
     )  # fmt: skip
 

@@ -43,7 +43,9 @@ def open_video(file: Path) -> Iterator[tuple[Any, Any]]:
         raise UserError(f"{file}: no such video file") from None
     except (av.error.FFmpegError, OSError) as error:
         reason = error.strerror
-        if _is_text(Path(file)):
+        if not Path(file).stat().st_size:
+            reason = "it is empty"
+        elif _is_text(Path(file)):
             reason = "it is text; other files that it may name are not opened"
         elif _lacks_index(Path(file)):
             reason = "an unfinished recording: its index, moov, was not written"

@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 TOP = 5  # windows per question
+TOPS = "[1, 1000]"  # its valid values
 NMS_THRESHOLD = 0.5  # largest IoU of two windows
 
 

@@ -35,6 +35,7 @@ from utils.base.files import (
     parse_json,
     to_json,
 )
+from utils.base.hub import is_on_hub
 from utils.features.stores import map_array
 from utils.features.tensors import resident
 from utils.search import NMS_THRESHOLD, TOP
@@ -78,6 +79,11 @@ class IndexedRun(Struct):
         Raises UserError if the run or an encoder differs from that of the index.
         """
         checkpoint = checkpoint or self.checkpoint
+        if not is_on_hub(checkpoint) and not Path(checkpoint).exists():
+            raise UserError(
+                f"{checkpoint}: no such run; if the run of this index has been moved, say where "
+                "with --checkpoint"
+            )
         if checkpoint_hash(find_checkpoint(checkpoint)) != self.hash:
             raise UserError(
                 f"--checkpoint {checkpoint}: the index was made with another run, or before this "
@@ -171,8 +177,8 @@ class IndexWriter:
         for file in {*folder.glob("*.npy")} - files:  # left by a killed process
             file.unlink()
 
-    def begin(self, checkpoint: str, text_encoder: str | None, run: TrainedRun) -> None:
-        """Store the run of a new index, loaded from `checkpoint`."""
+    def keep_run(self, checkpoint: str, text_encoder: str | None, run: TrainedRun) -> None:
+        """Store where the run of the index lies, loaded from `checkpoint`."""
         self.run = IndexedRun(
             _absolute(checkpoint),
             checkpoint_hash(find_checkpoint(checkpoint)),
@@ -181,6 +187,7 @@ class IndexWriter:
             run.image_encoders and list(map(_absolute, run.image_encoders)),
         )
         with self._database as database:
+            database.execute("DELETE FROM run")
             database.execute("INSERT INTO run VALUES (?)", (to_json(self.run).decode(),))
 
     def missing(self, sources: Iterable[VideoFiles]) -> list[VideoFiles]:
@@ -217,8 +224,10 @@ class IndexWriter:
         return missing
 
     def count(self) -> tuple[int, float]:
-        """Number of videos in the index, and their total length in seconds."""
-        return self._database.execute("SELECT COUNT(*), TOTAL(seconds) FROM videos").fetchone()
+        """Number of videos in the index that are there, and their total length in seconds."""
+        rows = self._database.execute("SELECT path, seconds FROM videos")
+        lengths = [seconds for path, seconds in rows if Path(os.fsdecode(path)).exists()]
+        return len(lengths), sum(lengths)
 
     def _remove(self, paths: Iterable[Path]) -> list[Path]:
         """Delete rows; returns the files to delete after the commit."""
@@ -256,9 +265,10 @@ def _opened(folder: Path) -> Iterator[sqlite3.Connection]:
     try:
         yield database
     except sqlite3.DatabaseError as error:
-        raise UserError(
-            f"{folder / DATABASE}: not an index of videos, or damaged ({error}); make a new index"
-        ) from None
+        reason = f"not an index of videos, or damaged ({error}); make a new index"
+        if isinstance(error, sqlite3.OperationalError) and "no such" not in str(error):
+            reason = f"{error}; what was indexed before is kept"  # the disk is full, or read-only
+        raise UserError(f"{folder / DATABASE}: {reason}") from None
     finally:
         database.close()
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from utils.base.errors import UserError
 from utils.base.tensor_files import load_safely
+from utils.training.checkpoints import SHARED
 
 
 class Package(NamedTuple):
@@ -41,6 +42,8 @@ def package_of(checkpoint: Path) -> Package:
     """
     if (package := package_of_run(checkpoint)) is not None:
         return package
+    if checkpoint.name == SHARED:
+        raise UserError(f"{checkpoint}: its run's options are missing beside it; share it again")
     from argparse import Namespace
 
     content = load_safely(checkpoint, allow=(Namespace,))

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -47,10 +47,11 @@ BATCH_CLIPS = 16  # encoded together
 CLIPS_FILE = "clips.json"  # in the folder of a shared run
 
 
-class ClipLength(Struct):
-    """The content of `CLIPS_FILE`: the length of training clips."""
+class TrainedClips(Struct):
+    """The content of `CLIPS_FILE`: the length of training clips, and how features were made."""
 
     median_seconds: Annotated[float, Meta(gt=0, le=1e6)]
+    cards: dict[str, dict[str, Any]] = {}  # of the features by name
 
 
 FeatureSource = str | Path | np.ndarray | torch.Tensor
@@ -86,7 +87,8 @@ def load_run(
     if clip_seconds is None:
         options = model.options
         clip_seconds = trained_clip_seconds(checkpoint.parent, options.data_root, options.task)
-    return TrainedRun(model, clip_seconds, image_encoders, read_calibration(checkpoint))
+    cards = trained_cards(checkpoint.parent, model.options.data_root, model.features)
+    return TrainedRun(model, clip_seconds, image_encoders, read_calibration(checkpoint), cards)
 
 
 def read_calibration(checkpoint: Path) -> Calibration | None:
@@ -104,7 +106,7 @@ def read_calibration(checkpoint: Path) -> Calibration | None:
 def trained_clip_seconds(run: Path, data_root: str, task: str) -> float:
     """Median length of the training data set's clips."""
     if (run / CLIPS_FILE).is_file():
-        return read_json(run / CLIPS_FILE, ClipLength).median_seconds
+        return read_json(run / CLIPS_FILE, TrainedClips).median_seconds
     file = Path(data_root) / "dataset" / task / "val.json"
     if file.is_file():
         return float(np.median(read_records(file).clip_seconds))
@@ -115,6 +117,14 @@ def trained_clip_seconds(run: Path, data_root: str, task: str) -> float:
     return CLIP_SECONDS
 
 
+def trained_cards(run: Path, data_root: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The cards of a run's features, by name: of a shared run, or else of its data root."""
+    shared = run / CLIPS_FILE
+    if shared.is_file() and (cards := read_json(shared, TrainedClips).cards):
+        return cards
+    return {name: read_card(Path(data_root) / "features" / name) for name in names}
+
+
 @dataclass(frozen=True)
 class TrainedRun:
     """A trained model that answers questions about videos."""
@@ -123,6 +133,7 @@ class TrainedRun:
     clip_seconds: float
     image_encoders: Sequence[str] | None = None
     calibration: Calibration | None = None
+    cards: dict[str, dict[str, Any]] = field(default_factory=dict)  # of features, by name
 
     @torch.inference_mode()
     def encode(
@@ -167,7 +178,7 @@ class TrainedRun:
         """The image encoder of each feature that the model reads."""
         names, extractors = self.model.features, []
         for name, encoder in zip(names, encoder_of_each(names, self.image_encoders), strict=True):
-            card = read_card(Path(self.model.options.data_root) / "features" / name)
+            card = self.cards.get(name, {})
             kind = card.get("type", name)
             if kind not in KINDS:
                 raise UserError(
@@ -175,7 +186,13 @@ class TrainedRun:
                     "extracted here; extract them with their own release, give --features"
                 )
             device = str(self.model.device)
-            extractors.append(ImageEncoder(kind, encoder or card.get("model"), device))
+            extractor = ImageEncoder(kind, encoder or card.get("model"), device)
+            if card.get("hash", extractor.hash) != extractor.hash:
+                warn(
+                    f"image encoder {extractor.name}: has other weights than the one that made the "
+                    f"{name} features of training; give that one with --encoder"
+                )
+            extractors.append(extractor)
         return extractors
 
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from utils.base.errors import UserError
+from utils.base.errors import UserError, named
 from utils.base.files import file_stamp, fingerprint
 from utils.base.hub import fetch_folder, is_on_hub
 from utils.base.lazy import torch
@@ -39,7 +39,10 @@ def find_checkpoint(path: str | Path) -> Path:
     if path.is_file():
         return path
     if not path.is_dir():
-        raise UserError(f"{path}: no such checkpoint file or run folder")
+        parent = next(folder for folder in path.parents if folder.is_dir())
+        beside = named(sorted(other.name for other in parent.iterdir() if other.is_dir()))
+        hint = f"; folders in {parent}: {beside}" if beside else ""
+        raise UserError(f"{path}: no such checkpoint file or run folder{hint}")
     if (path / SHARED).is_file():
         return path / SHARED
     files = [*path.glob("*.t7"), *path.glob("model/*.t7")] or list(path.rglob("*.t7"))

@@ -36,6 +36,7 @@ HEADERS = {
     "Cache-Control": "no-cache",
 }
 LONGEST = 1000  # characters of a question
+LONGEST_VIDEO = 1e7  # seconds
 PICTURE_SIDE = 180  # pixels
 
 
@@ -129,8 +130,9 @@ def make_app(page: AskPage, token: str) -> Any:
         return FileResponse(file, media_type=kind if kind.startswith("video/") else UNKNOWN)
 
     def picture(request: Request) -> Response:
+        time = min(request.path_params["time"], LONGEST_VIDEO)
         try:
-            pixels = page.picture(video_file(request), request.path_params["time"], PICTURE_SIDE)
+            pixels = page.picture(video_file(request), time, PICTURE_SIDE)
         except UserError:
             raise HTTPException(404) from None
         content = io.BytesIO()

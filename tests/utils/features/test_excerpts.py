@@ -45,6 +45,15 @@ def test_excerpts_and_pictures_of_any_container(make, tmp_path):
         assert shown_time(picture_at(video, time, 96)) == pytest.approx(min(time, 19.97), abs=NEAR)
 
 
+def test_an_excerpt_may_begin_at_any_row(tmp_path):
+    """Matroska counts milliseconds, so a frame may end just after an excerpt begins."""
+    video = remux(tmp_path / "base.mkv")
+    for row in range(1, 12):
+        start = row * 16 / 30
+        write_excerpt(video, start, start + 1, tmp_path / "part.mp4")
+        assert times(tmp_path / "part.mp4")[0] == pytest.approx(start, abs=1.05)
+
+
 def test_packets_are_copied_where_a_keyframe_is_near(often, tmp_path):
     """What is copied begins up to a second early, at a keyframe; what is not, at its start."""
     write_excerpt(often, 7.3, 9.8, tmp_path / "copied.mp4")
