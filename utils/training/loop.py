@@ -148,7 +148,8 @@ class Training:
         self.step, self.to_evaluate = state["step"], state["to_evaluate"]
         self.best, self.best_table = state["best"], state["best_table"]
         if self.processes.main:
-            print(f"continuing {self.run.folder} at step {self.step} of {self.total}")
+            verb = "continuing" if self.step < self.total else "complete:"
+            print(f"{verb} {self.run.folder} at step {self.step} of {self.total}")
 
     def check_weights(self) -> None:
         """Raise UserError if a weight is not finite: a finite gradient can make it overflow."""
