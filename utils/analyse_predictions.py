@@ -185,12 +185,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="what the bootstrap draws; clips: all queries of one together",
     )  # fmt: skip
     add(
-        "--samples",
-        type=within(int, "[1, 1e6]"),
-        default=2000,
-        metavar="N",
+        "--samples", type=within(int, "[1, 1e6]"), default=2000, metavar="N",
         help="of the bootstrap",
-    )
+    )  # fmt: skip
     add("--seed", type=within(int, SEEDS), default=1, metavar="N", help="of the bootstrap")
     add("--plots", metavar="DIR", help="also draw them (needs matplotlib)")
     add("--json", metavar="FILE", help="also write all figures of all groups")

@@ -33,12 +33,9 @@ def main(arguments: list[str] | None = None) -> None:
         help="write the file here in the split's order, times as floats and inside the clip",
     )  # fmt: skip
     add(
-        "--show",
-        type=within(int, "[1, 1e9]"),
-        default=3,
-        metavar="N",
+        "--show", type=within(int, "[1, 1e9]"), default=3, metavar="N",
         help="cases shown of each kind",
-    )
+    )  # fmt: skip
     options = parser.parse_args(arguments)
     split = read_challenge_split(options.annotations)
     predictions = accept(options.predictions, split, options.show)

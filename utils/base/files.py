@@ -114,7 +114,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     Removes unfinished files of killed programs in the folder. An `OSError` names `path`.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.parent.is_dir():
+        path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers_once(path.parent.resolve())
     prefix = temporary_prefix(path.name)
     temporary = path.with_name(f"{prefix}{secrets.token_hex(4)}{TEMPORARY}")
@@ -123,14 +124,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield temporary
         to_disk(temporary)
         temporary.replace(path)
-    except OSError as error:
-        if error.filename not in (None, str(temporary)):
+    except BaseException as error:
+        with suppress(OSError):  # of a disk that has become read-only
+            temporary.unlink(missing_ok=True)
+        if not isinstance(error, OSError) or error.filename not in (None, str(temporary)):
             raise
         reason = error.strerror or str(error)  # the disk is full or gone
         raise OSError(error.errno or errno.EIO, reason, str(path)) from None
-    finally:
-        with suppress(OSError):  # of a disk that has become read-only
-            temporary.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -87,8 +87,8 @@ def load_run(
     if clip_seconds is None:
         options = model.options
         clip_seconds = trained_clip_seconds(checkpoint.parent, options.data_root, options.task)
-    cards = trained_cards(checkpoint.parent, model.options.data_root, model.features)
-    return TrainedRun(model, clip_seconds, image_encoders, read_calibration(checkpoint), cards)
+    calibration = read_calibration(checkpoint)
+    return TrainedRun(model, clip_seconds, image_encoders, calibration, checkpoint.parent)
 
 
 def read_calibration(checkpoint: Path) -> Calibration | None:
@@ -117,10 +117,12 @@ def trained_clip_seconds(run: Path, data_root: str, task: str) -> float:
     return CLIP_SECONDS
 
 
-def trained_cards(run: Path, data_root: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+def trained_cards(
+    run: Path | None, data_root: str, names: Sequence[str]
+) -> dict[str, dict[str, Any]]:
     """The cards of a run's features, by name: of a shared run, or else of its data root."""
-    shared = run / CLIPS_FILE
-    if shared.is_file() and (cards := read_json(shared, TrainedClips).cards):
+    shared = run and run / CLIPS_FILE
+    if shared and shared.is_file() and (cards := read_json(shared, TrainedClips).cards):
         return cards
     return {name: read_card(Path(data_root) / "features" / name) for name in names}
 
@@ -133,7 +135,7 @@ class TrainedRun:
     clip_seconds: float
     image_encoders: Sequence[str] | None = None
     calibration: Calibration | None = None
-    cards: dict[str, dict[str, Any]] = field(default_factory=dict)  # of features, by name
+    folder: Path | None = None  # of the run
 
     @torch.inference_mode()
     def encode(
@@ -177,8 +179,9 @@ class TrainedRun:
     def _extractors(self) -> list[ImageEncoder]:
         """The image encoder of each feature that the model reads."""
         names, extractors = self.model.features, []
+        cards = trained_cards(self.folder, self.model.options.data_root, names)
         for name, encoder in zip(names, encoder_of_each(names, self.image_encoders), strict=True):
-            card = self.cards.get(name, {})
+            card = cards.get(name, {})
             kind = card.get("type", name)
             if kind not in KINDS:
                 raise UserError(

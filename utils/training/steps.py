@@ -115,7 +115,8 @@ class Stepper:
         self, network: nn.Module, batch: list, step: int
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Update the weights if the gradients are finite; returns losses and gradient norm."""
-        torch.compiler.cudagraph_mark_step_begin()
+        if self.options.compile:
+            torch.compiler.cudagraph_mark_step_begin()  # imports the compiler
         optimizer, fp16 = self.recipe.optimizer, self.options.amp == "fp16"
         for group in optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate(step, self.steps)

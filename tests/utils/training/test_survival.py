@@ -170,7 +170,7 @@ def test_a_disk_that_takes_no_more_stops_the_run_with_its_last_state(whole, tmp_
             except UserError as error:
                 assert os.strerror(number) in str(error) and str(folder) in str(error)
         check_continues(whole, folder)
-    assert continued <= 4
+    assert continued <= 3
 
 
 def test_a_disk_that_is_full_amid_a_state_leaves_the_one_before(whole, tmp_path):
