@@ -8,7 +8,7 @@ import re
 import secrets
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
@@ -114,20 +114,20 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     Removes unfinished files of killed programs in the folder. An `OSError` names `path`.
     """
     path = Path(path)
-    if not path.parent.is_dir():
-        path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers_once(path.parent.resolve())
     prefix = temporary_prefix(path.name)
     temporary = path.with_name(f"{prefix}{secrets.token_hex(4)}{TEMPORARY}")
     try:
         temporary.touch(exist_ok=False)
-        yield temporary
-        to_disk(temporary)
-        temporary.replace(path)
-    except BaseException as error:
-        with suppress(OSError):  # of a disk that has become read-only
+        try:
+            yield temporary
+            to_disk(temporary)
+            temporary.replace(path)
+        finally:
             temporary.unlink(missing_ok=True)
-        if not isinstance(error, OSError) or error.filename not in (None, str(temporary)):
+    except OSError as error:
+        if error.filename not in (None, str(temporary)):
             raise
         reason = error.strerror or str(error)  # the disk is full or gone
         raise OSError(error.errno or errno.EIO, reason, str(path)) from None
