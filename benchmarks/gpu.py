@@ -39,7 +39,7 @@ from utils.base.options import ArgumentParser
 from utils.base.stages import NAQ, STAGES, TUNING
 from utils.features.tensors import to_device
 from utils.training.memory import free_memory, measured_peak, pieces_that_fit
-from utils.training.precision import fast_products
+from utils.training.precision import autocast, fast_products, mixed_dtype
 from utils.training.steps import compiled
 from VSLNet.model import VSLNet, parameter_groups
 
@@ -155,20 +155,18 @@ def training(case: Case, options: Namespace) -> Iterator[list[str]]:
     optimizer = torch.optim.AdamW(parameter_groups(model), lr=1e-6, fused=True)
     pieces = pieces_of(case, device)
     host = case.batch(-(-case.queries // pieces))
-    there = tree_map(partial(moved, device=device), host)
+    to_there = partial(moved, device=device)
+    there = tree_map(to_there, host)
     compiled_model = compiled(model, device, case.queries)
-    kinds = {
-        "float32": (torch.float32, lambda: case.loss(model, there)),
-        "bfloat16": (torch.bfloat16, lambda: case.loss(model, there)),
-        "bfloat16 from the host": (
-            torch.bfloat16,
-            lambda: case.loss(model, tree_map(partial(moved, device=device), host)),
-        ),
-        "bfloat16 compiled": (torch.bfloat16, lambda: case.loss(compiled_model, there)),
-    }
-    if device.type == "cpu":
-        del kinds["bfloat16 compiled"]  # takes minutes, and gains nothing
-    for name, (dtype, loss) in kinds.items():
+    half = half_precision(device)
+    kinds = [
+        ("", torch.float32, lambda: case.loss(model, there)),
+        ("", half, lambda: case.loss(model, there)),
+        (" from the host", half, lambda: case.loss(model, tree_map(to_there, host))),
+    ]
+    if device.type != "cpu":  # where it takes minutes, and gains nothing
+        kinds.append((" compiled", half, lambda: case.loss(compiled_model, there)))
+    for name, dtype, loss in kinds:
         step = training_step(loss, optimizer, 1.0, dtype, options.device)
         with fast_products(device):
             seconds = pieces * median_time(step, options.steps, options.device)
@@ -177,8 +175,18 @@ def training(case: Case, options: Namespace) -> Iterator[list[str]]:
         rate = case.queries / seconds
         epochs = {stage: row.epochs for stage, row in STAGES[case.package].items()}
         hours = [f"{epochs[stage] * count / rate / 3600:.2f}" for stage, count in QUERIES.items()]
-        yield [f"{case.name}, {name}", f"{rate:,.0f}", f"{peak:.1f}", str(pieces), str(kernels),
+        what = f"{case.name}, {dtype_name(dtype)}{name}"
+        yield [what, f"{rate:,.0f}", f"{peak:.1f}", str(pieces), str(kernels),
                f"{filled:.0%}", *hours]  # fmt: skip
+
+
+def half_precision(device: torch.device) -> torch.dtype:
+    """bfloat16, or float32 on a CPU without its instructions."""
+    return mixed_dtype("auto", device) or torch.float32
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def moved(x: object, device: torch.device) -> object:
@@ -222,15 +230,16 @@ def kernels_of(step: Callable[[], object], device: torch.device) -> tuple[int, f
 def inference(case: Case, options: Namespace) -> str:
     """Queries a second of the whole model, one clip a query."""
     model, queries = case.model.eval(), min(case.queries, 64)
-    batch = tree_map(partial(moved, device=torch.device(options.device)), case.batch(queries))
+    device = torch.device(options.device)
+    batch = tree_map(partial(moved, device=device), case.batch(queries))
 
     @torch.inference_mode()
     def predict() -> None:
-        with torch.autocast(options.device, torch.bfloat16):
+        with autocast(device, "auto"):
             case.predict(model, batch)
 
     rate = queries / median_time(predict, options.steps, options.device)
-    return f"{case.name}: inference in bfloat16, {rate:,.0f} queries/s"
+    return f"{case.name}: inference in {dtype_name(half_precision(device))}, {rate:,.0f} queries/s"
 
 
 def extraction(options: Namespace) -> str:

@@ -51,7 +51,7 @@ while [ $# -gt 0 ]; do
     *) fail "unknown option '$1'; see $0 --help" ;;
   esac
 done
-[[ "$SEEDS" =~ ^[1-9][0-9]*$ ]] || fail "--seeds is '$SEEDS', give a number"
+[[ "$SEEDS" =~ ^[1-9][0-9]*$ ]] || fail "--seeds is '$SEEDS', give a number of 1 or more"
 describe_task "$TASK"
 
 # Learning rates and, in a simulated world, model sizes for a laptop: narrower, shorter and with fewer

@@ -5,6 +5,6 @@
 MORE_REQUIREMENTS=tests/requirements.txt
 source "$(dirname "${BASH_SOURCE[0]}")/../utils/environment.sh"
 cd "$CODE_ROOT"
-# One thread a process: two test processes share two cores better than they fight over them.
+# Three processes for two cores, as some tests wait for what they started; one thread each.
 export OMP_NUM_THREADS=1
-exec "$PYTHON" -m pytest -n "${TEST_PROCESSES:-2}" --dist worksteal "$@"
+exec "$PYTHON" -m pytest -n "${TEST_PROCESSES:-3}" --dist worksteal "$@"

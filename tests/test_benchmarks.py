@@ -14,7 +14,7 @@ SMALLEST = {
     "groundnlq_step": f"--batch 1 {STEP}",
     "inference": "--clips 1 --units 16 60 60 --widths 8 --times 1",
     "learning": "--help",  # its smallest run is a quickstart
-    "loaded": "--work extraction --busy 0 --seconds 0.1 --rounds 1",
+    "loaded": "--work vslnet --busy 0 --seconds 0.1 --rounds 1",
     "reler_step": f"--batch 2 {STEP}",
     "search_index": "--help",  # tests/utils/test_index_videos.py indexes
     "roofline": "--vslnet_batch 2 --reler_batch 1 --groundnlq_batch 1 --steps 1",

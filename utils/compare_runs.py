@@ -14,10 +14,10 @@ if not __package__:  # run as a file: make the checkout importable wherever it l
     import utils.base.environment
 
 import numpy as np
-from terminaltables import AsciiTable
 
 from utils.base.errors import run_program
 from utils.base.options import ArgumentParser, labelled
+from utils.base.tables import figure_table
 from utils.training.evaluations import FIGURES, best_evaluation
 
 
@@ -35,7 +35,7 @@ def comparison(runs: list[tuple[str, dict]]) -> str:
             name = f"  seed {number}" if len(group) > 1 else label
             evaluated = f"{scores['evaluated']} of {scores['listed']}"
             rows.append([name, *(f"{value:.2f}" for value in line), scores["step"], evaluated])
-    return AsciiTable(rows).table
+    return figure_table(rows)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -115,6 +115,7 @@ def make_alone(options: argparse.Namespace) -> None:
             "narrations, two are needed: for training and for validation; do the narrations name "
             "videos as the features do?"
         )
+    print(f"{len(narrated)} of {len(clips)} videos have narrations", file=sys.stderr)
     videos = shuffled(narrated)
     in_val = max(1, len(videos) // 10)
     for split, videos_of_split in (("train", videos[in_val:]), ("val", videos[:in_val])):

@@ -41,8 +41,9 @@ def main(arguments: list[str] | None = None) -> None:
     )  # fmt: skip
     parser.add_argument("--data_root", default="data", metavar="DIR", help="where data lie")
     parser.add_argument(
-        "--manifest", default=str(MANIFEST), metavar="FILE", help="where the archives are"
-    )
+        "--manifest", metavar="FILE",
+        help="where the archives are (default: the published release's list)",
+    )  # fmt: skip
     parser.add_argument(
         "--url", nargs="+", action="extend", default=[], metavar="TYPE=URL",
         help="archive of a feature, instead of the manifest's; the parts of one in order",
@@ -51,7 +52,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--keep_archives", action="store_true", help="leave archives in DIR/downloads"
     )
     options = parser.parse_args(arguments)
-    sources = choose(options.feature_types, Path(options.manifest), options.url)
+    sources = choose(options.feature_types, Path(options.manifest or MANIFEST), options.url)
     features = Path(options.data_root) / "features"
     missing = {}
     for name, source in sources.items():

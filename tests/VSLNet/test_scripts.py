@@ -73,7 +73,7 @@ def test_epochs_of_one_batch_are_trained_few_shot_in_mixed_precision(simulated, 
     assert list((tmp_path / "checkpoints" / name / "model").glob("vslnet_1.t7"))
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_compiled_model_learns_the_same(data):
     """On two clips, with one shape of a batch: most of the time goes into compiling."""
     words = world.COMMANDS["VSLNet/main.py train"].replace("DATA", str(data)).split()

@@ -80,8 +80,7 @@ def test_the_quickstart_runs_dry(quickstart):
 
 
 @pytest.mark.slow
-@pytest.mark.long
-@pytest.mark.parametrize("model", ["reler", "groundnlq"])
+@pytest.mark.parametrize("model", ["reler", pytest.param("groundnlq", marks=pytest.mark.long)])
 def test_the_quickstart_runs_dry_with_the_other_models(tmp_path, model):
     command = ("experiments/quickstart.sh", "--dry", "--model", model, "--folder", tmp_path)
     check(succeed(*command), tmp_path / model)

@@ -40,6 +40,7 @@ from utils.features.pooled import pool_rows
 from utils.search.models import package_of
 from utils.search.ranking import EncodedVideo, Searcher
 from utils.training.checkpoints import checkpoint_hash, find_checkpoint
+from utils.training.runs import MADE_FILE
 
 CLIP_SECONDS = 480.0  # of Ego4D NLQ's clips, if the data set of training is missing
 BATCH_CLIPS = 16  # encoded together
@@ -107,7 +108,7 @@ def trained_clip_seconds(run: Path, data_root: str, task: str) -> float:
     """Median length of the training data set's clips."""
     if (run / CLIPS_FILE).is_file():
         return read_json(run / CLIPS_FILE, TrainedClips).median_seconds
-    file = Path(data_root) / "dataset" / task / "val.json"
+    file = _data_root(run, data_root) / "dataset" / task / "val.json"
     if file.is_file():
         return float(np.median(read_records(file).clip_seconds))
     warn(
@@ -124,7 +125,16 @@ def trained_cards(
     shared = run and run / CLIPS_FILE
     if shared and shared.is_file() and (cards := read_json(shared, TrainedClips).cards):
         return cards
-    return {name: read_card(Path(data_root) / "features" / name) for name in names}
+    root = Path(data_root) if run is None else _data_root(run, data_root)
+    return {name: read_card(root / "features" / name) for name in names}
+
+
+def _data_root(run: Path, data_root: str) -> Path:
+    """The data root of training: a relative path starts where training was started."""
+    file = run / MADE_FILE
+    starts = read_json(file, list[dict]) if file.is_file() else []
+    folders = [Path(start["folder"], data_root) for start in starts[-1:]]
+    return next((folder for folder in folders if folder.is_dir()), Path(data_root))
 
 
 @dataclass(frozen=True)

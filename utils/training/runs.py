@@ -31,6 +31,7 @@ from utils.training.processes import Processes, restarted
 from utils.training.writers import SoleWriter
 
 KEPT_CHECKPOINTS = 3
+MADE_FILE = "made.json"
 PACKAGES = ("torch", "numpy", "transformers")
 CODE = Path(__file__).resolve().parents[2]
 
@@ -74,7 +75,7 @@ class Run:
     """A training run and its folder; as a context no other run can write in the folder.
 
     Only the main process writes. When a run is continued, only `free` options may change.
-    `made.json` lists `how_made` of each start. `descriptions` are contents of further JSON files by
+    `MADE_FILE` lists `how_made` of each start. `descriptions` are contents of further JSON files by
     name, written at each start.
     """
 
@@ -169,7 +170,7 @@ class Run:
         return state, file
 
     def _write_how_made(self, continued: bool) -> None:
-        file = self.folder / "made.json"
+        file = self.folder / MADE_FILE
         starts = read_json(file, list[dict]) if continued and file.is_file() else []
         write_json(file, [*starts, how_made(input_files(self._options))], indent=True)
 

@@ -60,6 +60,10 @@ def test_a_run_may_be_moved_and_a_checkpoint_stand_alone(data, tmp_path, capsys)
     run = load_run(moved, encoder)
     assert np.array_equal(answer(run), answer(load_run(data / VSLNET_RUN, encoder)))
     assert run.clip_seconds == pytest.approx(SECONDS)
+    # A relative data root is looked for where training was started.
+    edited("configs.json", "data_root", value="data")(moved)
+    edited("made.json", 0, "folder", value=str(tmp_path))(moved)
+    assert load_run(moved, encoder).clip_seconds == pytest.approx(SECONDS)
     alone = load_run(shutil.copy(checkpoint(moved), tmp_path), encoder)
     assert alone.model.units == 16 and alone.clip_seconds == 480
     assert "using 480 s" in capsys.readouterr().err

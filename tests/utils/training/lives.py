@@ -217,7 +217,7 @@ def matrix(folder: Path, data: Path, kills: int, seed: int) -> list[list]:
         most = {"file operation": operations, "step": steps - 1, "write": steps - 1}
         killed, wrong = dict.fromkeys(most, 0), []
         for number in range(kills):
-            kind = ("file operation", "step", "file operation", "write")[number % 4]
+            kind = ("file operation", "step", "write")[number % 3]
             rank = draw.randrange(processes) if kind == "step" else 0  # which writes
             kill = Kill(kind, draw.randint(1, most[kind]), rank)
             run = folder / "run"

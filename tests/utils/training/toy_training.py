@@ -147,7 +147,7 @@ def start_badly(options):
     if options.fate == "error":
         raise UserError("clip7.pt: damaged; fetch it again")
     if options.fate == "late":
-        time.sleep(30)
+        time.sleep(12)
 
 
 def main():
