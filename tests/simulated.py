@@ -2,11 +2,12 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock
+
+from tests import warm
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -17,8 +18,8 @@ def run(*command: object, folder: Path | None = None, **environment: str):
     if words[0].endswith(".sh"):
         words = ["bash", str(ROOT / words[0]), *words[1:]]
     elif words[0].endswith(".py"):
-        words = [sys.executable, str(ROOT / words[0]), *words[1:]]
-    settings = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1", **environment}
+        words = [warm.python(), str(ROOT / words[0]), *words[1:]]
+    settings = {**os.environ, "PYTHON": warm.python(), "OMP_NUM_THREADS": "1", **environment}
     return subprocess.run(
         words,
         cwd=folder or ROOT,

@@ -50,7 +50,7 @@ def original(tmp_path_factory):
     (features / "feature_shapes.json").write_text(json.dumps(lengths))
     write_text_encoder(folder / "bert")
     succeed(
-        sys.executable, PREPARE,
+        PREPARE,
         "--input_train_split", "train.json", "--input_val_split", "val.json",
         "--input_test_split", "test.json", "--output_save_path", "data/dataset/mine",
         folder=folder,
@@ -77,7 +77,7 @@ RUN = "runs/vslnet_mine_homemade_64_bert/model"
 
 
 def test_another_project_trains_validates_and_tests(project):
-    command = (sys.executable, MAIN, *COMMON)
+    command = (MAIN, *COMMON)
     succeed(*command, *TRAIN, folder=project)
     assert list(project.glob(f"{RUN}/vslnet_*.t7")) and list(project.glob("boards/mine/events*"))
     printed = succeed(*command, "--mode", "val", "--eval_gt_json", "val.json", folder=project)
@@ -104,7 +104,7 @@ def test_a_published_checkpoint_is_read_with_its_text_encoder(project, tmp_path)
     """
     for package in ("VSLNet", "utils"):
         shutil.copytree(ROOT / package, tmp_path / "their-copy" / package)
-    train = (sys.executable, tmp_path / "their-copy/VSLNet/main.py", *COMMON, *TRAIN)
+    train = (tmp_path / "their-copy/VSLNet/main.py", *COMMON, *TRAIN)
     succeed(*train, "--save_text_encoder", folder=project)
     file = next(project.glob(f"{RUN}/*.t7"))
     state = torch.load(file, weights_only=True)

@@ -10,6 +10,7 @@ import time
 import pytest
 import torch
 
+from tests import warm
 from tests.utils.training import toy_training
 from tests.utils.training.lives import contents, free_port
 
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 def tasks(folder, *arguments, count=2, own=((), (), ()), act=lambda jobs: None):
     """Start tasks as SLURM does; returns their exit codes and the lines that say why they ended."""
-    command = [sys.executable, toy_training.__file__, "--folder", str(folder), *arguments]
+    command = [warm.python(), toy_training.__file__, "--folder", str(folder), *arguments]
     group = {
         "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()),
         "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR",

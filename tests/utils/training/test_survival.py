@@ -20,6 +20,7 @@ from tests.utils.training.toy_training import run as train
 from utils.base.errors import UserError
 from utils.base.leftovers import temporary_prefix
 from utils.base.tensor_files import load_newest, save_atomically
+from utils.training import writers
 from utils.training.guard import FirstNonFinite
 from utils.training.recipes import plan_epoch
 
@@ -154,8 +155,11 @@ def test_what_killed_processes_left_is_removed(whole, tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
-def test_a_disk_that_takes_no_more_stops_the_run_with_its_last_state(whole, tmp_path, number):
+def test_a_disk_that_takes_no_more_stops_the_run_with_its_last_state(
+    whole, tmp_path, monkeypatch, number
+):
     """At any operation on files: clear words, and the last state is whole."""
+    monkeypatch.setattr(writers, "WATCH_SECONDS", 1.0)
     calls = itertools.count()
     with file_operations(tmp_path, lambda: next(calls)):
         train(tmp_path / "counted")
