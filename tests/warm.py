@@ -26,6 +26,11 @@ LIBRARIES = (
 )  # fmt: skip
 FOLDER = "/tmp"  # a path of a socket is short
 PACKET = 1 << 20  # bytes of a request, at most
+# What libraries read when they are imported; progress as utils/base/environment.py has it.
+SETTINGS = {
+    "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR",
+    "TQDM_MININTERVAL": "30", "TQDM_MAXINTERVAL": "30", "TQDM_DELAY": "5",
+}  # fmt: skip
 
 # Without imports of ours: it starts in hundredths of a second.
 CLIENT = """#!{python} -IS
@@ -38,8 +43,7 @@ if not is_program or settings.get("OMP_NUM_THREADS") != "1":
 server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 server.connect("{address}")
 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-    if signal.getsignal(number) != signal.SIG_IGN:
-        signal.signal(number, lambda number, _: server.send(b"%d" % number))
+    signal.signal(number, lambda number, _: server.send(b"%d" % number))
 request = json.dumps([words, os.getcwd(), settings]).encode()
 socket.send_fds(server, [request], [0, 1, 2])
 code = os.waitstatus_to_exitcode(int(server.recv(32)))
@@ -58,9 +62,8 @@ def python() -> str:
     address, client = folder / "socket", folder / "python"
     client.write_text(CLIENT.format(python=sys.executable, address=address))
     client.chmod(0o755)
-    settings = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
     server = subprocess.Popen(
-        [sys.executable, __file__, address], env=settings, stdin=subprocess.PIPE,
+        [sys.executable, __file__, address], env=os.environ | SETTINGS, stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )  # fmt: skip
     atexit.register(shutil.rmtree, folder)
