@@ -58,6 +58,7 @@ CASES = [
     (VSLNET, "--num_heads 3", "--dim 8 must be a multiple of --num_heads 3"),
     (f"{VSLNET} train", "--fv nothing", "features/nothing"),
     (f"{VSLNET} train", "--init_from nowhere", "nowhere: no such checkpoint"),
+    (f"{VSLNET} train", "--zeroshot_subsample_clips nowhere", "nowhere: no such list of clip uids"),
     (f"{VSLNET} train", "--padding published --compile", "--padding masked"),
     (VSLNET, "--video_feature_dim 2304", "2304"),
     (f"{RELER} train", "--fv clip", "name another feature"),

@@ -138,10 +138,12 @@ def read_clip_list(path: str | Path) -> set[str]:
     """Read clip uids from a file: a JSON list, or one uid per line. An empty file is valid.
 
     Raises:
-        UserError: the file is not text, or JSON but not a list of texts.
+        UserError: there is no such file, it is not text, or JSON but not a list of texts.
     """
     try:
         text = Path(path).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such list of clip uids") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: must be text: one clip uid a line, or a JSON list") from None
     if text.startswith(("[", "{")):
