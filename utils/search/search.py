@@ -133,7 +133,7 @@ def _data_root(run: Path, data_root: str) -> Path:
     """The data root of training: a relative path starts where training was started."""
     file = run / MADE_FILE
     starts = read_json(file, list[dict]) if file.is_file() else []
-    folders = [Path(start["folder"], data_root) for start in starts[-1:]]
+    folders = [Path(start.get("folder", ""), data_root) for start in starts[-1:]]
     return next((folder for folder in folders if folder.is_dir()), Path(data_root))
 
 
